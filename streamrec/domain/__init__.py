@@ -1,0 +1,1 @@
+"""The domain: standard library only, pure (no clock, no randomness, no I/O)."""

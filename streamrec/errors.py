@@ -1,0 +1,48 @@
+"""Every error that streamrec raises on purpose.
+
+StreamrecError
+├── SettingsError          a setting is missing or wrong; the message names the variable and shows an example
+├── UsageError             what was asked for on the command line cannot be done; one line, exit code 2
+├── BadRecordError         a record can never be applied: it goes to the dead-letter topic with this reason
+├── TransientError         a store or the broker is away or slow: worth trying again
+└── TooManyDeadLettersError  more dead letters than bad data explains: a bad deploy, the worker pauses
+"""
+
+from __future__ import annotations
+
+
+class StreamrecError(Exception):
+    """Base of every error raised on purpose."""
+
+
+class SettingsError(StreamrecError):
+    """A setting is missing or wrong."""
+
+
+class UsageError(StreamrecError):
+    """A command was asked for something that cannot be done."""
+
+
+class BadRecordError(StreamrecError):
+    """A record that no retry will make right.
+
+    Parameters
+    ----------
+    reason
+        Short, stable class of the fault (``bad-json``, ``missing-field`` …), fit for a metric's label.
+    detail
+        What exactly is wrong, for a person.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
+class TransientError(StreamrecError):
+    """A store or the broker did not answer; the same call may go through later."""
+
+
+class TooManyDeadLettersError(StreamrecError):
+    """Most of the recent records were refused, which points at a bad deploy and not at bad data."""

@@ -1,0 +1,1 @@
+"""Kafka, Valkey and PostgreSQL on this machine, from Python packages alone."""

@@ -1,0 +1,1 @@
+"""The sequence model: the only place that imports torch and river."""

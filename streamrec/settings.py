@@ -1,0 +1,154 @@
+"""All settings, read once from the environment (`STREAMREC_*`) by :meth:`Settings.from_env`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from streamrec.errors import SettingsError
+
+ENV_PREFIX = "STREAMREC_"
+
+
+class Settings(BaseSettings):
+    """What an operator can set; every default suits one small machine.
+
+    A field `redis_url` is read from `STREAMREC_REDIS_URL`. The three addresses have no default:
+    `streamrec up` and `streamrec demo` start a local server for each one that is not set.
+    """
+
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="forbid")
+
+    # where the servers are
+    kafka: str | None = Field(None, description="Kafka bootstrap servers.", examples=["localhost:9092"])
+    redis_url: SecretStr | None = Field(
+        None, description="Redis or Valkey.", examples=["redis://localhost:6379/0"]
+    )
+    postgres_url: SecretStr | None = Field(
+        None, description="PostgreSQL.", examples=["postgresql://streamrec:secret@localhost:5432/streamrec"]
+    )
+    data_dir: Path = Field(
+        Path("~/.local/share/streamrec"),
+        description="Where the local servers and the trainer's checkpoints live.",
+        examples=["/var/lib/streamrec"],
+    )
+
+    # topics
+    partitions: int = Field(
+        4, ge=1, le=1024, description="Partitions of every topic that is created.", examples=["32"]
+    )
+    replication: int = Field(1, ge=1, le=5, description="Replicas of every topic that is created.", examples=["3"])
+
+    # interest state
+    sequence_length: int = Field(
+        50, ge=2, le=1000, description="Newest events kept in a user's sequence.", examples=["50"]
+    )
+    state_ttl_days: int = Field(
+        180, ge=1, description="An interest state is dropped after so many days without an event.", examples=["180"]
+    )
+
+    # lists
+    top_k: int = Field(100, ge=1, le=1000, description="Items in a list.", examples=["100"])
+    hide_seen: bool = Field(
+        True,
+        description="Leave out items that the user already has in the sequence: news hides them, groceries do not.",
+        examples=["false"],
+    )
+    list_ttl_days: int = Field(
+        30, ge=1, description="A list is dropped after so many days without an event of its user.", examples=["30"]
+    )
+    experiment: str = Field("default", description="Name that seeds the assignment of arms.", examples=["2026-q1"])
+    control_share: float = Field(
+        0.0,
+        ge=0,
+        le=0.5,
+        description="Share of users in the control arm, which gets popular items only.",
+        examples=["0.1"],
+    )
+    follow_window_minutes: int = Field(
+        30, ge=1, description="An event without a list id follows the user's list for so long.", examples=["30"]
+    )
+
+    # model
+    model_device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="Where the sequence model trains and ranks.", examples=["cpu"]
+    )
+    embedding_dim: int = Field(64, ge=8, le=512, description="Width of the sequence model.", examples=["128"])
+    micro_batch_events: int = Field(
+        64, ge=1, description="New events that trigger a training step.", examples=["256"]
+    )
+    micro_batch_age_s: float = Field(
+        1.0, gt=0, description="Age of the oldest waiting event that triggers a training step.", examples=["1.0"]
+    )
+    checkpoint_interval_s: float = Field(
+        30.0, gt=0, description="Seconds between checkpoints while events arrive.", examples=["30"]
+    )
+
+    # logs
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="Least severe log line that is written.", examples=["DEBUG"]
+    )
+
+    @classmethod
+    def from_env(cls, **overrides: Any) -> Self:
+        """Read the environment.
+
+        Raises
+        ------
+        SettingsError
+            If a variable has a wrong value; the message names it and shows one that works.
+        """
+        try:
+            return cls(**overrides)
+        except ValidationError as error:
+            raise SettingsError(_explain(cls, error)) from None
+
+    def require_kafka(self) -> str:
+        """Return the bootstrap servers, or raise a `SettingsError` that names the variable."""
+        return self._require("kafka", self.kafka)
+
+    def require_redis_url(self) -> str:
+        """Return the address of Redis, or raise a `SettingsError` that names the variable."""
+        return self._require("redis_url", self.redis_url and self.redis_url.get_secret_value())
+
+    def require_postgres_url(self) -> str:
+        """Return the address of PostgreSQL, or raise a `SettingsError` that names the variable."""
+        return self._require("postgres_url", self.postgres_url and self.postgres_url.get_secret_value())
+
+    def _require(self, field: str, value: str | None) -> str:
+        if value:
+            return value
+        raise SettingsError(
+            f"{variable_name(field)} is not set (example: {_example(type(self), field)}); "
+            "`streamrec up` starts local servers and needs none"
+        )
+
+
+def variable_name(field: str) -> str:
+    """Return the environment variable that sets a field.
+
+    Examples
+    --------
+    >>> variable_name("redis_url")
+    'STREAMREC_REDIS_URL'
+    """
+    return f"{ENV_PREFIX}{field.upper()}"
+
+
+def _example(settings: type[Settings], field: str) -> str:
+    examples = settings.model_fields[field].examples or [""]
+    return f"{variable_name(field)}={examples[0]}"
+
+
+def _explain(settings: type[Settings], error: ValidationError) -> str:
+    lines = []
+    for fault in error.errors(include_input=False, include_url=False):
+        field = str(fault["loc"][0])
+        if field not in settings.model_fields:
+            lines.append(f"{field}: no such setting")
+            continue
+        lines.append(f"{variable_name(field)}: {fault['msg'].lower()} (example: {_example(settings, field)})")
+    return "; ".join(lines)
