@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -24,9 +24,7 @@ class Settings(BaseSettings):
 
     # where the servers are
     kafka: str | None = Field(None, description="Kafka bootstrap servers.", examples=["localhost:9092"])
-    redis_url: SecretStr | None = Field(
-        None, description="Redis or Valkey.", examples=["redis://localhost:6379/0"]
-    )
+    redis_url: SecretStr | None = Field(None, description="Redis or Valkey.", examples=["redis://localhost:6379/0"])
     postgres_url: SecretStr | None = Field(
         None, description="PostgreSQL.", examples=["postgresql://streamrec:secret@localhost:5432/streamrec"]
     )
@@ -37,9 +35,7 @@ class Settings(BaseSettings):
     )
 
     # topics
-    partitions: int = Field(
-        4, ge=1, le=1024, description="Partitions of every topic that is created.", examples=["32"]
-    )
+    partitions: int = Field(4, ge=1, le=1024, description="Partitions of every topic that is created.", examples=["32"])
     replication: int = Field(1, ge=1, le=5, description="Replicas of every topic that is created.", examples=["3"])
 
     # interest state
@@ -77,9 +73,7 @@ class Settings(BaseSettings):
         "auto", description="Where the sequence model trains and ranks.", examples=["cpu"]
     )
     embedding_dim: int = Field(64, ge=8, le=512, description="Width of the sequence model.", examples=["128"])
-    micro_batch_events: int = Field(
-        64, ge=1, description="New events that trigger a training step.", examples=["256"]
-    )
+    micro_batch_events: int = Field(64, ge=1, description="New events that trigger a training step.", examples=["256"])
     micro_batch_age_s: float = Field(
         1.0, gt=0, description="Age of the oldest waiting event that triggers a training step.", examples=["1.0"]
     )
@@ -93,7 +87,7 @@ class Settings(BaseSettings):
     )
 
     @classmethod
-    def from_env(cls, **overrides: Any) -> Self:
+    def from_env(cls, **overrides: object) -> Self:
         """Read the environment.
 
         Raises
@@ -102,7 +96,7 @@ class Settings(BaseSettings):
             If a variable has a wrong value; the message names it and shows one that works.
         """
         try:
-            return cls(**overrides)
+            return cls(**overrides)  # type: ignore[arg-type]  # pydantic checks them
         except ValidationError as error:
             raise SettingsError(_explain(cls, error)) from None
 
@@ -112,11 +106,11 @@ class Settings(BaseSettings):
 
     def require_redis_url(self) -> str:
         """Return the address of Redis, or raise a `SettingsError` that names the variable."""
-        return self._require("redis_url", self.redis_url and self.redis_url.get_secret_value())
+        return self._require("redis_url", _reveal(self.redis_url))
 
     def require_postgres_url(self) -> str:
         """Return the address of PostgreSQL, or raise a `SettingsError` that names the variable."""
-        return self._require("postgres_url", self.postgres_url and self.postgres_url.get_secret_value())
+        return self._require("postgres_url", _reveal(self.postgres_url))
 
     def _require(self, field: str, value: str | None) -> str:
         if value:
@@ -136,6 +130,10 @@ def variable_name(field: str) -> str:
     'STREAMREC_REDIS_URL'
     """
     return f"{ENV_PREFIX}{field.upper()}"
+
+
+def _reveal(secret: SecretStr | None) -> str | None:
+    return secret.get_secret_value() if secret else None
 
 
 def _example(settings: type[Settings], field: str) -> str:

@@ -1,0 +1,86 @@
+"""What streamrec produces: user interests, top-K lists and model updates.
+
+A derived record carries the source positions that it contains. After a crash it may come again at a new offset;
+consumers fence on those positions.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from streamrec.contracts.incoming import Id
+from streamrec.domain.interest import SequenceEvent
+
+UnixMs = Annotated[int, Meta(ge=0, description="Unix milliseconds, UTC.")]
+Channel = Literal["model", "neighbour", "popular", "recent"]
+
+
+class EventPosition(Struct, frozen=True, array_like=True):
+    """Where an event stands in the log: event type (0 click, 1 purchase), partition, offset."""
+
+    event_type: Annotated[int, Meta(ge=0, le=1)]
+    partition: int
+    offset: int
+
+
+class UserInterest(Struct, frozen=True, kw_only=True):
+    """A user's interest state after new events. Topic `user-interests`, key: the user id."""
+
+    user_id: Id
+    state_version: int
+    """Grows with every write of the state: of two records of a user the higher one is newer."""
+    event_time_ms: UnixMs
+    """Event time of the newest event in the state."""
+    produced_at_ms: UnixMs
+    """When the newest of the new events was produced: freshness counts from here."""
+    sequence: list[SequenceEvent]
+    """The newest events, oldest first."""
+    new: list[EventPosition]
+    """Which events are new in this record; one that is older than the whole sequence is not in it."""
+    short_term: dict[str, float]
+    """Weight of each category in the newest session, strongest first, at most ten."""
+    long_term: dict[str, list[float]]
+    """Decayed weight of each category with half-lives of 1, 7 and 30 days, strongest first, at most ten."""
+    long_term_items: dict[str, list[float]]
+    """The same of items."""
+    transitions: list[tuple[str, str, int]]
+    """Steps from one category to the next inside sessions, most frequent first, at most ten."""
+    events_count: int
+
+
+class Reason(Struct, frozen=True, omit_defaults=True):
+    """Why an item is in a list."""
+
+    channel: Channel
+    item_id: str | None = None
+    """The item of the user's own that led to it, where one did."""
+
+
+class ListItem(Struct, frozen=True):
+    """An item of a list."""
+
+    item_id: Id
+    score: float
+    reason: Reason
+
+
+class TopKList(Struct, frozen=True, kw_only=True):
+    """A user's list, always whole. Topic `recommendations`, key: the user id; and Redis key `rec:<user_id>`."""
+
+    list_id: Id
+    user_id: str
+    """Empty in the default list `rec-default`."""
+    items: list[ListItem]
+    """Best first."""
+    model_version: str
+    """Empty before the first model."""
+    arm: str
+    event_time_ms: UnixMs
+    """Event time of the newest event that the list knows of."""
+    produced_at_ms: UnixMs
+    """When that event was produced."""
+    made_at_ms: UnixMs
+    state_version: int
+    """Version of the interest state that it was made from."""

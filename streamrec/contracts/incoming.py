@@ -1,0 +1,86 @@
+"""What users of streamrec produce: clicks, purchases, items and impressions.
+
+Unknown fields are ignored, so that producers can go first; every field that is added later is optional.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+Id = Annotated[
+    str,
+    # PostgreSQL cannot store the character NUL
+    Meta(min_length=1, max_length=256, pattern="^[^\\x00]*$", description="1 to 256 characters, none of them NUL."),
+]
+EventTimeMs = Annotated[
+    int,
+    Meta(
+        ge=631_152_000_000,
+        description="Unix milliseconds, UTC; from 1990 to a day after the record was produced.",
+    ),
+]
+Position = Annotated[int, Meta(ge=0, le=9_999, description="Place in the list, 0 is the top.")]
+ContextKey = Annotated[str, Meta(min_length=1, max_length=64)]
+ContextValue = Annotated[str, Meta(max_length=256)] | int | float | bool | None
+Context = Annotated[
+    dict[ContextKey, ContextValue], Meta(max_length=32, description="Anything known: device, referrer, country …")
+]
+Text = Annotated[str, Meta(max_length=256)]
+
+
+class Click(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A user opened an item. Topic `clicks`, key: the user id."""
+
+    user_id: Id
+    item_id: Id
+    event_time_ms: EventTimeMs
+    type: Literal["click"] = "click"
+    event_id: Id | None = None
+    """Names the event, so that a second copy changes nothing; the headers `ce_source` and `ce_id` go first."""
+    category: Text | None = None
+    list_id: Id | None = None
+    """The list that was followed, from the list's own `list_id`."""
+    position: Position | None = None
+    context: Context | None = None
+
+
+class Purchase(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A user bought an item. Topic `purchases`, key: the user id."""
+
+    user_id: Id
+    item_id: Id
+    event_time_ms: EventTimeMs
+    type: Literal["purchase"] = "purchase"
+    event_id: Id | None = None
+    """Names the event, so that a second copy changes nothing; the headers `ce_source` and `ce_id` go first."""
+    category: Text | None = None
+    list_id: Id | None = None
+    position: Position | None = None
+    quantity: Annotated[int, Meta(ge=1, le=1_000_000_000)] = 1
+    price: Annotated[float, Meta(ge=0, le=1e15, description="Of one piece.")] | None = None
+    currency: Annotated[str, Meta(pattern="^[A-Z]{3}$", description="ISO 4217.")] | None = None
+    order_id: Id | None = None
+    context: Context | None = None
+
+
+class Item(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What is known of an item. Topic `items` (compacted), key: the item id; a null value deletes it."""
+
+    item_id: Id
+    available: bool = True
+    """`false` withdraws the item: no list made a second later holds it."""
+    category: Text | None = None
+    title: Annotated[str, Meta(max_length=1_024)] | None = None
+    price: Annotated[float, Meta(ge=0, le=1e15)] | None = None
+    currency: Annotated[str, Meta(pattern="^[A-Z]{3}$")] | None = None
+
+
+class Impression(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A list was really shown. Topic `impressions` (optional), key: the user id."""
+
+    user_id: Id
+    list_id: Id
+    event_time_ms: EventTimeMs
+    item_ids: Annotated[list[Id], Meta(max_length=1_000, description="What was visible, top first.")] = []

@@ -1,0 +1,61 @@
+"""The topics by name, and what each one needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+CLICKS = "clicks"
+PURCHASES = "purchases"
+ITEMS = "items"
+IMPRESSIONS = "impressions"
+USER_INTERESTS = "user-interests"
+RECOMMENDATIONS = "recommendations"
+MODEL_UPDATES = "model-updates"
+
+DEAD_LETTER_SUFFIX = ".dlq"
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """What a topic needs of the broker.
+
+    Parameters
+    ----------
+    name
+        Its name.
+    partitioned
+        Whether it is split by user (as many partitions as the settings say) or has one partition.
+    config
+        Broker settings that differ from the broker's defaults.
+    """
+
+    name: str
+    partitioned: bool = True
+    config: dict[str, str] = field(default_factory=dict)
+
+
+_ROOM_FOR_HEADERS = {"max.message.bytes": str(1_048_588 + 65_536)}
+"""A dead letter is the original record and its headers: the largest record that the broker takes must still fit."""
+
+TOPICS = (
+    Topic(CLICKS),
+    Topic(PURCHASES),
+    Topic(ITEMS, partitioned=False, config={"cleanup.policy": "compact"}),
+    Topic(IMPRESSIONS),
+    Topic(USER_INTERESTS),
+    Topic(RECOMMENDATIONS),
+    Topic(MODEL_UPDATES, partitioned=False, config={"retention.ms": str(24 * 3_600_000)}),
+    Topic(CLICKS + DEAD_LETTER_SUFFIX, partitioned=False, config=_ROOM_FOR_HEADERS),
+    Topic(PURCHASES + DEAD_LETTER_SUFFIX, partitioned=False, config=_ROOM_FOR_HEADERS),
+)
+
+
+def dead_letter_topic(topic: str) -> str:
+    """Return the topic that takes what cannot be applied.
+
+    Examples
+    --------
+    >>> dead_letter_topic("clicks")
+    'clicks.dlq'
+    """
+    return topic + DEAD_LETTER_SUFFIX

@@ -1,0 +1,278 @@
+"""A user's interest state: a pure fold of clicks and purchases that no interleaving of partitions can change.
+
+The state holds the newest events themselves, and of older ones only what is commutative: counts, and decayed sums in a
+fixed number of buckets. Session, short-term interest and category transitions are functions of the sequence and are
+never stored. Because the newest N of a set, and a sum over the rest, do not depend on the order in which the set was
+seen, any interleaving of the partitions ends in the same state (integers exactly, decayed sums to rounding).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import NamedTuple
+from zlib import crc32
+
+from streamrec.domain.event import Event, EventType
+
+DAY_MS = 86_400_000
+HALF_LIVES_DAYS = (1.0, 7.0, 30.0)
+"""Half-lives of the long-term interest: a news cycle, a week, a season."""
+
+BUCKETS = 32
+"""Items and categories beyond the sequence share so many buckets each: a fixed size needs no eviction,
+and eviction is what would make the state depend on the order of arrival."""
+
+RECENT_IDS = 50
+"""A second event with an id among the last so many of its user and partition is a duplicate."""
+
+SESSION_GAP_MS = 30 * 60 * 1000
+"""A pause of half an hour ends a session, as web analytics has it."""
+
+PURCHASE_WEIGHT = 5.0
+"""A purchase says about as much as several clicks."""
+
+
+class Outcome(Enum):
+    """What became of an event."""
+
+    APPLIED = "applied"
+    DUPLICATE = "duplicate"
+    FENCED = "fenced"
+    """The state already contains what stood at this position: a redelivery."""
+
+
+class SequenceEvent(NamedTuple):
+    """An event in the sequence; the first four fields are the total order of a user's events."""
+
+    event_time_ms: int
+    event_type: int
+    partition: int
+    offset: int
+    item_id: str
+    category: str
+
+
+@dataclass(slots=True)
+class Fence:
+    """How far one source partition is contained in a state.
+
+    Parameters
+    ----------
+    offset
+        The last offset of this user that was folded.
+    recent_ids
+        Hashes of the user's last event ids in this partition, oldest first, at most `RECENT_IDS`. They are kept by
+        partition because only a partition has an order of its own: what counts as a duplicate must not depend on how
+        partitions interleave. A producer's retry lands in the partition of the first try.
+    """
+
+    offset: int
+    recent_ids: list[int] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Beyond:
+    """What a state still knows of events older than its sequence; every field is commutative.
+
+    Parameters
+    ----------
+    events
+        Number of events by type.
+    reference_ms
+        The instant that the decayed sums refer to: the newest event time in them.
+    sums
+        Decayed weight by bucket, one value per half-life in `HALF_LIVES_DAYS`.
+        Buckets `0 .. BUCKETS-1` hold items, `BUCKETS .. 2*BUCKETS-1` categories.
+    """
+
+    events: list[int] = field(default_factory=lambda: [0] * len(EventType))
+    reference_ms: int = 0
+    sums: dict[int, list[float]] = field(default_factory=dict)
+
+    def add(self, event: SequenceEvent) -> None:
+        """Let an event that left the sequence sink in."""
+        self.events[event.event_type] += 1
+        age_days = (event.event_time_ms - self.reference_ms) / DAY_MS
+        if age_days > 0 and self.sums:
+            factors = [0.5 ** (age_days / half_life) for half_life in HALF_LIVES_DAYS]
+            for sums in self.sums.values():
+                sums[:] = [value * factor for value, factor in zip(sums, factors, strict=True)]
+        self.reference_ms = max(self.reference_ms, event.event_time_ms)
+        weights = decayed_weights(event, self.reference_ms)
+        self._add_to(item_bucket(event.item_id), weights)
+        if event.category:
+            self._add_to(category_bucket(event.category), weights)
+
+    def _add_to(self, bucket: int, weights: list[float]) -> None:
+        sums = self.sums.get(bucket)
+        self.sums[bucket] = weights if sums is None else [a + b for a, b in zip(sums, weights, strict=True)]
+
+
+@dataclass(slots=True)
+class InterestState:
+    """All that is stored of one user.
+
+    Parameters
+    ----------
+    version
+        Number of times it was written; a compare-and-set on it keeps two workers from overwriting each other.
+    sequence
+        The newest events, oldest first.
+    beyond
+        What is left of older ones; `None` until the sequence has overflowed once, as for most users it never does.
+    fence
+        By source partition, at most one entry for each partition of `clicks` and `purchases`.
+
+    Examples
+    --------
+    >>> state = InterestState()
+    >>> click = Event("u1", "i1", 1_000, Source(EventType.CLICK, 0), offset=7)
+    >>> state.fold(click, sequence_length=50), state.fold(click, sequence_length=50)
+    (<Outcome.APPLIED: 'applied'>, <Outcome.FENCED: 'fenced'>)
+    >>> [event.item_id for event in state.sequence]
+    ['i1']
+    """
+
+    version: int = 0
+    sequence: list[SequenceEvent] = field(default_factory=list)
+    beyond: Beyond | None = None
+    fence: dict[tuple[int, int], Fence] = field(default_factory=dict)
+
+    def fold(self, event: Event, *, sequence_length: int) -> Outcome:
+        """Let one event in; events of one source partition must come in the order of their offsets."""
+        fence = self.fence.get(event.source)
+        if fence is None:
+            fence = self.fence[event.source] = Fence(event.offset)
+        elif event.offset <= fence.offset:
+            return Outcome.FENCED
+        fence.offset = event.offset
+        if event.id_hash is not None:
+            if event.id_hash in fence.recent_ids:
+                return Outcome.DUPLICATE
+            fence.recent_ids.append(event.id_hash)
+            del fence.recent_ids[:-RECENT_IDS]
+        self._insert(event, sequence_length)
+        return Outcome.APPLIED
+
+    def _insert(self, event: Event, sequence_length: int) -> None:
+        entry = SequenceEvent(
+            event.event_time_ms,
+            event.source.event_type,
+            event.source.partition,
+            event.offset,
+            event.item_id,
+            event.category,
+        )
+        sequence = self.sequence
+        if not sequence or entry > sequence[-1]:
+            sequence.append(entry)
+        else:
+            sequence.insert(bisect_left(sequence, entry), entry)
+        while len(sequence) > sequence_length:
+            if self.beyond is None:
+                self.beyond = Beyond()
+            self.beyond.add(sequence.pop(0))
+
+    @property
+    def events_count(self) -> int:
+        """Number of events that the state contains, however old."""
+        return len(self.sequence) + (sum(self.beyond.events) if self.beyond else 0)
+
+
+def item_bucket(item_id: str) -> int:
+    """Return the bucket of an item beyond the sequence."""
+    return crc32(item_id.encode()) % BUCKETS
+
+
+def category_bucket(category: str) -> int:
+    """Return the bucket of a category beyond the sequence."""
+    return BUCKETS + crc32(category.encode()) % BUCKETS
+
+
+def decayed_weights(event: SequenceEvent, now_ms: int) -> list[float]:
+    """Return the weight of an event at a later instant, one value per half-life."""
+    weight = PURCHASE_WEIGHT if event.event_type == EventType.PURCHASE else 1.0
+    age_days = (now_ms - event.event_time_ms) / DAY_MS
+    return [weight * 0.5 ** (age_days / half_life) for half_life in HALF_LIVES_DAYS]
+
+
+def session(sequence: list[SequenceEvent]) -> list[SequenceEvent]:
+    """Return the events of the newest session, oldest first.
+
+    Examples
+    --------
+    >>> a = SequenceEvent(0, 0, 0, 1, "a", "")
+    >>> b = SequenceEvent(SESSION_GAP_MS + 1, 0, 0, 2, "b", "")
+    >>> [event.item_id for event in session([a, b])]
+    ['b']
+    """
+    start = len(sequence)
+    while start > 0:
+        start -= 1
+        if start > 0 and sequence[start].event_time_ms - sequence[start - 1].event_time_ms > SESSION_GAP_MS:
+            break
+    return sequence[start:]
+
+
+def category_transitions(sequence: Iterable[SequenceEvent]) -> dict[tuple[str, str], int]:
+    """Count the steps from one category to the next inside sessions.
+
+    Returns
+    -------
+    dict
+        `(from, to)` → count; bounded by the length of the sequence. Events without a category are passed over.
+    """
+    counts: dict[tuple[str, str], int] = {}
+    previous: SequenceEvent | None = None
+    for event in sequence:
+        if not event.category:
+            continue
+        if previous and event.event_time_ms - previous.event_time_ms <= SESSION_GAP_MS:
+            step = (previous.category, event.category)
+            counts[step] = counts.get(step, 0) + 1
+        previous = event
+    return counts
+
+
+@dataclass(frozen=True, slots=True)
+class Interest:
+    """How much a user wants things, summed up at the time of the newest event.
+
+    Parameters
+    ----------
+    short_term
+        Weight of each category in the newest session.
+    long_term
+        Decayed weight of each category of the sequence (with its share of what lies beyond), one value per half-life.
+    """
+
+    short_term: dict[str, float]
+    long_term: dict[str, list[float]]
+
+
+def summarise(state: InterestState) -> Interest:
+    """Return the interest in categories, short-term and long-term; bounded by the length of the sequence."""
+    short_term: dict[str, float] = {}
+    for event in session(state.sequence):
+        if event.category:
+            weight = PURCHASE_WEIGHT if event.event_type == EventType.PURCHASE else 1.0
+            short_term[event.category] = short_term.get(event.category, 0.0) + weight
+    now_ms = state.sequence[-1].event_time_ms if state.sequence else 0
+    long_term: dict[str, list[float]] = {}
+    for event in state.sequence:
+        if event.category:
+            sums = long_term.setdefault(event.category, _beyond_at(state.beyond, event.category, now_ms))
+            for index, weight in enumerate(decayed_weights(event, now_ms)):
+                sums[index] += weight
+    return Interest(short_term, long_term)
+
+
+def _beyond_at(beyond: Beyond | None, category: str, now_ms: int) -> list[float]:
+    sums = beyond.sums.get(category_bucket(category)) if beyond else None
+    if beyond is None or sums is None:
+        return [0.0] * len(HALF_LIVES_DAYS)
+    age_days = (now_ms - beyond.reference_ms) / DAY_MS
+    return [value * 0.5 ** (age_days / half_life) for value, half_life in zip(sums, HALF_LIVES_DAYS, strict=True)]
