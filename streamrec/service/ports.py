@@ -1,0 +1,119 @@
+"""What the use cases need of the outside: each protocol has a double for unit tests and a real adapter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+from streamrec.contracts.derived import ListItem, TopKList, UserInterest
+from streamrec.contracts.incoming import Item
+from streamrec.domain.interest import InterestState
+from streamrec.service.batch import Positions, TopicPartition
+
+
+class Outgoing(NamedTuple):
+    """A record to be produced; `timestamp_ms` 0 stands for now."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: Mapping[str, bytes] = {}
+    timestamp_ms: int = 0
+
+
+class Publisher(Protocol):
+    """Produces records."""
+
+    def publish(self, records: Sequence[Outgoing]) -> None:
+        """Produce all of them and return when the broker has acknowledged each one.
+
+        Raises
+        ------
+        TransientError
+            If one was not acknowledged; some of them may have been written.
+        """
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far a source partition is contained in a store, and what its records became.
+
+    Parameters
+    ----------
+    version
+        Number of times it was written.
+    next_offset
+        The next offset to read; `None` where nothing was ever read.
+    applied, duplicates, dead_lettered
+        How many records became what.
+    """
+
+    version: int = 0
+    next_offset: int | None = None
+    applied: int = 0
+    duplicates: int = 0
+    dead_lettered: int = 0
+
+
+@dataclass(slots=True)
+class InterestSnapshot:
+    """The states and the progress that one batch is folded into, as they were read together."""
+
+    states: dict[str, InterestState] = field(default_factory=dict)
+    progress: dict[TopicPartition, Progress] = field(default_factory=dict)
+
+
+class InterestStore(Protocol):
+    """Keeps interest states and the progress of the source partitions in them."""
+
+    def load(self, user_ids: Sequence[str], sources: Sequence[TopicPartition]) -> InterestSnapshot:
+        """Read states and progress; what is not there comes as new."""
+
+    def compare_and_set(self, snapshot: InterestSnapshot) -> bool:
+        """Write all of it atomically, each version grown by one, unless anything in it was written since it was read.
+
+        Returns
+        -------
+        bool
+            Whether it was written; if not, nothing was.
+        """
+
+    def positions(self, sources: Sequence[TopicPartition]) -> Positions:
+        """Return the next offset of each source that was ever read."""
+
+
+class TopKStore(Protocol):
+    """Keeps the newest list of each user, and how far `user-interests` is contained in them."""
+
+    def put_many(self, lists: Sequence[TopKList], positions: Positions) -> None:
+        """Replace lists whole and move the positions, atomically; a list made from an older state changes nothing."""
+
+    def put_default(self, default: TopKList) -> None:
+        """Replace the list of users who have none."""
+
+    def positions(self, sources: Sequence[TopicPartition]) -> Positions:
+        """Return the next offset of each source that was ever read."""
+
+
+class Ranker(Protocol):
+    """Turns interest into lists. Any thread may call `rank` while another one applies updates."""
+
+    @property
+    def model_version(self) -> str:
+        """The version that serves, empty before the first."""
+
+    def rank(self, interests: Sequence[UserInterest], *, k: int) -> list[list[ListItem]]:
+        """Return the best items of each user, best first, at most `k`; never empty once any event was seen."""
+
+    def popular(self, interests: Sequence[UserInterest], *, k: int) -> list[list[ListItem]]:
+        """Return recently popular items of each user under the same rules, for the control arm."""
+
+    def default(self, *, k: int) -> list[ListItem]:
+        """Return the list for a user nobody knows."""
+
+    def put_item(self, item: Item) -> None:
+        """Learn what the catalogue says of an item."""
+
+    def delete_item(self, item_id: str) -> None:
+        """Leave an item out of every list from now on."""
