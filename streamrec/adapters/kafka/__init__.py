@@ -1,0 +1,8 @@
+"""Kafka through librdkafka: topics, publishing, reading in batches, lag."""
+
+from streamrec.adapters.kafka.admin import create_topics
+from streamrec.adapters.kafka.broadcast import BroadcastReader
+from streamrec.adapters.kafka.publisher import KafkaPublisher
+from streamrec.adapters.kafka.source import BatchSource
+
+__all__ = ["BatchSource", "BroadcastReader", "KafkaPublisher", "create_topics"]

@@ -1,0 +1,53 @@
+"""Creating topics."""
+
+from __future__ import annotations
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+from streamrec.adapters.kafka.client import client_config, translate_exception
+from streamrec.contracts.topics import TOPICS
+
+_TIMEOUT_S = 30.0
+
+
+def create_topics(bootstrap: str, partitions: int, replication: int) -> list[str]:
+    """Create the topics that do not exist yet; those that do are left as they are.
+
+    Parameters
+    ----------
+    bootstrap
+        Kafka bootstrap servers.
+    partitions, replication
+        Of each topic that is created; a topic that is not split by user gets one partition.
+
+    Returns
+    -------
+    list of str
+        The topics that were created.
+
+    Raises
+    ------
+    TransientError
+        If the broker does not answer or refuses.
+    """
+    # the client must outlive its futures, else they fail
+    admin = AdminClient(client_config(bootstrap))
+    futures = admin.create_topics(
+        [
+            NewTopic(topic.name, partitions if topic.partitioned else 1, replication, config=topic.config)
+            for topic in TOPICS
+        ],
+        request_timeout=_TIMEOUT_S,
+    )
+    created = []
+    for name, future in futures.items():
+        try:
+            future.result(_TIMEOUT_S)
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise translate_exception(error) from error
+        else:
+            created.append(name)
+    return created

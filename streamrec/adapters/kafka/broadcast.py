@@ -1,0 +1,93 @@
+"""Reading a whole topic that every process needs: no group, from the start of what is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException
+from confluent_kafka import TopicPartition as KafkaPartition
+
+from streamrec.adapters.kafka.client import client_config, to_record, translate_exception
+from streamrec.errors import TransientError
+from streamrec.service.batch import Batch, Slice, TopicPartition
+
+MAX_BATCH_RECORDS = 500
+PREFETCH_KILOBYTES = 16_384
+_TIMEOUT_S = 30.0
+
+
+class BroadcastReader:
+    """Reads every partition of some topics from the beginning and then follows them.
+
+    One thread calls all methods.
+
+    Parameters
+    ----------
+    bootstrap
+        Kafka bootstrap servers.
+    topics
+        What to read.
+
+    Raises
+    ------
+    TransientError
+        If the broker does not answer, or a topic does not exist yet.
+    """
+
+    def __init__(self, *, bootstrap: str, topics: Sequence[str]) -> None:
+        self._consumer = Consumer(
+            client_config(bootstrap)
+            | {
+                "group.id": "streamrec-broadcast",  # never joined: partitions are assigned by hand
+                "enable.auto.commit": False,
+                "auto.offset.reset": "earliest",
+                "queued.max.messages.kbytes": PREFETCH_KILOBYTES,
+                "fetch.queue.backoff.ms": 50,
+            }
+        )
+        self._behind: dict[TopicPartition, int] = {}
+        self._next: dict[TopicPartition, int] = {}
+        try:
+            self._assign(topics)
+        except KafkaException as error:
+            raise translate_exception(error) from error
+
+    def _assign(self, topics: Sequence[str]) -> None:
+        partitions = []
+        for topic in topics:
+            metadata = self._consumer.list_topics(topic, timeout=_TIMEOUT_S).topics[topic]
+            if not metadata.partitions:
+                raise TransientError(f"topic {topic} does not exist yet")
+            for number in metadata.partitions:
+                low, high = self._consumer.get_watermark_offsets(KafkaPartition(topic, number), timeout=_TIMEOUT_S)
+                if low < high:
+                    self._behind[TopicPartition(topic, number)] = high
+                partitions.append(KafkaPartition(topic, number, OFFSET_BEGINNING))
+        self._consumer.assign(partitions)
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether everything that was there when the reading began has been read."""
+        return not self._behind
+
+    def poll(self, timeout_s: float) -> Batch | None:
+        """Wait for records and return all that have arrived, or `None` if there was none in time."""
+        first = self._consumer.poll(timeout_s)
+        if first is None:
+            return None
+        slices: dict[TopicPartition, Slice] = {}
+        for message in [first, *self._consumer.consume(MAX_BATCH_RECORDS - 1, 0)]:
+            if message.error() is not None:
+                continue  # librdkafka goes on by itself, and there is no position to lose
+            source = TopicPartition(str(message.topic()), int(message.partition() or 0))
+            record = to_record(message)
+            part = slices.setdefault(source, Slice(source, record.offset, record.offset))
+            part.records.append(record)
+            part.next = record.offset + 1
+            if part.next >= self._behind.get(source, part.next + 1):
+                del self._behind[source]
+        return Batch(list(slices.values())) if slices else None
+
+    def close(self) -> None:
+        """Stop reading."""
+        self._consumer.close()

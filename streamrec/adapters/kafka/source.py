@@ -1,0 +1,189 @@
+"""Reading partitions in batches, from the positions that a store holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import structlog
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message
+from confluent_kafka import TopicPartition as KafkaPartition
+
+from streamrec.adapters.kafka.client import client_config, to_record, translate
+from streamrec.service.batch import Batch, Positions, Slice, TopicPartition
+
+SESSION_TIMEOUT_MS = 6_000
+"""How long a dead worker keeps its partitions; the least that brokers allow by default."""
+
+MAX_BATCH_RECORDS = 1_000
+"""Enough to spread the round trips of a batch thin; a batch is one record when the stream is quiet."""
+
+PREFETCH_KILOBYTES = 16_384
+
+_log = structlog.get_logger(__name__)
+
+
+class BatchSource:
+    """A consumer of a group that starts where the store says, not where Kafka's committed offset is.
+
+    The batch adapts by itself: whatever has arrived, one record when the stream is quiet. Kafka's committed offset
+    follows for lag monitoring only. One thread calls all methods.
+
+    Parameters
+    ----------
+    bootstrap
+        Kafka bootstrap servers.
+    group
+        Consumer group.
+    topics
+        What to read. The range assignor gives a member the same partition numbers of each topic, so that one worker
+        owns a user.
+    positions
+        Reads the next offset of each given partition from the store; one that is missing starts at the beginning.
+    """
+
+    def __init__(
+        self,
+        *,
+        bootstrap: str,
+        group: str,
+        topics: Sequence[str],
+        positions: Callable[[Sequence[TopicPartition]], Positions],
+    ) -> None:
+        self._positions = positions
+        self._next: dict[TopicPartition, int | None] = {}
+        self._arrived: list[Message] = []
+        self._paused = False
+        self._consumer = Consumer(
+            client_config(bootstrap)
+            | {
+                "group.id": group,
+                "partition.assignment.strategy": "range",
+                "session.timeout.ms": SESSION_TIMEOUT_MS,
+                "heartbeat.interval.ms": SESSION_TIMEOUT_MS // 6,
+                # what is stored as handled is committed every second, and on a rebalance
+                "enable.auto.commit": True,
+                "auto.commit.interval.ms": 1_000,
+                "enable.auto.offset.store": False,
+                "auto.offset.reset": "earliest",
+                "queued.max.messages.kbytes": PREFETCH_KILOBYTES,
+                "fetch.queue.backoff.ms": 50,
+                "topic.metadata.refresh.interval.ms": 10_000,
+            }
+        )
+        self._consumer.subscribe(list(topics), on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked)
+
+    def poll(self, timeout_s: float) -> Batch | None:
+        """Wait for records and return all that have arrived, or `None` if there was none in time.
+
+        Raises
+        ------
+        TransientError
+            If the broker reports an error that librdkafka does not mend by itself.
+        """
+        self._resume()
+        messages, self._arrived = self._arrived, []
+        if not messages:
+            first = self._consumer.poll(timeout_s)
+            if first is None:
+                return None
+            messages = [first]
+        # consume() waits until it has all it was asked for or the time is over; with no time it takes what is there
+        messages += self._consumer.consume(MAX_BATCH_RECORDS - len(messages), 0)
+        return self._to_batch(messages)
+
+    def settle(self, stored: Positions) -> None:
+        """Take note of the store's positions after a batch, and go back or forth to where they differ from ours."""
+        offsets = []
+        for source, offset in stored.items():
+            if source not in self._next:
+                continue  # revoked meanwhile
+            offsets.append(KafkaPartition(*source, offset))
+            if self._next[source] != offset:
+                _log.warning("seek", topic=source.topic, partition=source.partition, to=offset, was=self._next[source])
+                self._next[source] = offset
+                self._consumer.seek(KafkaPartition(*source, offset))
+        if offsets:
+            self._consumer.store_offsets(offsets=offsets)
+
+    def keep_alive(self) -> None:
+        """Stay a member of the group while a batch takes long: nothing is read, rebalances are served."""
+        assigned = self._consumer.assignment()
+        if assigned:
+            self._consumer.pause(assigned)
+            self._paused = True
+        message = self._consumer.poll(0)
+        if message is not None:  # of a partition that was assigned just now
+            self._arrived.append(message)
+
+    def close(self) -> None:
+        """Commit what was handled and leave the group."""
+        self._consumer.close()
+
+    def _resume(self) -> None:
+        if self._paused:
+            self._consumer.resume(self._consumer.assignment())
+            self._paused = False
+
+    def _to_batch(self, messages: Sequence[Message]) -> Batch | None:
+        slices: dict[TopicPartition, Slice] = {}
+        for message in messages:
+            error = message.error()
+            if error is not None:
+                _raise_unless_passing(error)
+                continue
+            source = TopicPartition(str(message.topic()), int(message.partition() or 0))
+            if source not in self._next:
+                continue  # revoked meanwhile
+            record = to_record(message)
+            part = slices.get(source)
+            if part is None:
+                start = self._next[source]
+                part = slices[source] = Slice(source, record.offset if start is None else start, record.offset)
+            part.records.append(record)
+            part.next = record.offset + 1
+        for source, part in slices.items():
+            self._next[source] = part.next
+        return Batch(list(slices.values())) if slices else None
+
+    def _assigned(self, consumer: Consumer, partitions: list[KafkaPartition]) -> None:
+        sources = [TopicPartition(part.topic, part.partition) for part in partitions]
+        stored = self._positions(sources)
+        self._next = {source: stored.get(source) for source in sources}
+        for part, source in zip(partitions, sources, strict=True):
+            offset = stored.get(source)
+            part.offset = OFFSET_BEGINNING if offset is None else offset
+            if offset is not None:
+                self._report_truncation(consumer, source, offset)
+        consumer.assign(partitions)
+        _log.info("assigned", partitions=[f"{s.topic}:{s.partition}@{stored.get(s, 'start')}" for s in sources])
+
+    def _report_truncation(self, consumer: Consumer, source: TopicPartition, offset: int) -> None:
+        low, _high = consumer.get_watermark_offsets(KafkaPartition(*source), timeout=10)
+        if low > offset:
+            _log.error(
+                "records lost", topic=source.topic, partition=source.partition, count=low - offset, position=offset
+            )
+
+    def _revoked(self, _consumer: Consumer, partitions: list[KafkaPartition]) -> None:
+        # a batch is settled before the next poll, so nothing of these partitions is in flight here
+        for part in partitions:
+            self._next.pop(TopicPartition(part.topic, part.partition), None)
+
+
+def _raise_unless_passing(error: KafkaError) -> None:
+    if error.retriable() or error.code() in _PASSING:
+        _log.warning("kafka", error=error.str())
+        return
+    raise translate(error)
+
+
+_PASSING: frozenset[Any] = frozenset(
+    {
+        KafkaError._ALL_BROKERS_DOWN,  # noqa: SLF001  # librdkafka's own codes have no other name
+        KafkaError._TRANSPORT,  # noqa: SLF001
+        KafkaError._MAX_POLL_EXCEEDED,  # noqa: SLF001
+        KafkaError._AUTO_OFFSET_RESET,  # noqa: SLF001
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+    }
+)
