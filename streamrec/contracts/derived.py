@@ -69,6 +69,8 @@ class ListItem(Struct, frozen=True):
 class TopKList(Struct, frozen=True, kw_only=True):
     """A user's list, always whole. Topic `recommendations`, key: the user id; and Redis key `rec:<user_id>`."""
 
+    state_version: int
+    """Version of the interest state that it was made from; first, so that a store can compare it unparsed."""
     list_id: Id
     user_id: str
     """Empty in the default list `rec-default`."""
@@ -82,5 +84,3 @@ class TopKList(Struct, frozen=True, kw_only=True):
     produced_at_ms: UnixMs
     """When that event was produced."""
     made_at_ms: UnixMs
-    state_version: int
-    """Version of the interest state that it was made from."""

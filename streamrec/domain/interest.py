@@ -245,34 +245,42 @@ class Interest:
     ----------
     short_term
         Weight of each category in the newest session.
-    long_term
-        Decayed weight of each category of the sequence (with its share of what lies beyond), one value per half-life.
+    long_term, long_term_items
+        Decayed weight of each category and of each item of the sequence (with its share of what lies beyond), one value
+        per half-life.
     """
 
-    short_term: dict[str, float]
-    long_term: dict[str, list[float]]
+    short_term: dict[str, float] = field(default_factory=dict)
+    long_term: dict[str, list[float]] = field(default_factory=dict)
+    long_term_items: dict[str, list[float]] = field(default_factory=dict)
 
 
 def summarise(state: InterestState) -> Interest:
-    """Return the interest in categories, short-term and long-term; bounded by the length of the sequence."""
-    short_term: dict[str, float] = {}
+    """Return the interest in categories and items, short-term and long-term; bounded by the length of the sequence."""
+    interest = Interest()
     for event in session(state.sequence):
         if event.category:
             weight = PURCHASE_WEIGHT if event.event_type == EventType.PURCHASE else 1.0
-            short_term[event.category] = short_term.get(event.category, 0.0) + weight
+            interest.short_term[event.category] = interest.short_term.get(event.category, 0.0) + weight
     now_ms = state.sequence[-1].event_time_ms if state.sequence else 0
-    long_term: dict[str, list[float]] = {}
+    beyond = _beyond_at(state.beyond, now_ms) if state.beyond else {}
     for event in state.sequence:
+        weights = decayed_weights(event, now_ms)
+        _add(interest.long_term_items, event.item_id, weights, beyond.get(item_bucket(event.item_id)))
         if event.category:
-            sums = long_term.setdefault(event.category, _beyond_at(state.beyond, event.category, now_ms))
-            for index, weight in enumerate(decayed_weights(event, now_ms)):
-                sums[index] += weight
-    return Interest(short_term, long_term)
+            _add(interest.long_term, event.category, weights, beyond.get(category_bucket(event.category)))
+    return interest
 
 
-def _beyond_at(beyond: Beyond | None, category: str, now_ms: int) -> list[float]:
-    sums = beyond.sums.get(category_bucket(category)) if beyond else None
-    if beyond is None or sums is None:
-        return [0.0] * len(HALF_LIVES_DAYS)
+def _add(sums: dict[str, list[float]], name: str, weights: list[float], beyond: list[float] | None) -> None:
+    before = sums.get(name, beyond)
+    sums[name] = weights if before is None else [a + b for a, b in zip(before, weights, strict=True)]
+
+
+def _beyond_at(beyond: Beyond, now_ms: int) -> dict[int, list[float]]:
     age_days = (now_ms - beyond.reference_ms) / DAY_MS
-    return [value * 0.5 ** (age_days / half_life) for value, half_life in zip(sums, HALF_LIVES_DAYS, strict=True)]
+    factors = [0.5 ** (age_days / half_life) for half_life in HALF_LIVES_DAYS]
+    return {
+        bucket: [value * factor for value, factor in zip(sums, factors, strict=True)]
+        for bucket, sums in beyond.sums.items()
+    }

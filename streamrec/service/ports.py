@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 from streamrec.contracts.derived import ListItem, TopKList, UserInterest
 from streamrec.contracts.incoming import Item
 from streamrec.domain.interest import InterestState
-from streamrec.service.batch import Positions, TopicPartition
+from streamrec.service.batch import Positions, Slice, TopicPartition
 
 
 class Outgoing(NamedTuple):
@@ -86,11 +86,20 @@ class InterestStore(Protocol):
 class TopKStore(Protocol):
     """Keeps the newest list of each user, and how far `user-interests` is contained in them."""
 
-    def put_many(self, lists: Sequence[TopKList], positions: Positions) -> None:
-        """Replace lists whole and move the positions, atomically; a list made from an older state changes nothing."""
+    def put_many(self, lists: Sequence[TopKList], slices: Sequence[Slice]) -> bool:
+        """Replace lists whole and move the positions, atomically; a list made from an older state changes nothing.
+
+        Returns
+        -------
+        bool
+            Whether it was written: `False` if a slice does not start where the stored position stands.
+        """
 
     def put_default(self, default: TopKList) -> None:
         """Replace the list of users who have none."""
+
+    def mark_items(self, withdrawn: dict[str, int], available: Sequence[str]) -> None:
+        """Tell readers which items to drop from older lists (id → when, Unix milliseconds), and which no more."""
 
     def positions(self, sources: Sequence[TopicPartition]) -> Positions:
         """Return the next offset of each source that was ever read."""

@@ -10,6 +10,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message
 from confluent_kafka import TopicPartition as KafkaPartition
 
 from streamrec.adapters.kafka.client import client_config, to_record, translate
+from streamrec.errors import StreamrecError
 from streamrec.service.batch import Batch, Positions, Slice, TopicPartition
 
 SESSION_TIMEOUT_MS = 6_000
@@ -136,6 +137,8 @@ class BatchSource:
             if source not in self._next:
                 continue  # revoked meanwhile
             record = to_record(message)
+            if record.offset < (self._next[source] or 0):
+                continue  # handled already, by the owner before us
             part = slices.get(source)
             if part is None:
                 start = self._next[source]
@@ -154,21 +157,26 @@ class BatchSource:
             offset = stored.get(source)
             part.offset = OFFSET_BEGINNING if offset is None else offset
             if offset is not None:
-                self._report_truncation(consumer, source, offset)
+                _check_position(consumer, source, offset)
         consumer.assign(partitions)
         _log.info("assigned", partitions=[f"{s.topic}:{s.partition}@{stored.get(s, 'start')}" for s in sources])
-
-    def _report_truncation(self, consumer: Consumer, source: TopicPartition, offset: int) -> None:
-        low, _high = consumer.get_watermark_offsets(KafkaPartition(*source), timeout=10)
-        if low > offset:
-            _log.error(
-                "records lost", topic=source.topic, partition=source.partition, count=low - offset, position=offset
-            )
 
     def _revoked(self, _consumer: Consumer, partitions: list[KafkaPartition]) -> None:
         # a batch is settled before the next poll, so nothing of these partitions is in flight here
         for part in partitions:
             self._next.pop(TopicPartition(part.topic, part.partition), None)
+
+
+def _check_position(consumer: Consumer, source: TopicPartition, offset: int) -> None:
+    """Say loudly what the broker no longer has, and refuse a partition that is not the one that was read before."""
+    low, high = consumer.get_watermark_offsets(KafkaPartition(*source), timeout=10)
+    if offset > high:
+        raise StreamrecError(
+            f"{source.topic}:{source.partition} ends at {high}, yet it was read up to {offset}: "
+            "the topic was made anew, or the broker lost records; start with empty stores, or with the right broker"
+        )
+    if offset < low:
+        _log.error("records lost", topic=source.topic, partition=source.partition, count=low - offset, position=offset)
 
 
 def _raise_unless_passing(error: KafkaError) -> None:

@@ -1,0 +1,47 @@
+"""What every client of Redis shares."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import redis
+
+from streamrec.errors import TransientError
+from streamrec.service.batch import TopicPartition
+
+_TIMEOUT_S = 5.0
+"""A healthy call takes a millisecond; past this the server is away and the caller's retry takes over."""
+
+_TRANSIENT = (
+    redis.ConnectionError,  # includes a server that is still loading its data
+    redis.TimeoutError,
+    redis.ReadOnlyError,
+    redis.OutOfMemoryError,
+)
+
+
+def connect(url: str) -> redis.Redis:
+    """Return a client; nothing is sent before its first call."""
+    return redis.Redis.from_url(url, socket_timeout=_TIMEOUT_S, socket_connect_timeout=_TIMEOUT_S)
+
+
+@contextmanager
+def translated_errors() -> Iterator[None]:
+    """Turn what a later try may mend into a `TransientError`."""
+    try:
+        yield
+    except _TRANSIENT as error:
+        raise TransientError(f"Redis: {error}") from error
+
+
+def position_key(worker: str, source: TopicPartition) -> str:
+    """Return the key of a worker's progress in a partition."""
+    return f"position:{worker}:{source.topic}:{source.partition}"
+
+
+def values(client: redis.Redis, keys: list[str]) -> list[bytes | None]:
+    """Return the values of keys in their order, in one round trip."""
+    reply: Any = client.mget(keys) if keys else []
+    return list(reply)

@@ -1,0 +1,169 @@
+"""Interest states in Redis.
+
+A value is eight bytes of version, big-endian, and a msgpack array. Reading a batch is one MGET and writing it one
+script, which compares all versions before it writes anything: states and positions move together or not at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from streamrec.adapters.redis.client import connect, position_key, translated_errors, values
+from streamrec.domain.interest import Beyond, Fence, InterestState, SequenceEvent
+from streamrec.errors import StreamrecError
+from streamrec.service.batch import Positions, TopicPartition
+from streamrec.service.ports import InterestSnapshot, Progress
+
+WORKER = "interests"
+DAY_S = 86_400
+
+FORMAT = 1
+"""Grows when the layout of a stored state changes; a state of another format is refused, never misread."""
+
+_VERSION_BYTES = 8
+
+_COMPARE_AND_SET = """
+-- ARGV: seconds to live of states, number of states; then for each key the expected version and the new value
+local states = tonumber(ARGV[2])
+for i, key in ipairs(KEYS) do
+  if redis.call('GETRANGE', key, 0, 7) ~= ARGV[2 * i + 1] then return 0 end
+end
+for i, key in ipairs(KEYS) do
+  if i <= states then redis.call('SET', key, ARGV[2 * i + 2], 'EX', ARGV[1])
+  else redis.call('SET', key, ARGV[2 * i + 2]) end
+end
+return 1
+"""
+
+_StoredState = tuple[
+    int,  # format
+    list[SequenceEvent],
+    tuple[list[int], int, dict[int, list[float]]] | None,  # beyond: events, reference_ms, sums
+    list[tuple[int, int, int, list[int]]],  # fence: event type, partition, offset, recent ids
+]
+_StoredProgress = tuple[int | None, int, int, int]
+
+_encoder = msgspec.msgpack.Encoder()
+_state_decoder = msgspec.msgpack.Decoder(_StoredState)
+_progress_decoder = msgspec.msgpack.Decoder(_StoredProgress)
+
+
+class RedisInterestStore:
+    """Keeps interest states and the progress of the source partitions in them.
+
+    Parameters
+    ----------
+    url
+        Address of Redis.
+    state_ttl_days
+        A state is dropped after so many days without an event.
+    """
+
+    def __init__(self, url: str, *, state_ttl_days: int) -> None:
+        self._redis = connect(url)
+        self._compare_and_set = self._redis.register_script(_COMPARE_AND_SET)
+        self._ttl_s = state_ttl_days * DAY_S
+
+    def load(self, user_ids: Sequence[str], sources: Sequence[TopicPartition]) -> InterestSnapshot:
+        """Read states and progress in one round trip; what is not there comes as new.
+
+        Raises
+        ------
+        StreamrecError
+            If a state was written in another format.
+        TransientError
+            If Redis does not answer.
+        """
+        keys = [state_key(user_id) for user_id in user_ids] + [position_key(WORKER, source) for source in sources]
+        with translated_errors():
+            stored = values(self._redis, keys)
+        return InterestSnapshot(
+            {user_id: decode_state(value) for user_id, value in zip(user_ids, stored[: len(user_ids)], strict=True)},
+            {source: _decode_progress(value) for source, value in zip(sources, stored[len(user_ids) :], strict=True)},
+        )
+
+    def compare_and_set(self, snapshot: InterestSnapshot) -> bool:
+        """Write all of it atomically, each version grown by one, unless any of it was written since it was read."""
+        keys: list[str] = []
+        arguments: list[Any] = [self._ttl_s, len(snapshot.states)]
+        for user_id, state in snapshot.states.items():
+            keys.append(state_key(user_id))
+            arguments += (_expected(state.version), _prefix(state.version + 1) + encode_state(state))
+        for source, progress in snapshot.progress.items():
+            keys.append(position_key(WORKER, source))
+            arguments += (_expected(progress.version), _prefix(progress.version + 1) + _encode_progress(progress))
+        with translated_errors():
+            return bool(self._compare_and_set(keys=keys, args=arguments))
+
+    def progress(self, sources: Sequence[TopicPartition]) -> dict[TopicPartition, Progress]:
+        """Return how far each source is contained, and what its records became."""
+        return self.load([], sources).progress
+
+    def positions(self, sources: Sequence[TopicPartition]) -> Positions:
+        """Return the next offset of each source that was ever read."""
+        return {
+            source: progress.next_offset
+            for source, progress in self.progress(sources).items()
+            if progress.next_offset is not None
+        }
+
+
+def state_key(user_id: str) -> str:
+    """Return the key of a user's interest state."""
+    return f"interest:{user_id}"
+
+
+def encode_state(state: InterestState) -> bytes:
+    """Return a state as it is stored, without its version."""
+    beyond = state.beyond
+    return _encoder.encode(
+        (
+            FORMAT,
+            state.sequence,
+            (beyond.events, beyond.reference_ms, beyond.sums) if beyond else None,
+            [(*source, fence.offset, fence.recent_ids) for source, fence in state.fence.items()],
+        )
+    )
+
+
+def decode_state(value: bytes | None) -> InterestState:
+    """Return a stored state, or a new one where there is none."""
+    if value is None:
+        return InterestState()
+    try:
+        stored = _state_decoder.decode(memoryview(value)[_VERSION_BYTES:])
+    except msgspec.DecodeError as error:
+        raise StreamrecError(f"an interest state in Redis cannot be read: {error}") from error
+    if stored[0] != FORMAT:
+        raise StreamrecError(f"an interest state in Redis has format {stored[0]}, this release reads {FORMAT}")
+    _format, sequence, beyond, fence = stored
+    return InterestState(
+        version=int.from_bytes(value[:_VERSION_BYTES], "big"),
+        sequence=sequence,
+        beyond=Beyond(*beyond) if beyond else None,
+        fence={(kind, partition): Fence(offset, ids) for kind, partition, offset, ids in fence},
+    )
+
+
+def _encode_progress(progress: Progress) -> bytes:
+    return _encoder.encode(
+        (progress.next_offset, progress.applied, progress.duplicates, progress.dead_lettered),
+    )
+
+
+def _decode_progress(value: bytes | None) -> Progress:
+    if value is None:
+        return Progress()
+    stored = _progress_decoder.decode(memoryview(value)[_VERSION_BYTES:])
+    return Progress(int.from_bytes(value[:_VERSION_BYTES], "big"), *stored)
+
+
+def _prefix(version: int) -> bytes:
+    return version.to_bytes(_VERSION_BYTES, "big")
+
+
+def _expected(version: int) -> bytes:
+    return _prefix(version) if version else b""

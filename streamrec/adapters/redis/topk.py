@@ -1,0 +1,151 @@
+"""Top-K lists in Redis: a key a user, the list always whole, newest wins."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from streamrec.adapters.redis.client import connect, position_key, translated_errors, values
+from streamrec.contracts.derived import TopKList
+from streamrec.service.batch import Positions, Slice, TopicPartition
+
+WORKER = "recall"
+DEFAULT_KEY = "rec-default"
+WITHDRAWN_KEY = "withdrawn"
+DAY_S = 86_400
+
+_PUT = """
+-- KEYS: positions, then lists; ARGV: number of positions, seconds to live of lists;
+-- then for each position the expected and the new offset, for each list its state version and its value
+local count = tonumber(ARGV[1])
+for i = 1, count do
+  local stored = redis.call('GET', KEYS[i])
+  if stored and stored ~= ARGV[2 * i + 1] then return 0 end
+end
+for i = count + 1, #KEYS do
+  -- a list begins with the version of the state that it was made from
+  local stored = string.match(redis.call('GETRANGE', KEYS[i], 0, 40), '^{"state_version":(%d+)')
+  if not stored or tonumber(stored) <= tonumber(ARGV[2 * i + 1]) then
+    redis.call('SET', KEYS[i], ARGV[2 * i + 2], 'EX', ARGV[2])
+  end
+end
+for i = 1, count do redis.call('SET', KEYS[i], ARGV[2 * i + 2]) end
+return 1
+"""
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(TopKList)
+
+
+class RedisTopKStore:
+    """Keeps the newest list of each user, and how far `user-interests` is contained in them.
+
+    Parameters
+    ----------
+    url
+        Address of Redis.
+    list_ttl_days
+        A list is dropped after so many days without an event of its user.
+    """
+
+    def __init__(self, url: str, *, list_ttl_days: int) -> None:
+        self._redis = connect(url)
+        self._put = self._redis.register_script(_PUT)
+        self._ttl_s = list_ttl_days * DAY_S
+
+    def put_many(self, lists: Sequence[TopKList], slices: Sequence[Slice]) -> bool:
+        """Replace lists whole and move the positions, atomically.
+
+        A list that was made from an older state than the stored one changes nothing.
+
+        Returns
+        -------
+        bool
+            Whether it was written: `False` if a slice does not start where the stored position stands.
+        """
+        keys = [position_key(WORKER, part.source) for part in slices] + [list_key(topk.user_id) for topk in lists]
+        arguments: list[Any] = [len(slices), self._ttl_s]
+        for part in slices:
+            arguments += (part.start, part.next)
+        for topk in lists:
+            arguments += (topk.state_version, _encoder.encode(topk))
+        with translated_errors():
+            return bool(self._put(keys=keys, args=arguments))
+
+    def put_default(self, default: TopKList) -> None:
+        """Replace the list of users who have none."""
+        with translated_errors():
+            self._redis.set(DEFAULT_KEY, _encoder.encode(default))
+
+    def positions(self, sources: Sequence[TopicPartition]) -> Positions:
+        """Return the next offset of each source that was ever read."""
+        with translated_errors():
+            stored = values(self._redis, [position_key(WORKER, source) for source in sources])
+        return {source: int(value) for source, value in zip(sources, stored, strict=True) if value is not None}
+
+    def mark_items(self, withdrawn: dict[str, int], available: Sequence[str]) -> None:
+        """Tell readers which items to drop from lists that are older than the withdrawal.
+
+        Parameters
+        ----------
+        withdrawn
+            Item id → when it was withdrawn, Unix milliseconds. Marks go when no list can be as old.
+        available
+            Items that can be shown again.
+        """
+        with translated_errors(), self._redis.pipeline(transaction=False) as pipeline:
+            if withdrawn:
+                pipeline.zadd(WITHDRAWN_KEY, withdrawn)
+                newest_ms = max(withdrawn.values())
+                pipeline.zremrangebyscore(WITHDRAWN_KEY, "-inf", newest_ms - self._ttl_s * 1_000)
+            if available:
+                pipeline.zrem(WITHDRAWN_KEY, *available)
+            pipeline.execute()
+
+
+class TopKReader:
+    """Reads lists as an application does.
+
+    Parameters
+    ----------
+    url
+        Address of Redis.
+
+    Examples
+    --------
+    >>> reader = TopKReader("redis://localhost:6379/0")  # doctest: +SKIP
+    >>> [item.item_id for item in reader.read("u1").items]  # doctest: +SKIP
+    ['i7', 'i3']
+    """
+
+    def __init__(self, url: str) -> None:
+        self._redis = connect(url)
+
+    def read(self, user_id: str) -> TopKList | None:
+        """Return a user's list, the default list for a user who has none, `None` where there is no list at all."""
+        return self.read_many([user_id])[0]
+
+    def read_many(self, user_ids: Sequence[str]) -> list[TopKList | None]:
+        """Return the lists of several users in their order, without items that were withdrawn since."""
+        with translated_errors():
+            *stored, default = values(self._redis, [*(list_key(user_id) for user_id in user_ids), DEFAULT_KEY])
+            lists = [_decode(value if value is not None else default) for value in stored]
+            item_ids = list({item.item_id for topk in lists if topk for item in topk.items})
+            marks: Any = self._redis.zmscore(WITHDRAWN_KEY, item_ids) if item_ids else []
+        withdrawn = {item_id for item_id, mark in zip(item_ids, marks, strict=True) if mark is not None}
+        return [_without(topk, withdrawn) if topk and withdrawn else topk for topk in lists]
+
+
+def list_key(user_id: str) -> str:
+    """Return the key of a user's list."""
+    return f"rec:{user_id}"
+
+
+def _decode(value: bytes | None) -> TopKList | None:
+    return None if value is None else _decoder.decode(value)
+
+
+def _without(topk: TopKList, withdrawn: set[str]) -> TopKList:
+    return msgspec.structs.replace(topk, items=[item for item in topk.items if item.item_id not in withdrawn])

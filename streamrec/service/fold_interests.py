@@ -1,0 +1,198 @@
+"""The `interests` use case: clicks and purchases become interest states, and each new state a `user-interests` record.
+
+Order of work, for a batch:
+
+1. read the states of its users and the progress of its partitions together;
+2. fold;
+3. publish `user-interests` and dead letters, and wait until the broker has them;
+4. write states and progress in one compare-and-set.
+
+A crash before 4 leaves the store as it was: the batch is read again and its derived records come again, which consumers
+fence by the source positions in them. A store that was written meanwhile (two workers share a user, or a zombie woke
+up) refuses 4, and the batch is folded again into what is there now.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import msgspec
+import structlog
+
+from streamrec import __version__
+from streamrec.contracts.decode import decode_event
+from streamrec.contracts.derived import EventPosition, UserInterest
+from streamrec.contracts.headers import MAX_MESSAGE_BYTES, DeadLetterHeaders
+from streamrec.contracts.topics import CLICKS, PURCHASES, USER_INTERESTS, dead_letter_topic
+from streamrec.domain.event import Event, EventType, Source
+from streamrec.domain.interest import InterestState, Outcome, category_transitions, summarise
+from streamrec.errors import BadRecordError, TooManyDeadLettersError
+from streamrec.service.batch import Batch, Positions, Record, TopicPartition
+from streamrec.service.ports import InterestSnapshot, InterestStore, Outgoing, Publisher
+
+STAGE = "interests"
+EVENT_TYPES = {CLICKS: EventType.CLICK, PURCHASES: EventType.PURCHASE}
+
+DEAD_LETTER_WINDOW = 1_000
+DEAD_LETTER_LIMIT = 0.5
+"""More than half of the last thousand records refused is a bad deploy, not bad data."""
+
+SUMMARY_SIZE = 10
+"""So many of the strongest categories and items travel in the summary of a state."""
+
+_encoder = msgspec.json.Encoder()
+_log = structlog.get_logger(__name__)
+
+K = TypeVar("K")
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class _Decoded:
+    """A batch after decoding: what can be folded, in order, and what cannot."""
+
+    events: list[tuple[Event, int]] = field(default_factory=list)
+    """Events with the time of their production."""
+    refused: list[tuple[TopicPartition, Record, BadRecordError]] = field(default_factory=list)
+
+
+class FoldInterests:
+    """Folds batches of clicks and purchases into the interest states of their users.
+
+    Parameters
+    ----------
+    store, publisher
+        Where states are kept, and where derived records go.
+    sequence_length
+        Newest events kept in a user's sequence.
+    """
+
+    def __init__(self, store: InterestStore, publisher: Publisher, *, sequence_length: int) -> None:
+        self._store = store
+        self._publisher = publisher
+        self._sequence_length = sequence_length
+        self._recent: deque[bool] = deque(maxlen=DEAD_LETTER_WINDOW)
+
+    def handle(self, batch: Batch) -> Positions:
+        """Apply a batch, and return the store's position of each of its sources.
+
+        A slice that does not start at the store's position is left alone: the caller goes to that position.
+
+        Raises
+        ------
+        TransientError
+            If a store or the broker is away; the same batch can be handed in again.
+        TooManyDeadLettersError
+            If most of the recent records were refused; nothing of the batch was written.
+        """
+        decoded = _decode(batch)
+        self._guard(batch, decoded)
+        user_ids = list(dict.fromkeys(event.user_id for event, _ in decoded.events))
+        sources = [part.source for part in batch.slices]
+        while True:
+            snapshot = self._store.load(user_ids, sources)
+            stored = {source: progress.next_offset for source, progress in snapshot.progress.items()}
+            if any(stored[part.source] not in (None, part.start) for part in batch.slices):
+                return {source: offset for source, offset in stored.items() if offset is not None}
+            derived = self._fold(batch, decoded, snapshot)
+            self._publisher.publish(derived)
+            if self._store.compare_and_set(snapshot):
+                return {part.source: part.next for part in batch.slices}
+            _log.info("conflict", users=len(user_ids))
+
+    def _guard(self, batch: Batch, decoded: _Decoded) -> None:
+        """Stop before a bad deploy moves a topic to the dead letters."""
+        refused = {(source, record.offset) for source, record, _ in decoded.refused}
+        recent = deque(self._recent, maxlen=DEAD_LETTER_WINDOW)
+        recent.extend((source, record.offset) in refused for source, record in batch)
+        if len(recent) == DEAD_LETTER_WINDOW and sum(recent) > DEAD_LETTER_LIMIT * DEAD_LETTER_WINDOW:
+            last = decoded.refused[-1][2] if decoded.refused else "none in this batch"
+            raise TooManyDeadLettersError(
+                f"{sum(recent)} of the last {DEAD_LETTER_WINDOW} records were refused, the last one because: {last}"
+            )
+        self._recent = recent
+
+    def _fold(self, batch: Batch, decoded: _Decoded, snapshot: InterestSnapshot) -> list[Outgoing]:
+        """Fold the batch into the snapshot and return what follows from it."""
+        changed: dict[str, _Changed] = {}
+        for event, produced_at_ms in decoded.events:
+            state = snapshot.states[event.user_id]
+            outcome = state.fold(event, sequence_length=self._sequence_length)
+            progress = snapshot.progress[TopicPartition(_TOPICS[event.source.event_type], event.source.partition)]
+            if outcome is Outcome.DUPLICATE:
+                progress.duplicates += 1
+                continue
+            progress.applied += 1
+            # a fenced event is in the state already, but its record may not have gone out: it is sent again
+            user = changed.setdefault(event.user_id, _Changed())
+            user.new.append(EventPosition(event.source.event_type, event.source.partition, event.offset))
+            user.produced_at_ms = max(user.produced_at_ms, produced_at_ms)
+        for source, _, _ in decoded.refused:
+            snapshot.progress[source].dead_lettered += 1
+        for part in batch.slices:
+            snapshot.progress[part.source].next_offset = part.next
+        derived = [_user_interest(user_id, snapshot.states[user_id], user) for user_id, user in changed.items()]
+        return derived + [_dead_letter(*refused) for refused in decoded.refused]
+
+
+@dataclass(slots=True)
+class _Changed:
+    new: list[EventPosition] = field(default_factory=list)
+    produced_at_ms: int = 0
+
+
+_TOPICS = {event_type: topic for topic, event_type in EVENT_TYPES.items()}
+
+
+def _decode(batch: Batch) -> _Decoded:
+    decoded = _Decoded()
+    for source, record in batch:
+        origin = Source(EVENT_TYPES[source.topic], source.partition)
+        try:
+            event = decode_event(origin, record.offset, record.timestamp_ms, record.value, record.headers)
+        except BadRecordError as error:
+            decoded.refused.append((source, record, error))
+        else:
+            decoded.events.append((event, record.timestamp_ms))
+    return decoded
+
+
+def _user_interest(user_id: str, state: InterestState, changed: _Changed) -> Outgoing:
+    interest = summarise(state)
+    transitions = category_transitions(state.sequence)
+    message = UserInterest(
+        user_id=user_id,
+        state_version=state.version + 1,
+        event_time_ms=state.sequence[-1].event_time_ms,
+        produced_at_ms=changed.produced_at_ms,
+        sequence=state.sequence,
+        new=changed.new,
+        short_term=dict(_strongest(interest.short_term.items(), lambda weight: weight)),
+        long_term=dict(_strongest(interest.long_term.items(), max)),
+        long_term_items=dict(_strongest(interest.long_term_items.items(), max)),
+        transitions=[(*step, count) for step, count in _strongest(transitions.items(), lambda count: count)],
+        events_count=state.events_count,
+    )
+    return Outgoing(USER_INTERESTS, user_id.encode(), _encoder.encode(message))
+
+
+def _strongest(weights: Iterable[tuple[K, T]], strength: Callable[[T], float]) -> list[tuple[K, T]]:
+    return heapq.nlargest(SUMMARY_SIZE, weights, key=lambda pair: strength(pair[1]))
+
+
+def _dead_letter(source: TopicPartition, record: Record, error: BadRecordError) -> Outgoing:
+    headers = DeadLetterHeaders(
+        topic=source.topic,
+        partition=source.partition,
+        offset=record.offset,
+        timestamp=record.timestamp_ms,
+        reason=error.reason,
+        message=error.detail.encode(errors="replace")[:MAX_MESSAGE_BYTES].decode(errors="ignore"),
+        stage=STAGE,
+        app_version=__version__,
+    )
+    return Outgoing(dead_letter_topic(source.topic), record.key, record.value, {**record.headers, **headers.encode()})
