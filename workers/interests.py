@@ -1,0 +1,36 @@
+"""The `interests` worker: clicks and purchases become interest states in Redis and `user-interests` records."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import faust
+
+from streamrec.adapters.kafka import BatchSource, KafkaPublisher
+from streamrec.adapters.redis import RedisInterestStore
+from streamrec.contracts.topics import CLICKS, PURCHASES
+from streamrec.service.fold_interests import FoldInterests
+from streamrec.settings import Settings
+from workers.runtime import GROUP_PREFIX, feed, new_app, run
+
+NAME = "interests"
+
+
+def build(settings: Settings) -> faust.App:
+    """Return the worker's app."""
+    kafka = settings.require_kafka()
+    store = RedisInterestStore(settings.require_redis_url(), state_ttl_days=settings.state_ttl_days)
+    fold = FoldInterests(store, KafkaPublisher(kafka), sequence_length=settings.sequence_length)
+    app = new_app(NAME)
+    feed(
+        app,
+        open_source=partial(BatchSource, bootstrap=kafka, group=GROUP_PREFIX + NAME, topics=[CLICKS, PURCHASES]),
+        positions=store.positions,
+        handle=fold.handle,
+    )
+    return app
+
+
+def main(settings: Settings) -> None:
+    """Run until SIGTERM or SIGINT."""
+    run(build(settings), settings, worker=NAME)

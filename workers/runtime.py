@@ -1,0 +1,188 @@
+"""How every worker runs: a thread reads Kafka in batches, a Faust agent applies them one after the other.
+
+The thread hands a batch to the agent's channel and waits for the store's positions, so one batch at most is in flight
+and nothing can be acknowledged out of order. A transient failure is tried again, without end, while the partition
+waits; any other one ends the process, and its successor reads again from the store's positions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from typing import Any, NamedTuple
+
+import faust
+import structlog
+import tenacity
+from faust.app.base import BootStrategy
+from mode import CrashingSupervisor
+
+from streamrec import logs
+from streamrec.adapters.kafka import BatchSource
+from streamrec.errors import TooManyDeadLettersError, TransientError
+from streamrec.service.batch import Batch, Positions, TopicPartition
+from streamrec.settings import Settings
+
+GROUP_PREFIX = "streamrec-"
+
+POLL_S = 1.0
+"""How long an idle reader sleeps; a record wakes it at once, and a stop is noticed within this time."""
+
+KEEP_ALIVE_S = 10.0
+"""A batch that takes longer than this is waited for as a live member of the group."""
+
+PAUSE_REMINDER_S = 60.0
+
+ReadPositions = Callable[[Sequence[TopicPartition]], Positions]
+
+_log = structlog.get_logger(__name__)
+
+
+class Delivery(NamedTuple):
+    """A batch on its way to the agent, and the promise of the store's positions after it."""
+
+    batch: Batch
+    settled: Future[Positions]
+
+
+class _ChannelsOnly(BootStrategy):
+    """Start neither Faust's Kafka clients nor its web server: agents read channels alone."""
+
+    enable_kafka = False
+    enable_web = False
+
+
+def new_app(name: str) -> faust.App:
+    """Return a Faust app that opens no connection by itself."""
+    app = faust.App(GROUP_PREFIX + name, broker="kafka://unused", web_enabled=False)
+    app.boot_strategy = _ChannelsOnly(app)
+    return app
+
+
+def run(app: faust.App, settings: Settings, *, worker: str) -> None:
+    """Run a worker until SIGTERM or SIGINT; an error that no retry mends ends the process with exit code 1."""
+    logs.configure(settings.log_level, worker=worker)
+    faust.Worker(app, quiet=True, override_logging=False, redirect_stdouts=False).execute_from_commandline()
+
+
+def feed(
+    app: faust.App,
+    *,
+    open_source: Callable[..., BatchSource],
+    positions: ReadPositions,
+    handle: Callable[[Batch], Positions],
+    when_idle: Callable[[], None] | None = None,
+) -> None:
+    """Give an app an agent that handles batches, and the thread that reads them.
+
+    Parameters
+    ----------
+    open_source
+        Opens the source; takes what reads the positions as `positions`.
+    positions
+        Reads the store's positions; tried again while the store is away.
+    handle
+        Applies a batch and returns the store's positions; runs off the event loop.
+    when_idle
+        Called by the reading thread after a second without a record, for what waits for the end of a burst.
+    """
+    channel = app.channel(maxsize=1)
+    handler_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="handle")
+
+    @app.agent(channel, supervisor_strategy=CrashingSupervisor)
+    async def apply(deliveries: faust.StreamT[Delivery]) -> None:
+        async for batch, settled in deliveries:
+            settled.set_result(await _persist(handler_thread, partial(handle, batch)))
+
+    def read(worker: Background) -> None:
+        source = open_source(positions=lambda sources: _persist_until(worker.stopping, partial(positions, sources)))
+        try:
+            while not worker.stopping.is_set():
+                batch = source.poll(POLL_S)
+                if batch is not None:
+                    source.settle(_hand_over(batch, channel, worker, source))
+                elif when_idle is not None:
+                    when_idle()
+        finally:
+            source.close()
+
+    run_in_background(app, read)
+
+
+class Background(NamedTuple):
+    """What blocking work in a thread knows of the app around it."""
+
+    loop: asyncio.AbstractEventLoop
+    stopping: threading.Event
+
+
+def run_in_background(app: faust.App, work: Callable[[Background], None]) -> None:
+    """Run blocking work in a thread of its own, from the start of the app until the work sees `stopping` set."""
+    thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=work.__name__)
+
+    @app.task  # type: ignore[untyped-decorator]
+    async def start() -> None:
+        app.flow_control.resume()  # no channel delivers before; Faust's own consumer would do it
+        loop = asyncio.get_running_loop()
+        background = Background(loop, threading.Event())
+        running = loop.run_in_executor(thread, work, background)
+        try:
+            await asyncio.shield(running)
+        finally:
+            background.stopping.set()
+            await running
+
+
+def _hand_over(batch: Batch, channel: faust.ChannelT[Delivery], worker: Background, source: BatchSource) -> Positions:
+    """Give a batch to the agent and wait until it is applied; nothing is settled if the worker stops meanwhile."""
+    delivery = Delivery(batch, Future())
+    asyncio.run_coroutine_threadsafe(channel.send(value=delivery), worker.loop)
+    handed_over_s = time.monotonic()
+    while not worker.stopping.is_set():
+        try:
+            return delivery.settled.result(POLL_S)
+        except TimeoutError:
+            if time.monotonic() - handed_over_s >= KEEP_ALIVE_S:
+                source.keep_alive()
+    return {}
+
+
+async def _persist(thread: ThreadPoolExecutor, work: Callable[[], Positions]) -> Positions:
+    """Do the work in a thread, again and again while stores or the broker are away."""
+    loop = asyncio.get_running_loop()
+    try:
+        async for attempt in tenacity.AsyncRetrying(**_WHILE_AWAY):
+            with attempt:
+                return await loop.run_in_executor(thread, work)
+    except TooManyDeadLettersError as error:
+        while True:
+            _log.error("paused", because=str(error))
+            await asyncio.sleep(PAUSE_REMINDER_S)
+    raise AssertionError("tenacity goes on without end")
+
+
+def _persist_until(stopping: threading.Event, work: Callable[[], Positions]) -> Positions:
+    """Do the work here, again and again while a store is away, unless the worker is to stop."""
+    retrying = tenacity.Retrying(
+        **_WHILE_AWAY,
+        stop=tenacity.stop_when_event_set(stopping),
+        sleep=tenacity.sleep_using_event(stopping),
+        reraise=True,
+    )
+    return retrying(work)
+
+
+def _report(state: tenacity.RetryCallState) -> None:
+    assert state.outcome is not None
+    _log.warning("retry", attempt=state.attempt_number, because=str(state.outcome.exception()))
+
+
+_WHILE_AWAY: dict[str, Any] = {
+    "retry": tenacity.retry_if_exception_type(TransientError),
+    "wait": tenacity.wait_random_exponential(multiplier=0.1, max=5),
+    "before_sleep": _report,
+}
