@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import faust
 import structlog
@@ -37,6 +37,7 @@ KEEP_ALIVE_S = 10.0
 
 PAUSE_REMINDER_S = 60.0
 
+T = TypeVar("T")
 ReadPositions = Callable[[Sequence[TopicPartition]], Positions]
 
 _log = structlog.get_logger(__name__)
@@ -99,14 +100,14 @@ def feed(
             settled.set_result(await _persist(handler_thread, partial(handle, batch)))
 
     def read(worker: Background) -> None:
-        source = open_source(positions=lambda sources: _persist_until(worker.stopping, partial(positions, sources)))
+        source = open_source(positions=lambda sources: persist_until(worker.stopping, partial(positions, sources)))
         try:
             while not worker.stopping.is_set():
                 batch = source.poll(POLL_S)
                 if batch is not None:
                     source.settle(_hand_over(batch, channel, worker, source))
                 elif when_idle is not None:
-                    when_idle()
+                    persist_until(worker.stopping, when_idle)
         finally:
             source.close()
 
@@ -165,8 +166,8 @@ async def _persist(thread: ThreadPoolExecutor, work: Callable[[], Positions]) ->
     raise AssertionError("tenacity goes on without end")
 
 
-def _persist_until(stopping: threading.Event, work: Callable[[], Positions]) -> Positions:
-    """Do the work here, again and again while a store is away, unless the worker is to stop."""
+def persist_until(stopping: threading.Event, work: Callable[[], T]) -> T:
+    """Do the work here, again and again while a store or the broker is away, unless the worker is to stop."""
     retrying = tenacity.Retrying(
         **_WHILE_AWAY,
         stop=tenacity.stop_when_event_set(stopping),

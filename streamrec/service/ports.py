@@ -126,3 +126,6 @@ class Ranker(Protocol):
 
     def delete_item(self, item_id: str) -> None:
         """Leave an item out of every list from now on."""
+
+    def apply_update(self, value: bytes) -> None:
+        """Take in one record of `model-updates`; a version serves once all of it is here."""

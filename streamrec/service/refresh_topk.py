@@ -1,0 +1,191 @@
+"""The `recall` use case: every new interest state of a user becomes a fresh top-K list.
+
+Of many states of one user in a batch only the newest is computed: under load lists get a little older, never wrong.
+Lists go to Kafka first and are acknowledged, then to the store together with the positions, so that a crash makes a
+list again and never leaves one out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from hashlib import blake2b
+
+import msgspec
+import structlog
+
+from streamrec.contracts.decode import decode_item
+from streamrec.contracts.derived import ListItem, TopKList, UserInterest
+from streamrec.contracts.topics import ITEMS, RECOMMENDATIONS
+from streamrec.domain.arms import CONTROL, PERSONAL
+from streamrec.errors import BadRecordError
+from streamrec.service.batch import Batch, Positions, Record
+from streamrec.service.ports import Outgoing, Publisher, Ranker, TopKStore
+
+DEFAULT_LIST_AGE_MS = 1_000
+"""The list of unknown users is made anew at most so often."""
+
+_encoder = msgspec.json.Encoder()
+_interest_decoder = msgspec.json.Decoder(UserInterest)
+_log = structlog.get_logger(__name__)
+
+
+class RefreshTopK:
+    """Turns interest states into lists.
+
+    Parameters
+    ----------
+    store, publisher
+        Where lists go.
+    ranker
+        Chooses and orders items.
+    top_k
+        Items in a list.
+    arm_of
+        Assigns the arm of a user.
+    now_ms
+        The clock, Unix milliseconds.
+    """
+
+    def __init__(
+        self,
+        store: TopKStore,
+        publisher: Publisher,
+        ranker: Ranker,
+        *,
+        top_k: int,
+        arm_of: Callable[[str], str],
+        now_ms: Callable[[], int],
+    ) -> None:
+        self._store = store
+        self._publisher = publisher
+        self._ranker = ranker
+        self._top_k = top_k
+        self._arm_of = arm_of
+        self._now_ms = now_ms
+        self._newest_event_time_ms = 0
+        self._newest_produced_at_ms = 0
+        self._default_made_at_ms = 0
+        self._default_is_stale = False
+
+    def handle(self, batch: Batch) -> Positions:
+        """Make the lists of a batch of `user-interests`, and return the store's position of each of its sources.
+
+        Raises
+        ------
+        TransientError
+            If the store or the broker is away; the same batch can be handed in again.
+        """
+        lists = self._make_lists(_newest_by_user(batch))
+        self._publisher.publish(
+            [Outgoing(RECOMMENDATIONS, topk.user_id.encode(), _encoder.encode(topk)) for topk in lists]
+        )
+        if not self._store.put_many(lists, batch.slices):
+            return self._store.positions([part.source for part in batch.slices])
+        for topk in lists:
+            self._newest_event_time_ms = max(self._newest_event_time_ms, topk.event_time_ms)
+            self._newest_produced_at_ms = max(self._newest_produced_at_ms, topk.produced_at_ms)
+        self._default_is_stale = True
+        if self._now_ms() - self._default_made_at_ms >= DEFAULT_LIST_AGE_MS:
+            self.refresh_default()
+        return {part.source: part.next for part in batch.slices}
+
+    def refresh_default(self) -> None:
+        """Make the list of unknown users anew, if anything happened since it was made."""
+        if not self._default_is_stale:
+            return
+        made_at_ms = self._now_ms()
+        self._store.put_default(
+            TopKList(
+                state_version=0,
+                list_id=_list_id("", made_at_ms),
+                user_id="",
+                items=self._ranker.default(k=self._top_k),
+                model_version=self._ranker.model_version,
+                arm=PERSONAL,
+                event_time_ms=self._newest_event_time_ms,
+                produced_at_ms=self._newest_produced_at_ms,
+                made_at_ms=made_at_ms,
+            )
+        )
+        self._default_made_at_ms = made_at_ms
+        self._default_is_stale = False
+
+    def learn(self, batch: Batch) -> None:
+        """Take in a batch of the broadcast topics, `items` and `model-updates`."""
+        withdrawn: dict[str, int] = {}
+        available: dict[str, None] = {}
+        for source, record in batch:
+            if source.topic == ITEMS:
+                self._learn_item(record, withdrawn, available)
+            elif record.value is not None:
+                self._ranker.apply_update(record.value)
+        if withdrawn or available:
+            self._store.mark_items(withdrawn, list(available))
+            self._default_is_stale = True
+
+    def _learn_item(self, record: Record, withdrawn: dict[str, int], available: dict[str, None]) -> None:
+        item_id = (record.key or b"").decode(errors="replace")
+        if record.value is None:
+            self._ranker.delete_item(item_id)
+            withdrawn[item_id] = record.timestamp_ms
+            available.pop(item_id, None)
+            return
+        try:
+            item = decode_item(record.value)
+        except BadRecordError as error:
+            _log.warning("item refused", item_id=item_id[:80], offset=record.offset, because=str(error))
+            return
+        self._ranker.put_item(item)
+        if item.available:
+            available[item.item_id] = None
+            withdrawn.pop(item.item_id, None)
+        else:
+            withdrawn[item.item_id] = record.timestamp_ms
+            available.pop(item.item_id, None)
+
+    def _make_lists(self, interests: Sequence[UserInterest]) -> list[TopKList]:
+        by_arm: dict[str, list[UserInterest]] = {}
+        for interest in interests:
+            by_arm.setdefault(self._arm_of(interest.user_id), []).append(interest)
+        return [
+            self._make_list(interest, items, arm)
+            for arm, members in by_arm.items()
+            for interest, items in zip(members, self._rank(arm, members), strict=True)
+        ]
+
+    def _rank(self, arm: str, interests: Sequence[UserInterest]) -> list[list[ListItem]]:
+        rank = self._ranker.popular if arm == CONTROL else self._ranker.rank
+        return rank(interests, k=self._top_k)
+
+    def _make_list(self, interest: UserInterest, items: list[ListItem], arm: str) -> TopKList:
+        return TopKList(
+            state_version=interest.state_version,
+            list_id=_list_id(interest.user_id, interest.state_version, interest.event_time_ms, interest.events_count),
+            user_id=interest.user_id,
+            items=items,
+            model_version=self._ranker.model_version,
+            arm=arm,
+            event_time_ms=interest.event_time_ms,
+            produced_at_ms=interest.produced_at_ms,
+            made_at_ms=self._now_ms(),
+        )
+
+
+def _newest_by_user(batch: Batch) -> list[UserInterest]:
+    newest: dict[str, UserInterest] = {}
+    for source, record in batch:
+        try:
+            interest = _interest_decoder.decode(record.value or b"")
+        except msgspec.DecodeError as error:
+            # the next state of the user replaces it; a state that `interests` wrote decodes
+            _log.error("interest refused", partition=source.partition, offset=record.offset, because=str(error))
+            continue
+        known = newest.get(interest.user_id)
+        if known is None or interest.state_version >= known.state_version:
+            newest[interest.user_id] = interest
+    return list(newest.values())
+
+
+def _list_id(*parts: object) -> str:
+    """Name a list by what it was made from: made again after a crash it has the same name."""
+    return blake2b("\0".join(map(str, parts)).encode(), digest_size=12).hexdigest()

@@ -1,0 +1,76 @@
+"""The `recall` worker: `user-interests` become top-K lists in Redis and on `recommendations`.
+
+Every process reads all of `items` and `model-updates`, and makes no list before it has caught up with them once.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from functools import partial
+
+import faust
+from streamrec.model.ranker import ModelRanker
+
+from streamrec.adapters.kafka import BatchSource, BroadcastReader, KafkaPublisher
+from streamrec.adapters.redis import RedisTopKStore
+from streamrec.contracts.topics import ITEMS, MODEL_UPDATES, USER_INTERESTS
+from streamrec.domain.arms import assign_arm
+from streamrec.errors import TransientError
+from streamrec.service.batch import Batch, Positions
+from streamrec.service.refresh_topk import RefreshTopK
+from streamrec.settings import Settings
+from workers.runtime import GROUP_PREFIX, POLL_S, Background, feed, new_app, persist_until, run, run_in_background
+
+NAME = "recall"
+
+
+def build(settings: Settings) -> faust.App:
+    """Return the worker's app."""
+    kafka = settings.require_kafka()
+    store = RedisTopKStore(settings.require_redis_url(), list_ttl_days=settings.list_ttl_days)
+    refresh = RefreshTopK(
+        store,
+        KafkaPublisher(kafka),
+        ModelRanker(hide_seen=settings.hide_seen),
+        top_k=settings.top_k,
+        arm_of=partial(assign_arm, settings.experiment, control_share=settings.control_share),
+        now_ms=lambda: time.time_ns() // 1_000_000,
+    )
+    caught_up = threading.Event()
+
+    def follow(worker: Background) -> None:
+        """Learn the catalogue and the model, for as long as the worker runs."""
+        reader = persist_until(
+            worker.stopping, partial(BroadcastReader, bootstrap=kafka, topics=[ITEMS, MODEL_UPDATES])
+        )
+        try:
+            while not worker.stopping.is_set():
+                if reader.caught_up:
+                    caught_up.set()
+                batch = reader.poll(POLL_S)
+                if batch is not None:
+                    persist_until(worker.stopping, partial(refresh.learn, batch))
+        finally:
+            reader.close()
+
+    def handle(batch: Batch) -> Positions:
+        if not caught_up.wait(POLL_S):
+            raise TransientError("the catalogue and the model are still being read")
+        return refresh.handle(batch)
+
+    app = new_app(NAME)
+    run_in_background(app, follow)
+    feed(
+        app,
+        open_source=partial(BatchSource, bootstrap=kafka, group=GROUP_PREFIX + NAME, topics=[USER_INTERESTS]),
+        positions=store.positions,
+        handle=handle,
+        when_idle=refresh.refresh_default,
+    )
+    return app
+
+
+def main(settings: Settings) -> None:
+    """Run until SIGTERM or SIGINT."""
+    run(build(settings), settings, worker=NAME)
