@@ -17,7 +17,7 @@ from streamrec.contracts.decode import decode_item
 from streamrec.contracts.derived import ListItem, TopKList, UserInterest
 from streamrec.contracts.topics import ITEMS, RECOMMENDATIONS
 from streamrec.domain.arms import CONTROL, PERSONAL
-from streamrec.errors import BadRecordError
+from streamrec.errors import BadRecordError, TransientError
 from streamrec.service.batch import Batch, Positions, Record
 from streamrec.service.ports import Outgoing, Publisher, Ranker, TopKStore
 
@@ -93,22 +93,14 @@ class RefreshTopK:
         """Make the list of unknown users anew, if anything happened since it was made."""
         if not self._default_is_stale:
             return
-        made_at_ms = self._now_ms()
-        self._store.put_default(
-            TopKList(
-                state_version=0,
-                list_id=_list_id("", made_at_ms),
-                user_id="",
-                items=self._ranker.default(k=self._top_k),
-                model_version=self._ranker.model_version,
-                arm=PERSONAL,
-                event_time_ms=self._newest_event_time_ms,
-                produced_at_ms=self._newest_produced_at_ms,
-                made_at_ms=made_at_ms,
-            )
-        )
-        self._default_made_at_ms = made_at_ms
+        # cleared first: what happens while the list is made makes it stale again
         self._default_is_stale = False
+        self._default_made_at_ms = self._now_ms()
+        try:
+            self._store.put_default(self._make_default())
+        except TransientError:
+            self._default_is_stale = True
+            raise
 
     def learn(self, batch: Batch) -> None:
         """Take in a batch of the broadcast topics, `items` and `model-updates`."""
@@ -156,6 +148,19 @@ class RefreshTopK:
     def _rank(self, arm: str, interests: Sequence[UserInterest]) -> list[list[ListItem]]:
         rank = self._ranker.popular if arm == CONTROL else self._ranker.rank
         return rank(interests, k=self._top_k)
+
+    def _make_default(self) -> TopKList:
+        return TopKList(
+            state_version=0,
+            list_id=_list_id("", self._default_made_at_ms),
+            user_id="",
+            items=self._ranker.default(k=self._top_k),
+            model_version=self._ranker.model_version,
+            arm=PERSONAL,
+            event_time_ms=self._newest_event_time_ms,
+            produced_at_ms=self._newest_produced_at_ms,
+            made_at_ms=self._default_made_at_ms,
+        )
 
     def _make_list(self, interest: UserInterest, items: list[ListItem], arm: str) -> TopKList:
         return TopKList(

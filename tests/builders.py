@@ -1,0 +1,33 @@
+"""Batches and records for tests, in the fewest words."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from streamrec.service.batch import Batch, Record, Slice, TopicPartition
+
+NOW_MS = 1_760_000_000_000
+"""When the records of tests are produced."""
+
+
+def click(user_id: str, item_id: str, at_ms: int = NOW_MS, **fields: Any) -> bytes:
+    return json.dumps({"user_id": user_id, "item_id": item_id, "event_time_ms": at_ms, **fields}).encode()
+
+
+def part(
+    topic: str,
+    values: Sequence[bytes | None],
+    *,
+    start: int = 0,
+    partition: int = 0,
+    key: bytes | None = None,
+    headers: Mapping[str, bytes] | None = None,
+) -> Slice:
+    records = [Record(start + index, NOW_MS, key, value, headers or {}) for index, value in enumerate(values)]
+    return Slice(TopicPartition(topic, partition), start, start + len(values), records)
+
+
+def batch(*slices: Slice) -> Batch:
+    return Batch(list(slices))

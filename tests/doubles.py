@@ -1,0 +1,138 @@
+"""In-memory stand-ins for the ports; the behaviour suites run over them and over the real adapters alike."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from collections.abc import Sequence
+
+from streamrec.contracts.derived import ListItem, Reason, TopKList, UserInterest
+from streamrec.contracts.incoming import Item
+from streamrec.domain.interest import InterestState
+from streamrec.errors import TransientError
+from streamrec.service.batch import Positions, Slice, TopicPartition
+from streamrec.service.ports import InterestSnapshot, Outgoing, Progress
+
+
+class MemoryPublisher:
+    """Keeps what was published; fails as often as `failures` says."""
+
+    def __init__(self) -> None:
+        self.records: list[Outgoing] = []
+        self.failures = 0
+
+    def publish(self, records: Sequence[Outgoing]) -> None:
+        if self.failures:
+            self.failures -= 1
+            raise TransientError("the broker is away")
+        self.records += records
+
+    def of(self, topic: str) -> list[Outgoing]:
+        return [record for record in self.records if record.topic == topic]
+
+
+class MemoryInterestStore:
+    """Interest states in a dictionary."""
+
+    def __init__(self) -> None:
+        self.states: dict[str, InterestState] = {}
+        self._progress: dict[TopicPartition, Progress] = {}
+
+    def load(self, user_ids: Sequence[str], sources: Sequence[TopicPartition]) -> InterestSnapshot:
+        return InterestSnapshot(
+            {user_id: copy.deepcopy(self.states.get(user_id, InterestState())) for user_id in user_ids},
+            {source: copy.deepcopy(self._progress.get(source, Progress())) for source in sources},
+        )
+
+    def compare_and_set(self, snapshot: InterestSnapshot) -> bool:
+        for user_id, state in snapshot.states.items():
+            if self.states.get(user_id, InterestState()).version != state.version:
+                return False
+        for source, progress in snapshot.progress.items():
+            if self._progress.get(source, Progress()).version != progress.version:
+                return False
+        for held in (*snapshot.states.values(), *snapshot.progress.values()):
+            held.version += 1
+        self.states |= copy.deepcopy(snapshot.states)
+        self._progress |= copy.deepcopy(snapshot.progress)
+        return True
+
+    def progress(self, sources: Sequence[TopicPartition]) -> dict[TopicPartition, Progress]:
+        return self.load([], sources).progress
+
+    def positions(self, sources: Sequence[TopicPartition]) -> Positions:
+        return {
+            source: progress.next_offset
+            for source, progress in self.progress(sources).items()
+            if progress.next_offset is not None
+        }
+
+
+class MemoryTopKStore:
+    """Lists in a dictionary; reads like `TopKReader`."""
+
+    def __init__(self) -> None:
+        self._lists: dict[str, TopKList] = {}
+        self._positions: Positions = {}
+        self._default: TopKList | None = None
+        self._withdrawn: set[str] = set()
+
+    def put_many(self, lists: Sequence[TopKList], slices: Sequence[Slice]) -> bool:
+        if any(self._positions.get(part.source, part.start) != part.start for part in slices):
+            return False
+        for topk in lists:
+            known = self._lists.get(topk.user_id)
+            if known is None or known.state_version <= topk.state_version:
+                self._lists[topk.user_id] = topk
+        self._positions |= {part.source: part.next for part in slices}
+        return True
+
+    def put_default(self, default: TopKList) -> None:
+        self._default = default
+
+    def mark_items(self, withdrawn: dict[str, int], available: Sequence[str]) -> None:
+        self._withdrawn |= withdrawn.keys()
+        self._withdrawn -= set(available)
+
+    def positions(self, sources: Sequence[TopicPartition]) -> Positions:
+        return {source: self._positions[source] for source in sources if source in self._positions}
+
+    def read(self, user_id: str) -> TopKList | None:
+        topk = self._lists.get(user_id, self._default)
+        if topk is None:
+            return None
+        kept = [item for item in topk.items if item.item_id not in self._withdrawn]
+        return TopKList(**{name: getattr(topk, name) for name in topk.__struct_fields__} | {"items": kept})
+
+
+class CountingRanker:
+    """Ranks by how often an item was seen in the newest place of a sequence."""
+
+    model_version = "counting"
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self.hidden: set[str] = set()
+        self.updates: list[bytes] = []
+        self.ranked: list[str] = []
+
+    def rank(self, interests: Sequence[UserInterest], *, k: int) -> list[list[ListItem]]:
+        self.ranked += [interest.user_id for interest in interests]
+        self.counts.update(interest.sequence[-1].item_id for interest in interests)
+        return [self.default(k=k) for _ in interests]
+
+    def popular(self, interests: Sequence[UserInterest], *, k: int) -> list[list[ListItem]]:
+        return self.rank(interests, k=k)
+
+    def default(self, *, k: int) -> list[ListItem]:
+        kept = [(item_id, count) for item_id, count in self.counts.most_common() if item_id not in self.hidden]
+        return [ListItem(item_id, float(count), Reason("popular")) for item_id, count in kept[:k]]
+
+    def put_item(self, item: Item) -> None:
+        (self.hidden.discard if item.available else self.hidden.add)(item.item_id)
+
+    def delete_item(self, item_id: str) -> None:
+        self.hidden.add(item_id)
+
+    def apply_update(self, value: bytes) -> None:
+        self.updates.append(value)

@@ -1,0 +1,143 @@
+"""Clicks and purchases become interest states; each record ends applied, duplicate or dead-lettered."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from builders import NOW_MS, batch, click, part
+from doubles import MemoryInterestStore, MemoryPublisher
+
+from streamrec.errors import TooManyDeadLettersError, TransientError
+from streamrec.service.batch import TopicPartition
+from streamrec.service.fold_interests import DEAD_LETTER_WINDOW, FoldInterests
+
+CLICKS = TopicPartition("clicks", 0)
+
+
+@pytest.fixture
+def store():
+    return MemoryInterestStore()
+
+
+@pytest.fixture
+def publisher():
+    return MemoryPublisher()
+
+
+@pytest.fixture
+def fold(store, publisher):
+    return FoldInterests(store, publisher, sequence_length=50)
+
+
+def counts(store, source=CLICKS):
+    progress = store.progress([source])[source]
+    return progress.applied, progress.duplicates, progress.dead_lettered
+
+
+def test_a_batch_becomes_states_positions_and_derived_records(fold, store, publisher):
+    positions = fold.handle(batch(part("clicks", [click("u1", "a"), click("u2", "b"), click("u1", "c", NOW_MS + 1)])))
+
+    assert positions == store.positions([CLICKS]) == {CLICKS: 3}
+    assert [event.item_id for event in store.states["u1"].sequence] == ["a", "c"]
+    interests = [json.loads(record.value) for record in publisher.of("user-interests")]
+    assert [(interest["user_id"], interest["new"]) for interest in interests] == [
+        ("u1", [[0, 0, 0], [0, 0, 2]]),
+        ("u2", [[0, 0, 1]]),
+    ]
+    assert counts(store) == (3, 0, 0)
+
+
+def test_a_second_event_with_the_same_id_is_a_duplicate(fold, store, publisher):
+    fold.handle(batch(part("clicks", [click("u1", "a", event_id="e1"), click("u1", "a", event_id="e1")])))
+
+    assert counts(store) == (1, 1, 0)
+    assert len(store.states["u1"].sequence) == 1
+
+
+def test_the_event_id_of_the_cloudevents_headers_goes_first(fold, store):
+    headers = {"ce_id": b"1", "ce_source": b"/shop", "ce_type": b"com.shop.click.v1"}
+    slices = part("clicks", [click("u1", "a", event_id="x"), click("u1", "a", event_id="y")], headers=headers)
+    fold.handle(batch(slices))
+
+    assert counts(store) == (1, 1, 0)
+
+
+def test_a_bad_record_goes_to_the_dead_letters_with_its_bytes_and_reason(fold, store, publisher):
+    fold.handle(batch(part("clicks", [click("u1", "a"), b"{broken", click("u1", "b")], key=b"u1", headers={"h": b"v"})))
+
+    (letter,) = publisher.of("clicks.dlq")
+    assert (letter.key, letter.value, letter.headers["h"]) == (b"u1", b"{broken", b"v")
+    assert letter.headers["dlq.reason"] == b"bad-json"
+    assert (letter.headers["dlq.topic"], letter.headers["dlq.offset"]) == (b"clicks", b"1")
+    assert counts(store) == (2, 0, 1)
+    assert len(store.states["u1"].sequence) == 2
+
+
+def test_a_redelivered_batch_changes_nothing_and_answers_the_position(fold, store, publisher):
+    again = batch(part("clicks", [click("u1", "a")]))
+    fold.handle(again)
+    published = list(publisher.records)
+
+    assert fold.handle(again) == {CLICKS: 1}
+    assert counts(store) == (1, 0, 0)
+    assert publisher.records == published
+
+
+def test_nothing_is_stored_before_the_broker_has_the_derived_records(fold, store, publisher):
+    publisher.failures = 1
+    work = batch(part("clicks", [click("u1", "a")]))
+    with pytest.raises(TransientError):
+        fold.handle(work)
+    assert store.states == {}
+
+    fold.handle(work)
+    assert counts(store) == (1, 0, 0)
+
+
+def test_a_conflict_is_folded_again_into_what_is_there(store, publisher):
+    class WrittenMeanwhile(MemoryInterestStore):
+        """Lets another worker write the user's state between the first read and the first write."""
+
+        interfered = False
+
+        def compare_and_set(self, snapshot):
+            if not self.interfered:
+                self.interfered = True
+                FoldInterests(self, MemoryPublisher(), sequence_length=50).handle(
+                    batch(part("clicks", [click("u1", "other", NOW_MS - 5)], partition=1))
+                )
+            return super().compare_and_set(snapshot)
+
+    store = WrittenMeanwhile()
+    FoldInterests(store, publisher, sequence_length=50).handle(batch(part("clicks", [click("u1", "mine")])))
+
+    assert [event.item_id for event in store.states["u1"].sequence] == ["other", "mine"]
+    assert store.states["u1"].version == 2
+
+
+def test_mostly_bad_records_are_a_bad_deploy_and_stop_the_worker(fold, store, publisher):
+    bad = DEAD_LETTER_WINDOW // 2 + 1
+    good = DEAD_LETTER_WINDOW - bad
+    work = batch(part("clicks", [b"{"] * bad + [click("u1", "a")] * good))
+    with pytest.raises(TooManyDeadLettersError, match="501 of the last 1000"):
+        fold.handle(work)
+    assert publisher.records == []
+    assert counts(store) == (0, 0, 0)
+
+
+def test_a_few_bad_records_at_the_start_do_not_stop_the_worker(fold, store):
+    fold.handle(batch(part("clicks", [b"{"] * 100)))
+    assert counts(store) == (0, 0, 100)
+
+
+def test_the_summary_names_the_strongest_categories_and_items(fold, publisher):
+    events = [click("u1", f"i{n}", NOW_MS + n, category=f"c{n % 12}") for n in range(24)]
+    fold.handle(batch(part("clicks", [*events, click("u1", "i0", NOW_MS + 30, category="c0")])))
+
+    interest = json.loads(publisher.of("user-interests")[0].value)
+    assert len(interest["short_term"]) == 10
+    assert next(iter(interest["short_term"].items())) == ("c0", 3.0)
+    assert next(iter(interest["long_term_items"])) == "i0"
+    assert interest["transitions"][0] == ["c0", "c1", 2]
+    assert interest["events_count"] == 25

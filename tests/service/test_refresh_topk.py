@@ -1,0 +1,154 @@
+"""Interest states become lists, the newest of each user only."""
+
+from __future__ import annotations
+
+import json
+
+import msgspec
+import pytest
+from builders import NOW_MS, batch, part
+from doubles import CountingRanker, MemoryPublisher, MemoryTopKStore
+
+from streamrec.contracts.derived import EventPosition, UserInterest
+from streamrec.domain.interest import SequenceEvent
+from streamrec.errors import TransientError
+from streamrec.service.batch import TopicPartition
+from streamrec.service.refresh_topk import RefreshTopK
+
+SOURCE = TopicPartition("user-interests", 0)
+
+
+class Clock:
+    now_ms = NOW_MS
+
+    def __call__(self):
+        return self.now_ms
+
+
+class Bench:
+    """The use case with its surroundings."""
+
+    def __init__(self, arm_of=lambda _user_id: "personal"):
+        self.store, self.publisher, self.ranker, self.clock = (
+            MemoryTopKStore(),
+            MemoryPublisher(),
+            CountingRanker(),
+            Clock(),
+        )
+        self.refresh = RefreshTopK(self.store, self.publisher, self.ranker, top_k=10, arm_of=arm_of, now_ms=self.clock)
+
+
+@pytest.fixture
+def bench():
+    return Bench()
+
+
+def interest(user_id, item_id, *, version=1):
+    return msgspec.json.encode(
+        UserInterest(
+            user_id=user_id,
+            state_version=version,
+            event_time_ms=NOW_MS + version,
+            produced_at_ms=NOW_MS + version,
+            sequence=[SequenceEvent(NOW_MS, 0, 0, version, item_id, "")],
+            new=[EventPosition(0, 0, version)],
+            short_term={},
+            long_term={},
+            long_term_items={},
+            transitions=[],
+            events_count=version,
+        )
+    )
+
+
+def test_lists_go_to_kafka_and_to_the_store(bench):
+    assert bench.refresh.handle(batch(part("user-interests", [interest("u1", "a")]))) == {SOURCE: 1}
+
+    stored = bench.store.read("u1")
+    published = json.loads(bench.publisher.of("recommendations")[0].value)
+    assert published["list_id"] == stored.list_id
+    assert [item.item_id for item in stored.items] == ["a"]
+    assert (stored.event_time_ms, stored.model_version, stored.arm) == (NOW_MS + 1, "counting", "personal")
+
+
+def test_of_many_states_of_a_user_only_the_newest_is_computed(bench):
+    values = [interest("u1", "a", version=1), interest("u1", "c", version=3), interest("u1", "b", version=2)]
+    bench.refresh.handle(batch(part("user-interests", values)))
+
+    assert bench.ranker.ranked == ["u1"]
+    assert bench.store.read("u1").state_version == 3
+
+
+def test_an_older_state_never_replaces_a_newer_list(bench):
+    bench.refresh.handle(batch(part("user-interests", [interest("u1", "b", version=2)], partition=0)))
+    bench.refresh.handle(batch(part("user-interests", [interest("u1", "a", version=1)], partition=1)))
+
+    assert bench.store.read("u1").state_version == 2
+
+
+def test_a_redelivered_batch_answers_the_position(bench):
+    work = batch(part("user-interests", [interest("u1", "a")]))
+    bench.refresh.handle(work)
+    assert bench.refresh.handle(work) == {SOURCE: 1}
+
+
+def test_the_same_state_makes_a_list_of_the_same_name(bench):
+    first, second = Bench(), Bench()
+    second.clock.now_ms += 5_000
+    for each in (first, second):
+        each.refresh.handle(batch(part("user-interests", [interest("u1", "a")])))
+    assert first.store.read("u1").list_id == second.store.read("u1").list_id
+
+
+def test_nothing_is_stored_before_the_broker_has_the_lists(bench):
+    bench.publisher.failures = 1
+    work = batch(part("user-interests", [interest("u1", "a")]))
+    with pytest.raises(TransientError):
+        bench.refresh.handle(work)
+    assert bench.store.positions([SOURCE]) == {}
+
+
+def test_a_user_nobody_knows_gets_the_default_list(bench):
+    bench.refresh.handle(batch(part("user-interests", [interest("u1", "a")])))
+    default = bench.store.read("nobody")
+    assert [item.item_id for item in default.items] == ["a"]
+    assert default.user_id == ""
+
+
+def test_the_default_list_is_made_anew_once_a_second_and_after_a_burst(bench):
+    bench.refresh.handle(batch(part("user-interests", [interest("u1", "a")])))
+    bench.refresh.handle(batch(part("user-interests", [interest("u2", "b", version=2)], start=1)))
+    assert [item.item_id for item in bench.store.read("nobody").items] == ["a"]
+
+    bench.refresh.refresh_default()
+    assert {item.item_id for item in bench.store.read("nobody").items} == {"a", "b"}
+
+
+def test_a_withdrawn_or_deleted_item_leaves_all_lists(bench):
+    bench.refresh.handle(batch(part("user-interests", [interest(f"u{n}", item_id) for n, item_id in enumerate("abc")])))
+    bench.refresh.learn(batch(part("items", [json.dumps({"item_id": "a", "available": False}).encode()], key=b"a")))
+    bench.refresh.learn(batch(part("items", [None], key=b"b")))
+    assert [item.item_id for item in bench.store.read("u2").items] == ["c"]
+
+    bench.refresh.learn(batch(part("items", [json.dumps({"item_id": "a"}).encode()], key=b"a")))
+    assert "a" in [item.item_id for item in bench.store.read("u2").items]
+
+
+def test_a_bad_item_is_passed_over(bench):
+    bench.refresh.learn(batch(part("items", [b"{", json.dumps({"item_id": "a", "available": False}).encode()])))
+    assert bench.ranker.hidden == {"a"}
+
+
+def test_model_updates_reach_the_ranker(bench):
+    bench.refresh.learn(batch(part("model-updates", [b"update"])))
+    assert bench.ranker.updates == [b"update"]
+
+
+def test_the_control_arm_gets_popular_items():
+    bench = Bench(arm_of=lambda user_id: "control" if user_id == "u1" else "personal")
+    called = []
+    bench.ranker.popular = lambda interests, *, k: called.extend(interests) or [bench.ranker.default(k=k)]
+    bench.refresh.handle(batch(part("user-interests", [interest("u1", "a"), interest("u2", "b", version=2)])))
+
+    assert [one.user_id for one in called] == ["u1"]
+    assert (bench.store.read("u1").arm, bench.store.read("u2").arm) == ("control", "personal")
