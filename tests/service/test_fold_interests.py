@@ -48,7 +48,7 @@ def test_a_batch_becomes_states_positions_and_derived_records(fold, store, publi
     assert counts(store) == (3, 0, 0)
 
 
-def test_a_second_event_with_the_same_id_is_a_duplicate(fold, store, publisher):
+def test_a_second_event_with_the_same_id_is_a_duplicate(fold, store):
     fold.handle(batch(part("clicks", [click("u1", "a", event_id="e1"), click("u1", "a", event_id="e1")])))
 
     assert counts(store) == (1, 1, 0)

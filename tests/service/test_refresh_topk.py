@@ -92,7 +92,7 @@ def test_a_redelivered_batch_answers_the_position(bench):
     assert bench.refresh.handle(work) == {SOURCE: 1}
 
 
-def test_the_same_state_makes_a_list_of_the_same_name(bench):
+def test_the_same_state_makes_a_list_of_the_same_name():
     first, second = Bench(), Bench()
     second.clock.now_ms += 5_000
     for each in (first, second):

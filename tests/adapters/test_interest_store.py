@@ -1,0 +1,114 @@
+"""What every store of interest states does, in memory and in Redis."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from builders import NOW_MS
+from doubles import MemoryInterestStore
+
+from streamrec.adapters.redis import RedisInterestStore
+from streamrec.adapters.redis.interests import decode_state, encode_state, state_key
+from streamrec.domain.event import Event, EventType, Source
+from streamrec.domain.interest import InterestState
+from streamrec.errors import StreamrecError, TransientError
+from streamrec.service.batch import TopicPartition
+
+SOURCE = TopicPartition("clicks", 0)
+
+
+@pytest.fixture(params=["memory", "redis"])
+def store(request):
+    if request.param == "memory":
+        return MemoryInterestStore()
+    return RedisInterestStore(request.getfixturevalue("redis_url"), state_ttl_days=1)
+
+
+def event(offset, user_id="u1", **fields):
+    return Event(user_id, f"i{offset}", NOW_MS + offset, Source(EventType.CLICK, 0), offset, **fields)
+
+
+def folded(store, offsets, *, user_id="u1"):
+    """Load a snapshot and fold events into it, without writing it."""
+    snapshot = store.load([user_id], [SOURCE])
+    for offset in offsets:
+        snapshot.states[user_id].fold(event(offset, user_id), sequence_length=3)
+    snapshot.progress[SOURCE].next_offset = offsets[-1] + 1
+    snapshot.progress[SOURCE].applied += len(offsets)
+    return snapshot
+
+
+def test_what_was_never_written_is_new(store):
+    snapshot = store.load(["u1"], [SOURCE])
+    assert snapshot.states["u1"] == InterestState()
+    assert snapshot.progress[SOURCE].next_offset is None
+    assert store.positions([SOURCE]) == {}
+
+
+def test_states_and_progress_come_back_as_written(store):
+    assert store.compare_and_set(folded(store, range(5)))
+
+    snapshot = store.load(["u1"], [SOURCE])
+    state = snapshot.states["u1"]
+    assert [entry.item_id for entry in state.sequence] == ["i2", "i3", "i4"]
+    assert state.beyond.events == [2, 0]
+    assert state.fence[(0, 0)].offset == 4
+    assert state.version == 1
+    assert snapshot.progress[SOURCE].applied == 5
+    assert store.positions([SOURCE]) == {SOURCE: 5}
+
+
+def test_a_snapshot_that_was_overtaken_writes_nothing(store):
+    mine, theirs = folded(store, [0, 1]), folded(store, [0])
+    assert store.compare_and_set(theirs)
+    assert not store.compare_and_set(mine)
+
+    snapshot = store.load(["u1"], [SOURCE])
+    assert len(snapshot.states["u1"].sequence) == 1
+    assert snapshot.progress[SOURCE].next_offset == 1
+
+
+def test_one_overtaken_user_holds_back_all_of_the_batch(store):
+    snapshot = store.load(["u1", "u2"], [SOURCE])
+    for user_id in ("u1", "u2"):
+        snapshot.states[user_id].fold(event(0, user_id), sequence_length=3)
+    other = store.load(["u2"], [])
+    other.states["u2"].fold(event(9, "u2"), sequence_length=3)
+    assert store.compare_and_set(other)
+
+    assert not store.compare_and_set(snapshot)
+    assert store.load(["u1"], []).states["u1"] == InterestState()
+
+
+def test_ids_and_categories_survive(store):
+    snapshot = store.load(["ü/1"], [SOURCE])
+    for offset, id_hash in enumerate([-(2**63), 2**63 - 1, 0]):
+        snapshot.states["ü/1"].fold(event(offset, "ü/1", id_hash=id_hash, category="Bücher"), sequence_length=3)
+    assert store.compare_and_set(snapshot)
+
+    state = store.load(["ü/1"], []).states["ü/1"]
+    assert state.fence[(0, 0)].recent_ids == [-(2**63), 2**63 - 1, 0]
+    assert state.sequence[0].category == "Bücher"
+
+
+def test_a_state_of_another_format_is_refused(redis_url, redis_client):
+    value = msgspec.msgpack.encode([99, *msgspec.msgpack.decode(encode_state(InterestState()))[1:]])
+    redis_client.set(state_key("u1"), bytes(8) + value)
+    with pytest.raises(StreamrecError, match="format 99, this release reads 1"):
+        RedisInterestStore(redis_url, state_ttl_days=1).load(["u1"], [])
+
+
+def test_a_garbled_state_is_refused():
+    with pytest.raises(StreamrecError, match="cannot be read"):
+        decode_state(bytes(8) + b"\xff\xff")
+
+
+def test_states_expire(redis_url, redis_client):
+    store = RedisInterestStore(redis_url, state_ttl_days=1)
+    store.compare_and_set(folded(store, [0]))
+    assert 86_000 < redis_client.ttl(state_key("u1")) <= 86_400
+
+
+def test_a_server_that_is_away_is_transient():
+    with pytest.raises(TransientError, match="Redis"):
+        RedisInterestStore("redis://127.0.0.1:1/0", state_ttl_days=1).load(["u1"], [])
