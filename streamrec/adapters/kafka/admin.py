@@ -8,8 +8,9 @@ from confluent_kafka.cimpl import NewTopic
 
 from streamrec.adapters.kafka.client import client_config, translate_exception
 from streamrec.contracts.topics import TOPICS
+from streamrec.errors import TransientError
 
-_TIMEOUT_S = 30.0
+_TIMEOUT_S = 10.0
 
 
 def create_topics(bootstrap: str, partitions: int, replication: int) -> list[str]:
@@ -45,6 +46,8 @@ def create_topics(bootstrap: str, partitions: int, replication: int) -> list[str
     for name, future in futures.items():
         try:
             future.result(_TIMEOUT_S)
+        except TimeoutError:
+            raise TransientError(f"Kafka: no answer from {bootstrap} in {_TIMEOUT_S:.0f} s") from None
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise translate_exception(error) from error

@@ -25,8 +25,8 @@ def client_config(bootstrap: str) -> dict[str, Any]:
 
 
 def translate(error: KafkaError) -> StreamrecError:
-    """Return our error for one of librdkafka's: transient unless it calls the client's state fatal."""
-    if error.fatal():
+    """Return our error for one of librdkafka's: transient unless no later try can go through."""
+    if error.fatal() or error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
         return StreamrecError(f"Kafka: {error.str()}")
     return TransientError(f"Kafka: {error.str()}")
 

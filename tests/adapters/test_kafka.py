@@ -1,0 +1,186 @@
+"""Reading and publishing on a real broker."""
+
+from __future__ import annotations
+
+import time
+from uuid import uuid4
+
+import pytest
+from confluent_kafka import Consumer
+from confluent_kafka import TopicPartition as KafkaPartition
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+from streamrec.adapters.kafka import BatchSource, BroadcastReader, KafkaPublisher, create_topics
+from streamrec.contracts.topics import TOPICS
+from streamrec.errors import StreamrecError, TransientError
+from streamrec.service.batch import TopicPartition
+from streamrec.service.ports import Outgoing
+
+DEADLINE_S = 30
+
+
+@pytest.fixture
+def topic(kafka_bootstrap):
+    admin = AdminClient({"bootstrap.servers": kafka_bootstrap})
+    name = f"test-{uuid4().hex[:12]}"
+    admin.create_topics([NewTopic(name, 2, 1)])[name].result(DEADLINE_S)
+    yield name
+    admin.delete_topics([name])[name].result(DEADLINE_S)
+
+
+@pytest.fixture
+def publish(kafka_bootstrap, topic):
+    publisher = KafkaPublisher(kafka_bootstrap)
+
+    def publish(*values, key=b"k"):
+        publisher.publish([Outgoing(topic, key, value, {"h": b"v"}) for value in values])
+
+    return publish
+
+
+@pytest.fixture
+def open_source(kafka_bootstrap, topic):
+    opened = []
+
+    def open_source(positions=lambda _sources: {}, group=None):
+        source = BatchSource(bootstrap=kafka_bootstrap, group=group or uuid4().hex, topics=[topic], positions=positions)
+        opened.append(source)
+        return source
+
+    yield open_source
+    for source in opened:
+        source.close()
+
+
+def read(source, count, *, settle=True):
+    """Read until so many records are there; answer them with the slices they came in."""
+    records, slices = [], []
+    deadline_s = time.monotonic() + DEADLINE_S
+    while len(records) < count and time.monotonic() < deadline_s:
+        batch = source.poll(0.2)
+        if batch is None:
+            continue
+        slices += batch.slices
+        records += [record for _, record in batch]
+        if settle:
+            source.settle({part.source: part.next for part in batch.slices})
+    return records, slices
+
+
+def test_records_come_whole_and_in_order(open_source, publish):
+    publish(b"a", b"b", None)
+    records, slices = read(open_source(), 3)
+    assert [(record.value, record.key, record.headers) for record in records] == [
+        (b"a", b"k", {"h": b"v"}),
+        (b"b", b"k", {"h": b"v"}),
+        (None, b"k", {"h": b"v"}),
+    ]
+    assert (slices[0].start, slices[-1].next) == (0, 3)
+
+
+def test_the_store_says_where_to_start(open_source, publish, topic):
+    publish(*(b"%d" % n for n in range(5)))
+    source = open_source(lambda sources: dict.fromkeys(sources, 3) if sources[0].topic == topic else {})
+    with pytest.raises(StreamrecError, match="was read up to 3"):
+        # the partition that the key does not go to is empty: position 3 cannot be
+        read(source, 1)
+
+
+def test_a_source_resumes_at_the_position(open_source, publish):
+    publish(*(b"%d" % n for n in range(5)))
+    _, slices = read(open_source(), 5)
+    written = slices[0].source
+    records, slices = read(open_source(lambda _sources: {written: 3}), 2)
+    assert [record.value for record in records] == [b"3", b"4"]
+    assert slices[0].start == 3
+
+
+def test_settling_elsewhere_goes_there(open_source, publish):
+    publish(*(b"%d" % n for n in range(5)))
+    source = open_source()
+    _, slices = read(source, 5, settle=False)
+    written = slices[0].source
+    source.settle({written: 2})
+    records, slices = read(source, 3)
+    assert [record.value for record in records] == [b"2", b"3", b"4"]
+    assert slices[0].start == 2
+
+
+def test_kafkas_committed_offset_follows_for_lag(open_source, publish, kafka_bootstrap, topic):
+    group = uuid4().hex
+    publish(b"a", b"b")
+    source = open_source(group=group)
+    _, slices = read(source, 2)
+    source.close()
+
+    partition = slices[0].source.partition
+    consumer = Consumer({"bootstrap.servers": kafka_bootstrap, "group.id": group})
+    assert consumer.committed([KafkaPartition(topic, partition)], timeout=DEADLINE_S)[0].offset == 2
+    consumer.close()
+
+
+def test_a_long_batch_keeps_the_membership_and_loses_nothing(open_source, publish):
+    publish(b"a", b"b")
+    source = open_source()
+    _, slices = read(source, 2, settle=False)
+    publish(b"c")
+    for _ in range(20):
+        source.keep_alive()
+    source.settle({slices[0].source: 2})
+    records, _ = read(source, 1)
+    assert [record.value for record in records] == [b"c"]
+
+
+def test_two_members_share_the_partitions_and_read_all(open_source, publish):
+    group = uuid4().hex
+    positions: dict[TopicPartition, int] = {}
+    sources = [open_source(lambda wanted: {s: positions[s] for s in wanted if s in positions}, group) for _ in "ab"]
+    for key in range(40):
+        publish(b"%d" % key, key=b"%d" % key)
+    values = set()
+    deadline_s = time.monotonic() + DEADLINE_S
+    while len(values) < 40 and time.monotonic() < deadline_s:
+        for source in sources:
+            batch = source.poll(0.1)
+            if batch is not None:
+                positions |= {part.source: part.next for part in batch.slices}
+                source.settle(positions)
+                values |= {record.value for _, record in batch}
+    assert len(values) == 40
+    assert sum(positions.values()) == 40
+
+
+def test_a_broadcast_reader_reads_all_from_the_start_and_follows(kafka_bootstrap, topic, publish):
+    publish(b"a", b"b")
+    reader = BroadcastReader(bootstrap=kafka_bootstrap, topics=[topic])
+    assert not reader.caught_up
+    records, _ = read(reader, 2, settle=False)
+    assert reader.caught_up
+    publish(b"c")
+    more, _ = read(reader, 1, settle=False)
+    assert [record.value for record in records + more] == [b"a", b"b", b"c"]
+    reader.close()
+
+
+def test_a_broadcast_topic_that_is_not_there_is_transient(kafka_bootstrap):
+    with pytest.raises(TransientError, match="does not exist yet"):
+        BroadcastReader(bootstrap=kafka_bootstrap, topics=[f"none-{uuid4().hex}"])
+
+
+def test_a_record_the_broker_refuses_is_an_error(kafka_bootstrap, topic):
+    with pytest.raises(StreamrecError, match="too large") as caught:
+        KafkaPublisher(kafka_bootstrap).publish([Outgoing(topic, None, bytes(1_500_000))])
+    assert not isinstance(caught.value, TransientError)
+
+
+def test_creating_topics_twice_changes_nothing(kafka_bootstrap):
+    create_topics(kafka_bootstrap, 4, 1)
+    assert create_topics(kafka_bootstrap, 4, 1) == []
+    names = AdminClient({"bootstrap.servers": kafka_bootstrap}).list_topics(timeout=DEADLINE_S).topics
+    assert {topic.name for topic in TOPICS} <= names.keys()
+
+
+def test_a_broker_that_is_away_is_transient():
+    with pytest.raises(TransientError, match="Kafka"):
+        create_topics("127.0.0.1:1", 1, 1)
