@@ -1,0 +1,241 @@
+"""The oracle: folds the whole log again, purely, and compares that with what the stores hold.
+
+It shares the decoder and the fold with the workers, and nothing else: no batch, no position, no store. What it cannot
+tell is whether the fold itself is right; the property tests of the domain do that.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from math import isclose
+
+import msgspec
+from confluent_kafka import OFFSET_BEGINNING, Consumer
+from confluent_kafka import TopicPartition as KafkaPartition
+
+from streamrec.adapters.kafka.client import client_config, to_record
+from streamrec.adapters.redis import RedisInterestStore
+from streamrec.contracts.decode import decode_event
+from streamrec.contracts.derived import UserInterest
+from streamrec.contracts.topics import CLICKS, PURCHASES, USER_INTERESTS, dead_letter_topic
+from streamrec.domain.event import Event, EventType, Source
+from streamrec.domain.interest import InterestState, Outcome
+from streamrec.errors import BadRecordError, TransientError
+from streamrec.service.batch import Record, TopicPartition
+
+EVENT_TYPES = {CLICKS: EventType.CLICK, PURCHASES: EventType.PURCHASE}
+READ_TIMEOUT_S = 60.0
+USERS_A_CALL = 500
+
+_interest_decoder = msgspec.json.Decoder(UserInterest)
+
+Place = tuple[int, int, int]
+"""Event type, partition and offset of a record."""
+
+
+@dataclass(slots=True)
+class Ledger:
+    """What the log says must be in the stores.
+
+    Parameters
+    ----------
+    states
+        By user.
+    applied
+        Places of the events that were applied.
+    refused
+        Places of the records that must be dead letters → the reason.
+    duplicates
+        Number of events that were seen before.
+    ends
+        Next offset of each partition.
+    days
+        Number of applied events by user and UTC day since 1970.
+    """
+
+    states: dict[str, InterestState] = field(default_factory=dict)
+    applied: set[Place] = field(default_factory=set)
+    refused: dict[Place, str] = field(default_factory=dict)
+    duplicates: int = 0
+    ends: dict[TopicPartition, int] = field(default_factory=dict)
+    days: Counter[tuple[str, int]] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Differences between the log and the stores; all zero where nothing was lost, doubled or changed.
+
+    Parameters
+    ----------
+    missing
+        Events of the log that no store accounts for, or that no derived record or dead letter carries.
+    extra
+        Events that a store or a derived record accounts for and the log does not, or accounts for twice.
+    state_mismatches
+        Users whose stored interest state is not the fold of their events.
+    notes
+        A sample of what was found, for a person.
+    """
+
+    missing: int = 0
+    extra: int = 0
+    state_mismatches: int = 0
+    notes: tuple[str, ...] = ()
+
+    @property
+    def clean(self) -> bool:
+        """Whether nothing differs."""
+        return not (self.missing or self.extra or self.state_mismatches)
+
+
+def read_ledger(bootstrap: str, *, sequence_length: int) -> Ledger:
+    """Fold all of `clicks` and `purchases` as they stand in the log, one partition after the other."""
+    ledger = Ledger()
+    for source, record in read_all(bootstrap, EVENT_TYPES):
+        event_type = EVENT_TYPES[source.topic]
+        place = (int(event_type), source.partition, record.offset)
+        ledger.ends[source] = record.offset + 1
+        try:
+            event = decode_event(
+                Source(event_type, source.partition), record.offset, record.timestamp_ms, record.value, record.headers
+            )
+        except BadRecordError as error:
+            ledger.refused[place] = error.reason
+            continue
+        _fold(ledger, event, place, sequence_length)
+    return ledger
+
+
+def judge(ledger: Ledger, bootstrap: str, store: RedisInterestStore) -> Verdict:
+    """Compare interest states, counts, `user-interests` and dead letters with the ledger."""
+    notes: list[str] = []
+    missing, extra = _judge_counts(ledger, store, notes)
+    for name, expected, found in (
+        ("user-interests", ledger.applied, _published_events(bootstrap)),
+        ("dead letters", ledger.refused.keys(), _dead_letters(bootstrap)),
+    ):
+        lost, made_up = expected - found, found - expected
+        missing += len(lost)
+        extra += len(made_up)
+        notes += [f"{name}: {kind} {sorted(places)[:3]}" for kind, places in (("no", lost), ("odd", made_up)) if places]
+    mismatches = list(_mismatches(ledger, store))
+    notes += [f"state of {user_id}" for user_id in mismatches[:5]]
+    return Verdict(missing, extra, len(mismatches), tuple(notes))
+
+
+def read_all(bootstrap: str, topics: Iterable[str]) -> Iterator[tuple[TopicPartition, Record]]:
+    """Yield every record of some topics, up to where they ended when the reading began.
+
+    Raises
+    ------
+    TransientError
+        If the broker does not deliver for a minute.
+    """
+    consumer = Consumer(
+        client_config(bootstrap)
+        | {"group.id": "streamrec-oracle", "enable.auto.commit": False, "enable.partition.eof": False}
+    )
+    try:
+        for source, end in _ends(consumer, topics).items():
+            consumer.assign([KafkaPartition(*source, OFFSET_BEGINNING)])
+            position = 0
+            while position < end:
+                first = consumer.poll(READ_TIMEOUT_S)
+                if first is None:
+                    raise TransientError(f"Kafka: {source.topic}:{source.partition} does not deliver up to {end}")
+                # consume() waits until it has all it was asked for; with no time it takes what is there
+                messages = [first, *consumer.consume(1_000, 0)]
+                records = [to_record(message) for message in messages if message.error() is None]
+                for record in records:
+                    if record.offset < end:
+                        yield source, record
+                    position = record.offset + 1
+    finally:
+        consumer.close()
+
+
+def _ends(consumer: Consumer, topics: Iterable[str]) -> dict[TopicPartition, int]:
+    ends = {}
+    for topic in topics:
+        for partition in consumer.list_topics(topic, timeout=READ_TIMEOUT_S).topics[topic].partitions:
+            low, high = consumer.get_watermark_offsets(KafkaPartition(topic, partition), timeout=READ_TIMEOUT_S)
+            if low < high:
+                ends[TopicPartition(topic, partition)] = high
+    return ends
+
+
+def _fold(ledger: Ledger, event: Event, place: Place, sequence_length: int) -> None:
+    state = ledger.states.setdefault(event.user_id, InterestState())
+    if state.fold(event, sequence_length=sequence_length) is Outcome.DUPLICATE:
+        ledger.duplicates += 1
+        return
+    ledger.applied.add(place)
+    ledger.days[event.user_id, event.event_time_ms // 86_400_000] += 1
+
+
+def _judge_counts(ledger: Ledger, store: RedisInterestStore, notes: list[str]) -> tuple[int, int]:
+    """Compare the counts that the store keeps beside its positions; answer how many are missing and extra."""
+    progress = store.progress(list(ledger.ends))
+    missing = sum(max(0, end - (progress[source].next_offset or 0)) for source, end in ledger.ends.items())
+    extra = 0
+    for name, expected in (
+        ("applied", len(ledger.applied)),
+        ("duplicates", ledger.duplicates),
+        ("dead_lettered", len(ledger.refused)),
+    ):
+        found = sum(getattr(each, name) for each in progress.values())
+        if found != expected:
+            notes.append(f"{name}: {found} counted, {expected} in the log")
+            missing += max(0, expected - found)
+            extra += max(0, found - expected)
+    return missing, extra
+
+
+def _published_events(bootstrap: str) -> set[Place]:
+    return {
+        (position.event_type, position.partition, position.offset)
+        for _, record in read_all(bootstrap, [USER_INTERESTS])
+        for position in _interest_decoder.decode(record.value or b"").new
+    }
+
+
+def _dead_letters(bootstrap: str) -> set[Place]:
+    return {
+        (
+            int(EVENT_TYPES[record.headers["dlq.topic"].decode()]),
+            int(record.headers["dlq.partition"]),
+            int(record.headers["dlq.offset"]),
+        )
+        for _, record in read_all(bootstrap, [dead_letter_topic(topic) for topic in EVENT_TYPES])
+    }
+
+
+def _mismatches(ledger: Ledger, store: RedisInterestStore) -> Iterator[str]:
+    user_ids = list(ledger.states)
+    for start in range(0, len(user_ids), USERS_A_CALL):
+        some = user_ids[start : start + USERS_A_CALL]
+        for user_id, stored in store.load(some, []).states.items():
+            if not _same(stored, ledger.states[user_id]):
+                yield user_id
+
+
+def _same(stored: InterestState, expected: InterestState) -> bool:
+    """Compare two states but for their versions: integers exactly, decayed sums to rounding."""
+    if (stored.sequence, stored.fence) != (expected.sequence, expected.fence):
+        return False
+    if stored.beyond is None or expected.beyond is None:
+        return stored.beyond is expected.beyond
+    found, wanted = stored.beyond, expected.beyond
+    if (found.events, found.reference_ms, found.sums.keys()) != (
+        wanted.events,
+        wanted.reference_ms,
+        wanted.sums.keys(),
+    ):
+        return False
+    return all(
+        isclose(a, b, rel_tol=1e-9, abs_tol=1e-12)
+        for bucket, sums in found.sums.items()
+        for a, b in zip(sums, wanted.sums[bucket], strict=True)
+    )

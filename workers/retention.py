@@ -1,0 +1,45 @@
+"""The `retention` worker: events, lists and impressions become retention, attribution and arms in PostgreSQL."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import faust
+from streamrec.adapters.postgres import PostgresRetentionStore
+from streamrec.service.record_retention import RecordRetention
+
+from streamrec.adapters.kafka import BatchSource
+from streamrec.contracts.topics import CLICKS, IMPRESSIONS, PURCHASES, RECOMMENDATIONS
+from streamrec.domain.arms import assign_arm
+from streamrec.settings import Settings
+from workers.runtime import GROUP_PREFIX, feed, new_app, run
+
+NAME = "retention"
+
+
+def build(settings: Settings) -> faust.App:
+    """Return the worker's app."""
+    store = PostgresRetentionStore(settings.require_postgres_url())
+    record = RecordRetention(
+        store,
+        arm_of=partial(assign_arm, settings.experiment, control_share=settings.control_share),
+        follow_window_minutes=settings.follow_window_minutes,
+    )
+    app = new_app(NAME)
+    feed(
+        app,
+        open_source=partial(
+            BatchSource,
+            bootstrap=settings.require_kafka(),
+            group=GROUP_PREFIX + NAME,
+            topics=[CLICKS, PURCHASES, RECOMMENDATIONS, IMPRESSIONS],
+        ),
+        positions=store.positions,
+        handle=record.handle,
+    )
+    return app
+
+
+def main(settings: Settings) -> None:
+    """Run until SIGTERM or SIGINT."""
+    run(build(settings), settings, worker=NAME)

@@ -1,0 +1,82 @@
+"""The `trainer` worker: `user-interests` become training steps, checkpoints and `model-updates`.
+
+The agent admits events and triggers a step when enough of them wait, or the oldest one waits long enough. Steps run in
+a thread of their own: neither the event loop nor the reading of Kafka waits for one.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from functools import partial
+
+import faust
+
+from streamrec.adapters.kafka import BatchSource, BroadcastReader, KafkaPublisher
+from streamrec.contracts.topics import ITEMS, USER_INTERESTS
+from streamrec.model.trainer import Trainer
+from streamrec.service.batch import Batch, Positions
+from streamrec.service.train_on_interests import TrainOnInterests
+from streamrec.settings import Settings
+from workers.runtime import GROUP_PREFIX, POLL_S, Background, feed, new_app, persist_until, run, run_in_background
+
+NAME = "trainer"
+
+
+def build(settings: Settings) -> faust.App:
+    """Return the worker's app."""
+    kafka = settings.require_kafka()
+    training = TrainOnInterests(Trainer.open(settings), KafkaPublisher(kafka))
+    admitted = threading.Event()
+
+    def handle(batch: Batch) -> Positions:
+        positions = training.handle(batch)
+        admitted.set()
+        return positions
+
+    def train(worker: Background) -> None:
+        """Step whenever a micro-batch is full or old enough, for as long as the worker runs."""
+        while not worker.stopping.is_set():
+            if _gather(training, admitted, settings, worker):
+                persist_until(worker.stopping, training.step)
+        training.checkpoint()
+
+    def follow_items(worker: Background) -> None:
+        """Learn the catalogue, for as long as the worker runs."""
+        reader = persist_until(worker.stopping, partial(BroadcastReader, bootstrap=kafka, topics=[ITEMS]))
+        try:
+            while not worker.stopping.is_set():
+                batch = reader.poll(POLL_S)
+                if batch is not None:
+                    training.learn(batch)
+        finally:
+            reader.close()
+
+    app = new_app(NAME)
+    run_in_background(app, follow_items)
+    run_in_background(app, train)
+    feed(
+        app,
+        open_source=partial(BatchSource, bootstrap=kafka, group=GROUP_PREFIX + NAME, topics=[USER_INTERESTS]),
+        positions=training.positions,
+        handle=handle,
+    )
+    return app
+
+
+def _gather(training: TrainOnInterests, admitted: threading.Event, settings: Settings, worker: Background) -> bool:
+    """Wait for a micro-batch, full or old enough; answer whether there is one."""
+    if not training.waiting and not admitted.wait(POLL_S):
+        return False
+    oldest_s = time.monotonic()
+    while training.waiting < settings.micro_batch_events and not worker.stopping.is_set():
+        left_s = oldest_s + settings.micro_batch_age_s - time.monotonic()
+        admitted.clear()
+        if left_s <= 0 or not admitted.wait(left_s):
+            break
+    return training.waiting > 0
+
+
+def main(settings: Settings) -> None:
+    """Run until SIGTERM or SIGINT."""
+    run(build(settings), settings, worker=NAME)
