@@ -129,3 +129,26 @@ class Ranker(Protocol):
 
     def apply_update(self, value: bytes) -> None:
         """Take in one record of `model-updates`; a version serves once all of it is here."""
+
+
+class Trainer(Protocol):
+    """Learns from interests in micro-batches; `train`, `take_update` and `save` are called by one thread."""
+
+    @property
+    def admissions(self) -> bytes:
+        """What was given to `save` with the checkpoint that this trainer was opened from, empty without one."""
+
+    def train(self, interests: Sequence[UserInterest], *, behind: int) -> None:
+        """Learn the `new` events of each interest; with many events behind them, with less effort on each."""
+
+    def take_update(self) -> list[bytes]:
+        """Return the records of `model-updates` that tell what was learned since the last call, perhaps none."""
+
+    def save(self, admissions: bytes) -> None:
+        """Write a checkpoint of all that was learned, atomically, with the caller's own record of it."""
+
+    def put_item(self, item: Item) -> None:
+        """Learn what the catalogue says of an item; any thread may call it."""
+
+    def delete_item(self, item_id: str) -> None:
+        """Forget what the catalogue says of an item; any thread may call it."""
