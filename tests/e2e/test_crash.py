@@ -1,0 +1,76 @@
+"""Whatever is stopped or killed, the stores end equal to a pure fold of the log."""
+
+from __future__ import annotations
+
+import random
+import signal
+import time
+
+import pytest
+from pipeline import stop
+
+USERS, ITEMS, EVENTS = 300, 100, 6_000
+
+
+def events(seed):
+    """Clicks and purchases of a few users, a hundredth of them sent twice and a hundredth broken."""
+    rng = random.Random(seed)
+    start_ms = time.time_ns() // 1_000_000 - EVENTS * 1_000
+    for n in range(EVENTS):
+        event = {
+            "user_id": f"u{rng.randrange(USERS)}",
+            "item_id": f"i{int(rng.paretovariate(1.0)) % ITEMS}",
+            "event_time_ms": start_ms + n * 1_000 + rng.randrange(-60_000, 1_000),
+            "event_id": f"e{n}",
+            "category": f"c{rng.randrange(5)}",
+        }
+        topic = "purchases" if rng.random() < 0.1 else "clicks"
+        yield topic, event
+        if rng.random() < 0.01:
+            yield topic, event
+        if rng.random() < 0.01:
+            yield topic, b"{broken"
+
+
+def produce_all(pipeline, seed):
+    """Everything at once: faults then strike while there is lag."""
+    by_topic = {"clicks": [], "purchases": []}
+    for topic, event in events(seed):
+        by_topic[topic].append(event)
+    for topic, values in by_topic.items():
+        pipeline.produce(topic, values)
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL], ids=["SIGTERM", "SIGKILL"])
+def test_stopping_interests_in_mid_stream_changes_nothing(pipeline, how):
+    produce_all(pipeline, seed=1)
+    sources = list(pipeline.ledger().ends)
+    for share in (0.1, 0.4, 0.7):
+        (process,) = pipeline.start("interests")
+        pipeline.wait(
+            lambda share=share: sum(pipeline.store.positions(sources).values()) > share * EVENTS, "some progress"
+        )
+        code = stop(process, how)
+        assert code == (0 if how is signal.SIGTERM else -signal.SIGKILL)
+    pipeline.start("interests")
+    pipeline.wait_until_folded()
+
+    verdict = pipeline.judge()
+    assert verdict.clean, verdict.notes
+
+
+def test_a_zombie_that_writes_changes_nothing(pipeline):
+    """A worker sleeps past its session, another one takes over, and the first wakes up with a batch in its hands."""
+    produce_all(pipeline, seed=2)
+    sources = list(pipeline.ledger().ends)
+    (zombie,) = pipeline.start("interests")
+    pipeline.wait(lambda: sum(pipeline.store.positions(sources).values()) > 0, "some progress")
+    zombie.send_signal(signal.SIGSTOP)
+    pipeline.start("interests")
+    pipeline.wait_until_folded()
+    zombie.send_signal(signal.SIGCONT)
+    produce_all(pipeline, seed=3)
+    pipeline.wait_until_folded()
+
+    verdict = pipeline.judge()
+    assert verdict.clean, verdict.notes

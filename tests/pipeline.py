@@ -1,0 +1,108 @@
+"""Real workers as processes, and what a test asks of them; every wait has a deadline."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Self
+
+from confluent_kafka import Producer
+
+from streamrec.adapters.redis import RedisInterestStore, TopKReader
+from streamrec.chaos.oracle import Ledger, Verdict, judge, read_ledger
+
+DEADLINE_S = 60.0
+
+
+class Pipeline:
+    """A local stack with the workers that a test starts, stops and kills."""
+
+    def __init__(self, stack: Any) -> None:
+        self.settings = stack.settings
+        self._environment = {**os.environ, **stack.environment()}
+        self._logs = Path(stack.settings.data_dir) / "test-logs"
+        self._logs.mkdir()
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self.producer = Producer(
+            {"bootstrap.servers": self.settings.kafka, "partitioner": "murmur2_random", "linger.ms": 5}
+        )
+        self.reader = TopKReader(self.settings.require_redis_url())
+        self.store = RedisInterestStore(self.settings.require_redis_url(), state_ttl_days=self.settings.state_ttl_days)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self._processes:
+            process.kill()
+            process.wait()
+
+    def start(self, *names: str) -> list[subprocess.Popen[bytes]]:
+        """Start workers; answer their processes."""
+        started = []
+        for name in names:
+            with (self._logs / f"{name}.log").open("ab") as log:
+                started.append(
+                    subprocess.Popen(
+                        [sys.executable, "-m", "streamrec", "worker", name],
+                        env=self._environment,
+                        stdout=log,
+                        stderr=subprocess.STDOUT,
+                        start_new_session=True,
+                    )
+                )
+        self._processes += started
+        return started
+
+    def produce(self, topic: str, values: Iterable[dict[str, Any] | bytes | None], *, key: str = "user_id") -> None:
+        """Produce records, dictionaries as JSON under the key that one of their fields holds."""
+        for value in values:
+            is_event = isinstance(value, dict)
+            while True:
+                try:
+                    self.producer.produce(
+                        topic,
+                        key=value[key] if is_event else b"raw",
+                        value=json.dumps(value).encode() if is_event else value,
+                    )
+                    break
+                except BufferError:
+                    self.producer.poll(0.1)
+        assert self.producer.flush(DEADLINE_S) == 0
+
+    def ledger(self) -> Ledger:
+        return read_ledger(self.settings.kafka, sequence_length=self.settings.sequence_length)
+
+    def judge(self) -> Verdict:
+        return judge(self.ledger(), self.settings.kafka, self.store)
+
+    def wait_until_folded(self) -> None:
+        """Wait until `interests` has read all that is in the log now."""
+        ends = self.ledger().ends
+        self.wait(
+            lambda: all(self.store.positions(list(ends)).get(source, 0) >= end for source, end in ends.items()),
+            "interests to read everything",
+        )
+
+    def wait(self, condition: Callable[[], Any], what: str, *, deadline_s: float = DEADLINE_S) -> Any:
+        """Wait until a condition holds and answer its value; fail with the workers' last words after the deadline."""
+        end_s = time.monotonic() + deadline_s
+        while time.monotonic() < end_s:
+            value = condition()
+            if value:
+                return value
+            time.sleep(0.01)
+        words = "".join(f"\n--- {log.name}\n{log.read_text()[-2000:]}" for log in self._logs.glob("*.log"))
+        raise AssertionError(f"waited {deadline_s} s for {what}{words}")
+
+
+def stop(process: subprocess.Popen[bytes], how: signal.Signals = signal.SIGTERM) -> int:
+    """Signal a process and wait for its end."""
+    process.send_signal(how)
+    return process.wait(DEADLINE_S)
