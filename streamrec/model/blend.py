@@ -1,0 +1,86 @@
+"""What weighs the channels against each other: a small network over the features of a candidate.
+
+It is learned on the stream like everything else, on candidates as they serve, before the sequence model has been
+trained on the event (stacking, Wolpert 1992, on a stream: each event is first a test of what serves). So it knows how
+far to trust the model, which half-life of popularity matters here, and whether people repeat.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+FEATURES = (
+    "cosine",
+    "cosine_below_best",
+    "popularity_10m",
+    "popularity_1h",
+    "popularity_6h",
+    "popularity_1d",
+    "popularity_7d",
+    "popularity_30d",
+    "age",
+    "silence",
+    "events",
+    "neighbour",
+    "neighbour_of_last",
+    "is_neighbour",
+    "repeats",
+    "times_seen",
+    "repeat_recency",
+    "same_category",
+    "category_share",
+    "sequence_length",
+    "last_gap",
+    "knows_user",
+)
+"""Of a candidate, all scaled to about 1."""
+
+HIDDEN = 32
+
+_PRIOR = {
+    "cosine_below_best": 0.5,
+    "popularity_1h": 0.3,
+    "popularity_6h": 0.3,
+    "popularity_1d": 0.5,
+    "neighbour": 1.0,
+    "is_neighbour": 0.5,
+}
+"""Before anything is learned: recently popular items, neighbours first."""
+
+
+class Blend(nn.Module):
+    """A linear score with a learned correction by a hidden layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(len(FEATURES), 1, bias=False)
+        self.hidden = nn.Linear(len(FEATURES), HIDDEN)
+        self.out = nn.Linear(HIDDEN, 1, bias=False)
+        with torch.no_grad():
+            self.linear.weight.copy_(torch.tensor([[_PRIOR.get(name, 0.0) for name in FEATURES]]))
+            self.out.weight.zero_()
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Score candidates, `(..., F)` to `(...,)`."""
+        hidden = nn.functional.silu(self.hidden(features))
+        scores: Tensor = self.linear(features) + self.out(hidden)
+        return scores.squeeze(-1)
+
+
+def listwise_loss(scores: Tensor, mask: Tensor, target: Tensor) -> Tensor:
+    """Return the cross-entropy of the event among the candidates of its user.
+
+    Parameters
+    ----------
+    scores, mask
+        Scores and which of them are candidates, `(B, C)`.
+    target
+        Index of the event's item, `(B,)`.
+
+    Returns
+    -------
+    Tensor
+        `(B,)`
+    """
+    return nn.functional.cross_entropy(scores.masked_fill(~mask, -torch.inf), target, reduction="none")

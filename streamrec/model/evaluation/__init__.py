@@ -1,0 +1,1 @@
+"""Judging the model on streams of events."""

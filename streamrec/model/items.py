@@ -1,0 +1,127 @@
+"""All that is counted about items: who they are, how popular, what they occur with; and which of it changed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from streamrec.domain.interest import SequenceEvent
+from streamrec.model.content import category_code
+from streamrec.model.covisitation import LOOK_BACK, Covisitation
+from streamrec.model.popularity import Popularity
+from streamrec.model.vocabulary import Vocabulary, grown, pack_ids
+
+PUBLISHED_NEIGHBOURS = 32
+
+
+class Items:
+    """Counts the events of items, by row.
+
+    Parameters
+    ----------
+    max_items, admit_after, time_to_live_days
+        As of :class:`~streamrec.model.vocabulary.Vocabulary`.
+    """
+
+    def __init__(self, *, max_items: int = 1_000_000, admit_after: int = 1, time_to_live_days: float = 90.0) -> None:
+        self.vocabulary = Vocabulary(
+            max_items=max_items, admit_after=admit_after, time_to_live_days=time_to_live_days, on_free=self._clear
+        )
+        self.popularity = Popularity()
+        self.covisitation = Covisitation()
+        self.category = np.zeros(1024, np.int64)
+        self.newest_event_ms = 0
+        self.renamed: set[int] = set()
+        """Rows whose id changed since the last version."""
+        self.counted: set[int] = set()
+        """Rows whose counts or category changed since."""
+        self.paired: set[int] = set()
+        """Rows whose neighbours changed since."""
+
+    def __len__(self) -> int:
+        """Rows in use or free: tables need as many."""
+        return len(self.vocabulary)
+
+    def observe(self, sequence: Sequence[SequenceEvent], index: int) -> tuple[int, bool]:
+        """Count one event of a sequence, oldest first; return its row and whether the item is new."""
+        event = sequence[index]
+        row, is_new = self.vocabulary.observe(event.item_id, event.event_time_ms)
+        self._mark(row, is_new=is_new)
+        if event.category:
+            self.category[row] = category_code(event.category)
+        prefix = [
+            (self.vocabulary.row(before.item_id), before.event_time_ms)
+            for before in sequence[max(0, index - LOOK_BACK) : index]
+        ]
+        changed = self.covisitation.add([pair for pair in prefix if pair[0]], row, event.event_time_ms)
+        self.paired.update(changed)
+        self.newest_event_ms = max(self.newest_event_ms, event.event_time_ms)
+        return row, is_new
+
+    def insert(self, item_id: str, category: str) -> tuple[int, bool]:
+        """Take in an item of the catalogue; return its row and whether it is new."""
+        row, is_new = self.vocabulary.insert(item_id, self.newest_event_ms)
+        self._mark(row, is_new=is_new)
+        if category:
+            self.category[row] = category_code(category)
+        return row, is_new
+
+    def changes(self, *, everything: bool) -> dict[str, np.ndarray]:
+        """Return what changed since the last call as named arrays, or everything."""
+        if everything:
+            self.renamed = self.counted = set(range(1, len(self)))
+            self.paired = set(range(1, len(self)))
+        renamed = np.array(sorted(self.renamed), np.int64)
+        counted = np.array(sorted(self.counted), np.int64)
+        paired = np.array(sorted(self.paired), np.int64)
+        popularity = self.popularity
+        changes = {
+            "vocabulary.rows": renamed,
+            "vocabulary.ids": pack_ids([self.vocabulary.ids[row] for row in renamed]),
+            "count_rows": counted,
+            "counts": popularity.counts[counted],
+            "first_ms": popularity.first_ms[counted],
+            "last_ms": popularity.last_ms[counted],
+            "events": self.vocabulary.events[counted],
+            "category": self.category[counted],
+            "totals": popularity.totals.copy(),
+            "reference_ms": np.array([popularity.reference_ms]),
+            "newest_event_ms": np.array([self.newest_event_ms]),
+            **self._neighbour_lists(paired),
+        }
+        self.renamed, self.counted, self.paired = set(), set(), set()
+        return changes
+
+    def _mark(self, row: int, *, is_new: bool) -> None:
+        self.counted.add(row)
+        if is_new:
+            self.renamed.add(row)
+            self.popularity.reserve(row + 1)
+            self.category = grown(self.category, row + 1)
+
+    def _neighbour_lists(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+        others: list[int] = []
+        weights: list[float] = []
+        ends = []
+        for row in rows.tolist():
+            pairs = self.covisitation.strongest(row, PUBLISHED_NEIGHBOURS)
+            total = sum(weight for _, weight in pairs) or 1.0
+            others += [other for other, _ in pairs]
+            # shares of the list travel: what matters is how the neighbours of one item compare
+            weights += [weight / total for _, weight in pairs]
+            ends.append(len(others))
+        return {
+            "neighbours.rows": rows,
+            "neighbours.ends": np.array(ends, np.int64),
+            "neighbours.others": np.array(others, np.int32),
+            "neighbours.weights": np.array(weights, np.float32),
+        }
+
+    def _clear(self, row: int) -> None:
+        self.popularity.clear(row)
+        self.paired.update(self.covisitation.clear(row))
+        self.paired.add(row)
+        self.counted.add(row)
+        self.renamed.add(row)
+        self.category[row] = 0

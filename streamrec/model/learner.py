@@ -1,0 +1,184 @@
+"""What is trained by gradient: item rows, content rows and the sequence model."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from streamrec.model.content import BUCKETS, MAX_PARTS
+from streamrec.model.micro_batch import Padded
+from streamrec.model.rows import RowTable
+from streamrec.model.sequence_model import ModelConfig, SequenceModel, sampled_softmax_loss
+from streamrec.model.vocabulary import grown
+
+NEGATIVES = 512
+RECENT_EVENTS = 8_192
+"""Half of the negatives are items of so many newest events, the other half are drawn from all items alike."""
+
+ROW_LEARNING_RATE = 1e-2
+DENSE_LEARNING_RATE = 1e-3
+AVERAGE_DECAY = 0.98
+"""Dense weights serve as an average over about the last fifty steps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Negatives:
+    """A sample of items that all targets of a step share.
+
+    Attributes
+    ----------
+    rows
+        `(K,)`, may repeat.
+    log_expected_count
+        How often each is expected in such a sample, `(K,)`.
+    """
+
+    rows: np.ndarray
+    log_expected_count: np.ndarray
+
+
+class Learner:
+    """Trains on padded sequences; the cost of a step does not depend on the number of items.
+
+    Parameters
+    ----------
+    config
+        Shape of the network.
+    device
+        Where weights and tables live.
+    seed
+        Seeds every draw.
+    """
+
+    def __init__(self, config: ModelConfig, *, device: torch.device, seed: int) -> None:
+        self.device = device
+        self.seed = seed
+        self.steps = 0
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.model = SequenceModel(config).to(device)
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=DENSE_LEARNING_RATE)
+        self.average = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+        self.items = RowTable(config.dim, learning_rate=ROW_LEARNING_RATE, device=device)
+        self.content = RowTable(config.dim, learning_rate=ROW_LEARNING_RATE, device=device)
+        self.content.reserve(BUCKETS)
+        self.buckets = np.zeros((1024, MAX_PARTS), np.int64)
+        self.recent: deque[int] = deque(maxlen=RECENT_EVENTS)
+        self.rng = np.random.default_rng(seed)
+
+    def add_item(self, row: int, buckets: np.ndarray | None, direction: np.ndarray | None) -> None:
+        """Begin with a row that was free.
+
+        Parameters
+        ----------
+        buckets
+            Its content, `(MAX_PARTS,)`.
+        direction
+            Where the model expected the first user's next item: a new item starts near those who found it.
+        """
+        self.items.reserve(row + 1)
+        self.buckets = grown(self.buckets, row + 1)
+        self.buckets[row] = 0 if buckets is None else buckets
+        at = torch.tensor([row], device=self.device)
+        generator = torch.Generator().manual_seed(self.seed + int(self.rng.integers(1 << 40)))
+        self.items.reset(at, generator)
+        if direction is not None:
+            self.items.point(at, torch.from_numpy(direction).to(self.device)[None])
+
+    def vectors(self, rows: np.ndarray) -> np.ndarray:
+        """Return the unit vectors of items, `(n, D)`, float32."""
+        with torch.inference_mode():
+            at = torch.from_numpy(rows).to(self.device)
+            weight = self.items.weight[at] + self._content_of(self.content.weight, torch.from_numpy(self.buckets[rows]))
+            unit: np.ndarray = functional.normalize(weight, dim=-1).cpu().numpy()
+        return unit
+
+    def sample_negatives(self, rows_in_use: int) -> Negatives:
+        """Draw negatives: half from all rows alike, half from the newest events."""
+        recent = np.fromiter(self.recent, np.int64, len(self.recent))
+        half = NEGATIVES // 2
+        rows = np.concatenate([self.rng.integers(1, rows_in_use, half), self.rng.choice(recent, half)])
+        distinct, inverse = np.unique(rows, return_inverse=True)
+        among_recent = np.sort(recent)
+        counts = np.searchsorted(among_recent, distinct, "right") - np.searchsorted(among_recent, distinct, "left")
+        expected = half / (rows_in_use - 1) + half * counts / len(recent)
+        return Negatives(rows, np.log(expected[inverse]).astype(np.float32))
+
+    def train(self, padded: Padded, rows_in_use: int) -> np.ndarray:
+        """Make one step, and return the rows that changed."""
+        target_weights = padded.weights[:, 1:]
+        if not target_weights.any():
+            return np.zeros(0, np.int64)
+        negatives = self.sample_negatives(rows_in_use)
+        rows, inverse = np.unique(np.concatenate([padded.rows.ravel(), negatives.rows]), return_inverse=True)
+        at = torch.from_numpy(rows).to(self.device)
+        own = self.items.weight[at].requires_grad_()
+        parts = self.buckets[rows]
+        buckets, bucket_inverse = np.unique(parts, return_inverse=True)
+        bucket_at = torch.from_numpy(buckets).to(self.device)
+        content = self.content.weight[bucket_at].requires_grad_()
+        self.steps += 1
+        with torch.random.fork_rng(devices=[]):
+            # dropout draws from the global source: seeded by the step, so that a restart repeats it
+            torch.manual_seed(self.seed * 1_000_003 + self.steps)
+            unit = functional.normalize(
+                own + _mean(content, torch.from_numpy(bucket_inverse.reshape(parts.shape)), torch.from_numpy(parts > 0)),
+                dim=-1,
+            ) * (at > 0)[:, None]
+            self.model.train()
+            loss = self._loss(padded, negatives, unit, torch.from_numpy(inverse).to(self.device))
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        with torch.no_grad():
+            self.model.log_temperature.clamp_(min=-3.0, max=-1.6)
+            keep = rows > 0
+            assert own.grad is not None
+            self.items.update(at[torch.from_numpy(keep)], own.grad[torch.from_numpy(keep)])
+            if content.grad is not None:
+                named = torch.from_numpy(buckets > 0)
+                self.content.update(bucket_at[named], content.grad[named])
+            for name, value in self.model.state_dict().items():
+                self.average[name].lerp_(value, 1 - AVERAGE_DECAY)
+        changed: np.ndarray = rows[keep]
+        return changed
+
+    def _loss(self, padded: Padded, negatives: Negatives, unit: Tensor, inverse: Tensor) -> Tensor:
+        """Return the weighted mean loss over the targets of a batch."""
+        shape = padded.rows.shape
+        placed = inverse[: padded.rows.size].view(shape)
+        hidden = self.model(
+            unit[placed],
+            torch.from_numpy(padded.event_types).to(self.device),
+            torch.from_numpy(padded.times_s).to(self.device),
+        )
+        weights = torch.from_numpy(padded.weights[:, 1:]).to(self.device)
+        at = weights > 0
+        negative_at = inverse[padded.rows.size :]
+        targets = placed[:, 1:][at]
+        losses = sampled_softmax_loss(
+            hidden[:, :-1][at],
+            unit[targets],
+            unit[negative_at],
+            torch.from_numpy(negatives.log_expected_count).to(self.device),
+            targets[:, None] == negative_at[None, :],
+            self.model.log_temperature.exp(),
+        )
+        return (losses * weights[at]).sum() / weights[at].sum()
+
+    def _content_of(self, table: Tensor, buckets: Tensor) -> Tensor:
+        buckets = buckets.to(self.device)
+        return _mean(table, buckets, buckets > 0)
+
+
+def _mean(table: Tensor, index: Tensor, present: Tensor) -> Tensor:
+    """Return the mean of the present parts of each item, zero without any, `(n, D)`."""
+    if not present.any():
+        return table.new_zeros(len(index), table.shape[1])
+    present = present.to(table.dtype)[..., None]
+    return (table[index] * present).sum(1) / present.sum(1).clamp(min=1.0)

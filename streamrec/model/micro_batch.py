@@ -1,0 +1,103 @@
+"""From interests to what a training step works on: the new events of each user with what came before them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from streamrec.contracts.derived import UserInterest
+from streamrec.domain.event import EventType
+from streamrec.domain.interest import SequenceEvent
+
+PURCHASE_LOSS_WEIGHT = 2.0
+OLD_LOSS_WEIGHT = 0.25
+"""Events of a sequence that were trained before are in the forward pass anyway: replay that costs nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class UserHistory:
+    """A user's sequence in a micro-batch, oldest first, and which of its events are new."""
+
+    user_id: str
+    sequence: list[SequenceEvent]
+    new: list[int]
+    """Indices into `sequence`, ascending."""
+
+
+@dataclass(slots=True)
+class Padded:
+    """Sequences as tensors need them, oldest first, padded at the end, all `(B, L)`.
+
+    Attributes
+    ----------
+    rows
+        Row of each event's item, 0 for padding.
+    event_types, times_s
+        Type, and seconds since the first event.
+    weights
+        Weight of the event as a target of those before it, 0 for none.
+    """
+
+    rows: np.ndarray
+    event_types: np.ndarray
+    times_s: np.ndarray
+    weights: np.ndarray
+
+
+def by_user(interests: Sequence[UserInterest]) -> list[UserHistory]:
+    """Merge the interests of each user: the newest sequence holds the others' new events too.
+
+    A new event that is older than a whole sequence is in none, and is passed over.
+    """
+    newest: dict[str, UserInterest] = {}
+    new: dict[str, set[tuple[int, int, int]]] = {}
+    for interest in interests:
+        known = newest.get(interest.user_id)
+        if known is None or interest.state_version >= known.state_version:
+            newest[interest.user_id] = interest
+        new.setdefault(interest.user_id, set()).update(
+            (position.event_type, position.partition, position.offset) for position in interest.new
+        )
+    histories = []
+    for user_id, interest in newest.items():
+        wanted = new[user_id]
+        indices = [
+            index
+            for index, event in enumerate(interest.sequence)
+            if (event.event_type, event.partition, event.offset) in wanted
+        ]
+        if indices:
+            histories.append(UserHistory(user_id, interest.sequence, indices))
+    return histories
+
+
+def pad(histories: Iterable[tuple[Sequence[SequenceEvent], Sequence[int], np.ndarray]], max_length: int) -> Padded:
+    """Lay sequences side by side.
+
+    Parameters
+    ----------
+    histories
+        Sequence, indices of its new events, and the row of each event.
+    max_length
+        Newest events that are kept.
+    """
+    kept = [(sequence[-max_length:], len(sequence), new, rows[-max_length:]) for sequence, new, rows in histories]
+    length = max(len(sequence) for sequence, *_ in kept)
+    shape = (len(kept), length)
+    out = Padded(np.zeros(shape, np.int64), np.zeros(shape, np.int64), np.zeros(shape, np.float32), np.zeros(shape, np.float32))
+    for place, (sequence, total, new, rows) in enumerate(kept):
+        n = len(sequence)
+        out.rows[place, :n] = rows
+        types = [event.event_type for event in sequence]
+        out.event_types[place, :n] = types
+        first_ms = sequence[0].event_time_ms
+        out.times_s[place, :n] = [(event.event_time_ms - first_ms) / 1000.0 for event in sequence]
+        weights = np.full(n, OLD_LOSS_WEIGHT, np.float32)
+        offset = total - n
+        weights[[index - offset for index in new if index >= offset]] = 1.0
+        weights[np.array(types) == EventType.PURCHASE] *= PURCHASE_LOSS_WEIGHT
+        weights[0] = 0.0
+        out.weights[place, :n] = weights
+    return out

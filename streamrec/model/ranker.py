@@ -1,0 +1,218 @@
+"""From interests to lists: retrieve candidates, weigh them, say why each one is there."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from threading import Lock
+
+import numpy as np
+import torch
+
+from streamrec.contracts.derived import Channel, ListItem, Reason, UserInterest
+from streamrec.contracts.incoming import Item
+from streamrec.model.candidates import NEIGHBOURS_OF, Candidates, Context, encode, find, make_context
+from streamrec.model.popularity import Popularity
+from streamrec.model.serving import ServingModel
+from streamrec.model.updates import UpdateReader
+from streamrec.model.vocabulary import Vocabulary
+
+BEFORE_FIRST_MODEL_ITEMS = 10_000
+"""Items that are counted here until the first model version arrives."""
+
+CONTROL_HALF_LIFE = 3
+"""The control arm ranks by the popularity of a day: a fixed yardstick."""
+
+
+class ModelRanker:
+    """Ranks by the newest whole model version; before there is one, by what is popular among those it was asked for.
+
+    Any thread may rank while another one applies updates: a version is never changed once it serves.
+
+    Parameters
+    ----------
+    hide_seen
+        Whether lists leave out what is in the user's sequence, unless nothing else is left.
+    """
+
+    def __init__(self, *, hide_seen: bool) -> None:
+        self._hide_seen = hide_seen
+        self._model = ServingModel()
+        self._reader = UpdateReader()
+        self._withdrawn: dict[str, None] = {}
+        self._own = _OwnCounts()
+        # lists are small work: threads would cost more than they bring, and take cores from others
+        torch.set_num_threads(1)
+
+    @property
+    def model_version(self) -> str:
+        """The version that serves, empty before the first."""
+        return self._model.version
+
+    @property
+    def newest_produced_at_ms(self) -> int:
+        """Production time of the newest event that the serving version has learned."""
+        return self._reader.newest_produced_at_ms
+
+    def apply_update(self, value: bytes) -> None:
+        """Take in one record of `model-updates`; a version serves once all of it is here."""
+        model = self._reader.apply(value, self._model)
+        if model is not None:
+            self._model = model
+
+    def put_item(self, item: Item) -> None:
+        """Learn what the catalogue says of an item."""
+        if item.available:
+            self._withdrawn.pop(item.item_id, None)
+        else:
+            self.delete_item(item.item_id)
+
+    def delete_item(self, item_id: str) -> None:
+        """Leave an item out of every list from now on."""
+        self._withdrawn[item_id] = None
+
+    def rank(self, interests: Sequence[UserInterest], *, k: int) -> list[list[ListItem]]:
+        """Return the best items of each user, best first, at most `k`; never empty once any event was seen."""
+        model = self._serving(interests)
+        contexts = [make_context(model, interest.sequence, interest.event_time_ms) for interest in interests]
+        return self._rank(model, contexts, k)
+
+    def popular(self, interests: Sequence[UserInterest], *, k: int) -> list[list[ListItem]]:
+        """Return recently popular items of each user under the same rules, for the control arm."""
+        model = self._serving(interests)
+        counts = model.counts[: model.size, CONTROL_HALF_LIFE].copy()
+        counts[self._withdrawn_rows(model)] = 0.0
+        lists = []
+        for interest in interests:
+            seen = np.array([model.row(event.item_id) for event in interest.sequence], np.int64)
+            items = _most(model, counts, seen if self._hide_seen else seen[:0], k)
+            lists.append(items or _most(model, counts, seen[:0], k))
+        return lists
+
+    def default(self, *, k: int) -> list[ListItem]:
+        """Return the list for a user nobody knows."""
+        model = self._serving(())
+        context = make_context(model, [], model.newest_event_ms)
+        return self._rank(model, [context], k)[0]
+
+    def _serving(self, interests: Sequence[UserInterest]) -> ServingModel:
+        model = self._model
+        if model.version:
+            return model
+        return self._own.learn(interests)
+
+    def _withdrawn_rows(self, model: ServingModel) -> np.ndarray:
+        # list() is atomic: the catalogue may change in another thread meanwhile
+        rows = np.array([model.row(item_id) for item_id in list(self._withdrawn)], np.int64)
+        return np.unique(rows[rows > 0])
+
+    def _rank(self, model: ServingModel, contexts: Sequence[Context], k: int) -> list[list[ListItem]]:
+        hidden = encode(model, contexts)
+        withdrawn = self._withdrawn_rows(model)
+        size = max(k, 128)
+        found = find(
+            model, contexts, hidden, hide_seen=self._hide_seen, model_candidates=size, withdrawn=withdrawn
+        )
+        lists = []
+        for index, (context, candidates) in enumerate(zip(contexts, found, strict=True)):
+            if not len(candidates.rows):
+                candidates = find(
+                    model, [context], hidden[index : index + 1], hide_seen=False, model_candidates=size, withdrawn=withdrawn
+                )[0]
+            lists.append(_best(model, context, candidates, k))
+        return lists
+
+
+class _OwnCounts:
+    """Popularity among the users of this process, for the time before the first model version."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._vocabulary = Vocabulary(max_items=BEFORE_FIRST_MODEL_ITEMS, on_free=self._clear)
+        self._popularity = Popularity()
+
+    def learn(self, interests: Sequence[UserInterest]) -> ServingModel:
+        """Count the newest event of each user, and return what serves."""
+        with self._lock:
+            for interest in interests:
+                for event in interest.sequence[-len(interest.new) :]:
+                    row, _ = self._vocabulary.observe(event.item_id, event.event_time_ms)
+                    self._popularity.reserve(len(self._vocabulary))
+                    self._popularity.add_many(np.array([row]), np.array([event.event_time_ms]))
+            return self._as_model()
+
+    def _clear(self, row: int) -> None:
+        self._popularity.clear(row)
+
+    def _as_model(self) -> ServingModel:
+        popularity, size = self._popularity, len(self._vocabulary)
+        ids = self._vocabulary.ids.copy()
+        last_ms = popularity.last_ms[:size].copy()
+        return ServingModel(
+            ids=ids,
+            rows={item_id: row for row, item_id in enumerate(ids) if item_id},
+            size=size,
+            vectors=np.zeros((size, 1), np.float32),
+            counts=popularity.counts[:size].copy(),
+            totals=popularity.totals.copy(),
+            first_ms=popularity.first_ms[:size].copy(),
+            last_ms=last_ms,
+            events=self._vocabulary.events[:size].copy(),
+            category=np.zeros(size, np.int64),
+            reference_ms=popularity.reference_ms,
+            newest_event_ms=int(last_ms.max(initial=0)),
+        )
+
+
+def _best(model: ServingModel, context: Context, candidates: Candidates, k: int) -> list[ListItem]:
+    if not len(candidates.rows):
+        return []
+    with torch.inference_mode():
+        scores = model.blend(torch.from_numpy(candidates.features)).numpy()
+    order = np.argsort(-scores, kind="stable")[:k]
+    reasons = _reasons(model, context, candidates.rows[order], candidates.features[order])
+    return [
+        ListItem(model.ids[row], round(score, 4), reason)
+        for row, score, reason in zip(candidates.rows[order].tolist(), scores[order].tolist(), reasons, strict=True)
+    ]
+
+
+def _reasons(model: ServingModel, context: Context, rows: np.ndarray, features: np.ndarray) -> list[Reason]:
+    """Say for each listed item which channel speaks for it most, and which of the user's own items led to it."""
+    own = list(dict.fromkeys(row for row in reversed(context.rows.tolist()) if row))[:NEIGHBOURS_OF]
+    similarity = model.vectors[rows] @ model.vectors[own].T if own else np.zeros((len(rows), 0))
+    lead: dict[int, tuple[float, int]] = {}
+    for source in own:
+        others, weights = model.neighbours.get(source, (np.zeros(0, np.int64), np.zeros(0)))
+        for other, weight in zip(others.tolist(), (weights / (weights.sum() or 1.0)).tolist(), strict=True):
+            if weight > lead.get(other, (0.0, 0))[0]:
+                lead[other] = (weight, source)
+    reasons = []
+    popular = frozenset(model.popular_rows.tolist())
+    for index, row in enumerate(rows.tolist()):
+        channel, source = _why(row, popular, lead, float(features[index, 1]), knows=bool(features[index, 21]))
+        if channel == "model":
+            source = own[int(similarity[index].argmax())]
+        reasons.append(Reason(channel, model.ids[source] if source else None))
+    return reasons
+
+
+def _why(
+    row: int, popular: frozenset[int], lead: dict[int, tuple[float, int]], below_best: float, *, knows: bool
+) -> tuple[Channel, int]:
+    if row in lead:
+        return "neighbour", lead[row][1]
+    if row in popular and (not knows or below_best < -1.0):
+        return "popular", 0
+    return ("model", 0) if knows else ("recent", 0)
+
+
+def _most(model: ServingModel, counts: np.ndarray, hidden: np.ndarray, k: int) -> list[ListItem]:
+    n = min(k + len(hidden) + 1, len(counts))
+    top = np.argpartition(-counts, n - 1)[:n] if n else np.zeros(0, np.int64)
+    top = top[counts[top] > 0]
+    top = top[~np.isin(top, hidden)]
+    order = top[np.argsort(-counts[top], kind="stable")][:k]
+    return [
+        ListItem(model.ids[row], round(math.log1p(float(counts[row])), 4), Reason("popular")) for row in order.tolist()
+    ]

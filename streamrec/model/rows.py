@@ -1,0 +1,68 @@
+"""A table of embedding rows that grows, with an Adam optimizer that touches only the rows of a step."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+_BETA_1, _BETA_2, _EPSILON = 0.9, 0.99, 1e-8
+_INITIAL_STD = 0.02
+"""Rows start short, so that the first steps turn them fast: only their direction counts."""
+
+
+class RowTable:
+    """Embedding rows with lazily updated Adam state: first moment by value, second moment and step count by row.
+
+    The cost of a step depends on the rows in it, not on the size of the table.
+
+    Parameters
+    ----------
+    dim
+        Width of a row.
+    learning_rate
+        Of Adam; rows see few steps each, and take a much higher one than dense weights.
+    device
+        Where the table lives.
+    """
+
+    def __init__(self, dim: int, *, learning_rate: float, device: torch.device) -> None:
+        self.learning_rate = learning_rate
+        self.weight = torch.zeros(1024, dim, device=device)
+        self.momentum = torch.zeros_like(self.weight)
+        self.variance = torch.zeros(1024, device=device)
+        self.steps = torch.zeros(1024, device=device)
+
+    def reserve(self, rows: int) -> None:
+        """Make room for so many rows."""
+        if rows <= len(self.weight):
+            return
+        extra = max(rows, 2 * len(self.weight)) - len(self.weight)
+        for name in ("weight", "momentum", "variance", "steps"):
+            table = getattr(self, name)
+            setattr(self, name, torch.cat([table, table.new_zeros(extra, *table.shape[1:])]))
+
+    def reset(self, rows: Tensor, generator: torch.Generator) -> None:
+        """Begin anew with these rows: a small random direction and no optimizer state."""
+        noise = torch.randn(len(rows), self.weight.shape[1], generator=generator)
+        self.weight[rows] = _INITIAL_STD * noise.to(self.weight.device)
+        self.momentum[rows] = 0.0
+        self.variance[rows] = 0.0
+        self.steps[rows] = 0.0
+
+    def point(self, rows: Tensor, directions: Tensor) -> None:
+        """Let new rows point in given directions, unit vectors `(rows, D)`."""
+        self.weight[rows] = directions * _INITIAL_STD * self.weight.shape[1] ** 0.5
+
+    def update(self, rows: Tensor, gradient: Tensor) -> None:
+        """Make one Adam step on distinct rows; rows without gradient stay as they are."""
+        squared = gradient.square().mean(1)
+        moved = squared > 0
+        rows, gradient, squared = rows[moved], gradient[moved], squared[moved]
+        self.steps[rows] += 1
+        steps = self.steps[rows]
+        momentum = self.momentum[rows].mul_(_BETA_1).add_(gradient, alpha=1 - _BETA_1)
+        variance = self.variance[rows].mul_(_BETA_2).add_(squared, alpha=1 - _BETA_2)
+        self.momentum[rows], self.variance[rows] = momentum, variance
+        size = self.learning_rate / (1 - _BETA_1**steps)
+        scale = size / ((variance / (1 - _BETA_2**steps)).sqrt() + _EPSILON)
+        self.weight[rows] -= scale[:, None] * momentum

@@ -1,0 +1,188 @@
+"""The sequence model: a causal Transformer over a user's events that says what vector the next item has.
+
+LiGR blocks (Borisyuk et al. 2025, "From Features to Transformers", arXiv 2502.03417): pre-norm attention and SwiGLU, each added through a learned
+sigmoid gate. Attention knows time through a bias per head by distance in steps and by log-time between the two events
+(HSTU, Zhai et al. 2024, arXiv 2402.17152). The output is compared with item vectors by cosine over a temperature.
+
+Shapes: B sequences, L events, D width, H heads, K shared negatives, T targets. Sequences are oldest first and padded at
+the end, so that causality alone keeps padding out of what matters.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+TIME_BUCKETS = 26
+"""log2 of seconds: the last bucket begins after a year."""
+
+EVENT_TYPES = 2
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Shape of the network.
+
+    Parameters
+    ----------
+    dim
+        Width, also of item vectors.
+    max_length
+        Longest sequence.
+    blocks, heads
+        Depth, and attention heads.
+    feedforward
+        Inner width of the SwiGLU in multiples of `dim`.
+    dropout
+        On inputs and inside blocks, while training.
+    """
+
+    dim: int = 64
+    max_length: int = 50
+    blocks: int = 1
+    heads: int = 2
+    feedforward: int = 2
+    dropout: float = 0.2
+
+
+class TimeBias(nn.Module):
+    """What attention adds for how far apart two events are, in steps and in time."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.by_steps = nn.Parameter(torch.zeros(config.heads, config.max_length))
+        self.by_time = nn.Parameter(torch.zeros(config.heads, TIME_BUCKETS))
+
+    def forward(self, times_s: Tensor) -> Tensor:
+        length = times_s.shape[1]
+        position = torch.arange(length, device=times_s.device)
+        steps = (position[:, None] - position[None, :]).clamp(min=0)  # (L, L)
+        bucket = time_bucket(times_s[:, :, None] - times_s[:, None, :])  # (B, L, L)
+        bias = self.by_time[:, bucket].transpose(0, 1) + self.by_steps[:, steps]  # (B, H, L, L)
+        return bias.masked_fill(position[:, None] < position[None, :], -torch.inf)
+
+
+class LigrBlock(nn.Module):
+    """Attention and SwiGLU, each behind a pre-norm and a learned gate."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        dim, inner = config.dim, config.feedforward * config.dim
+        self.heads, self.dropout = config.heads, config.dropout
+        self.attention_norm = nn.RMSNorm(dim)
+        self.query_key_value = nn.Linear(dim, 3 * dim, bias=False)
+        self.attention_out = nn.Linear(dim, dim, bias=False)
+        self.attention_gate = nn.Linear(dim, dim)
+        self.feedforward_norm = nn.RMSNorm(dim)
+        self.feedforward_in = nn.Linear(dim, 2 * inner, bias=False)
+        self.feedforward_out = nn.Linear(inner, dim, bias=False)
+        self.feedforward_gate = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
+        batch, length, dim = x.shape
+        normed = self.attention_norm(x)
+        qkv = self.query_key_value(normed).view(batch, length, 3, self.heads, dim // self.heads)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4)  # (B, H, L, D/H) each
+        mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+        mixed = self.attention_out(mixed.transpose(1, 2).reshape(batch, length, dim))
+        x = x + torch.sigmoid(self.attention_gate(normed)) * self._drop(mixed)
+        normed = self.feedforward_norm(x)
+        gate, inner = self.feedforward_in(normed).chunk(2, dim=-1)
+        inner = self.feedforward_out(functional.silu(gate) * inner)
+        return x + torch.sigmoid(self.feedforward_gate(normed)) * self._drop(inner)
+
+    def _drop(self, x: Tensor) -> Tensor:
+        return functional.dropout(x, self.dropout, self.training)
+
+
+class SequenceModel(nn.Module):
+    """From a sequence of item vectors with event types and times to a unit vector near the next item's.
+
+    Item vectors live outside, in a table that grows: the model sees those of one batch only.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.item_scale = nn.Parameter(torch.tensor(math.sqrt(config.dim)))
+        self.event_type = nn.Parameter(0.1 * torch.randn(EVENT_TYPES, config.dim))
+        self.gap = nn.Parameter(0.1 * torch.randn(TIME_BUCKETS, config.dim))
+        self.time_bias = TimeBias(config)
+        self.blocks = nn.ModuleList(LigrBlock(config) for _ in range(config.blocks))
+        self.out_norm = nn.RMSNorm(config.dim)
+        self.out = nn.Linear(config.dim, config.dim, bias=False)
+        nn.init.eye_(self.out.weight)
+        self.log_temperature = nn.Parameter(torch.tensor(math.log(0.1)))
+
+    def forward(self, items: Tensor, event_types: Tensor, times_s: Tensor) -> Tensor:
+        """Return what follows each event.
+
+        Parameters
+        ----------
+        items
+            Unit item vectors, zero for padding, `(B, L, D)`.
+        event_types
+            `(B, L)`, int64.
+        times_s
+            Event times in seconds from any origin, float32, `(B, L)`.
+
+        Returns
+        -------
+        Tensor
+            Unit vectors, `(B, L, D)`.
+        """
+        gaps = functional.pad(times_s[:, 1:] - times_s[:, :-1], (1, 0))
+        x = self.item_scale * items + self.event_type[event_types] + self.gap[time_bucket(gaps)]
+        x = functional.dropout(x, self.config.dropout, self.training)
+        bias = self.time_bias(times_s)
+        for block in self.blocks:
+            x = block(x, bias)
+        return functional.normalize(self.out(self.out_norm(x)), dim=-1)
+
+
+def time_bucket(seconds: Tensor) -> Tensor:
+    """Return the log2 bucket of a time span; below a second, and for padding, the first."""
+    return torch.log2(seconds.clamp(min=0.0) + 1.0).long().clamp(max=TIME_BUCKETS - 1)
+
+
+def sampled_softmax_loss(  # noqa: PLR0913  # one argument per quantity of the equation
+    hidden: Tensor,
+    positives: Tensor,
+    negatives: Tensor,
+    log_expected_count: Tensor,
+    is_positive: Tensor,
+    temperature: Tensor,
+) -> Tensor:
+    """Return the cross-entropy of each target against shared negatives.
+
+    The importance weight `1 / (K q)` goes on negatives alone: the positive is there with certainty, and weighing it like a
+    sample biases the gradient (Khrylchenko et al. 2025, "Correcting the LogQ Correction", arXiv 2507.09331). A negative that is the target itself is left out.
+
+    Parameters
+    ----------
+    hidden
+        What the model says, unit vectors, `(T, D)`.
+    positives
+        Unit vectors of the targets, `(T, D)`.
+    negatives
+        Unit vectors of the shared sample, `(K, D)`.
+    log_expected_count
+        How often each negative is expected in the sample, `log(K q)`, `(K,)`.
+    is_positive
+        Where a negative is the target, `(T, K)`.
+    temperature
+        Scalar.
+
+    Returns
+    -------
+    Tensor
+        `(T,)`
+    """
+    positive = (hidden * positives).sum(-1, keepdim=True) / temperature  # (T, 1)
+    negative = hidden @ negatives.T / temperature - log_expected_count  # (T, K)
+    negative = negative.masked_fill(is_positive, -torch.inf)
+    return torch.logsumexp(torch.cat([positive, negative], 1), 1) - positive.squeeze(1)

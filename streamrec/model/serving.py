@@ -1,0 +1,158 @@
+"""A model version as it serves: item vectors, counts, neighbours and the weights that rank.
+
+The trainer tells what changed as named tensors (`changes`); recall and the trainer itself apply them with the same code,
+so that what the blend is learned on is what serves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+
+from streamrec.model.blend import Blend
+from streamrec.model.popularity import HALF_LIVES_MS, decay
+from streamrec.model.sequence_model import ModelConfig, SequenceModel
+from streamrec.model.vocabulary import grown, unpack_ids
+
+Arrays = dict[str, np.ndarray]
+
+POPULAR_PER_HALF_LIFE = 64
+
+_ROW_TABLES = ("vectors", "counts", "first_ms", "last_ms", "events", "category")
+
+
+@dataclass
+class ServingModel:
+    """One version. Readers take a reference once and see one version, whatever is applied meanwhile.
+
+    Attributes
+    ----------
+    version
+        Its name, empty before the first.
+    ids, rows
+        Id by row and row by id; rows at or beyond `size` belong to later versions.
+    size
+        Number of rows, the padding row included.
+    vectors
+        Unit item vectors, `(capacity, D)`, float32.
+    counts, totals, first_ms, last_ms, reference_ms
+        As in :class:`~streamrec.model.popularity.Popularity`.
+    events
+        Events by row.
+    category
+        Category code by row, 0 for none.
+    neighbours
+        By row: neighbour rows, best first, and their weights.
+    encoder, blend
+        The network, `None` before it was trained; and what weighs the channels.
+    newest_event_ms
+        Event time of the newest event in it.
+    """
+
+    version: str = ""
+    ids: list[str] = field(default_factory=lambda: [""])
+    rows: dict[str, int] = field(default_factory=dict)
+    size: int = 1
+    vectors: np.ndarray = field(default_factory=lambda: np.zeros((1, 1), np.float32))
+    counts: np.ndarray = field(default_factory=lambda: np.zeros((1, len(HALF_LIVES_MS)), np.float32))
+    totals: np.ndarray = field(default_factory=lambda: np.zeros(len(HALF_LIVES_MS)))
+    first_ms: np.ndarray = field(default_factory=lambda: np.zeros(1, np.int64))
+    last_ms: np.ndarray = field(default_factory=lambda: np.zeros(1, np.int64))
+    events: np.ndarray = field(default_factory=lambda: np.zeros(1, np.int64))
+    category: np.ndarray = field(default_factory=lambda: np.zeros(1, np.int64))
+    reference_ms: int = 0
+    neighbours: dict[int, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
+    encoder: SequenceModel | None = None
+    blend: Blend = field(default_factory=Blend)
+    newest_event_ms: int = 0
+    _popular: np.ndarray | None = None
+
+    def row(self, item_id: str) -> int:
+        """Return the row of an item in this version, 0 if it has none."""
+        row = self.rows.get(item_id, 0)
+        return row if row < self.size else 0
+
+    @property
+    def popular_rows(self) -> np.ndarray:
+        """The most popular rows of each half-life together, distinct."""
+        if self._popular is None:
+            counts = self.counts[: self.size]
+            n = min(POPULAR_PER_HALF_LIFE, self.size)
+            top = np.argpartition(-counts, n - 1, axis=0)[:n].ravel() if n else np.zeros(0, np.int64)
+            top = np.unique(top)
+            self._popular = top[self.last_ms[top] > 0]
+        return self._popular
+
+    def applied(self, version: str, changes: Mapping[str, np.ndarray], *, in_place: bool = False) -> ServingModel:
+        """Return this version with changes; unless `in_place`, this one stays as it is for those who read it."""
+        model = replace(self, version=version, _popular=None)
+        model._apply_ids(changes["vocabulary.rows"], unpack_ids(changes["vocabulary.ids"]), in_place=in_place)  # noqa: SLF001  # its own class
+        model._apply_rows(changes, in_place=in_place)  # noqa: SLF001  # its own class
+        model._apply_neighbours(changes, in_place=in_place)  # noqa: SLF001  # its own class
+        dense = {name[6:]: torch.from_numpy(value) for name, value in changes.items() if name.startswith("dense.")}
+        if dense:
+            model.encoder = _encoder(changes["dense_shape"].tolist(), dense)
+        blend = {name[6:]: torch.from_numpy(value) for name, value in changes.items() if name.startswith("blend.")}
+        if blend:
+            model.blend = Blend()
+            model.blend.load_state_dict(blend)
+        model.newest_event_ms = int(changes["newest_event_ms"][0])
+        return model
+
+    def _apply_ids(self, rows: np.ndarray, ids: list[str], *, in_place: bool) -> None:
+        changed = [(row, item_id) for row, item_id in zip(rows.tolist(), ids, strict=False)]
+        if not in_place and any(row < self.size for row, _ in changed):
+            # a row was given to another item: readers of the older version must not see it
+            self.ids, self.rows = self.ids.copy(), self.rows.copy()
+        for row, _ in changed:
+            if row < self.size and self.rows.get(self.ids[row]) == row:
+                del self.rows[self.ids[row]]
+        for row, item_id in changed:
+            if row >= len(self.ids):
+                self.ids.extend([""] * (row + 1 - len(self.ids)))
+            self.ids[row] = item_id
+            if item_id:
+                self.rows[item_id] = row
+        self.size = max(self.size, int(rows.max(initial=-1)) + 1)
+
+    def _apply_rows(self, changes: Mapping[str, np.ndarray], *, in_place: bool) -> None:
+        reference_ms = int(changes["reference_ms"][0])
+        if self.vectors.shape[1] != changes["vectors"].shape[1]:
+            self.vectors = np.zeros((1, changes["vectors"].shape[1]), np.float32)
+        for name in _ROW_TABLES:
+            table = grown(getattr(self, name), self.size)
+            setattr(self, name, table if in_place or table is not getattr(self, name) else table.copy())
+        if reference_ms != self.reference_ms:
+            self.counts *= decay(reference_ms - self.reference_ms).astype(np.float32)
+            self.reference_ms = reference_ms
+        self.vectors[changes["vector_rows"]] = changes["vectors"]
+        for name in _ROW_TABLES[1:]:
+            getattr(self, name)[changes["count_rows"]] = changes[name]
+        self.totals = changes["totals"]
+
+    def _apply_neighbours(self, changes: Mapping[str, np.ndarray], *, in_place: bool) -> None:
+        if not in_place:
+            self.neighbours = self.neighbours.copy()
+        ends = changes["neighbours.ends"].tolist()
+        start = 0
+        for row, end in zip(changes["neighbours.rows"].tolist(), ends, strict=True):
+            if end > start:
+                others = changes["neighbours.others"][start:end].astype(np.int64)
+                self.neighbours[row] = (others, changes["neighbours.weights"][start:end].astype(np.float32))
+            else:
+                self.neighbours.pop(row, None)
+            start = end
+
+
+def dense_shape(config: ModelConfig) -> np.ndarray:
+    """Return the shape of the network as numbers that travel with its weights."""
+    return np.array([config.dim, config.max_length, config.blocks, config.heads, config.feedforward])
+
+
+def _encoder(shape: list[int], weights: Mapping[str, torch.Tensor]) -> SequenceModel:
+    encoder = SequenceModel(ModelConfig(*shape, dropout=0.0))
+    encoder.load_state_dict({name: weight.float() for name, weight in weights.items()})
+    return encoder.eval()

@@ -1,0 +1,93 @@
+"""The blend as it is learned: each event is first a test of the lists that serve, then a lesson for what weighs them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from streamrec.model.blend import FEATURES, Blend, listwise_loss
+from streamrec.model.candidates import Candidates, Context, find
+from streamrec.model.serving import ServingModel
+
+LEARNING_RATE = 3e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """How one event fared.
+
+    Attributes
+    ----------
+    rank
+        Place of the event's item in the list, 0 is the top; `None` if it was no candidate.
+    loss
+        Cross-entropy among the candidates; `None` if it was no candidate.
+    """
+
+    rank: int | None
+    loss: float | None
+
+
+class Stacking:
+    """Learns the blend from events that nothing has been trained on yet.
+
+    Parameters
+    ----------
+    hide_seen
+        As the ranker hides.
+    seed
+        Seeds the first weights.
+    """
+
+    def __init__(self, *, hide_seen: bool, seed: int) -> None:
+        self.hide_seen = hide_seen
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.blend = Blend()
+        self.optimizer = torch.optim.Adam(self.blend.parameters(), lr=LEARNING_RATE)
+
+    def learn(
+        self, serving: ServingModel, contexts: Sequence[Context], hidden: np.ndarray, target_rows: Sequence[int]
+    ) -> list[Score]:
+        """Test the lists of these users against what they did next, then learn from it."""
+        found = find(serving, contexts, hidden, hide_seen=self.hide_seen)
+        places = [_place(candidates, row) for candidates, row in zip(found, target_rows, strict=True)]
+        usable = [index for index, place in enumerate(places) if place is not None]
+        scores = [Score(None, None)] * len(contexts)
+        if not usable:
+            return scores
+        features, mask = _side_by_side([found[index] for index in usable])
+        target = torch.tensor([places[index] for index in usable])
+        out = self.blend(features)
+        losses = listwise_loss(out, mask, target)
+        self.optimizer.zero_grad(set_to_none=True)
+        losses.mean().backward()
+        self.optimizer.step()
+        out = out.detach().masked_fill(~mask, -torch.inf)
+        ranks = (out > out.gather(1, target[:, None])).sum(1).tolist()
+        for index, rank, loss in zip(usable, ranks, losses.tolist(), strict=True):
+            scores[index] = Score(rank, loss)
+        return scores
+
+    def changes(self) -> dict[str, np.ndarray]:
+        """Return the weights by name."""
+        return {f"blend.{name}": value.detach().numpy().copy() for name, value in self.blend.state_dict().items()}
+
+
+def _place(candidates: Candidates, row: int) -> int | None:
+    place = int(np.searchsorted(candidates.rows, row))
+    return place if row and place < len(candidates.rows) and candidates.rows[place] == row else None
+
+
+def _side_by_side(found: Sequence[Candidates]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return features `(B, C, F)` and which places hold a candidate, `(B, C)`."""
+    most = max(len(candidates.rows) for candidates in found)
+    features = np.zeros((len(found), most, len(FEATURES)), np.float32)
+    mask = np.zeros((len(found), most), bool)
+    for index, candidates in enumerate(found):
+        features[index, : len(candidates.rows)] = candidates.features
+        mask[index, : len(candidates.rows)] = True
+    return torch.from_numpy(features), torch.from_numpy(mask)

@@ -1,0 +1,207 @@
+"""Incremental training: every micro-batch is first a test of what serves, then a lesson.
+
+A step (1) tests what serves on some of the new events and lets the blend learn from them, (2) counts all of them, (3) trains
+the sequence model on them and on replayed sequences. What changed since the last version becomes the next one.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections import deque
+from collections.abc import Sequence
+from typing import Self
+
+import numpy as np
+import structlog
+import torch
+from river.drift import ADWIN
+
+from streamrec.contracts.derived import UserInterest
+from streamrec.contracts.incoming import Item
+from streamrec.model.candidates import encode, make_context
+from streamrec.model.content import content_buckets
+from streamrec.model.items import Items
+from streamrec.model.learner import Learner
+from streamrec.model.micro_batch import UserHistory, by_user, pad
+from streamrec.model.reservoir import Reservoir
+from streamrec.model.sequence_model import ModelConfig
+from streamrec.model.serving import ServingModel, dense_shape
+from streamrec.model.stacking import Stacking
+from streamrec.model.updates import as_sent, to_records
+from streamrec.settings import Settings
+
+MAX_STACKED_EVENTS = 24
+"""New events of a step that the blend learns from; to rank for one costs about a millisecond."""
+
+MAX_SEQUENCES = 128
+"""Sequences of one gradient step."""
+
+FULL_EFFORT_EVENTS = 128
+"""Up to so many new events in a step, and none behind, each one is visited `VISITS` times."""
+
+VISITS = 2
+
+_log = structlog.get_logger(__name__)
+
+
+class Trainer:
+    """Learns from interests; see :class:`streamrec.service.ports.Trainer`.
+
+    Parameters
+    ----------
+    config
+        Shape of the network.
+    hide_seen
+        Whether lists hide what is in the user's sequence.
+    device
+        Where the network trains.
+    seed
+        Seeds every draw: the same interests in the same steps give the same model.
+    """
+
+    def __init__(self, config: ModelConfig, *, hide_seen: bool, device: torch.device, seed: int = 0) -> None:
+        self.config = config
+        self.items = Items()
+        self.learner = Learner(config, device=device, seed=seed)
+        self.stacking = Stacking(hide_seen=hide_seen, seed=seed)
+        self.reservoir = Reservoir()
+        self.random = random.Random(seed)  # noqa: S311  # a reproducible sample, no secret
+        self.serving = ServingModel()
+        self.admissions = b""
+        self.lineage = f"{os.getpid():x}"
+        self.versions = 0
+        self.newest_produced_at_ms = 0
+        self.moved: set[int] = set()
+        self._told: deque[Item | str] = deque()
+
+    @classmethod
+    def open(cls, settings: Settings) -> Self:
+        """Return a trainer that goes on from the newest checkpoint, or a new one."""
+        cuda = torch.cuda.is_available() if settings.model_device == "auto" else settings.model_device == "cuda"
+        torch.set_num_threads(max(1, (os.cpu_count() or 2) - 1))
+        config = ModelConfig(dim=settings.embedding_dim, max_length=settings.sequence_length)
+        return cls(config, hide_seen=settings.hide_seen, device=torch.device("cuda" if cuda else "cpu"))
+
+    def put_item(self, item: Item) -> None:
+        """Learn what the catalogue says of an item; any thread may call it."""
+        self._told.append(item)
+
+    def delete_item(self, item_id: str) -> None:
+        """Forget what the catalogue says of an item; any thread may call it."""
+        self._told.append(item_id)
+
+    def train(self, interests: Sequence[UserInterest], *, behind: int) -> None:
+        """Learn the `new` events of each interest; with many events behind them, with less effort on each."""
+        self._hear()
+        histories = by_user(interests)
+        self._count(histories, self._test(histories))
+        self._fit(histories, behind)
+        self.newest_produced_at_ms = max(
+            [self.newest_produced_at_ms, *(interest.produced_at_ms for interest in interests)]
+        )
+
+    def take_update(self) -> list[bytes]:
+        """Return the records of `model-updates` that tell what was learned since the last call, perhaps none."""
+        everything = not self.serving.version
+        if not everything and not (self.items.counted or self.items.renamed or self.moved):
+            return []
+        changes = as_sent(self._changes(everything=everything))
+        self.versions += 1
+        base, version = self.serving.version, f"{self.lineage}-{self.versions}"
+        self.serving = self.serving.applied(version, changes, in_place=True)
+        kind = "snapshot" if everything else "delta"
+        return to_records(kind, version, "" if everything else base, self.newest_produced_at_ms, changes)
+
+    def save(self, admissions: bytes) -> None:
+        """Write a checkpoint of all that was learned, atomically, with the caller's own record of it."""
+        raise NotImplementedError
+
+    def _changes(self, *, everything: bool) -> dict[str, np.ndarray]:
+        moved = np.arange(1, len(self.items)) if everything else np.array(sorted(self.moved), np.int64)
+        self.moved = set()
+        return {
+            **self.items.changes(everything=everything),
+            "vector_rows": moved,
+            "vectors": self.learner.vectors(moved),
+            "dense_shape": dense_shape(self.config),
+            **{f"dense.{name}": value.cpu().numpy() for name, value in self.learner.average.items()},
+            **self.stacking.changes(),
+        }
+
+    def _hear(self) -> None:
+        """Take in what the catalogue said since the last step."""
+        while self._told:
+            item = self._told.popleft()
+            if isinstance(item, str) or not item.available:
+                continue
+            row, is_new = self.items.insert(item.item_id, item.category or "")
+            buckets = content_buckets(item.category or "", item.title or "")
+            if is_new:
+                self.learner.add_item(row, buckets, None)
+            else:
+                self.learner.buckets[row] = buckets
+            self.moved.add(row)
+
+    def _test(self, histories: Sequence[UserHistory]) -> dict[tuple[int, int], np.ndarray]:
+        """Test what serves, let the blend learn, and return where the model expected the first events of new items."""
+        events = [(place, index) for place, history in enumerate(histories) for index in history.new]
+        tested = set(self.random.sample(events, min(MAX_STACKED_EVENTS, len(events))))
+        row_of = self.items.vocabulary.row
+        wanted = [
+            (place, index)
+            for place, index in events
+            if (place, index) in tested or (index and not row_of(histories[place].sequence[index].item_id))
+        ]
+        contexts = []
+        for place, index in wanted:
+            sequence = histories[place].sequence
+            now_ms = sequence[index - 1].event_time_ms if index else self.serving.newest_event_ms
+            contexts.append(make_context(self.serving, sequence[:index], now_ms))
+        hidden = encode(self.serving, contexts)
+        chosen = [at for at, event in enumerate(wanted) if event in tested]
+        self.stacking.learn(
+            self.serving,
+            [contexts[at] for at in chosen],
+            hidden[chosen],
+            [self.serving.row(histories[wanted[at][0]].sequence[wanted[at][1]].item_id) for at in chosen],
+        )
+        return {event: vector for event, vector in zip(wanted, hidden, strict=True) if vector.any()}
+
+    def _count(self, histories: Sequence[UserHistory], expected: dict[tuple[int, int], np.ndarray]) -> None:
+        """Let everything that is counted take in the new events."""
+        rows, times_ms = [], []
+        for place, history in enumerate(histories):
+            for index in history.new:
+                event = history.sequence[index]
+                row, is_new = self.items.observe(history.sequence, index)
+                if is_new:
+                    buckets = content_buckets(event.category, "") if event.category else None
+                    self.learner.add_item(row, buckets, expected.get((place, index)))
+                    self.moved.add(row)
+                rows.append(row)
+                times_ms.append(event.event_time_ms)
+            self.reservoir.offer(history.user_id, history.sequence, self.random)
+        self.items.popularity.add_many(np.array(rows, np.int64), np.array(times_ms, np.int64))
+        self.learner.recent.extend(rows)
+
+    def _fit(self, histories: Sequence[UserHistory], behind: int) -> None:
+        """Train the sequence model on the new events and as many replayed sequences."""
+        fresh = [(history.sequence, history.new) for history in histories if history.new[-1] > 0]
+        visits = VISITS if behind == 0 and len(fresh) <= FULL_EFFORT_EVENTS else 1
+        for _ in range(visits):
+            self.random.shuffle(fresh)
+            for start in range(0, len(fresh), MAX_SEQUENCES):
+                chosen = fresh[start : start + MAX_SEQUENCES]
+                replay = self.reservoir.sample(len(chosen) // 2, self.random)
+                batch = chosen + [(entry.sequence, []) for entry in replay]
+                row_of = self.items.vocabulary.row
+                padded = pad(
+                    (
+                        (sequence, new, np.array([row_of(event.item_id) for event in sequence], np.int64))
+                        for sequence, new in batch
+                    ),
+                    self.config.max_length,
+                )
+                padded.weights[padded.rows == 0] = 0.0
+                self.moved.update(self.learner.train(padded, len(self.items)).tolist())

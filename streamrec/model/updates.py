@@ -1,0 +1,100 @@
+"""Model versions as records of `model-updates`, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import msgspec
+import numpy as np
+import structlog
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from streamrec.contracts.model_update import MAX_PART_BYTES, ModelUpdate
+from streamrec.model.serving import ServingModel
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(ModelUpdate)
+_log = structlog.get_logger(__name__)
+
+_HALF_WIDTH = ("vectors", "neighbours.weights")
+
+
+def to_records(
+    kind: Literal["snapshot", "delta"],
+    model_version: str,
+    base_version: str,
+    newest_produced_at_ms: int,
+    changes: Mapping[str, np.ndarray],
+) -> list[bytes]:
+    """Return the records of one version, each small enough for a broker."""
+    blob = save({name: np.ascontiguousarray(_narrowed(name, value)) for name, value in changes.items()})
+    parts = -(-len(blob) // MAX_PART_BYTES)
+    return [
+        _encoder.encode(
+            ModelUpdate(
+                kind=kind,
+                model_version=model_version,
+                base_version=base_version,
+                part=part,
+                parts=parts,
+                newest_produced_at_ms=newest_produced_at_ms,
+                payload=blob[part * MAX_PART_BYTES : (part + 1) * MAX_PART_BYTES],
+            )
+        )
+        for part in range(parts)
+    ]
+
+
+def as_sent(changes: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return changes as readers of the records will see them, rounding included."""
+    return {name: _widened(_narrowed(name, value)) for name, value in changes.items()}
+
+
+class UpdateReader:
+    """Collects the parts of versions and applies whole ones.
+
+    A version that is not whole, or builds on one that is not here, is passed over until the next snapshot.
+    """
+
+    def __init__(self) -> None:
+        self._parts: list[ModelUpdate] = []
+        self.newest_produced_at_ms = 0
+
+    def apply(self, value: bytes, model: ServingModel) -> ServingModel | None:
+        """Take one record; return the new version if this record completes one that applies to `model`."""
+        try:
+            update = _decoder.decode(value)
+        except msgspec.DecodeError as error:
+            _log.error("model update refused", because=str(error))
+            return None
+        if self._parts and (update.model_version != self._parts[0].model_version or update.part != len(self._parts)):
+            _log.warning("model version incomplete", model_version=self._parts[0].model_version)
+            self._parts = []
+        if update.part != len(self._parts):
+            return None  # joined in the middle of a version
+        self._parts.append(update)
+        if len(self._parts) < update.parts:
+            return None
+        blob = b"".join(part.payload for part in self._parts)
+        self._parts = []
+        if update.kind == "delta" and update.base_version != model.version:
+            return None  # a gap, or the time before the first snapshot
+        base = model if update.kind == "delta" else ServingModel()
+        try:
+            applied = base.applied(update.model_version, {n: _widened(v) for n, v in load(blob).items()})
+        except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
+            _log.error("model version refused", model_version=update.model_version, because=str(error))
+            return None
+        self.newest_produced_at_ms = update.newest_produced_at_ms
+        return applied
+
+
+def _narrowed(name: str, value: np.ndarray) -> np.ndarray:
+    half = name in _HALF_WIDTH or name.startswith("dense.")
+    return value.astype(np.float16) if half else value
+
+
+def _widened(value: np.ndarray) -> np.ndarray:
+    return value.astype(np.float32) if value.dtype == np.float16 else value
