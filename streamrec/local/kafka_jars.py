@@ -1,0 +1,95 @@
+"""Apache Kafka's jars: fetched from Maven Central once per user, compared with pinned digests before each start."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
+
+import jgo
+import platformdirs
+import requests
+from jgo.maven import PythonResolver
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from streamrec.errors import StreamrecError
+
+VERSION = "4.3.1"
+_ENDPOINT = f"org.apache.kafka:kafka_2.13:{VERSION}"
+_MAIN_JAR = f"kafka_2.13-{VERSION}.jar"
+
+
+class JarsUnavailableError(StreamrecError):
+    """The jars are not in the cache and cannot be fetched."""
+
+
+def fetch_jars(*, progress: bool) -> str:
+    """Return the Java class path of the broker, fetching what is not in the cache.
+
+    Raises
+    ------
+    JarsUnavailableError
+        If Maven Central cannot be reached.
+    StreamrecError
+        If a jar is not the pinned one.
+    """
+    with _download_bar(progress) as track:
+        try:
+            environment = jgo.build(
+                _ENDPOINT,
+                cache_dir=platformdirs.user_cache_path("streamrec") / "kafka",
+                resolver=PythonResolver(progress_callback=track),
+            )
+        except (requests.RequestException, RuntimeError, OSError) as error:
+            raise JarsUnavailableError(
+                f"Apache Kafka {VERSION} cannot be fetched from Maven Central: {error}"
+            ) from error
+    jars = [Path(path) for path in environment.path.glob("*/*.jar")]
+    check_jars(jars)
+    return ":".join(str(directory / "*") for directory in sorted({jar.parent for jar in jars}))
+
+
+def check_jars(jars: list[Path]) -> None:
+    """Compare jars with the digests that this release was tested with.
+
+    Raises
+    ------
+    StreamrecError
+        If one differs or is unknown, or the broker itself is not among them.
+    """
+    pinned: dict[str, str] = json.loads(resources.files(__package__).joinpath("kafka_jars.json").read_text())
+    for jar in jars:
+        with jar.open("rb") as content:
+            digest = hashlib.file_digest(content, "sha256").hexdigest()
+        if pinned.get(jar.name) != digest:
+            raise StreamrecError(f"{jar} is not the jar that was pinned (SHA-256 {digest}): delete it, and try again")
+    if _MAIN_JAR not in {jar.name for jar in jars}:
+        raise StreamrecError(f"{_MAIN_JAR} is missing in the cache of jars")
+
+
+@contextmanager
+def _download_bar(visible: bool) -> Iterator[Callable[..., object]]:
+    bar = Progress(
+        TextColumn("Apache Kafka {task.fields[jar]}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        DownloadColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        disable=not visible,
+        transient=True,
+    )
+    with bar:
+        task = bar.add_task("fetch", total=0, jar="", visible=False)
+
+        @contextmanager
+        def track(filename: str, size: int) -> Iterator[Callable[[int], None]]:
+            total = bar.tasks[task].total or 0
+            bar.update(task, total=total + size, jar=filename, visible=True)
+            yield lambda count: bar.advance(task, count)
+
+        yield track

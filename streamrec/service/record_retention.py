@@ -1,0 +1,138 @@
+"""The `retention` use case: events, lists and impressions become activity, attribution and counts by day and arm.
+
+All of a batch is one transaction of the store, with the positions in it. Bad records are passed over: `interests`
+writes them to the dead letters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import msgspec
+import structlog
+
+from streamrec.contracts.decode import decode_event, decode_impression
+from streamrec.contracts.derived import TopKList
+from streamrec.contracts.incoming import Impression
+from streamrec.contracts.topics import CLICKS, IMPRESSIONS, PURCHASES, RECOMMENDATIONS
+from streamrec.domain.event import Event, EventType, Source
+from streamrec.domain.retention import RememberedList, UserRetention, day_of, item_hashes
+from streamrec.errors import BadRecordError
+from streamrec.service.batch import Batch, Positions, Record, TopicPartition
+from streamrec.service.ports import Counts, Followed, RetentionChanges, RetentionStore
+
+_EVENT_TYPES = {CLICKS: EventType.CLICK, PURCHASES: EventType.PURCHASE}
+_MINUTE_MS = 60_000
+
+_list_decoder = msgspec.json.Decoder(TopKList)
+_log = structlog.get_logger(__name__)
+
+Message = Event | TopKList | Impression
+
+
+class RecordRetention:
+    """Records who was active when, which lists were followed, and what each arm did.
+
+    Parameters
+    ----------
+    store
+        Where it is kept.
+    arm_of
+        Assigns the arm of a user.
+    follow_window_minutes
+        For so long an event that names no list follows the user's newest one.
+    """
+
+    def __init__(self, store: RetentionStore, *, arm_of: Callable[[str], str], follow_window_minutes: int) -> None:
+        self._store = store
+        self._arm_of = arm_of
+        self._window_ms = follow_window_minutes * _MINUTE_MS
+
+    def handle(self, batch: Batch) -> Positions:
+        """Record a batch, and return the store's position of each of its sources.
+
+        A slice that does not start at the store's position is left alone: the caller goes to that position.
+
+        Raises
+        ------
+        TransientError
+            If the store is away; the same batch can be handed in again.
+        """
+        messages = [message for message in (_decode(source, record) for source, record in batch) if message is not None]
+        arms = {message.user_id: self._arm_of(message.user_id) for message in messages}
+        with self._store.transaction() as transaction:
+            stored = transaction.lock_positions([part.source for part in batch.slices])
+            if any(stored.get(part.source, part.start) != part.start for part in batch.slices):
+                return stored
+            work = _Work(transaction.lock_users(arms), arms, self._window_ms)
+            for message in messages:
+                work.take(message)
+            positions = {part.source: part.next for part in batch.slices}
+            transaction.write(work.changes, positions)
+        return positions
+
+
+@dataclass(slots=True)
+class _Work:
+    """What a batch changes, gathered message by message."""
+
+    users: dict[str, UserRetention]
+    arms: dict[str, str]
+    window_ms: int
+    changes: RetentionChanges = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.changes = RetentionChanges(self.users, self.arms)
+
+    def take(self, message: Message) -> None:
+        match message:
+            case Event():
+                self._take_event(message)
+            case TopKList():
+                made = RememberedList(
+                    message.list_id, message.event_time_ms, item_hashes(item.item_id for item in message.items)
+                )
+                if self.users[message.user_id].remember(made):
+                    self._counts(message).lists += 1
+            case Impression():
+                self._counts(message).impressions += 1
+
+    def _take_event(self, event: Event) -> None:
+        user = self.users[event.user_id]
+        if not user.record(event):
+            return
+        counts = self._counts(event)
+        active = self.changes.activity.setdefault((event.user_id, day_of(event.event_time_ms)), Counts())
+        list_id = user.followed(event, window_ms=self.window_ms)
+        follow = self.changes.followed.setdefault(list_id, Followed(event.user_id)) if list_id else Followed("")
+        if list_id:
+            follow.first_followed_at_ms = min(follow.first_followed_at_ms or event.event_time_ms, event.event_time_ms)
+        if event.source.event_type is EventType.CLICK:
+            counts.clicks += 1
+            active.clicks += 1
+            follow.clicks += 1
+            counts.followed_clicks += bool(list_id)
+        else:
+            counts.purchases += 1
+            active.purchases += 1
+            follow.purchases += 1
+            counts.followed_purchases += bool(list_id)
+
+    def _counts(self, message: Message) -> Counts:
+        return self.changes.counts.setdefault((day_of(message.event_time_ms), self.arms[message.user_id]), Counts())
+
+
+def _decode(source: TopicPartition, record: Record) -> Message | None:
+    try:
+        if source.topic == RECOMMENDATIONS:
+            return _list_decoder.decode(record.value or b"")
+        if source.topic == IMPRESSIONS:
+            return decode_impression(record.value)
+        origin = Source(_EVENT_TYPES[source.topic], source.partition)
+        return decode_event(origin, record.offset, record.timestamp_ms, record.value, record.headers)
+    except (BadRecordError, msgspec.DecodeError) as error:
+        _log.info(
+            "passed over", topic=source.topic, partition=source.partition, offset=record.offset, because=str(error)
+        )
+        return None
