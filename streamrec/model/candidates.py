@@ -63,8 +63,10 @@ class Candidates:
     features: np.ndarray
 
 
-def make_context(model: ServingModel, sequence: Sequence[SequenceEvent], now_ms: int) -> Context:
+def make_context(model: ServingModel, sequence: Sequence[SequenceEvent]) -> Context:
     """Return the context of a user with this sequence, oldest first."""
+    # a user may be behind the stream, never ahead of it by more than the model's own delay
+    now_ms = max(model.newest_event_ms, sequence[-1].event_time_ms if sequence else 0)
     rows = np.array([model.row(event.item_id) for event in sequence], np.int64)
     categories = model.category[rows] if len(rows) else np.zeros(0, np.int64)
     for index, event in enumerate(sequence):

@@ -10,6 +10,7 @@ from streamrec.domain.interest import SequenceEvent
 from streamrec.model.content import category_code
 from streamrec.model.covisitation import LOOK_BACK, Covisitation
 from streamrec.model.popularity import Popularity
+from streamrec.model.tensors import Arrays, below, prefixed
 from streamrec.model.vocabulary import Vocabulary, grown, pack_ids
 
 PUBLISHED_NEIGHBOURS = 32
@@ -67,7 +68,7 @@ class Items:
             self.category[row] = category_code(category)
         return row, is_new
 
-    def changes(self, *, everything: bool) -> dict[str, np.ndarray]:
+    def changes(self, *, everything: bool) -> Arrays:
         """Return what changed since the last call as named arrays, or everything."""
         if everything:
             self.renamed = self.counted = set(range(1, len(self)))
@@ -93,6 +94,24 @@ class Items:
         self.renamed, self.counted, self.paired = set(), set(), set()
         return changes
 
+    def state(self) -> Arrays:
+        """Return everything as arrays, for a checkpoint."""
+        return {
+            **prefixed("vocabulary", self.vocabulary.state()),
+            **prefixed("popularity", self.popularity.state(len(self))),
+            **prefixed("covisitation", self.covisitation.state()),
+            "category": self.category[: len(self)].copy(),
+            "newest_event_ms": np.array([self.newest_event_ms]),
+        }
+
+    def load(self, state: Arrays) -> None:
+        """Become what :meth:`state` returned."""
+        self.vocabulary.load(below("vocabulary", state))
+        self.popularity.load(below("popularity", state))
+        self.covisitation.load(below("covisitation", state))
+        self.category = state["category"].copy()
+        self.newest_event_ms = int(state["newest_event_ms"][0])
+
     def _mark(self, row: int, *, is_new: bool) -> None:
         self.counted.add(row)
         if is_new:
@@ -100,7 +119,7 @@ class Items:
             self.popularity.reserve(row + 1)
             self.category = grown(self.category, row + 1)
 
-    def _neighbour_lists(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+    def _neighbour_lists(self, rows: np.ndarray) -> Arrays:
         others: list[int] = []
         weights: list[float] = []
         ends = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import deque
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from streamrec.model.content import BUCKETS, MAX_PARTS
 from streamrec.model.micro_batch import Padded
 from streamrec.model.rows import RowTable
 from streamrec.model.sequence_model import ModelConfig, SequenceModel, sampled_softmax_loss
+from streamrec.model.tensors import Arrays, adam_state, below, load_adam_state, load_weights, prefixed, weights_of
 from streamrec.model.vocabulary import grown
 
 NEGATIVES = 512
@@ -63,7 +65,7 @@ class Learner:
             torch.manual_seed(seed)
             self.model = SequenceModel(config).to(device)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=DENSE_LEARNING_RATE)
-        self.average = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+        self.average = copy.deepcopy(self.model).requires_grad_(requires_grad=False)
         self.items = RowTable(config.dim, learning_rate=ROW_LEARNING_RATE, device=device)
         self.content = RowTable(config.dim, learning_rate=ROW_LEARNING_RATE, device=device)
         self.content.reserve(BUCKETS)
@@ -143,10 +145,40 @@ class Learner:
             if content.grad is not None:
                 named = torch.from_numpy(buckets > 0)
                 self.content.update(bucket_at[named], content.grad[named])
-            for name, value in self.model.state_dict().items():
-                self.average[name].lerp_(value, 1 - AVERAGE_DECAY)
+            for average, value in zip(self.average.parameters(), self.model.parameters(), strict=True):
+                average.lerp_(value, 1 - AVERAGE_DECAY)
         changed: np.ndarray = rows[keep]
         return changed
+
+    def state(self, rows: int) -> Arrays:
+        """Return everything as arrays, item tables with their first rows, for a checkpoint."""
+        generator = self.rng.bit_generator.state["state"]
+        return {
+            **prefixed("model", weights_of(self.model)),
+            **prefixed("average", weights_of(self.average)),
+            **prefixed("adam", adam_state(self.optimizer)),
+            **prefixed("items", self.items.state(rows)),
+            **prefixed("content", self.content.state(BUCKETS)),
+            "buckets": self.buckets[:rows].copy(),
+            "recent": np.array(self.recent, np.int64),
+            "steps": np.array([self.steps]),
+            # the two numbers of a PCG64 have 128 bits
+            "random": np.frombuffer(b"".join(generator[name].to_bytes(16, "big") for name in ("state", "inc")), np.uint8),
+        }
+
+    def load(self, state: Arrays) -> None:
+        """Become what :meth:`state` returned."""
+        load_weights(self.model, below("model", state))
+        load_weights(self.average, below("average", state))
+        load_adam_state(self.optimizer, below("adam", state))
+        self.items.load(below("items", state))
+        self.content.load(below("content", state))
+        self.buckets = state["buckets"].copy()
+        self.recent.extend(state["recent"].tolist())
+        self.steps = int(state["steps"][0])
+        raw = state["random"].tobytes()
+        numbers = {"state": int.from_bytes(raw[:16], "big"), "inc": int.from_bytes(raw[16:], "big")}
+        self.rng.bit_generator.state = {**self.rng.bit_generator.state, "state": numbers}
 
     def _loss(self, padded: Padded, negatives: Negatives, unit: Tensor, inverse: Tensor) -> Tensor:
         """Return the weighted mean loss over the targets of a batch."""

@@ -74,7 +74,7 @@ class ModelRanker:
     def rank(self, interests: Sequence[UserInterest], *, k: int) -> list[list[ListItem]]:
         """Return the best items of each user, best first, at most `k`; never empty once any event was seen."""
         model = self._serving(interests)
-        contexts = [make_context(model, interest.sequence, interest.event_time_ms) for interest in interests]
+        contexts = [make_context(model, interest.sequence) for interest in interests]
         return self._rank(model, contexts, k)
 
     def popular(self, interests: Sequence[UserInterest], *, k: int) -> list[list[ListItem]]:
@@ -92,7 +92,7 @@ class ModelRanker:
     def default(self, *, k: int) -> list[ListItem]:
         """Return the list for a user nobody knows."""
         model = self._serving(())
-        context = make_context(model, [], model.newest_event_ms)
+        context = make_context(model, [])
         return self._rank(model, [context], k)[0]
 
     def _serving(self, interests: Sequence[UserInterest]) -> ServingModel:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+import numpy as np
 import torch
 from torch import Tensor
 
 _BETA_1, _BETA_2, _EPSILON = 0.9, 0.99, 1e-8
+_TABLES = ("weight", "momentum", "variance", "steps")
 _INITIAL_STD = 0.02
 """Rows start short, so that the first steps turn them fast: only their direction counts."""
 
@@ -37,7 +41,7 @@ class RowTable:
         if rows <= len(self.weight):
             return
         extra = max(rows, 2 * len(self.weight)) - len(self.weight)
-        for name in ("weight", "momentum", "variance", "steps"):
+        for name in _TABLES:
             table = getattr(self, name)
             setattr(self, name, torch.cat([table, table.new_zeros(extra, *table.shape[1:])]))
 
@@ -66,3 +70,12 @@ class RowTable:
         size = self.learning_rate / (1 - _BETA_1**steps)
         scale = size / ((variance / (1 - _BETA_2**steps)).sqrt() + _EPSILON)
         self.weight[rows] -= scale[:, None] * momentum
+
+    def state(self, rows: int) -> dict[str, np.ndarray]:
+        """Return the first rows of everything, for a checkpoint."""
+        return {name: getattr(self, name)[:rows].cpu().numpy().copy() for name in _TABLES}
+
+    def load(self, state: Mapping[str, np.ndarray]) -> None:
+        """Become what :meth:`state` returned."""
+        for name in _TABLES:
+            setattr(self, name, torch.from_numpy(state[name]).to(self.weight.device))

@@ -11,6 +11,7 @@ import torch
 from streamrec.model.blend import FEATURES, Blend, listwise_loss
 from streamrec.model.candidates import Candidates, Context, find
 from streamrec.model.serving import ServingModel
+from streamrec.model.tensors import Arrays, adam_state, below, load_adam_state, load_weights, prefixed, weights_of
 
 LEARNING_RATE = 3e-3
 
@@ -72,9 +73,18 @@ class Stacking:
             scores[index] = Score(rank, loss)
         return scores
 
-    def changes(self) -> dict[str, np.ndarray]:
-        """Return the weights by name."""
-        return {f"blend.{name}": value.detach().numpy().copy() for name, value in self.blend.state_dict().items()}
+    def changes(self) -> Arrays:
+        """Return the weights by name, for a version."""
+        return prefixed("blend", weights_of(self.blend))
+
+    def state(self) -> Arrays:
+        """Return everything as arrays, for a checkpoint."""
+        return {**self.changes(), **prefixed("adam", adam_state(self.optimizer))}
+
+    def load(self, state: Arrays) -> None:
+        """Become what :meth:`state` returned."""
+        load_weights(self.blend, below("blend", state))
+        load_adam_state(self.optimizer, below("adam", state))
 
 
 def _place(candidates: Candidates, row: int) -> int | None:

@@ -6,12 +6,16 @@ the sequence model on them and on replayed sequences. What changed since the las
 
 from __future__ import annotations
 
+import json
 import os
 import random
+import uuid
 from collections import deque
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Self
 
+import msgspec
 import numpy as np
 import structlog
 import torch
@@ -19,15 +23,18 @@ from river.drift import ADWIN
 
 from streamrec.contracts.derived import UserInterest
 from streamrec.contracts.incoming import Item
+from streamrec.errors import StreamrecError
+from streamrec.model import checkpoint
 from streamrec.model.candidates import encode, make_context
 from streamrec.model.content import content_buckets
 from streamrec.model.items import Items
 from streamrec.model.learner import Learner
 from streamrec.model.micro_batch import UserHistory, by_user, pad
-from streamrec.model.reservoir import Reservoir
+from streamrec.model.reservoir import Entry, Reservoir
 from streamrec.model.sequence_model import ModelConfig
 from streamrec.model.serving import ServingModel, dense_shape
 from streamrec.model.stacking import Stacking
+from streamrec.model.tensors import Arrays, below, prefixed, weights_of
 from streamrec.model.updates import as_sent, to_records
 from streamrec.settings import Settings
 
@@ -41,6 +48,12 @@ FULL_EFFORT_EVENTS = 128
 """Up to so many new events in a step, and none behind, each one is visited `VISITS` times."""
 
 VISITS = 2
+
+SNAPSHOT_INTERVAL_MS = 3_600_000
+"""A snapshot comes at least so often while events arrive, well within what `model-updates` keeps."""
+
+SNAPSHOT_SHARE = 2.0
+"""A snapshot also comes when the versions since the last one outweigh it so many times: reading from the start stays cheap."""
 
 _log = structlog.get_logger(__name__)
 
@@ -56,12 +69,22 @@ class Trainer:
         Whether lists hide what is in the user's sequence.
     device
         Where the network trains.
+    checkpoints
+        Directory of the checkpoints; the newest one in it is where this trainer goes on.
     seed
         Seeds every draw: the same interests in the same steps give the same model.
+
+    Raises
+    ------
+    StreamrecError
+        If the newest checkpoint is damaged, or of a network of another shape.
     """
 
-    def __init__(self, config: ModelConfig, *, hide_seen: bool, device: torch.device, seed: int = 0) -> None:
+    def __init__(
+        self, config: ModelConfig, *, hide_seen: bool, device: torch.device, checkpoints: Path, seed: int = 0
+    ) -> None:
         self.config = config
+        self.checkpoints = checkpoints
         self.items = Items()
         self.learner = Learner(config, device=device, seed=seed)
         self.stacking = Stacking(hide_seen=hide_seen, seed=seed)
@@ -69,11 +92,20 @@ class Trainer:
         self.random = random.Random(seed)  # noqa: S311  # a reproducible sample, no secret
         self.serving = ServingModel()
         self.admissions = b""
-        self.lineage = f"{os.getpid():x}"
+        self.lineage = uuid.uuid4().hex[:8]
+        """Names the versions of this process: a restart may learn otherwise from the same checkpoint."""
         self.versions = 0
         self.newest_produced_at_ms = 0
-        self.moved: set[int] = set()
+        self._moved: set[int] = set()
+        """Rows whose vectors changed since the last version."""
         self._told: deque[Item | str] = deque()
+        self._snapshot_at_ms = 0
+        self._snapshot_bytes = self._delta_bytes = 0
+        self._unsent: list[bytes] = []
+        saved = checkpoint.read_newest(checkpoints)
+        if saved is not None:
+            self._restore(*saved)
+            self._unsent = self.take_update()
 
     @classmethod
     def open(cls, settings: Settings) -> Self:
@@ -81,7 +113,12 @@ class Trainer:
         cuda = torch.cuda.is_available() if settings.model_device == "auto" else settings.model_device == "cuda"
         torch.set_num_threads(max(1, (os.cpu_count() or 2) - 1))
         config = ModelConfig(dim=settings.embedding_dim, max_length=settings.sequence_length)
-        return cls(config, hide_seen=settings.hide_seen, device=torch.device("cuda" if cuda else "cpu"))
+        return cls(
+            config,
+            hide_seen=settings.hide_seen,
+            device=torch.device("cuda" if cuda else "cpu"),
+            checkpoints=settings.data_dir.expanduser() / "model",
+        )
 
     def put_item(self, item: Item) -> None:
         """Learn what the catalogue says of an item; any thread may call it."""
@@ -103,29 +140,78 @@ class Trainer:
 
     def take_update(self) -> list[bytes]:
         """Return the records of `model-updates` that tell what was learned since the last call, perhaps none."""
-        everything = not self.serving.version
-        if not everything and not (self.items.counted or self.items.renamed or self.moved):
+        if self._unsent:
+            records, self._unsent = self._unsent, []
+            return records
+        since_ms = self.newest_produced_at_ms - self._snapshot_at_ms
+        everything = (
+            not self.serving.version
+            or self._delta_bytes > SNAPSHOT_SHARE * self._snapshot_bytes
+            or since_ms > SNAPSHOT_INTERVAL_MS
+        )
+        if not (self.items.counted or self.items.renamed or self._moved) and self.serving.version:
             return []
         changes = as_sent(self._changes(everything=everything))
         self.versions += 1
-        base, version = self.serving.version, f"{self.lineage}-{self.versions}"
-        self.serving = self.serving.applied(version, changes, in_place=True)
-        kind = "snapshot" if everything else "delta"
-        return to_records(kind, version, "" if everything else base, self.newest_produced_at_ms, changes)
+        base, version = "" if everything else self.serving.version, f"{self.lineage}-{self.versions}"
+        self.serving = (ServingModel() if everything else self.serving).applied(version, changes, in_place=True)
+        records = to_records("snapshot" if everything else "delta", version, base, self.newest_produced_at_ms, changes)
+        size = sum(map(len, records))
+        if everything:
+            self._snapshot_at_ms, self._snapshot_bytes, self._delta_bytes = self.newest_produced_at_ms, size, 0
+        else:
+            self._delta_bytes += size
+        return records
 
     def save(self, admissions: bytes) -> None:
         """Write a checkpoint of all that was learned, atomically, with the caller's own record of it."""
-        raise NotImplementedError
+        rows = len(self.items)
+        tensors = {
+            **prefixed("items", self.items.state()),
+            **prefixed("learner", self.learner.state(rows)),
+            **prefixed("stacking", self.stacking.state()),
+        }
+        own = {
+            "shape": dense_shape(self.config).tolist(),
+            "newest_produced_at_ms": self.newest_produced_at_ms,
+            "offered": self.reservoir.offered,
+            "random": self.random.getstate(),
+        }
+        documents = {
+            "admissions": admissions,
+            "replay": msgspec.json.encode(self.reservoir.entries),
+            "trainer": msgspec.json.encode(own),
+        }
+        path = checkpoint.write(self.checkpoints, tensors, documents)
+        _log.info("checkpoint", path=str(path), items=self.items.vocabulary.live_items)
+
+    def _restore(self, tensors: Arrays, documents: dict[str, bytes]) -> None:
+        """Become what was saved."""
+        own = json.loads(documents["trainer"])
+        if own["shape"] != dense_shape(self.config).tolist():
+            raise StreamrecError(
+                f"the newest checkpoint in {self.checkpoints} is of a network of shape {own['shape']}, the settings say "
+                f"{dense_shape(self.config).tolist()}: restore STREAMREC_EMBEDDING_DIM and STREAMREC_SEQUENCE_LENGTH, "
+                "or move the directory away to begin anew"
+            )
+        self.items.load(below("items", tensors))
+        self.learner.load(below("learner", tensors))
+        self.stacking.load(below("stacking", tensors))
+        self.reservoir.load(msgspec.json.decode(documents["replay"], type=list[Entry]), own["offered"])
+        version, numbers, gauss = own["random"]
+        self.random.setstate((version, tuple(numbers), gauss))
+        self.newest_produced_at_ms = own["newest_produced_at_ms"]
+        self.admissions = documents["admissions"]
 
     def _changes(self, *, everything: bool) -> dict[str, np.ndarray]:
-        moved = np.arange(1, len(self.items)) if everything else np.array(sorted(self.moved), np.int64)
-        self.moved = set()
+        moved = np.arange(1, len(self.items)) if everything else np.array(sorted(self._moved), np.int64)
+        self._moved = set()
         return {
             **self.items.changes(everything=everything),
             "vector_rows": moved,
             "vectors": self.learner.vectors(moved),
             "dense_shape": dense_shape(self.config),
-            **{f"dense.{name}": value.cpu().numpy() for name, value in self.learner.average.items()},
+            **prefixed("dense", weights_of(self.learner.average)),
             **self.stacking.changes(),
         }
 
@@ -141,7 +227,7 @@ class Trainer:
                 self.learner.add_item(row, buckets, None)
             else:
                 self.learner.buckets[row] = buckets
-            self.moved.add(row)
+            self._moved.add(row)
 
     def _test(self, histories: Sequence[UserHistory]) -> dict[tuple[int, int], np.ndarray]:
         """Test what serves, let the blend learn, and return where the model expected the first events of new items."""
@@ -153,11 +239,7 @@ class Trainer:
             for place, index in events
             if (place, index) in tested or (index and not row_of(histories[place].sequence[index].item_id))
         ]
-        contexts = []
-        for place, index in wanted:
-            sequence = histories[place].sequence
-            now_ms = sequence[index - 1].event_time_ms if index else self.serving.newest_event_ms
-            contexts.append(make_context(self.serving, sequence[:index], now_ms))
+        contexts = [make_context(self.serving, histories[place].sequence[:index]) for place, index in wanted]
         hidden = encode(self.serving, contexts)
         chosen = [at for at, event in enumerate(wanted) if event in tested]
         self.stacking.learn(
@@ -178,7 +260,7 @@ class Trainer:
                 if is_new:
                     buckets = content_buckets(event.category, "") if event.category else None
                     self.learner.add_item(row, buckets, expected.get((place, index)))
-                    self.moved.add(row)
+                    self._moved.add(row)
                 rows.append(row)
                 times_ms.append(event.event_time_ms)
             self.reservoir.offer(history.user_id, history.sequence, self.random)
@@ -204,4 +286,4 @@ class Trainer:
                     self.config.max_length,
                 )
                 padded.weights[padded.rows == 0] = 0.0
-                self.moved.update(self.learner.train(padded, len(self.items)).tolist())
+                self._moved.update(self.learner.train(padded, len(self.items)).tolist())

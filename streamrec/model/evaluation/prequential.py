@@ -41,11 +41,11 @@ def read(path: Path, limit: int) -> Iterator[Event]:
 
 def run(path: Path, limit: int, hide_seen: bool, batch=64, length=50, seed=0, report_every=20000):
     torch.set_num_threads(1)
-    trainer = Trainer(ModelConfig(max_length=length), hide_seen=hide_seen, device=torch.device("cpu"), seed=seed)
+    trainer = Trainer(ModelConfig(max_length=length), hide_seen=hide_seen, device=torch.device("cpu"), seed=seed, checkpoints=Path("/tmp/nonexistent-checkpoints"))
     ranker = ModelRanker(hide_seen=hide_seen)
     states: dict[str, InterestState] = {}
     interests: dict[str, UserInterest] = {}
-    waiting = []
+    waiting = []; lists = {}
     hits = []; pops = []; cold = []; reachable = []
     t_rank = t_train = t_apply = 0.0
     half = [1, 2, 3, 4]
@@ -55,7 +55,7 @@ def run(path: Path, limit: int, hide_seen: bool, batch=64, length=50, seed=0, re
         interest = interests.get(event.user_id)
         k = 10
         t0 = time.perf_counter()
-        items = ranker.rank([interest], k=k)[0] if interest else ranker.default(k=k)
+        items = lists.get(event.user_id) or ranker.default(k=k)
         t_rank += time.perf_counter() - t0
         ids = [i.item_id for i in items]
         hits.append(event.item_id in ids)
@@ -70,6 +70,9 @@ def run(path: Path, limit: int, hide_seen: bool, batch=64, length=50, seed=0, re
             produced_at_ms=n, sequence=list(state.sequence), new=[EventPosition(event.source.event_type, 0, event.offset)],
             short_term={}, long_term={}, long_term_items={}, transitions=[], events_count=state.events_count)
         interests[event.user_id] = interest
+        t0 = time.perf_counter()
+        lists[event.user_id] = ranker.rank([interest], k=k)[0]
+        t_rank += time.perf_counter() - t0
         waiting.append(interest)
         n += 1
         BASE.add(event)

@@ -1,0 +1,55 @@
+"""Named arrays: weights and optimizer state as checkpoints and updates hold them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import nn
+
+Arrays = dict[str, np.ndarray]
+
+
+def prefixed(prefix: str, arrays: Mapping[str, np.ndarray]) -> Arrays:
+    """Return the arrays under `prefix.name`."""
+    return {f"{prefix}.{name}": value for name, value in arrays.items()}
+
+
+def below(prefix: str, arrays: Mapping[str, np.ndarray]) -> Arrays:
+    """Return what :func:`prefixed` was given.
+
+    Examples
+    --------
+    >>> list(below("a", {"a.b": 1, "c.d": 2}))
+    ['b']
+    """
+    return {name.removeprefix(f"{prefix}."): value for name, value in arrays.items() if name.startswith(f"{prefix}.")}
+
+
+def weights_of(module: nn.Module) -> Arrays:
+    """Return the weights of a module by name."""
+    return {name: value.detach().cpu().numpy().copy() for name, value in module.state_dict().items()}
+
+
+def load_weights(module: nn.Module, weights: Mapping[str, np.ndarray]) -> None:
+    """Give a module what :func:`weights_of` returned."""
+    module.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
+
+
+def adam_state(optimizer: torch.optim.Adam) -> Arrays:
+    """Return the moments of an Adam optimizer by the index of their parameter."""
+    return {
+        f"{index}.{name}": value.detach().cpu().numpy().copy()
+        for index, state in optimizer.state_dict()["state"].items()
+        for name, value in state.items()
+    }
+
+
+def load_adam_state(optimizer: torch.optim.Adam, arrays: Mapping[str, np.ndarray]) -> None:
+    """Give an optimizer what :func:`adam_state` returned."""
+    state: dict[int, dict[str, torch.Tensor]] = {}
+    for name, value in arrays.items():
+        index, field = name.split(".")
+        state.setdefault(int(index), {})[field] = torch.from_numpy(value)
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
