@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from base64 import urlsafe_b64encode
+from collections.abc import Sequence
 from pathlib import Path
 
 from confluent_kafka import KafkaException
@@ -60,7 +61,7 @@ def start_kafka(directory: Path, guardian: Guardian, *, progress: bool) -> Serve
             host=HOST, port=port, controller_port=choose_port(directory, "kafka-controller"), directory=directory
         )
     )
-    java = [JAVA, *_JVM_OPTIONS, "-cp", class_path]
+    java: list[str | Path] = [Path(JAVA), *_JVM_OPTIONS, "-cp", class_path]
     log = directory / "kafka.log"
     with log.open("wb") as output:
         if not (directory / "log" / "meta.properties").exists():
@@ -71,9 +72,9 @@ def start_kafka(directory: Path, guardian: Guardian, *, progress: bool) -> Serve
     return Server(NAME, address, process)
 
 
-def _format(java: list[str | Path], properties: Path) -> None:
+def _format(java: Sequence[str | Path], properties: Path) -> None:
     cluster_id = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-    command = [*java, "kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", properties]
+    command = [*java, "kafka.tools.StorageTool", "format", f"--cluster-id={cluster_id}", "--config", properties]
     run_to_end(command, what="Apache Kafka's storage cannot be formatted")
 
 

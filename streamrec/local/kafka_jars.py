@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from importlib import resources
 from pathlib import Path
 
@@ -21,6 +21,9 @@ from streamrec.errors import StreamrecError
 VERSION = "4.3.1"
 _ENDPOINT = f"org.apache.kafka:kafka_2.13:{VERSION}"
 _MAIN_JAR = f"kafka_2.13-{VERSION}.jar"
+
+
+Track = Callable[[str, int], AbstractContextManager[Callable[[int], None], bool | None]]
 
 
 class JarsUnavailableError(StreamrecError):
@@ -72,7 +75,7 @@ def check_jars(jars: list[Path]) -> None:
 
 
 @contextmanager
-def _download_bar(visible: bool) -> Iterator[Callable[..., object]]:
+def _download_bar(visible: bool) -> Iterator[Track]:
     bar = Progress(
         TextColumn("Apache Kafka {task.fields[jar]}"),
         BarColumn(),

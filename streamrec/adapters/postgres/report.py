@@ -1,0 +1,199 @@
+"""What retention knows, read from PostgreSQL: everything is derived, nothing is stored twice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+from sqlalchemy import Connection, Row, and_, case, func, literal, select
+
+from streamrec.adapters.postgres.engine import connect, translated_errors
+from streamrec.adapters.postgres.tables import activity, counts, users
+from streamrec.domain.retention import RETENTION_DAYS, share
+
+WEEK_DAYS = 7
+MONTH_DAYS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Day:
+    """A UTC day of activity, and the cohort of users whose first day it is.
+
+    Parameters
+    ----------
+    day
+        The day, as ISO 8601 has it.
+    active_users, weekly_active_users, monthly_active_users
+        Users who were active on this day, in the 7 and in the 30 days up to it.
+    stickiness
+        Active users of the day over those of the month.
+    new_users
+        Size of the cohort.
+    day_1, day_7, day_30
+        Share of the cohort that was active n days later; `None` where the events do not reach that far.
+    rolling_1, rolling_7, rolling_30
+        Share of the cohort that was active n days later or any day after.
+    """
+
+    day: str
+    active_users: int
+    weekly_active_users: int
+    monthly_active_users: int
+    stickiness: float | None
+    new_users: int
+    day_1: float | None
+    day_7: float | None
+    day_30: float | None
+    rolling_1: float | None
+    rolling_7: float | None
+    rolling_30: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """What happened in an arm; a follow rate is followed events over all events of the kind."""
+
+    arm: str
+    users: int
+    lists: int
+    impressions: int
+    clicks: int
+    purchases: int
+    followed_clicks: int
+    followed_purchases: int
+    click_follow_rate: float | None
+    purchase_follow_rate: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class RetentionReport:
+    """Days, oldest first, and arms."""
+
+    days: list[Day]
+    arms: list[Arm]
+
+
+class RetentionReader:
+    """Reads retention.
+
+    Parameters
+    ----------
+    url
+        Address of PostgreSQL.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._engine = connect(url)
+
+    def report(self, arm: str | None = None) -> RetentionReport:
+        """Return all days, of one arm or of all of them together, and the arms side by side.
+
+        Raises
+        ------
+        TransientError
+            If the server does not answer.
+        """
+        with translated_errors(), self._engine.connect() as connection:
+            return RetentionReport(_days(connection, arm), _arms(connection))
+
+
+def _days(connection: Connection, arm: str | None) -> list[Day]:
+    of_arm = literal(True) if arm is None else users.c.arm == arm
+    in_arm = activity.join(users, users.c.user_id == activity.c.user_id)
+    active = {
+        row.day: row.active
+        for row in connection.execute(
+            select(activity.c.day, func.count().label("active"))
+            .select_from(in_arm)
+            .where(of_arm)
+            .group_by(activity.c.day)
+            .order_by(activity.c.day)
+        )
+    }
+    if not active:
+        return []
+    came_back = [
+        func.count(case((activity.c.day == users.c.first_day + n, 1))).label(f"day_{n}") for n in RETENTION_DAYS
+    ]
+    returned = {
+        row.first_day: row
+        for row in connection.execute(
+            select(users.c.first_day, *came_back).select_from(in_arm).where(of_arm).group_by(users.c.first_day)
+        )
+    }
+    rolling = [
+        func.count(case((users.c.last_day >= users.c.first_day + n, 1))).label(f"rolling_{n}") for n in RETENTION_DAYS
+    ]
+    cohorts = {
+        row.first_day: row
+        for row in connection.execute(
+            select(users.c.first_day, func.count().label("size"), *rolling)
+            .where(and_(of_arm, users.c.first_day.is_not(None)))
+            .group_by(users.c.first_day)
+        )
+    }
+    weekly, monthly = (_active_within(connection, list(active), length, arm) for length in (WEEK_DAYS, MONTH_DAYS))
+    last_day = max(active)
+    return [
+        Day(
+            day=day.isoformat(),
+            active_users=count,
+            weekly_active_users=weekly[day],
+            monthly_active_users=monthly[day],
+            stickiness=share(count, monthly[day]),
+            new_users=cohorts[day].size if day in cohorts else 0,
+            **{f"day_{n}": _share_on(day, n, last_day, cohorts, returned, f"day_{n}") for n in RETENTION_DAYS},
+            **{f"rolling_{n}": _share_on(day, n, last_day, cohorts, cohorts, f"rolling_{n}") for n in RETENTION_DAYS},
+        )
+        for day, count in active.items()
+    ]
+
+
+def _share_on(
+    day: date,
+    n: int,
+    last_day: date,
+    cohorts: dict[date, Row[tuple[date, int]]],
+    found: dict[date, Row[tuple[date, int]]],
+    column: str,
+) -> float | None:
+    """Return the share of a cohort that a column counts, unless the events end before day n."""
+    if day not in cohorts or day + timedelta(days=n) > last_day:
+        return None
+    return share(getattr(found[day], column), cohorts[day].size)
+
+
+def _active_within(connection: Connection, days: list[date], length: int, arm: str | None) -> dict[date, int]:
+    """Count the different users of the `length` days up to each day."""
+    day = func.unnest(days).table_valued("day").render_derived(name="wanted")
+    in_arm = activity.join(users, users.c.user_id == activity.c.user_id)
+    active = (
+        select(func.count(activity.c.user_id.distinct()))
+        .select_from(in_arm)
+        .where(activity.c.day.between(day.c.day - (length - 1), day.c.day))
+        .where(literal(True) if arm is None else users.c.arm == arm)
+        .scalar_subquery()
+    )
+    return {row.day: row.active for row in connection.execute(select(day.c.day, active.label("active")))}
+
+
+def _arms(connection: Connection) -> list[Arm]:
+    members = {
+        row.arm: row.members
+        for row in connection.execute(
+            select(users.c.arm, func.count().label("members"))
+            .where(users.c.first_day.is_not(None))
+            .group_by(users.c.arm)
+        )
+    }
+    sums = [func.sum(column).label(column.name) for column in counts.columns if column.server_default is not None]
+    return [
+        Arm(
+            arm=row.arm,
+            users=members.get(row.arm, 0),
+            **{column.name: int(getattr(row, column.name)) for column in sums},
+            click_follow_rate=share(int(row.followed_clicks), int(row.clicks)),
+            purchase_follow_rate=share(int(row.followed_purchases), int(row.purchases)),
+        )
+        for row in connection.execute(select(counts.c.arm, *sums).group_by(counts.c.arm).order_by(counts.c.arm))
+    ]

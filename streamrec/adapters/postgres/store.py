@@ -1,0 +1,177 @@
+"""Retention in PostgreSQL: a batch is one transaction of a constant number of statements."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import date, timedelta
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, Executable, Table, bindparam, func, select, tuple_, update
+from sqlalchemy.dialects.postgresql import insert
+
+from streamrec.adapters.postgres.engine import connect, translated_errors
+from streamrec.adapters.postgres.tables import activity, counts, followed, positions, users
+from streamrec.domain.retention import RememberedList, UserRetention
+from streamrec.service.batch import Positions, TopicPartition
+from streamrec.service.ports import RetentionChanges
+
+_EPOCH = date(1970, 1, 1)
+
+_StoredMemory = tuple[
+    list[tuple[int, int, list[int]]],  # recent ids: event type, partition, hashes
+    list[tuple[str, int, list[int]]],  # lists: id, event time, hashes of items
+]
+
+_encoder = msgspec.msgpack.Encoder()
+_memory_decoder = msgspec.msgpack.Decoder(_StoredMemory)
+
+
+class PostgresRetentionStore:
+    """Keeps retention, and how far its topics are contained in it.
+
+    Parameters
+    ----------
+    url
+        Address of PostgreSQL.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._engine = connect(url)
+
+    @contextmanager
+    def transaction(self) -> Iterator[PostgresTransaction]:
+        """Return a transaction that is committed on leaving, and rolled back on an error."""
+        with translated_errors(), self._engine.begin() as connection:
+            yield PostgresTransaction(connection)
+
+    def positions(self, sources: Sequence[TopicPartition]) -> Positions:
+        """Return the next offset of each source that was ever read."""
+        with translated_errors(), self._engine.connect() as connection:
+            return _read_positions(connection, sources, lock=False)
+
+
+class PostgresTransaction:
+    """One transaction; rows are locked in the order of their keys, so that two of them never wait for each other."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def lock_positions(self, sources: Sequence[TopicPartition]) -> Positions:
+        """Return the next offset of each source that was ever read, and keep others from moving them."""
+        rows = [{"topic": source.topic, "partition": source.partition} for source in sorted(sources)]
+        self._connection.execute(insert(positions).on_conflict_do_nothing(), rows)
+        return _read_positions(self._connection, sources, lock=True)
+
+    def lock_users(self, arms: Mapping[str, str]) -> dict[str, UserRetention]:
+        """Return the state of each user, new where there is none, and keep others from writing them."""
+        if not arms:
+            return {}
+        rows = [{"user_id": user_id, "arm": arm} for user_id, arm in sorted(arms.items())]
+        self._connection.execute(insert(users).on_conflict_do_nothing(), rows)
+        found = self._connection.execute(
+            select(users.c.user_id, users.c.first_day, users.c.last_day, users.c.memory)
+            .where(users.c.user_id == func.any(bindparam("user_ids", list(arms))))
+            .order_by(users.c.user_id)
+            .with_for_update()
+        )
+        return {row.user_id: _decode_user(row.first_day, row.last_day, row.memory) for row in found}
+
+    def write(self, changes: RetentionChanges, moved: Positions) -> None:
+        """Write all changes and move the positions."""
+        self._execute_many(
+            update(users)
+            .where(users.c.user_id == bindparam("of_user"))
+            .values(first_day=bindparam("first"), last_day=bindparam("last"), memory=bindparam("kept")),
+            [
+                {
+                    "of_user": user_id,
+                    "first": _date(user.first_day),
+                    "last": _date(user.last_day),
+                    "kept": _encode_memory(user),
+                }
+                for user_id, user in changes.users.items()
+            ],
+        )
+        self._add(
+            activity,
+            [
+                {"day": _date(day), "user_id": user_id, "clicks": each.clicks, "purchases": each.purchases}
+                for (user_id, day), each in changes.activity.items()
+            ],
+        )
+        self._add(
+            counts, [{"day": _date(day), "arm": arm, **asdict(each)} for (day, arm), each in changes.counts.items()]
+        )
+        self._add(
+            followed,
+            [
+                {"list_id": list_id, "arm": changes.arms[each.user_id], **asdict(each)}
+                for list_id, each in changes.followed.items()
+            ],
+        )
+        self._execute_many(
+            update(positions)
+            .where(positions.c.topic == bindparam("of_topic"), positions.c.partition == bindparam("of_partition"))
+            .values(next_offset=bindparam("next")),
+            [{"of_topic": source.topic, "of_partition": source.partition, "next": to} for source, to in moved.items()],
+        )
+
+    def _add(self, table: Table, rows: list[dict[str, Any]]) -> None:
+        """Insert rows, adding their counts to what is there."""
+        statement = insert(table)
+        added: dict[str, Any] = {
+            column.name: column + statement.excluded[column.name]
+            for column in table.columns
+            if column.server_default is not None
+        }
+        if "first_followed_at_ms" in table.columns:
+            column = table.c.first_followed_at_ms
+            added[column.name] = func.least(column, statement.excluded[column.name])
+        keys = [column.name for column in table.primary_key]
+        self._execute_many(
+            statement.on_conflict_do_update(index_elements=keys, set_=added),
+            sorted(rows, key=lambda row: [str(row[key]) for key in keys]),
+        )
+
+    def _execute_many(self, statement: Executable, rows: list[dict[str, Any]]) -> None:
+        if rows:
+            self._connection.execute(statement, rows)
+
+
+def _read_positions(connection: Connection, sources: Sequence[TopicPartition], *, lock: bool) -> Positions:
+    statement = (
+        select(positions)
+        .where(tuple_(positions.c.topic, positions.c.partition).in_([tuple(source) for source in sources]))
+        .order_by(positions.c.topic, positions.c.partition)
+    )
+    rows = connection.execute(statement.with_for_update() if lock else statement)
+    return {TopicPartition(row.topic, row.partition): row.next_offset for row in rows if row.next_offset is not None}
+
+
+def _decode_user(first_day: date | None, last_day: date | None, memory: bytes | None) -> UserRetention:
+    user = UserRetention(_day(first_day), _day(last_day))
+    if memory is not None:
+        recent_ids, lists = _memory_decoder.decode(memory)
+        user.recent_ids = {(kind, partition): ids for kind, partition, ids in recent_ids}
+        user.lists = [RememberedList(list_id, made_ms, frozenset(items)) for list_id, made_ms, items in lists]
+    return user
+
+
+def _encode_memory(user: UserRetention) -> bytes:
+    return _encoder.encode(
+        (
+            [(*source, ids) for source, ids in user.recent_ids.items()],
+            [(made.list_id, made.event_time_ms, list(made.items)) for made in user.lists],
+        )
+    )
+
+
+def _date(day: int | None) -> date | None:
+    return None if day is None else _EPOCH + timedelta(days=day)
+
+
+def _day(value: date | None) -> int | None:
+    return None if value is None else (value - _EPOCH).days

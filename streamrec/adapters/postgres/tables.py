@@ -1,0 +1,69 @@
+"""The tables of retention."""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Column, Date, Index, Integer, LargeBinary, MetaData, String, Table
+
+metadata = MetaData()
+
+
+def _count(name: str) -> Column[int]:
+    return Column(name, BigInteger, nullable=False, server_default="0")
+
+
+positions = Table(
+    "position",
+    metadata,
+    Column("topic", String, primary_key=True),
+    Column("partition", Integer, primary_key=True),
+    Column("next_offset", BigInteger),
+    comment="Which records are contained here: the next offset of each source partition.",
+)
+
+users = Table(
+    "retention_user",
+    metadata,
+    Column("user_id", String, primary_key=True),
+    Column("arm", String, nullable=False),
+    Column("first_day", Date),
+    Column("last_day", Date),
+    Column("memory", LargeBinary, comment="Recent event ids and newest lists, msgpack."),
+    comment="One row a user; the days are empty for a user who was shown lists and did nothing.",
+)
+Index("retention_user_first_day", users.c.first_day)
+
+activity = Table(
+    "activity",
+    metadata,
+    Column("day", Date, primary_key=True),
+    Column("user_id", String, primary_key=True),
+    _count("clicks"),
+    _count("purchases"),
+    comment="One row for each user and UTC day of activity, by event time.",
+)
+
+counts = Table(
+    "daily_count",
+    metadata,
+    Column("day", Date, primary_key=True),
+    Column("arm", String, primary_key=True),
+    _count("lists"),
+    _count("impressions"),
+    _count("clicks"),
+    _count("purchases"),
+    _count("followed_clicks"),
+    _count("followed_purchases"),
+    comment="What happened on a day in an arm.",
+)
+
+followed = Table(
+    "followed_list",
+    metadata,
+    Column("list_id", String, primary_key=True),
+    Column("user_id", String, nullable=False),
+    Column("arm", String, nullable=False),
+    Column("first_followed_at_ms", BigInteger, nullable=False),
+    _count("clicks"),
+    _count("purchases"),
+    comment="Lists that led to something; there is no row for the others.",
+)

@@ -1,0 +1,60 @@
+"""Real servers for every test that wants one: started once a session, each test with a corner of its own."""
+
+from __future__ import annotations
+
+from uuid import uuid4
+
+import psycopg2
+import pytest
+import redis
+from psycopg2 import sql
+
+from streamrec.adapters.postgres import migrate
+from streamrec.local import local_stack
+from streamrec.settings import Settings
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory):
+    """Apache Kafka, Valkey and PostgreSQL for the whole session."""
+    with local_stack(Settings(data_dir=tmp_path_factory.mktemp("stack")), progress=False) as running:
+        yield running
+
+
+@pytest.fixture
+def kafka_bootstrap(stack):
+    """The broker, with the topics of streamrec; a test that wants a topic to itself makes one."""
+    return stack.settings.kafka
+
+
+@pytest.fixture
+def redis_url(stack):
+    """An empty Redis."""
+    url = stack.settings.require_redis_url()
+    with redis.Redis.from_url(url) as client:
+        client.flushall()
+    return url
+
+
+@pytest.fixture
+def redis_client(redis_url):
+    """A client of that Redis."""
+    with redis.Redis.from_url(redis_url) as client:
+        yield client
+
+
+@pytest.fixture
+def postgres_url(stack):
+    """A database of its own, with all tables."""
+    url = stack.settings.require_postgres_url()
+    name = f"test_{uuid4().hex[:12]}"
+    server = psycopg2.connect(url)
+    server.autocommit = True
+    with server.cursor() as cursor:
+        cursor.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    own = url.rpartition("/")[0] + f"/{name}"
+    migrate(own)
+    yield own
+    with server.cursor() as cursor:
+        cursor.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+    server.close()
