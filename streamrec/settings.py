@@ -106,6 +106,11 @@ class Settings(BaseSettings):
         missing = {field: address for field, address in addresses.items() if getattr(self, field) is None}
         return type(self)(**self.model_dump() | missing)
 
+    def addresses(self) -> dict[str, str]:
+        """Return the addresses that are set, by field."""
+        found = {"kafka": self.kafka, "redis_url": _reveal(self.redis_url), "postgres_url": _reveal(self.postgres_url)}
+        return {field: address for field, address in found.items() if address}
+
     def environment(self) -> dict[str, str]:
         """Return the variables that make another process read the same settings."""
         return {

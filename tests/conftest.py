@@ -16,20 +16,20 @@ from streamrec.settings import Settings
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory):
-    """Apache Kafka, Valkey and PostgreSQL for the whole session."""
+    """Run Apache Kafka, Valkey and PostgreSQL for the whole session."""
     with local_stack(Settings(data_dir=tmp_path_factory.mktemp("stack")), progress=False) as running:
         yield running
 
 
 @pytest.fixture
 def kafka_bootstrap(stack):
-    """The broker, with the topics of streamrec; a test that wants a topic to itself makes one."""
+    """Return the broker, with the topics of streamrec; a test that wants a topic to itself makes one."""
     return stack.settings.kafka
 
 
 @pytest.fixture
 def redis_url(stack):
-    """An empty Redis."""
+    """Return an empty Redis."""
     url = stack.settings.require_redis_url()
     with redis.Redis.from_url(url) as client:
         client.flushall()
@@ -38,14 +38,14 @@ def redis_url(stack):
 
 @pytest.fixture
 def redis_client(redis_url):
-    """A client of that Redis."""
+    """Return a client of that Redis."""
     with redis.Redis.from_url(redis_url) as client:
         yield client
 
 
 @pytest.fixture
 def postgres_url(stack):
-    """A database of its own, with all tables."""
+    """Return a database with all tables, for one test."""
     url = stack.settings.require_postgres_url()
     name = f"test_{uuid4().hex[:12]}"
     server = psycopg2.connect(url)

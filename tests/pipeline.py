@@ -25,7 +25,7 @@ class Pipeline:
 
     def __init__(self, stack: Any) -> None:
         self.settings = stack.settings
-        self._environment = {**os.environ, **stack.environment()}
+        self._environment = {**os.environ, **stack.settings.environment()}
         self._logs = Path(stack.settings.data_dir) / "test-logs"
         self._logs.mkdir()
         self._processes: list[subprocess.Popen[bytes]] = []

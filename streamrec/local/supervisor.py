@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from streamrec.local.guardian import Guardian
+from streamrec.local.stack import Stack
 
 WORKERS = ("interests", "trainer", "recall", "retention")
 
@@ -30,22 +31,18 @@ class Supervisor:
 
     Parameters
     ----------
-    environment
-        The workers' environment: it names the servers.
+    stack
+        The servers that the workers use.
     log_dir
         Where each worker's log goes, `NAME.log`, with one older file of the same size at most.
-    guardian
-        Starts the processes, so that none of them outlives this one.
     workers
         Which workers to run; a name may come several times.
     """
 
-    def __init__(
-        self, environment: Mapping[str, str], log_dir: Path, guardian: Guardian, workers: Sequence[str] = WORKERS
-    ) -> None:
-        self._environment = environment
+    def __init__(self, stack: Stack, log_dir: Path, workers: Sequence[str] = WORKERS) -> None:
+        self._environment = {**os.environ, **stack.settings.environment()}
+        self._guardian = stack.guardian
         self._log_dir = log_dir
-        self._guardian = guardian
         self._stopping = threading.Event()
         self._running: dict[int, subprocess.Popen[bytes]] = {}
         self._restarts = 0

@@ -1,0 +1,16 @@
+"""`streamrec migrate`: the tables of PostgreSQL brought up to date."""
+
+from __future__ import annotations
+
+from streamrec.adapters.postgres import migrate
+from streamrec.cli.addresses import resolved_settings
+from streamrec.cli.output import console
+
+
+def migrate_command() -> None:
+    """Bring the tables of PostgreSQL up to date; does nothing when they are.
+
+    Example: STREAMREC_POSTGRES_URL=postgresql://streamrec:secret@localhost/streamrec streamrec migrate
+    """
+    migrate(resolved_settings().require_postgres_url())
+    console().print("the tables are up to date")

@@ -1,0 +1,61 @@
+"""`streamrec retention`: who came back, by cohort and by arm."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from streamrec.adapters.postgres import RetentionReader, RetentionReport
+from streamrec.cli.addresses import resolved_settings
+from streamrec.cli.output import Json, console, print_json
+
+
+def retention(
+    arm: Annotated[str | None, typer.Option(help="Only the users of one arm, `personal` or `control`.")] = None,
+    json: Json = False,
+) -> None:
+    """Print retention by cohort, daily, weekly and monthly active users, and what each arm did.
+
+    Day n is the share of a cohort that came back n days after its first day; `-` where the events do not reach so far.
+
+    Example: streamrec retention --arm control
+    """
+    report = RetentionReader(resolved_settings().require_postgres_url()).report(arm)
+    if json:
+        print_json(report)
+    else:
+        for table in retention_tables(report):
+            console().print(table)
+
+
+def retention_tables(report: RetentionReport) -> tuple[Table, Table]:
+    """Return the tables of cohorts and of arms."""
+    days = Table(
+        *("day", "DAU", "WAU", "MAU", "stickiness", "new", "day 1", "day 7", "day 30"),
+        *("day 1+", "day 7+", "day 30+"),
+        title="Retention by cohort",
+    )
+    for day in report.days:
+        days.add_row(
+            day.day,
+            *map(str, (day.active_users, day.weekly_active_users, day.monthly_active_users)),
+            _percent(day.stickiness),
+            str(day.new_users),
+            *map(_percent, (day.day_1, day.day_7, day.day_30, day.rolling_1, day.rolling_7, day.rolling_30)),
+        )
+    arms = Table("arm", "users", "lists", "clicks", "followed", "purchases", "followed", title="Lists followed, by arm")
+    for arm in report.arms:
+        arms.add_row(
+            arm.arm,
+            *map(str, (arm.users, arm.lists, arm.clicks)),
+            _percent(arm.click_follow_rate),
+            str(arm.purchases),
+            _percent(arm.purchase_follow_rate),
+        )
+    return days, arms
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f} %"

@@ -1,0 +1,64 @@
+"""`streamrec up`: everything on this machine, until Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from types import FrameType
+
+from rich.console import Console
+from rich.table import Table
+
+from streamrec.cli.output import console
+from streamrec.local import Stack, Supervisor, local_stack
+from streamrec.settings import Settings, variable_name
+
+
+def up() -> None:
+    """Run Kafka, Redis, PostgreSQL and all workers on this machine until Ctrl-C.
+
+    A server whose address is set (STREAMREC_KAFKA, STREAMREC_REDIS_URL, STREAMREC_POSTGRES_URL) is not started. The
+    next start on the same data directory (STREAMREC_DATA_DIR) goes on where this one stopped, with all events, states
+    and the model.
+
+    Example: STREAMREC_DATA_DIR=/var/lib/streamrec streamrec up
+    """
+    stopping = stop_on_signals()
+    settings = Settings.from_env()
+    with local_stack(settings, progress=True) as stack:
+        logs = stack.settings.data_dir / "logs"
+        with Supervisor(stack, logs):
+            _show(stack, console())
+            stopping.wait()
+            console().print("stopping: workers finish their batch, servers close their files")
+
+
+def stop_on_signals() -> threading.Event:
+    """Return an event that the first SIGINT or SIGTERM sets; the second one ends the process at once."""
+    stopping = threading.Event()
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        if stopping.is_set():
+            os._exit(130)  # the guardian ends what is left
+        stopping.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+    return stopping
+
+
+def _show(stack: Stack, terminal: Console) -> None:
+    table = Table("what", "where", box=None)
+    table.add_row("Kafka", f"{stack.settings.kafka} ({stack.broker})")
+    for field in ("redis_url", "postgres_url"):
+        table.add_row(field.removesuffix("_url"), stack.settings.addresses()[field])
+    table.add_row("data", str(stack.settings.data_dir))
+    table.add_row("logs", str(stack.settings.data_dir / "logs"))
+    terminal.print(table)
+    terminal.print("\nFor programs of your own:\n")
+    for field, address in stack.settings.addresses().items():
+        terminal.print(f"export {variable_name(field)}={address}", soft_wrap=True, highlight=False)
+    terminal.print(
+        "\nIn another terminal: streamrec replay FILE, streamrec topk USER, streamrec lag. Ctrl-C stops all of it."
+    )
