@@ -1,0 +1,87 @@
+"""Reading dead letters, and putting their records back where they came from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from typing import Any, NamedTuple
+
+import msgspec
+
+from streamrec.adapters.kafka.broadcast import BroadcastReader
+from streamrec.contracts.topics import CLICKS, PURCHASES, dead_letter_topic
+from streamrec.service.batch import Record, TopicPartition
+from streamrec.service.ports import Outgoing
+
+DEAD_LETTER_TOPICS = (dead_letter_topic(CLICKS), dead_letter_topic(PURCHASES))
+CE_SOURCE = "streamrec-dlq"
+"""Source of the ids that records without one get when they are put back."""
+
+_HEADER_PREFIX = "dlq."
+_POLL_S = 1.0
+
+
+class DeadLetter(NamedTuple):
+    """A record that was refused, with the reason."""
+
+    source: TopicPartition
+    """Where the letter stands."""
+    record: Record
+    """Key and value as they were produced; headers with the reason."""
+
+    @property
+    def position(self) -> str:
+        """Name the letter, `topic:partition:offset`."""
+        return f"{self.source.topic}:{self.source.partition}:{self.record.offset}"
+
+    @property
+    def origin(self) -> str:
+        """Where the record was when it was refused first, `topic:partition:offset`."""
+        if self.record.headers.get("ce_source") == CE_SOURCE.encode():
+            return self.record.headers["ce_id"].decode(errors="replace")
+        return ":".join(self.header(name) for name in ("topic", "partition", "offset"))
+
+    def header(self, name: str) -> str:
+        """Return what the letter says of itself, empty where it says nothing."""
+        return self.record.headers.get(_HEADER_PREFIX + name, b"").decode(errors="replace")
+
+
+def read_dead_letters(bootstrap: str) -> Iterator[DeadLetter]:
+    """Read all letters that are there now, some at a time.
+
+    Raises
+    ------
+    TransientError
+        If the broker does not answer, or the topics do not exist yet.
+    """
+    with closing(BroadcastReader(bootstrap=bootstrap, topics=DEAD_LETTER_TOPICS)) as reader:
+        while not reader.caught_up:
+            batch = reader.poll(_POLL_S)
+            for source, record in batch or ():
+                yield DeadLetter(source, record)
+
+
+def records_to_replay(letters: Iterable[DeadLetter]) -> Iterator[Outgoing]:
+    """Return the record of each letter for the topic that it came from, each origin once.
+
+    A record that names its event keeps that name; another one is named by its origin, so that records that are put back
+    twice are applied once.
+    """
+    replayed: set[str] = set()
+    for letter in letters:
+        if letter.origin in replayed:
+            continue
+        replayed.add(letter.origin)
+        headers = {name: value for name, value in letter.record.headers.items() if not name.startswith(_HEADER_PREFIX)}
+        if "ce_id" not in headers and not _names_its_event(letter.record.value):
+            headers |= {"ce_source": CE_SOURCE.encode(), "ce_id": letter.origin.encode()}
+        topic = letter.source.topic.removesuffix(dead_letter_topic(""))
+        yield Outgoing(topic, letter.record.key, letter.record.value, headers)
+
+
+def _names_its_event(value: bytes | None) -> bool:
+    try:
+        message: Any = msgspec.json.decode(value or b"")
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    return isinstance(message, dict) and isinstance(message.get("event_id"), str)

@@ -1,0 +1,130 @@
+"""`streamrec dlq`: the records that were refused."""
+
+from __future__ import annotations
+
+import base64
+from collections import Counter
+from collections.abc import Iterator
+from itertools import islice
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from streamrec.adapters.kafka import KafkaPublisher
+from streamrec.adapters.kafka.dead_letters import DeadLetter, read_dead_letters, records_to_replay
+from streamrec.cli.addresses import resolved_settings
+from streamrec.cli.output import Json, console, print_json
+from streamrec.errors import UsageError
+
+SHOWN_CHARACTERS = 2_000
+_RECORDS_AT_A_TIME = 500
+
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, help="List, show or replay the records that were refused."
+)
+
+Reason = Annotated[str | None, typer.Option(help="Only letters with this reason.")]
+
+
+@app.command("list")
+def list_(as_json: Json = False) -> None:
+    """Count the dead letters by topic and reason, each with the newest letter.
+
+    Examples: streamrec dlq list; streamrec dlq list --json
+    """
+    counts: Counter[tuple[str, str]] = Counter()
+    newest: dict[tuple[str, str], str] = {}
+    for letter in _letters(None):
+        kind = (letter.source.topic, letter.header("reason"))
+        counts[kind] += 1
+        newest[kind] = letter.position
+    if as_json:
+        print_json(
+            [
+                {"topic": topic, "reason": reason, "count": count, "newest": newest[topic, reason]}
+                for (topic, reason), count in sorted(counts.items())
+            ]
+        )
+        return
+    if not counts:
+        console().print("no dead letters")
+        return
+    table = Table("topic", "reason", "count", "newest")
+    for (topic, reason), count in sorted(counts.items()):
+        table.add_row(topic, escape(reason), f"{count:,}", newest[topic, reason])
+    console().print(table)
+
+
+@app.command()
+def show(
+    position: Annotated[str, typer.Argument(help="Which letter: topic:partition:offset, as `dlq list` prints it.")],
+    as_json: Json = False,
+) -> None:
+    """Show one dead letter: why it was refused, its headers, and what it holds.
+
+    Example: streamrec dlq show clicks.dlq:0:17
+    """
+    letter = next((letter for letter in _letters(None) if letter.position == position), None)
+    if letter is None:
+        raise UsageError(f"there is no dead letter at {position}; `streamrec dlq list` names some")
+    value = letter.record.value
+    if as_json:
+        print_json(
+            {
+                "position": letter.position,
+                "origin": letter.origin,
+                "timestamp_ms": letter.record.timestamp_ms,
+                "key": _text(letter.record.key),
+                "headers": {name: _text(header) for name, header in letter.record.headers.items()},
+                "value_base64": None if value is None else base64.b64encode(value).decode(),
+            }
+        )
+        return
+    table = Table("", "", show_header=False, title=f"{position}, from {escape(letter.origin)}", title_justify="left")
+    table.add_row("key", _shown(letter.record.key))
+    for name, header in letter.record.headers.items():
+        table.add_row(escape(name), _shown(header))
+    table.add_row("value", _shown(value))
+    console().print(table)
+
+
+@app.command()
+def replay(reason: Reason = None, as_json: Json = False) -> None:
+    """Put refused records back on the topics that they came from.
+
+    Letters stay where they are. A record that is put back twice is applied once; one that is refused again becomes a
+    letter again.
+
+    Examples: streamrec dlq replay; streamrec dlq replay --reason unknown-type
+    """
+    publisher = KafkaPublisher(resolved_settings().require_kafka())
+    records = records_to_replay(_letters(reason))
+    replayed: Counter[str] = Counter()
+    while chunk := list(islice(records, _RECORDS_AT_A_TIME)):
+        publisher.publish(chunk)
+        replayed.update(record.topic for record in chunk)
+    if as_json:
+        print_json({"replayed": replayed})
+    else:
+        parts = ", ".join(f"{count:,} to {topic}" for topic, count in replayed.items())
+        console().print(f"put back {parts or 'nothing'}")
+
+
+def _letters(reason: str | None) -> Iterator[DeadLetter]:
+    letters = read_dead_letters(resolved_settings().require_kafka())
+    return (letter for letter in letters if reason is None or letter.header("reason") == reason)
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode(errors="backslashreplace")
+
+
+def _shown(value: bytes | None) -> str:
+    """Return bytes for a terminal: nothing in them can move the cursor or change colours."""
+    if value is None:
+        return "(null)"
+    text = value[:SHOWN_CHARACTERS].decode(errors="backslashreplace")
+    safe = "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
+    return escape(safe) + (f" … {len(value):,} bytes" if len(value) > SHOWN_CHARACTERS else "")

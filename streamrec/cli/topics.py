@@ -1,0 +1,49 @@
+"""`streamrec topics`: what is on Kafka, and creating what is missing."""
+
+from __future__ import annotations
+
+import typer
+from rich.table import Table
+
+from streamrec.adapters.kafka import create_topics
+from streamrec.adapters.kafka.lag import read_topics
+from streamrec.cli.addresses import resolved_settings
+from streamrec.cli.output import Json, console, print_json
+
+app = typer.Typer(add_completion=False, help="List the topics, or create those that are missing.")
+
+
+@app.callback(invoke_without_command=True)
+def topics(context: typer.Context, as_json: Json = False) -> None:
+    """List streamrec's topics with their partitions and records.
+
+    Examples: streamrec topics; streamrec topics --json; streamrec topics create
+    """
+    if context.invoked_subcommand is not None:
+        return
+    found = read_topics(resolved_settings().require_kafka())
+    if as_json:
+        print_json(found)
+        return
+    table = Table("topic")
+    for name in ("partitions", "records"):
+        table.add_column(name, justify="right")
+    for topic in found:
+        table.add_row(topic.topic, str(topic.partitions or "missing"), f"{topic.records:,}")
+    console().print(table)
+
+
+@app.command()
+def create(as_json: Json = False) -> None:
+    """Create the topics that do not exist yet; those that do are left as they are.
+
+    STREAMREC_PARTITIONS and STREAMREC_REPLICATION say how.
+
+    Example: STREAMREC_PARTITIONS=32 streamrec topics create
+    """
+    settings = resolved_settings()
+    created = create_topics(settings.require_kafka(), settings.partitions, settings.replication)
+    if as_json:
+        print_json({"created": created})
+    else:
+        console().print(f"created {', '.join(created)}" if created else "all topics exist")

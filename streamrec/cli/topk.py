@@ -1,0 +1,66 @@
+"""`streamrec topk`: the list of a user."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from streamrec.adapters.redis import TopKReader
+from streamrec.cli.addresses import resolved_settings
+from streamrec.cli.output import Json, console, print_json
+from streamrec.contracts.derived import TopKList
+from streamrec.errors import UsageError
+
+SHOWN_ITEMS = 10
+
+
+def topk(
+    user_id: Annotated[str, typer.Argument(metavar="USER", help="Id of the user.")],
+    items: Annotated[int, typer.Option("--items", "-n", min=1, help="Show so many items.")] = SHOWN_ITEMS,
+    as_json: Json = False,
+) -> None:
+    """Print a user's newest list and why each item is in it.
+
+    A user who has no list yet gets the default one, as an application does.
+
+    Examples: streamrec topk u42; streamrec topk u42 --items 50; streamrec topk u42 --json
+    """
+    newest = TopKReader(resolved_settings().require_redis_url()).read(user_id)
+    if newest is None:
+        raise UsageError("there is no list yet, not even the default one: no event was seen")
+    if as_json:
+        print_json(newest)
+        return
+    output = console()
+    output.print(list_table(newest, items, title=list_title(newest, user_id)))
+    output.print(f"model {newest.model_version or 'none yet'}, arm {newest.arm}, list {newest.list_id}", style="dim")
+
+
+def list_title(newest: TopKList, user_id: str) -> str:
+    """Say whose list it is and how old."""
+    whose = f"Top {len(newest.items)} of {user_id}" if newest.user_id else f"{user_id} has no list: the default list"
+    age_s = max(0.0, time.time() - newest.made_at_ms / 1_000)
+    return f"{whose}, made {_duration(age_s)} ago"
+
+
+def list_table(newest: TopKList, items: int, *, title: str) -> Table:
+    """Return the first items of a list as a table."""
+    table = Table(title=title, title_justify="left")
+    table.add_column("rank", justify="right")
+    table.add_column("item")
+    table.add_column("score", justify="right")
+    table.add_column("because")
+    for rank, item in enumerate(newest.items[:items], start=1):
+        because = item.reason.channel + (f" of {item.reason.item_id}" if item.reason.item_id else "")
+        table.add_row(str(rank), item.item_id, f"{item.score:.3f}", because)
+    return table
+
+
+def _duration(seconds: float) -> str:
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.1f} s"

@@ -1,0 +1,1 @@
+"""Playing events into the pipeline, in time, and watching what comes out."""
