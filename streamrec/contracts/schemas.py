@@ -1,0 +1,117 @@
+"""The published contract in `schemas/`, made from the message types.
+
+`python -m streamrec.contracts.schemas` writes it; with `--check` it answers 1 where the files differ from the types.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import inspect
+import sys
+from collections.abc import Mapping
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from streamrec.contracts.asyncapi import asyncapi_document
+from streamrec.contracts.derived import ListItem, Reason, TopKList, UserInterest
+from streamrec.contracts.headers import DeadLetterHeaders
+from streamrec.contracts.incoming import Click, Impression, Item, Purchase
+from streamrec.contracts.model_update import ModelUpdate
+
+DIRECTORY = Path(__file__).parents[2] / "schemas"
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+MESSAGES: Mapping[str, type[msgspec.Struct]] = {
+    "click": Click,
+    "purchase": Purchase,
+    "item": Item,
+    "impression": Impression,
+    "user-interest": UserInterest,
+    "topk-list": TopKList,
+    "model-update": ModelUpdate,
+}
+"""Every message by the name of its files."""
+
+_NESTED: tuple[type[msgspec.Struct], ...] = (ListItem, Reason)
+
+
+def published_files() -> dict[str, str]:
+    """Return what belongs in `schemas/`, by file name."""
+    documents: dict[str, Any] = {f"{name}.schema.json": _message_schema(message) for name, message in MESSAGES.items()}
+    documents["dead-letter-headers.schema.json"] = _header_schema()
+    documents["asyncapi.json"] = asyncapi_document()
+    return {
+        name: msgspec.json.format(msgspec.json.encode(document), indent=2).decode() + "\n"
+        for name, document in documents.items()
+    }
+
+
+def _message_schema(message: type[msgspec.Struct]) -> dict[str, Any]:
+    """Return the JSON Schema of a message, with everything it refers to inside."""
+    _, components = msgspec.json.schema_components([message], ref_template="#/$defs/{name}")
+    for struct in (message, *_NESTED):
+        if struct.__name__ in components:
+            _describe_fields(components[struct.__name__]["properties"], struct)
+    schema = {"$schema": DIALECT, **components.pop(message.__name__)}
+    return schema | {"$defs": components} if components else schema
+
+
+def _header_schema() -> dict[str, Any]:
+    """Return the JSON Schema of the headers of a dead letter as they are on the wire: text, numbers in decimal."""
+    schema = _message_schema(DeadLetterHeaders)
+    for name, field in schema["properties"].items():
+        if field["type"] == "integer":
+            schema["properties"][name] = field | {"type": "string", "pattern": "^[0-9]+$"}
+    schema["properties"] = {f"dlq.{name}": field for name, field in schema["properties"].items()}
+    schema["required"] = list(schema["properties"])
+    schema["description"] = inspect.cleandoc(schema["description"])
+    return schema
+
+
+def _describe_fields(properties: dict[str, Any], struct: type[msgspec.Struct]) -> None:
+    """Take the strings below the fields of a struct over: msgspec knows descriptions in annotations only."""
+    (definition,) = ast.parse(inspect.getsource(struct)).body
+    assert isinstance(definition, ast.ClassDef)
+    for field, below in pairwise(definition.body):
+        match field, below:
+            case (
+                ast.AnnAssign(target=ast.Name(id=name)),
+                ast.Expr(value=ast.Constant(value=str() as text)),
+            ):
+                of_type = properties[name].get("description", "")
+                properties[name]["description"] = f"{inspect.cleandoc(text)} {of_type}".rstrip()
+
+
+def differing_files(directory: Path) -> list[str]:
+    """Return the names of the files that are missing, changed, or made from no type, in order."""
+    expected = published_files()
+    found = {path.name: path.read_text() for path in directory.glob("*.json")}
+    return sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Write the files, or check them."""
+    parser = argparse.ArgumentParser(prog="python -m streamrec.contracts.schemas", description=main.__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; answer 1 where a file differs")
+    parser.add_argument("--directory", type=Path, default=DIRECTORY, help="default: %(default)s")
+    options = parser.parse_args(arguments)
+    differing = differing_files(options.directory)
+    if options.check:
+        sys.stderr.writelines(f"{name} differs from the message types\n" for name in differing)
+        return 1 if differing else 0
+    expected = published_files()
+    options.directory.mkdir(parents=True, exist_ok=True)
+    for name in differing:
+        if name in expected:
+            (options.directory / name).write_text(expected[name])
+        else:
+            (options.directory / name).unlink()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
