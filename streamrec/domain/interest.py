@@ -98,8 +98,10 @@ class Beyond:
         age_days = (event.event_time_ms - self.reference_ms) / DAY_MS
         if age_days > 0 and self.sums:
             factors = [0.5 ** (age_days / half_life) for half_life in HALF_LIVES_DAYS]
-            for sums in self.sums.values():
-                sums[:] = [value * factor for value, factor in zip(sums, factors, strict=True)]
+            self.sums = {
+                bucket: [value * factor for value, factor in zip(sums, factors, strict=True)]
+                for bucket, sums in self.sums.items()
+            }
         self.reference_ms = max(self.reference_ms, event.event_time_ms)
         weights = decayed_weights(event, self.reference_ms)
         self._add_to(item_bucket(event.item_id), weights)
