@@ -1,0 +1,177 @@
+"""Real servers from Python packages: durable, alone on their directory, and gone with whoever started them."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+
+import psutil
+import psycopg2
+import pytest
+import redis
+from confluent_kafka import Consumer, Producer
+from confluent_kafka.admin import AdminClient
+
+from streamrec.errors import StreamrecError, UsageError
+from streamrec.local import find_running, kafka_jars, local_stack
+from streamrec.local.kafka_jars import JarsUnavailableError, check_jars
+from streamrec.local.server import choose_port
+from streamrec.settings import Settings
+
+DEADLINE_S = 60
+
+PARENT = """
+import sys, time
+from pathlib import Path
+from streamrec.local import local_stack
+from streamrec.settings import Settings
+
+with local_stack(Settings(data_dir=Path(sys.argv[1])), progress=False) as stack:
+    print("up", flush=True)
+    time.sleep(600)
+"""
+
+
+def consume_one(bootstrap, topic):
+    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "test", "auto.offset.reset": "earliest"})
+    consumer.subscribe([topic])
+    message = consumer.poll(DEADLINE_S)
+    consumer.close()
+    return message.value()
+
+
+def test_everything_survives_a_restart_at_the_same_addresses(tmp_path):
+    settings = Settings(data_dir=tmp_path)
+    with local_stack(settings, progress=False) as stack:
+        before = stack.settings.addresses()
+        assert stack.broker == "apache-kafka-4.3.1"
+        producer = Producer({"bootstrap.servers": before["kafka"]})
+        producer.produce("clicks", b"event")
+        assert producer.flush(DEADLINE_S) == 0
+        with redis.Redis.from_url(before["redis_url"]) as client:
+            client.set("key", "value")
+        with psycopg2.connect(before["postgres_url"]) as connection, connection.cursor() as cursor:
+            cursor.execute("CREATE TABLE kept AS SELECT 1 AS one")
+        connection.close()
+
+    with local_stack(settings, progress=False) as stack:
+        assert stack.settings.addresses() == before
+        assert consume_one(before["kafka"], "clicks") == b"event"
+        with redis.Redis.from_url(before["redis_url"]) as client:
+            assert client.get("key") == b"value"
+        with psycopg2.connect(before["postgres_url"]) as connection, connection.cursor() as cursor:
+            cursor.execute("SELECT one FROM kept")
+            assert cursor.fetchone() == (1,)
+        connection.close()
+
+
+def test_a_second_stack_on_the_same_directory_is_refused(stack):
+    with (
+        pytest.raises(UsageError, match="STREAMREC_DATA_DIR"),
+        local_stack(Settings(data_dir=stack.settings.data_dir), progress=False),
+    ):
+        pass
+
+
+def test_another_terminal_finds_the_running_stack(stack, tmp_path):
+    found = find_running(Settings(data_dir=stack.settings.data_dir))
+    assert found.addresses() == stack.settings.addresses()
+    assert (stack.settings.data_dir / "stack.json").stat().st_mode & 0o077 == 0
+    assert find_running(Settings(data_dir=tmp_path)) is None
+
+
+def test_addresses_that_are_set_go_first(stack):
+    found = find_running(Settings(data_dir=stack.settings.data_dir, kafka="elsewhere:9092"))
+    assert found.kafka == "elsewhere:9092"
+    assert found.addresses()["redis_url"] == stack.settings.addresses()["redis_url"]
+
+
+def test_a_stack_that_was_killed_is_not_found(tmp_path):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    (tmp_path / "stack.json").write_text(json.dumps({"pid": ended.pid, "addresses": {"kafka": "gone:1"}}))
+    assert find_running(Settings(data_dir=tmp_path)) is None
+
+
+def test_with_addresses_of_ones_own_nothing_is_started(stack, postgres_url, tmp_path):
+    settings = Settings(data_dir=tmp_path, **stack.settings.addresses() | {"postgres_url": postgres_url})
+    with local_stack(settings, progress=False) as own:
+        assert own.servers == {}
+        assert own.broker == "external"
+        assert own.settings.addresses() == settings.addresses()
+
+
+def test_a_busy_port_is_no_error(tmp_path):
+    port = choose_port(tmp_path, "server")
+    assert choose_port(tmp_path, "server") == port
+    with socket.socket() as busy:
+        busy.bind(("127.0.0.1", port))
+        busy.listen()
+        assert choose_port(tmp_path, "server") not in (0, port)
+
+
+def test_nothing_is_left_behind_when_the_parent_is_killed(tmp_path):
+    parent = subprocess.Popen([sys.executable, "-c", PARENT, str(tmp_path)], stdout=subprocess.PIPE)
+    assert parent.stdout.readline() == b"up\n"
+    children = psutil.Process(parent.pid).children(recursive=True)
+    assert {child.name() for child in children} >= {"java", "valkey-server", "postgres"}
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+
+    _gone, alive = psutil.wait_procs(children, timeout=10)
+    assert alive == []
+
+
+def test_where_jars_cannot_be_had_a_demo_goes_on_in_memory(tmp_path, stack, postgres_url, monkeypatch, capsys):
+    def unavailable(**_):
+        raise JarsUnavailableError("no Maven Central")
+
+    monkeypatch.setattr("streamrec.local.kafka_broker.fetch_jars", unavailable)
+    elsewhere = {"redis_url": stack.settings.addresses()["redis_url"], "postgres_url": postgres_url}
+    settings = Settings(data_dir=tmp_path, **elsewhere)
+    with local_stack(settings, progress=False, memory_broker_ok=True) as demo:
+        assert demo.broker == "librdkafka-in-memory"
+        producer = Producer({"bootstrap.servers": demo.settings.kafka})
+        producer.produce("clicks", b"event")
+        assert producer.flush(DEADLINE_S) == 0
+        assert consume_one(demo.settings.kafka, "clicks") == b"event"
+    assert capsys.readouterr().err.count("\n") == 1
+
+    with pytest.raises(JarsUnavailableError), local_stack(settings, progress=False):
+        pass
+
+
+def test_another_jar_than_the_pinned_one_is_refused(tmp_path):
+    jar = tmp_path / f"kafka_2.13-{kafka_jars.VERSION}.jar"
+    jar.write_bytes(b"something else")
+    with pytest.raises(StreamrecError, match="is not the jar that was pinned"):
+        check_jars([jar])
+
+
+def test_a_broker_that_is_not_there_is_noticed():
+    with pytest.raises(StreamrecError, match="is missing"):
+        check_jars([])
+
+
+def test_nothing_listens_beyond_loopback(stack):
+    listening = [
+        connection
+        for server in stack.servers.values()
+        for connection in psutil.Process(server.process.pid).net_connections()
+        if connection.status == psutil.CONN_LISTEN
+    ]
+    assert len(listening) >= 4
+    assert {connection.laddr.ip for connection in listening} <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
+
+
+def test_topics_are_there_with_their_partitions(stack):
+    topics = AdminClient({"bootstrap.servers": stack.settings.kafka}).list_topics(timeout=DEADLINE_S).topics
+    assert {name: len(topics[name].partitions) for name in ("clicks", "purchases", "items", "clicks.dlq")} == {
+        "clicks": 4,
+        "purchases": 4,
+        "items": 1,
+        "clicks.dlq": 1,
+    }
