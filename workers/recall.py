@@ -10,13 +10,13 @@ import time
 from functools import partial
 
 import faust
-from streamrec.model.ranker import ModelRanker
 
 from streamrec.adapters.kafka import BatchSource, BroadcastReader, KafkaPublisher
 from streamrec.adapters.redis import RedisTopKStore
 from streamrec.contracts.topics import ITEMS, MODEL_UPDATES, USER_INTERESTS
 from streamrec.domain.arms import assign_arm
 from streamrec.errors import TransientError
+from streamrec.model.ranker import ModelRanker
 from streamrec.service.batch import Batch, Positions
 from streamrec.service.refresh_topk import RefreshTopK
 from streamrec.settings import Settings

@@ -5,12 +5,12 @@ from __future__ import annotations
 from functools import partial
 
 import faust
-from streamrec.adapters.postgres import PostgresRetentionStore
-from streamrec.service.record_retention import RecordRetention
 
 from streamrec.adapters.kafka import BatchSource
+from streamrec.adapters.postgres import PostgresRetentionStore
 from streamrec.contracts.topics import CLICKS, IMPRESSIONS, PURCHASES, RECOMMENDATIONS
 from streamrec.domain.arms import assign_arm
+from streamrec.service.record_retention import RecordRetention
 from streamrec.settings import Settings
 from workers.runtime import GROUP_PREFIX, feed, new_app, run
 

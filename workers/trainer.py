@@ -26,7 +26,9 @@ NAME = "trainer"
 def build(settings: Settings) -> faust.App:
     """Return the worker's app."""
     kafka = settings.require_kafka()
-    training = TrainOnInterests(Trainer.open(settings), KafkaPublisher(kafka))
+    training = TrainOnInterests(
+        Trainer.open(settings), KafkaPublisher(kafka), checkpoint_interval_s=settings.checkpoint_interval_s
+    )
     admitted = threading.Event()
 
     def handle(batch: Batch) -> Positions:
