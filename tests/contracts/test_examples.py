@@ -1,0 +1,117 @@
+"""Every published example is taken or refused as its place says, by the code and by the JSON Schema alike."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from builders import NOW_MS
+from jsonschema import Draft202012Validator
+
+from streamrec.contracts.decode import _decode, decode_event, decode_impression, decode_item
+from streamrec.contracts.schemas import DIRECTORY, MESSAGES, published_files
+from streamrec.domain.event import EventType, Source
+from streamrec.errors import BadRecordError
+
+EXAMPLES = DIRECTORY / "examples"
+TYPES = [*MESSAGES, "dead-letter-headers"]
+
+BEYOND_SCHEMA = {"event-time-in-2100.json"}
+"""What depends on more than the payload: the time of production."""
+
+KEYWORDS = {
+    "missing-field": {"required"},
+    "wrong-type": {"type", "anyOf"},
+    "unknown-type": {"enum"},
+    "bad-value": {"minLength", "maxLength", "pattern", "minimum", "maximum", "enum", "anyOf", "minItems", "maxItems"},
+    "bad-time": {"minimum"},
+}
+"""What a JSON Schema validator calls the reasons for which the decoder refuses."""
+
+
+def event_decoder(event_type: EventType) -> Callable[[bytes], object]:
+    return lambda value: decode_event(Source(event_type, 0), 1, NOW_MS, value, {})
+
+
+def derived_decoder(name: str) -> Callable[[bytes], object]:
+    decoder = msgspec.json.Decoder(MESSAGES[name])
+    return lambda value: _decode(decoder, value)
+
+
+# the headers of a dead letter are written and never read back
+DECODERS: dict[str, Callable[[bytes], object]] = {
+    "click": event_decoder(EventType.CLICK),
+    "purchase": event_decoder(EventType.PURCHASE),
+    "item": decode_item,
+    "impression": decode_impression,
+    "user-interest": derived_decoder("user-interest"),
+    "topk-list": derived_decoder("topk-list"),
+    "model-update": derived_decoder("model-update"),
+}
+
+
+def examples(group: str, types: Iterable[str] = TYPES) -> list[Any]:
+    paths = [path for name in types for path in sorted((EXAMPLES / name / group).glob("*.json"))]
+    return [pytest.param(path, id=f"{path.parts[-3]}-{path.stem}") for path in paths]
+
+
+def parsed(value: bytes) -> Any:
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is not JSON")
+
+    return json.loads(value.decode(), parse_constant=refuse)
+
+
+@pytest.fixture(scope="module")
+def validators() -> dict[str, Draft202012Validator]:
+    suffix = ".schema.json"
+    return {
+        name.removesuffix(suffix): Draft202012Validator(json.loads(text))
+        for name, text in published_files().items()
+        if name.endswith(suffix)
+    }
+
+
+def test_every_type_has_examples_of_both_kinds():
+    assert {path.name for path in EXAMPLES.iterdir()} == set(TYPES)
+    for name in TYPES:
+        assert list((EXAMPLES / name / "valid").iterdir())
+        reasons = json.loads((EXAMPLES / name / "reasons.json").read_text())
+        assert reasons.keys() == {path.name for path in (EXAMPLES / name / "invalid").iterdir()}
+
+
+@pytest.mark.parametrize("path", examples("valid"))
+def test_valid_example_is_taken(path: Path, validators):
+    name, value = path.parts[-3], path.read_bytes()
+    assert list(validators[name].iter_errors(parsed(value))) == []
+    if name in DECODERS:
+        assert DECODERS[name](value) is not None
+
+
+@pytest.mark.parametrize("path", examples("invalid", DECODERS))
+def test_invalid_example_is_refused_by_the_code_for_the_stated_reason(path: Path):
+    name, value = path.parts[-3], path.read_bytes()
+    reason = json.loads((path.parents[1] / "reasons.json").read_text())[path.name]
+    with pytest.raises(BadRecordError) as refused:
+        DECODERS[name](value)
+    assert refused.value.reason == reason
+
+
+@pytest.mark.parametrize("path", examples("invalid"))
+def test_invalid_example_is_refused_by_the_schema_for_the_stated_reason(path: Path, validators):
+    name, value = path.parts[-3], path.read_bytes()
+    reason = json.loads((path.parents[1] / "reasons.json").read_text())[path.name]
+    if reason in {"bad-json", "not-utf8"}:
+        with pytest.raises(ValueError, match=r"JSON|decode|delimiter"):
+            parsed(value)
+        return
+    keywords = {error.validator for error in validators[name].iter_errors(parsed(value))}
+    if path.name in BEYOND_SCHEMA:
+        assert keywords == set()
+    else:
+        assert keywords
+        assert keywords <= KEYWORDS[reason]
