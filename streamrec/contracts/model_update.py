@@ -1,8 +1,8 @@
 """What the trainer broadcasts: a model version, whole (`snapshot`) or as what changed since the one before (`delta`).
 
-A version is a set of named tensors in the safetensors format, cut into parts that fit a Kafka record. Readers collect all parts of a
-version before any of it serves. A reader that starts late reads the topic from the beginning of what is kept; everything
-before the first snapshot is of no use to it, and every delta names the version it builds on.
+A version is a set of named tensors in the safetensors format, cut into parts that fit a Kafka record. Readers collect
+all parts of a version before any of it serves. A reader that starts late reads the topic from the beginning of what is
+kept; what comes before the first snapshot is of no use to it, and every delta names the version it builds on.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ from streamrec.model.serving import ServingModel
 NEIGHBOURS_OF = 8
 """So many of the newest distinct items lead to neighbours."""
 
+MODEL_CANDIDATES = 128
 MAX_NEIGHBOUR_CANDIDATES = 128
 BLOCK_ITEMS = 64
 COUNT_FLOOR = 0.02
@@ -108,13 +109,13 @@ def encode(model: ServingModel, contexts: Sequence[Context]) -> np.ndarray:
     return hidden
 
 
-def find(  # noqa: PLR0913  # what a list depends on
+def find(
     model: ServingModel,
     contexts: Sequence[Context],
     hidden: np.ndarray,
     *,
     hide_seen: bool,
-    model_candidates: int = 128,
+    model_candidates: int = MODEL_CANDIDATES,
     withdrawn: np.ndarray | None = None,
 ) -> list[Candidates]:
     """Return the candidates of each user with their features.

@@ -1,7 +1,7 @@
 """Checkpoints: directories of safetensors and JSON that are whole or not there.
 
-A checkpoint is written beside its place, flushed to the disk, and renamed into it. A digest of each file tells a damaged one.
-Nothing in it can run code.
+A checkpoint is written beside its place, flushed to the disk, and renamed into it. A digest of each file tells a
+damaged one. Nothing in it can run code.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def write(root: Path, tensors: Mapping[str, np.ndarray], documents: Mapping[str,
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir()
     contents = {f"{name}.json": document for name, document in documents.items()}
-    contents[_TENSORS] = save({name: np.ascontiguousarray(value) for name, value in tensors.items()})
+    contents[_TENSORS] = save({name: np.asarray(value, order="C") for name, value in tensors.items()})
     for name, content in contents.items():
         _write(unfinished / name, content)
     manifest = Manifest(FORMAT, {name: _digest(content) for name, content in contents.items()})

@@ -128,14 +128,20 @@ class Learner:
         with torch.random.fork_rng(devices=[]):
             # dropout draws from the global source: seeded by the step, so that a restart repeats it
             torch.manual_seed(self.seed * 1_000_003 + self.steps)
-            unit = functional.normalize(
-                own + _mean(content, torch.from_numpy(bucket_inverse.reshape(parts.shape)), torch.from_numpy(parts > 0)),
-                dim=-1,
-            ) * (at > 0)[:, None]
+            unit = (
+                functional.normalize(
+                    own
+                    + _mean(
+                        content, torch.from_numpy(bucket_inverse.reshape(parts.shape)), torch.from_numpy(parts > 0)
+                    ),
+                    dim=-1,
+                )
+                * (at > 0)[:, None]
+            )
             self.model.train()
             loss = self._loss(padded, negatives, unit, torch.from_numpy(inverse).to(self.device))
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch's own gap
         self.optimizer.step()
         with torch.no_grad():
             self.model.log_temperature.clamp_(min=-3.0, max=-1.6)
@@ -163,7 +169,9 @@ class Learner:
             "recent": np.array(self.recent, np.int64),
             "steps": np.array([self.steps]),
             # the two numbers of a PCG64 have 128 bits
-            "random": np.frombuffer(b"".join(generator[name].to_bytes(16, "big") for name in ("state", "inc")), np.uint8),
+            "random": np.frombuffer(
+                b"".join(generator[name].to_bytes(16, "big") for name in ("state", "inc")), np.uint8
+            ),
         }
 
     def load(self, state: Arrays) -> None:

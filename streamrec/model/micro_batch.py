@@ -73,7 +73,7 @@ def by_user(interests: Sequence[UserInterest]) -> list[UserHistory]:
     return histories
 
 
-def pad(histories: Iterable[tuple[Sequence[SequenceEvent], Sequence[int], np.ndarray]], max_length: int) -> Padded:
+def pad(histories: Iterable[tuple[Sequence[SequenceEvent], Sequence[int], Sequence[int]]], max_length: int) -> Padded:
     """Lay sequences side by side.
 
     Parameters
@@ -85,8 +85,8 @@ def pad(histories: Iterable[tuple[Sequence[SequenceEvent], Sequence[int], np.nda
     """
     kept = [(sequence[-max_length:], len(sequence), new, rows[-max_length:]) for sequence, new, rows in histories]
     length = max(len(sequence) for sequence, *_ in kept)
-    shape = (len(kept), length)
-    out = Padded(np.zeros(shape, np.int64), np.zeros(shape, np.int64), np.zeros(shape, np.float32), np.zeros(shape, np.float32))
+    whole, real = np.zeros((len(kept), length), np.int64), np.zeros((len(kept), length), np.float32)
+    out = Padded(rows=whole, event_types=whole.copy(), times_s=real, weights=real.copy())
     for place, (sequence, total, new, rows) in enumerate(kept):
         n = len(sequence)
         out.rows[place, :n] = rows
@@ -100,4 +100,5 @@ def pad(histories: Iterable[tuple[Sequence[SequenceEvent], Sequence[int], np.nda
         weights[np.array(types) == EventType.PURCHASE] *= PURCHASE_LOSS_WEIGHT
         weights[0] = 0.0
         out.weights[place, :n] = weights
+    out.weights[out.rows == 0] = 0.0
     return out

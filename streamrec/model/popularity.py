@@ -56,8 +56,8 @@ class Popularity:
         weights = np.exp2((times_ms[:, None] - self.reference_ms) / HALF_LIVES_MS)
         np.add.at(self.counts, rows, weights.astype(np.float32))
         self.totals += weights.sum(0)
-        first = self.first_ms[rows]
-        self.first_ms[rows] = np.where(first == 0, times_ms, np.minimum(first, times_ms))
+        self.first_ms[rows] = np.where(self.first_ms[rows] == 0, newest_ms, self.first_ms[rows])
+        np.minimum.at(self.first_ms, rows, times_ms)
         np.maximum.at(self.last_ms, rows, times_ms)
 
     def move_reference(self, to_ms: int) -> None:

@@ -11,7 +11,7 @@ import torch
 
 from streamrec.contracts.derived import Channel, ListItem, Reason, UserInterest
 from streamrec.contracts.incoming import Item
-from streamrec.model.candidates import NEIGHBOURS_OF, Candidates, Context, encode, find, make_context
+from streamrec.model.candidates import MODEL_CANDIDATES, NEIGHBOURS_OF, Candidates, Context, encode, find, make_context
 from streamrec.model.popularity import Popularity
 from streamrec.model.serving import ServingModel
 from streamrec.model.updates import UpdateReader
@@ -19,6 +19,9 @@ from streamrec.model.vocabulary import Vocabulary
 
 BEFORE_FIRST_MODEL_ITEMS = 10_000
 """Items that are counted here until the first model version arrives."""
+
+MAX_WITHDRAWN = 1_000_000
+"""Withdrawn items that are remembered; beyond it the one that was withdrawn first is forgotten."""
 
 CONTROL_HALF_LIFE = 3
 """The control arm ranks by the popularity of a day: a fixed yardstick."""
@@ -40,6 +43,8 @@ class ModelRanker:
         self._model = ServingModel()
         self._reader = UpdateReader()
         self._withdrawn: dict[str, None] = {}
+        self._withdrawn_changes = 0
+        self._withdrawn_rows: tuple[int, ServingModel, np.ndarray] = (-1, self._model, np.zeros(0, np.int64))
         self._own = _OwnCounts()
         # lists are small work: threads would cost more than they bring, and take cores from others
         torch.set_num_threads(1)
@@ -62,14 +67,18 @@ class ModelRanker:
 
     def put_item(self, item: Item) -> None:
         """Learn what the catalogue says of an item."""
-        if item.available:
-            self._withdrawn.pop(item.item_id, None)
-        else:
+        if not item.available:
             self.delete_item(item.item_id)
+        elif item.item_id in self._withdrawn:
+            del self._withdrawn[item.item_id]
+            self._withdrawn_changes += 1
 
     def delete_item(self, item_id: str) -> None:
         """Leave an item out of every list from now on."""
         self._withdrawn[item_id] = None
+        if len(self._withdrawn) > MAX_WITHDRAWN:
+            del self._withdrawn[next(iter(self._withdrawn))]
+        self._withdrawn_changes += 1
 
     def rank(self, interests: Sequence[UserInterest], *, k: int) -> list[list[ListItem]]:
         """Return the best items of each user, best first, at most `k`; never empty once any event was seen."""
@@ -80,20 +89,12 @@ class ModelRanker:
     def popular(self, interests: Sequence[UserInterest], *, k: int) -> list[list[ListItem]]:
         """Return recently popular items of each user under the same rules, for the control arm."""
         model = self._serving(interests)
-        counts = model.counts[: model.size, CONTROL_HALF_LIFE].copy()
-        counts[self._withdrawn_rows(model)] = 0.0
-        lists = []
-        for interest in interests:
-            seen = np.array([model.row(event.item_id) for event in interest.sequence], np.int64)
-            items = _most(model, counts, seen if self._hide_seen else seen[:0], k)
-            lists.append(items or _most(model, counts, seen[:0], k))
-        return lists
+        return [self._popular(model, make_context(model, interest.sequence), k) for interest in interests]
 
     def default(self, *, k: int) -> list[ListItem]:
         """Return the list for a user nobody knows."""
         model = self._serving(())
-        context = make_context(model, [])
-        return self._rank(model, [context], k)[0]
+        return self._rank(model, [make_context(model, [])], k)[0]
 
     def _serving(self, interests: Sequence[UserInterest]) -> ServingModel:
         model = self._model
@@ -101,26 +102,40 @@ class ModelRanker:
             return model
         return self._own.learn(interests)
 
-    def _withdrawn_rows(self, model: ServingModel) -> np.ndarray:
-        # list() is atomic: the catalogue may change in another thread meanwhile
-        rows = np.array([model.row(item_id) for item_id in list(self._withdrawn)], np.int64)
-        return np.unique(rows[rows > 0])
+    def _withdrawn_in(self, model: ServingModel) -> np.ndarray:
+        """Return the rows of withdrawn items, distinct."""
+        changes, of_model, rows = self._withdrawn_rows
+        if changes != self._withdrawn_changes or of_model is not model:
+            changes = self._withdrawn_changes
+            # list() is atomic: the catalogue may change in another thread meanwhile
+            rows = np.unique(np.array([model.row(item_id) for item_id in list(self._withdrawn)], np.int64))
+            rows = rows[rows > 0]
+            self._withdrawn_rows = (changes, model, rows)
+        return rows
 
     def _rank(self, model: ServingModel, contexts: Sequence[Context], k: int) -> list[list[ListItem]]:
-        hidden = encode(model, contexts)
-        withdrawn = self._withdrawn_rows(model)
-        size = max(k, 128)
         found = find(
-            model, contexts, hidden, hide_seen=self._hide_seen, model_candidates=size, withdrawn=withdrawn
+            model,
+            contexts,
+            encode(model, contexts),
+            hide_seen=self._hide_seen,
+            model_candidates=max(k, MODEL_CANDIDATES),
+            withdrawn=self._withdrawn_in(model),
         )
-        lists = []
-        for index, (context, candidates) in enumerate(zip(contexts, found, strict=True)):
-            if not len(candidates.rows):
-                candidates = find(
-                    model, [context], hidden[index : index + 1], hide_seen=False, model_candidates=size, withdrawn=withdrawn
-                )[0]
-            lists.append(_best(model, context, candidates, k))
-        return lists
+        return [
+            _best(model, context, candidates, k) or self._popular(model, context, k)
+            for context, candidates in zip(contexts, found, strict=True)
+        ]
+
+    def _popular(self, model: ServingModel, context: Context, k: int) -> list[ListItem]:
+        counts = model.counts[: model.size, CONTROL_HALF_LIFE].copy()
+        counts[self._withdrawn_in(model)] = 0.0
+        counts[0] = 0.0
+        left = counts
+        if self._hide_seen:
+            left = counts.copy()
+            left[context.rows] = 0.0
+        return _most(model, left, k) or _most(model, counts, k)
 
 
 class _OwnCounts:
@@ -207,12 +222,12 @@ def _why(
     return ("model", 0) if knows else ("recent", 0)
 
 
-def _most(model: ServingModel, counts: np.ndarray, hidden: np.ndarray, k: int) -> list[ListItem]:
-    n = min(k + len(hidden) + 1, len(counts))
-    top = np.argpartition(-counts, n - 1)[:n] if n else np.zeros(0, np.int64)
-    top = top[counts[top] > 0]
-    top = top[~np.isin(top, hidden)]
-    order = top[np.argsort(-counts[top], kind="stable")][:k]
+def _most(model: ServingModel, counts: np.ndarray, k: int) -> list[ListItem]:
+    n = min(k, len(counts))
+    top = np.argpartition(-counts, n - 1)[:n]
+    top = top[np.argsort(-counts[top], kind="stable")]
     return [
-        ListItem(model.ids[row], round(math.log1p(float(counts[row])), 4), Reason("popular")) for row in order.tolist()
+        ListItem(model.ids[row], round(math.log1p(float(counts[row])), 4), Reason("popular"))
+        for row in top.tolist()
+        if counts[row] > 0
     ]

@@ -1,8 +1,9 @@
 """The sequence model: a causal Transformer over a user's events that says what vector the next item has.
 
-LiGR blocks (Borisyuk et al. 2025, "From Features to Transformers", arXiv 2502.03417): pre-norm attention and SwiGLU, each added through a learned
-sigmoid gate. Attention knows time through a bias per head by distance in steps and by log-time between the two events
-(HSTU, Zhai et al. 2024, arXiv 2402.17152). The output is compared with item vectors by cosine over a temperature.
+LiGR blocks (Borisyuk et al. 2025, "From Features to Transformers", arXiv 2502.03417): pre-norm attention and SwiGLU,
+each added through a learned sigmoid gate. Attention knows time through a bias per head, by distance in steps and by
+log-time between the two events (HSTU, Zhai et al. 2024, arXiv 2402.17152). The output is compared with item vectors by
+cosine over a temperature.
 
 Shapes: B sequences, L events, D width, H heads, K shared negatives, T targets. Sequences are oldest first and padded at
 the end, so that causality alone keeps padding out of what matters.
@@ -58,6 +59,7 @@ class TimeBias(nn.Module):
         self.by_time = nn.Parameter(torch.zeros(config.heads, TIME_BUCKETS))
 
     def forward(self, times_s: Tensor) -> Tensor:
+        """Return the bias, -inf where an event would see a later one, `(B, L)` to `(B, H, L, L)`."""
         length = times_s.shape[1]
         position = torch.arange(length, device=times_s.device)
         steps = (position[:, None] - position[None, :]).clamp(min=0)  # (L, L)
@@ -83,6 +85,7 @@ class LigrBlock(nn.Module):
         self.feedforward_gate = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor, bias: Tensor) -> Tensor:
+        """Mix the events `x`, `(B, L, D)`, under the attention bias."""
         batch, length, dim = x.shape
         normed = self.attention_norm(x)
         qkv = self.query_key_value(normed).view(batch, length, 3, self.heads, dim // self.heads)
@@ -149,7 +152,7 @@ def time_bucket(seconds: Tensor) -> Tensor:
     return torch.log2(seconds.clamp(min=0.0) + 1.0).long().clamp(max=TIME_BUCKETS - 1)
 
 
-def sampled_softmax_loss(  # noqa: PLR0913  # one argument per quantity of the equation
+def sampled_softmax_loss(
     hidden: Tensor,
     positives: Tensor,
     negatives: Tensor,
@@ -159,8 +162,9 @@ def sampled_softmax_loss(  # noqa: PLR0913  # one argument per quantity of the e
 ) -> Tensor:
     """Return the cross-entropy of each target against shared negatives.
 
-    The importance weight `1 / (K q)` goes on negatives alone: the positive is there with certainty, and weighing it like a
-    sample biases the gradient (Khrylchenko et al. 2025, "Correcting the LogQ Correction", arXiv 2507.09331). A negative that is the target itself is left out.
+    The importance weight `1 / (K q)` goes on negatives alone: the positive is there with certainty, and weighing it
+    like a sample biases the gradient (Khrylchenko et al. 2025, "Correcting the LogQ Correction", arXiv 2507.09331). A
+    negative that is the target itself is left out.
 
     Parameters
     ----------

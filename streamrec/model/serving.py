@@ -1,7 +1,7 @@
 """A model version as it serves: item vectors, counts, neighbours and the weights that rank.
 
-The trainer tells what changed as named tensors (`changes`); recall and the trainer itself apply them with the same code,
-so that what the blend is learned on is what serves.
+The trainer tells what changed as named tensors; recall and the trainer itself apply them with the same code, so that
+what the blend is learned on is what serves.
 """
 
 from __future__ import annotations
@@ -153,6 +153,7 @@ def dense_shape(config: ModelConfig) -> np.ndarray:
 
 
 def _encoder(shape: list[int], weights: Mapping[str, torch.Tensor]) -> SequenceModel:
-    encoder = SequenceModel(ModelConfig(*shape, dropout=0.0))
+    dim, max_length, blocks, heads, feedforward = shape
+    encoder = SequenceModel(ModelConfig(dim, max_length, blocks, heads, feedforward, dropout=0.0))
     encoder.load_state_dict({name: weight.float() for name, weight in weights.items()})
     return encoder.eval()

@@ -1,4 +1,4 @@
-"""The blend as it is learned: each event is first a test of the lists that serve, then a lesson for what weighs them."""
+"""The blend as it is learned: each event is first a test of the lists that serve, then a lesson for the weights."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from river.drift import ADWIN
 
 from streamrec.model.blend import FEATURES, Blend, listwise_loss
 from streamrec.model.candidates import Candidates, Context, find
@@ -49,6 +50,11 @@ class Stacking:
             torch.manual_seed(seed)
             self.blend = Blend()
         self.optimizer = torch.optim.Adam(self.blend.parameters(), lr=LEARNING_RATE)
+        self.recent_loss = 0.0
+        """Moving average of the loss on new events, before anything learned from them."""
+        self.drifted = False
+        """Whether the last step's losses say that the stream has changed."""
+        self._drift = ADWIN()  # type: ignore[no-untyped-call]  # river has no types
 
     def learn(
         self, serving: ServingModel, contexts: Sequence[Context], hidden: np.ndarray, target_rows: Sequence[int]
@@ -65,13 +71,20 @@ class Stacking:
         out = self.blend(features)
         losses = listwise_loss(out, mask, target)
         self.optimizer.zero_grad(set_to_none=True)
-        losses.mean().backward()
+        losses.mean().backward()  # type: ignore[no-untyped-call]  # torch's own gap
         self.optimizer.step()
         out = out.detach().masked_fill(~mask, -torch.inf)
         ranks = (out > out.gather(1, target[:, None])).sum(1).tolist()
+        self._watch(losses.detach().mean().item())
         for index, rank, loss in zip(usable, ranks, losses.tolist(), strict=True):
             scores[index] = Score(rank, loss)
         return scores
+
+    def _watch(self, loss: float) -> None:
+        self.recent_loss += 0.02 * (loss - self.recent_loss) if self.recent_loss else loss
+        # the detector sees one value a step: its cost is small, and single events are too noisy to say anything
+        self._drift.update(loss)  # type: ignore[no-untyped-call]  # river has no types
+        self.drifted = self._drift.drift_detected
 
     def changes(self) -> Arrays:
         """Return the weights by name, for a version."""

@@ -1,7 +1,7 @@
 """Incremental training: every micro-batch is first a test of what serves, then a lesson.
 
-A step (1) tests what serves on some of the new events and lets the blend learn from them, (2) counts all of them, (3) trains
-the sequence model on them and on replayed sequences. What changed since the last version becomes the next one.
+A step (1) tests what serves on some of the new events and lets the blend learn from them, (2) counts all of them,
+(3) trains the sequence model on them and on replayed sequences. What changed since the last version becomes the next.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ import msgspec
 import numpy as np
 import structlog
 import torch
-from river.drift import ADWIN
 
 from streamrec.contracts.derived import UserInterest
 from streamrec.contracts.incoming import Item
+from streamrec.domain.interest import SequenceEvent
 from streamrec.errors import StreamrecError
 from streamrec.model import checkpoint
 from streamrec.model.candidates import encode, make_context
@@ -44,16 +44,22 @@ MAX_STACKED_EVENTS = 24
 MAX_SEQUENCES = 128
 """Sequences of one gradient step."""
 
-FULL_EFFORT_EVENTS = 128
-"""Up to so many new events in a step, and none behind, each one is visited `VISITS` times."""
+VISITS = {0: 2.0, 512: 1.0, 4_096: 0.25}
+"""How often a step visits each sequence with new events, by the number of events that wait behind it. Below one, some are
+only counted for now and trained when they are replayed."""
 
-VISITS = 2
+REPLAY_SHARE = 0.5
+"""Replayed sequences for each fresh one."""
+
+DRIFT_EFFORT = 2
+DRIFT_STEPS = 50
+"""When the loss on new events has changed, so many steps take so many times the effort, if nothing waits."""
 
 SNAPSHOT_INTERVAL_MS = 3_600_000
 """A snapshot comes at least so often while events arrive, well within what `model-updates` keeps."""
 
 SNAPSHOT_SHARE = 2.0
-"""A snapshot also comes when the versions since the last one outweigh it so many times: reading from the start stays cheap."""
+"""A snapshot also comes when the versions since the last one outweigh it so much: reading all stays cheap."""
 
 _log = structlog.get_logger(__name__)
 
@@ -98,6 +104,7 @@ class Trainer:
         self.newest_produced_at_ms = 0
         self._moved: set[int] = set()
         """Rows whose vectors changed since the last version."""
+        self._drift_steps_left = 0
         self._told: deque[Item | str] = deque()
         self._snapshot_at_ms = 0
         self._snapshot_bytes = self._delta_bytes = 0
@@ -190,7 +197,7 @@ class Trainer:
         own = json.loads(documents["trainer"])
         if own["shape"] != dense_shape(self.config).tolist():
             raise StreamrecError(
-                f"the newest checkpoint in {self.checkpoints} is of a network of shape {own['shape']}, the settings say "
+                f"the newest checkpoint in {self.checkpoints} is of a network of shape {own['shape']}, not "
                 f"{dense_shape(self.config).tolist()}: restore STREAMREC_EMBEDDING_DIM and STREAMREC_SEQUENCE_LENGTH, "
                 "or move the directory away to begin anew"
             )
@@ -268,22 +275,33 @@ class Trainer:
         self.learner.recent.extend(rows)
 
     def _fit(self, histories: Sequence[UserHistory], behind: int) -> None:
-        """Train the sequence model on the new events and as many replayed sequences."""
+        """Train the sequence model on the new events and on replayed sequences, as often as the time allows."""
         fresh = [(history.sequence, history.new) for history in histories if history.new[-1] > 0]
-        visits = VISITS if behind == 0 and len(fresh) <= FULL_EFFORT_EVENTS else 1
-        for _ in range(visits):
+        left = round(self._visits(behind) * len(fresh))
+        while left > 0:
             self.random.shuffle(fresh)
-            for start in range(0, len(fresh), MAX_SEQUENCES):
-                chosen = fresh[start : start + MAX_SEQUENCES]
-                replay = self.reservoir.sample(len(chosen) // 2, self.random)
-                batch = chosen + [(entry.sequence, []) for entry in replay]
-                row_of = self.items.vocabulary.row
-                padded = pad(
-                    (
-                        (sequence, new, np.array([row_of(event.item_id) for event in sequence], np.int64))
-                        for sequence, new in batch
-                    ),
-                    self.config.max_length,
-                )
-                padded.weights[padded.rows == 0] = 0.0
-                self._moved.update(self.learner.train(padded, len(self.items)).tolist())
+            for start in range(0, min(left, len(fresh)), MAX_SEQUENCES):
+                self._visit(fresh[start : min(start + MAX_SEQUENCES, left)])
+            left -= len(fresh)
+
+    def _visits(self, behind: int) -> float:
+        """Return how often to visit each sequence."""
+        if self.stacking.drifted:
+            self._drift_steps_left = DRIFT_STEPS
+            _log.info("drift", loss=round(self.stacking.recent_loss, 3))
+        visits = next(visits for least, visits in reversed(VISITS.items()) if behind >= least)
+        if behind or not self._drift_steps_left:
+            return visits
+        self._drift_steps_left -= 1
+        return DRIFT_EFFORT * visits
+
+    def _visit(self, fresh: list[tuple[list[SequenceEvent], list[int]]]) -> None:
+        """Make one gradient step on fresh sequences and some that are replayed."""
+        replay = self.reservoir.sample(round(REPLAY_SHARE * len(fresh)), self.random)
+        row_of = self.items.vocabulary.row
+        batch = fresh + [(entry.sequence, []) for entry in replay]
+        padded = pad(
+            [(sequence, new, [row_of(event.item_id) for event in sequence]) for sequence, new in batch],
+            self.config.max_length,
+        )
+        self._moved.update(self.learner.train(padded, len(self.items)).tolist())

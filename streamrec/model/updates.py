@@ -29,7 +29,7 @@ def to_records(
     changes: Mapping[str, np.ndarray],
 ) -> list[bytes]:
     """Return the records of one version, each small enough for a broker."""
-    blob = save({name: np.ascontiguousarray(_narrowed(name, value)) for name, value in changes.items()})
+    blob = save({name: np.asarray(_narrowed(name, value), order="C") for name, value in changes.items()})
     parts = -(-len(blob) // MAX_PART_BYTES)
     return [
         _encoder.encode(

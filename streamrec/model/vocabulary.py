@@ -1,7 +1,7 @@
 """Item ids to rows of the tables: no collisions, bounded, rows of items that died are used again.
 
-Monolith (Liu et al. 2022, arXiv 2209.07663) measures what hashed ids cost and describes the two filters used here: an item
-gets an embedding of its own after some events only, and is forgotten after long silence.
+Monolith (Liu et al. 2022, arXiv 2209.07663) measures what hashed ids cost and describes the two filters used here: an
+item gets an embedding of its own after some events only, and is forgotten after long silence.
 """
 
 from __future__ import annotations
@@ -75,7 +75,8 @@ class Vocabulary:
 
     def admitted(self, rows: np.ndarray) -> np.ndarray:
         """Return which of these rows have an embedding of their own."""
-        return self.events[rows] >= self.admit_after
+        admitted: np.ndarray = self.events[rows] >= self.admit_after
+        return admitted
 
     def observe(self, item_id: str, event_time_ms: int) -> tuple[int, bool]:
         """Count an event of an item; return its row and whether the item is new."""

@@ -1,0 +1,23 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from streamrec.model.sequence_model import ModelConfig
+from streamrec.model.trainer import Trainer
+
+
+@pytest.fixture
+def new_trainer(tmp_path):
+    """Open a trainer of a small network on a directory of checkpoints."""
+
+    def open_trainer(directory="model", *, seed=0, dim=16, hide_seen=True):
+        return Trainer(
+            ModelConfig(dim=dim, max_length=20),
+            hide_seen=hide_seen,
+            device=torch.device("cpu"),
+            checkpoints=tmp_path / directory,
+            seed=seed,
+        )
+
+    return open_trainer

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamrec.model.covisitation import MAX_NEIGHBOURS, Covisitation
+from streamrec.model.popularity import HALF_LIVES_MS, Popularity
+from streamrec.model.vocabulary import DAY_MS, PADDING, Vocabulary, pack_ids, unpack_ids
+
+NOW = 1_760_000_000_000
+
+
+@given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 20)), max_size=200))
+def test_no_two_items_share_a_row_and_rows_are_used_again(steps):
+    freed = []
+    vocabulary = Vocabulary(max_items=8, time_to_live_days=1, on_free=freed.append)
+    now_ms = NOW
+    for item, hours in steps:
+        now_ms += hours * DAY_MS // 24
+        vocabulary.observe(f"i{item}", now_ms)
+        live = [item_id for item_id in vocabulary.ids if item_id]
+        assert len(live) == len(set(live)) == vocabulary.live_items <= 8
+        assert all(vocabulary.ids[vocabulary.row(item_id)] == item_id for item_id in live)
+        assert len(vocabulary) <= 9
+        assert vocabulary.row("nobody") == PADDING
+
+
+def test_silent_items_are_forgotten_and_told():
+    freed = []
+    vocabulary = Vocabulary(time_to_live_days=1, on_free=freed.append)
+    old, _ = vocabulary.observe("old", NOW)
+    vocabulary.observe("kept", NOW + DAY_MS)
+    row, is_new = vocabulary.observe("new", NOW + DAY_MS + 1)
+    assert (freed, row, is_new) == ([old], old, True)
+    assert vocabulary.row("old") == PADDING
+    assert vocabulary.events[row] == 1
+
+
+def test_a_vocabulary_survives_a_checkpoint():
+    vocabulary = Vocabulary(max_items=3)
+    for index, item in enumerate("abcdbe"):
+        vocabulary.observe(item, NOW + index)
+    other = Vocabulary(max_items=3)
+    other.load(vocabulary.state())
+    for item in "bxyz":
+        assert other.observe(item, NOW + 9) == vocabulary.observe(item, NOW + 9)
+
+
+@given(st.lists(st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=5), min_size=1))
+def test_ids_travel_whatever_they_hold(ids):
+    assert unpack_ids(pack_ids(ids)) == ids
+
+
+def test_popularity_does_not_depend_on_order_and_halves():
+    rows = np.array([1, 2, 1, 3, 1])
+    times_ms = NOW + np.array([0, 10, 400, 2_000, 9_000]) * 60_000
+    one, other = Popularity(), Popularity()
+    one.add_many(rows, times_ms)
+    for row, time_ms in reversed(list(zip(rows, times_ms, strict=True))):
+        other.add_many(np.array([row]), np.array([time_ms]))
+    for popularity in (one, other):
+        popularity.move_reference(NOW + 9_000 * 60_000)
+    assert one.counts[:4] == pytest.approx(other.counts[:4], rel=1e-4)
+    assert one.totals == pytest.approx(other.totals, rel=1e-6)
+    expected = sum(np.exp2(-age * 60_000 / HALF_LIVES_MS) for age in (9_000, 8_600, 0))
+    assert one.counts[1] == pytest.approx(expected, rel=1e-4)
+    assert one.last_ms[1] == times_ms[-1]
+    assert one.first_ms[1] == NOW
+
+
+def test_neighbour_lists_are_bounded_and_keep_the_strongest():
+    pairs = Covisitation()
+    for _ in range(5):
+        pairs.add([(1, NOW)], 2, NOW)
+    for other in range(3, 200):
+        pairs.add([(1, NOW)], other, NOW)
+    neighbours = pairs.strongest(1, 1_000)
+    assert len(neighbours) <= MAX_NEIGHBOURS
+    assert neighbours[0][0] == 2
+
+
+def test_a_row_that_is_given_up_leaves_every_list():
+    pairs = Covisitation()
+    pairs.add([(1, NOW), (2, NOW + 1)], 3, NOW + 2)
+    assert sorted(pairs.clear(3)) == [1, 2]
+    assert pairs.strongest(1, 5) == pairs.strongest(2, 5) == pairs.strongest(3, 5) == []
+
+
+def test_nearer_and_newer_pairs_weigh_more():
+    pairs = Covisitation()
+    pairs.add([(1, NOW), (2, NOW + 1)], 3, NOW + 2)
+    assert dict(pairs.strongest(2, 5))[3] > dict(pairs.strongest(1, 5))[3] > dict(pairs.strongest(3, 5))[1]
+    pairs.add([(2, NOW + 30 * DAY_MS)], 4, NOW + 30 * DAY_MS)
+    assert [row for row, _ in pairs.strongest(2, 2)] == [4, 3]

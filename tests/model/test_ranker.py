@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+import pytest
+from interests import START_MS, fold, stream
+
+from streamrec.contracts.incoming import Item
+from streamrec.contracts.model_update import MAX_PART_BYTES, ModelUpdate
+from streamrec.domain.event import Event, EventType, Source
+from streamrec.domain.interest import InterestState
+from streamrec.model import updates
+from streamrec.model.ranker import ModelRanker, _best
+from streamrec.model.candidates import encode, find, make_context
+
+
+def trained(trainer, events=400, batch=40):
+    interests = stream(events)
+    records = []
+    for start in range(0, events, batch):
+        trainer.train(interests[start : start + batch], behind=0)
+        records.append(trainer.take_update())
+    return interests, records
+
+
+def ranker_of(records, *, hide_seen=True):
+    ranker = ModelRanker(hide_seen=hide_seen)
+    for version in records:
+        for record in version:
+            ranker.apply_update(record)
+    return ranker
+
+
+def test_a_snapshot_and_deltas_give_the_scores_of_the_trainer(new_trainer):
+    trainer = new_trainer()
+    interests, records = trained(trainer)
+    ranker = ranker_of(records)
+    assert len(records) == 10
+    assert ranker.model_version == trainer.serving.version
+    assert ranker.newest_produced_at_ms == interests[-1].produced_at_ms
+    for interest in interests[-20:]:
+        context = make_context(trainer.serving, interest.sequence)
+        found = find(trainer.serving, [context], encode(trainer.serving, [context]), hide_seen=True)[0]
+        assert ranker.rank([interest], k=20)[0] == _best(trainer.serving, context, found, 20)
+
+
+def test_a_batch_gives_the_lists_of_its_members(new_trainer):
+    interests, records = trained(new_trainer())
+    ranker = ranker_of(records)
+    alone = [[item.item_id for item in ranker.rank([interest], k=5)[0]] for interest in interests[-8:]]
+    assert [[item.item_id for item in items] for items in ranker.rank(interests[-8:], k=5)] == alone
+
+
+def test_half_a_version_never_serves(new_trainer, monkeypatch):
+    monkeypatch.setattr(updates, "MAX_PART_BYTES", 5_000)
+    trainer = new_trainer()
+    interests, records = trained(trainer)
+    assert all(len(version) > 2 for version in records)
+    ranker = ranker_of(records[:-1])
+    before = (ranker.model_version, ranker.rank([interests[-1]], k=10))
+    for record in records[-1][:-1]:
+        ranker.apply_update(record)
+        assert (ranker.model_version, ranker.rank([interests[-1]], k=10)) == before
+    ranker.apply_update(records[-1][-1])
+    assert ranker.model_version == trainer.serving.version
+
+
+def test_a_version_with_a_gap_waits_for_the_next_snapshot(new_trainer, monkeypatch):
+    monkeypatch.setattr(updates, "MAX_PART_BYTES", 5_000)
+    trainer = new_trainer()
+    _, records = trained(trainer)
+    ranker = ranker_of(records[:3])
+    version = ranker.model_version
+    for record in [*records[3][:1], *records[3][2:], *records[4]]:
+        ranker.apply_update(record)
+    assert ranker.model_version == version
+    trainer.save(b"")
+    for record in new_trainer().take_update():
+        ranker.apply_update(record)
+    assert ranker.model_version not in (version, "")
+
+
+def test_a_damaged_update_is_passed_over(new_trainer):
+    interests, records = trained(new_trainer(), events=80)
+    ranker = ranker_of(records)
+    version = ranker.model_version
+    ranker.apply_update(b"{")
+    bad = ModelUpdate(
+        kind="snapshot", model_version="x", base_version="", part=0, parts=1, newest_produced_at_ms=0, payload=b"no"
+    )
+    ranker.apply_update(msgspec.json.encode(bad))
+    assert ranker.model_version == version
+    assert ranker.rank(interests[-1:], k=3)[0]
+
+
+def test_parts_fit_a_record(new_trainer, monkeypatch):
+    trainer = new_trainer(dim=64)
+    _, records = trained(trainer, events=80)
+    assert max(len(record) for version in records for record in version) < 1_000_000
+    assert MAX_PART_BYTES * 4 / 3 < 700_000
+
+
+def test_lists_are_never_empty_once_any_event_was_seen():
+    ranker = ModelRanker(hide_seen=True)
+    assert ranker.default(k=5) == []
+    event = Event("u1", "only", START_MS, Source(EventType.CLICK, 0), 0)
+    interest = fold(InterestState(), event)
+    assert [item.item_id for item in ranker.rank([interest], k=5)[0]] == ["only"]
+    assert [item.item_id for item in ranker.popular([interest], k=5)[0]] == ["only"]
+    assert [item.item_id for item in ranker.default(k=5)] == ["only"]
+
+
+def test_seen_items_are_hidden_unless_nothing_is_left(new_trainer):
+    interests, records = trained(new_trainer())
+    hiding, showing = ranker_of(records), ranker_of(records, hide_seen=False)
+    shown_again = 0
+    for interest in interests[-30:]:
+        seen = {event.item_id for event in interest.sequence}
+        assert not seen & {item.item_id for item in hiding.rank([interest], k=50)[0]}
+        assert not seen & {item.item_id for item in hiding.popular([interest], k=50)[0]}
+        shown_again += bool(seen & {item.item_id for item in showing.rank([interest], k=50)[0]})
+    assert shown_again
+
+
+def test_withdrawn_and_deleted_items_are_in_no_list(new_trainer):
+    interests, records = trained(new_trainer())
+    ranker = ranker_of(records)
+    top = [item.item_id for item in ranker.rank([interests[-1]], k=4)[0]]
+    ranker.put_item(Item(item_id=top[0], available=False))
+    ranker.delete_item(top[1])
+    lists = [*ranker.rank(interests[-10:], k=100), *ranker.popular(interests[-10:], k=100), ranker.default(k=100)]
+    assert not {top[0], top[1]} & {item.item_id for items in lists for item in items}
+    ranker.put_item(Item(item_id=top[0]))
+    assert ranker.rank([interests[-1]], k=4)[0][0].item_id == top[0]
+
+
+def test_an_item_leaves_the_lists_although_all_popular_ones_are_withdrawn(new_trainer):
+    interests, records = trained(new_trainer())
+    ranker = ranker_of(records)
+    everything = [item.item_id for item in ranker_of(records, hide_seen=False).default(k=1_000)]
+    for item_id in everything[:-1]:
+        ranker.delete_item(item_id)
+    assert [item.item_id for item in ranker.default(k=10)] == everything[-1:]
+
+
+def test_every_item_says_why_it_is_there(new_trainer):
+    interests, records = trained(new_trainer(), events=1_200)
+    ranker = ranker_of(records)
+    reasons = 0
+    for interest in interests[-40:]:
+        own = {event.item_id for event in interest.sequence}
+        for item in ranker.rank([interest], k=30)[0]:
+            reasons += 1
+            if item.reason.channel in ("model", "neighbour"):
+                assert item.reason.item_id in own
+            else:
+                assert item.reason.item_id is None
+    assert reasons > 40
+    assert {item.reason.channel for item in ranker.default(k=10)} <= {"popular", "recent"}
+
+
+def test_scores_fall_and_items_are_distinct(new_trainer):
+    interests, records = trained(new_trainer())
+    items = ranker_of(records).rank([interests[-1]], k=100)[0]
+    assert len({item.item_id for item in items}) == len(items) > 10
+    assert np.all(np.diff([item.score for item in items]) <= 0)
+
+
+def test_a_new_item_is_listed_with_the_next_version(new_trainer):
+    trainer = new_trainer()
+    interests, records = trained(trainer)
+    ranker = ranker_of(records)
+    burst = []
+    for index in range(30):
+        event = Event(f"n{index}", "breaking", START_MS + 400_000 + index, Source(EventType.CLICK, 1), index)
+        burst.append(fold(InterestState(), event))
+    trainer.train(burst, behind=0)
+    for record in trainer.take_update():
+        ranker.apply_update(record)
+    assert "breaking" in [item.item_id for item in ranker.default(k=10)]
+    assert "breaking" in [item.item_id for item in ranker.rank([interests[0]], k=50)[0]]
+
+
+@pytest.mark.parametrize("k", [1, 7, 300])
+def test_a_list_has_at_most_k_items(new_trainer, k):
+    interests, records = trained(new_trainer(), events=200)
+    assert len(ranker_of(records).rank([interests[-1]], k=k)[0]) <= k

@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+import msgspec
+import pytest
+from builders import batch, part
+from doubles import MemoryPublisher
+from hypothesis import given
+from hypothesis import strategies as st
+from interests import stream
+
+from streamrec.contracts.topics import MODEL_UPDATES, USER_INTERESTS
+from streamrec.errors import TransientError
+from streamrec.service import train_on_interests
+from streamrec.service.batch import TopicPartition
+from streamrec.service.fence import WINDOW_OFFSETS, PositionFence
+from streamrec.service.train_on_interests import TrainOnInterests
+
+SOURCE = TopicPartition(USER_INTERESTS, 0)
+
+
+class RememberingTrainer:
+    """Keeps what it was given; a checkpoint is a copy of that."""
+
+    def __init__(self, saved=None) -> None:
+        self.admissions, trained = saved or (b"", [])
+        self.trained = list(trained)
+        self.behind = []
+        self.saved = saved
+        self._told = len(self.trained)
+
+    def train(self, interests, *, behind):
+        self.trained += [position for interest in interests for position in interest.new]
+        self.behind.append(behind)
+
+    def take_update(self):
+        if self._told == len(self.trained):
+            return []
+        self._told = len(self.trained)
+        return [str(len(self.trained)).encode()]
+
+    def save(self, admissions):
+        self.saved = (admissions, list(self.trained))
+
+
+def records(interests):
+    return [msgspec.json.encode(interest) for interest in interests]
+
+
+@pytest.fixture
+def clock():
+    return [0.0]
+
+
+@pytest.fixture
+def training(clock):
+    def start(trainer, publisher=None):
+        return TrainOnInterests(trainer, publisher or MemoryPublisher(), monotonic_s=lambda: clock[0])
+
+    return start
+
+
+def test_an_event_is_admitted_once_however_often_it_comes(training):
+    trainer = RememberingTrainer()
+    use_case = training(trainer)
+    values = records(stream(20))
+    assert use_case.handle(batch(part(USER_INTERESTS, values))) == {SOURCE: 20}
+    assert use_case.waiting == 20
+    use_case.step()
+    # after a crash `interests` sends its records again, at new offsets
+    use_case.handle(batch(part(USER_INTERESTS, values, start=20)))
+    use_case.step()
+    assert use_case.waiting == 0
+    assert len(trainer.trained) == len(set(trainer.trained)) == 20
+
+
+def test_killed_at_any_moment_the_surviving_lineage_has_every_event_once(training, clock):
+    values = records(stream(60))
+    trainer = RememberingTrainer()
+    use_case = training(trainer)
+    use_case.handle(batch(part(USER_INTERESTS, values[:20])))
+    use_case.step()
+    use_case.handle(batch(part(USER_INTERESTS, values[20:30], start=20)))
+    use_case.checkpoint()  # ten are admitted and not trained
+    use_case.handle(batch(part(USER_INTERESTS, values[30:50], start=30)))
+    use_case.step()
+    survivor = RememberingTrainer(trainer.saved)
+    use_case = training(survivor)
+    assert use_case.positions([SOURCE]) == {SOURCE: 30}
+    assert use_case.waiting == 10
+    use_case.handle(batch(part(USER_INTERESTS, values[30:], start=30)))
+    use_case.step()
+    assert len(survivor.trained) == len(set(survivor.trained)) == 60
+
+
+def test_checkpoints_come_by_the_clock_and_only_with_something_new(training, clock):
+    trainer = RememberingTrainer()
+    use_case = training(trainer)
+    use_case.handle(batch(part(USER_INTERESTS, records(stream(5)))))
+    use_case.step()
+    assert trainer.saved is None
+    clock[0] = 31.0
+    use_case.step()
+    assert trainer.saved is not None
+    trainer.saved = None
+    clock[0] = 90.0
+    use_case.step()
+    assert trainer.saved is None
+
+
+def test_an_update_that_was_not_acknowledged_goes_out_with_the_next_step(training):
+    trainer, publisher = RememberingTrainer(), MemoryPublisher()
+    use_case = training(trainer, publisher)
+    use_case.handle(batch(part(USER_INTERESTS, records(stream(5)))))
+    publisher.failures = 1
+    with pytest.raises(TransientError):
+        use_case.step()
+    use_case.step()
+    assert [record.value for record in publisher.of(MODEL_UPDATES)] == [b"5"]
+    assert len(trainer.trained) == 5
+
+
+def test_a_step_is_bounded_and_knows_what_waits_behind(training, monkeypatch):
+    monkeypatch.setattr(train_on_interests, "MAX_STEP_EVENTS", 8)
+    trainer = RememberingTrainer()
+    use_case = training(trainer)
+    use_case.handle(batch(part(USER_INTERESTS, records(stream(20)))))
+    for _ in range(3):
+        use_case.step()
+    assert trainer.behind == [12, 4, 0]
+    assert len(trainer.trained) == 20
+
+
+def test_too_many_waiting_events_hold_the_reader_back(training, monkeypatch):
+    monkeypatch.setattr(train_on_interests, "MAX_WAITING_EVENTS", 8)
+    use_case = training(RememberingTrainer())
+    use_case.handle(batch(part(USER_INTERESTS, records(stream(10)))))
+    with pytest.raises(TransientError):
+        use_case.handle(batch(part(USER_INTERESTS, records(stream(10, first_offset=10)), start=10)))
+    use_case.step()
+    use_case.handle(batch(part(USER_INTERESTS, records(stream(10, first_offset=10)), start=10)))
+    assert use_case.waiting == 10
+
+
+def test_a_broken_record_is_passed_over(training):
+    use_case = training(RememberingTrainer())
+    assert use_case.handle(batch(part(USER_INTERESTS, [b"{", None, *records(stream(1))]))) == {SOURCE: 3}
+    assert use_case.waiting == 1
+
+
+@given(st.lists(st.integers(0, 300)))
+def test_a_fence_admits_each_offset_once(offsets):
+    fence, seen = PositionFence(), set()
+    for offset in offsets:
+        assert fence.admit(offset) == (offset not in seen)
+        seen.add(offset)
+
+
+def test_a_fence_is_exact_within_its_window_and_refuses_what_is_older():
+    fence = PositionFence()
+    assert fence.admit(5)
+    assert fence.admit(WINDOW_OFFSETS + 4)
+    assert not fence.admit(5)
+    assert fence.admit(6)
+    assert fence.admit(WINDOW_OFFSETS + 5)
+    assert not fence.admit(3)
+    again = PositionFence(fence.highest, fence.bits)
+    assert not again.admit(6)
+    assert again.admit(7)
+    assert fence.admit(10 * WINDOW_OFFSETS)
+    assert len(fence.bits) <= WINDOW_OFFSETS // 8
