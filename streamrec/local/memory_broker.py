@@ -18,19 +18,23 @@ from streamrec.local.server import Server, wait_until
 
 NAME = "librdkafka-in-memory"
 
+_PROGRAM = f"from {__name__} import serve; serve()"
+
 
 def start_memory_broker(directory: Path, guardian: Guardian) -> Server:
     """Start the broker with the topics of streamrec."""
     directory.mkdir(parents=True, exist_ok=True)
     log = directory / "memory-broker.log"
     with log.open("wb") as output:
-        process = guardian.spawn([sys.executable, "-m", __name__], output=output)
+        process = guardian.spawn([sys.executable, "-c", _PROGRAM], output=output)
     wait_until(lambda: log.read_text().endswith("\n"), process, name="the in-memory broker", log=log)
     return Server(NAME, log.read_text().split()[-1], process)
 
 
 def serve() -> None:
     """Print the address, and serve until a signal comes."""
+    stop_signals = {signal.SIGTERM, signal.SIGINT}
+    signal.pthread_sigmask(signal.SIG_BLOCK, stop_signals)
     # the broker lives inside this client
     producer = Producer({"bootstrap.servers": "in-memory", "test.mock.num.brokers": 1, "log_level": 0})
     for topic in TOPICS:
@@ -38,9 +42,4 @@ def serve() -> None:
     brokers = producer.list_topics(timeout=10).brokers.values()
     sys.stdout.write(",".join(f"{broker.host}:{broker.port}" for broker in brokers) + "\n")
     sys.stdout.flush()
-    signal.sigwait({signal.SIGTERM, signal.SIGINT})
-
-
-if __name__ == "__main__":
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
-    serve()
+    signal.sigwait(stop_signals)
