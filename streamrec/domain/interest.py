@@ -130,6 +130,7 @@ class InterestState:
 
     Examples
     --------
+    >>> from streamrec.domain.event import Source
     >>> state = InterestState()
     >>> click = Event("u1", "i1", 1_000, Source(EventType.CLICK, 0), offset=7)
     >>> state.fold(click, sequence_length=50), state.fold(click, sequence_length=50)

@@ -1,0 +1,138 @@
+"""What an interest state says of a user."""
+
+from __future__ import annotations
+
+import pytest
+
+from streamrec.domain.event import Event, EventType, Source
+from streamrec.domain.interest import (
+    BUCKETS,
+    DAY_MS,
+    PURCHASE_WEIGHT,
+    RECENT_IDS,
+    SESSION_GAP_MS,
+    InterestState,
+    Outcome,
+    SequenceEvent,
+    category_bucket,
+    category_transitions,
+    item_bucket,
+    session,
+    summarise,
+)
+
+CLICKS = Source(EventType.CLICK, 0)
+PURCHASES = Source(EventType.PURCHASE, 0)
+
+
+def event(offset, item_id="a", at_ms=0, *, source=CLICKS, category="", id_hash=None):
+    return Event("u", item_id, at_ms, source, offset, id_hash, category)
+
+
+def state_of(*events, sequence_length=50):
+    state = InterestState()
+    for each in events:
+        state.fold(each, sequence_length=sequence_length)
+    return state
+
+
+def items(state):
+    return [each.item_id for each in state.sequence]
+
+
+def test_sequence_is_ordered_by_time_whatever_came_first():
+    state = state_of(event(0, "late", 20), event(1, "early", 10), event(0, "bought", 15, source=PURCHASES))
+    assert items(state) == ["early", "bought", "late"]
+
+
+def test_events_of_one_instant_are_ordered_by_type_partition_and_offset():
+    other = Source(EventType.CLICK, 1)
+    state = state_of(
+        event(0, "bought", source=PURCHASES), event(5, "other", source=other), event(0, "a"), event(1, "b")
+    )
+    assert items(state) == ["a", "b", "other", "bought"]
+
+
+def test_oldest_event_leaves_a_full_sequence():
+    state = state_of(event(0, "b", 2), event(1, "c", 3), event(2, "a", 1), sequence_length=2)
+    assert items(state) == ["b", "c"]
+    assert state.beyond.events == [1, 0]
+    assert state.events_count == 3
+
+
+def test_position_that_is_contained_already_is_fenced():
+    state = state_of(event(5))
+    assert state.fold(event(5), sequence_length=50) is Outcome.FENCED
+    assert state.fold(event(4, "other"), sequence_length=50) is Outcome.FENCED
+    assert state.fold(event(4, "other", source=PURCHASES), sequence_length=50) is Outcome.APPLIED
+
+
+def test_id_is_remembered_for_as_many_ids_as_stated():
+    state = InterestState()
+    for offset in range(RECENT_IDS):
+        assert state.fold(event(offset, id_hash=offset), sequence_length=5) is Outcome.APPLIED
+    assert state.fold(event(100, id_hash=0), sequence_length=5) is Outcome.DUPLICATE
+    assert state.fold(event(101, id_hash=-1), sequence_length=5) is Outcome.APPLIED
+    assert state.fold(event(102, id_hash=0), sequence_length=5) is Outcome.APPLIED
+
+
+def test_duplicate_moves_the_fence_and_nothing_else():
+    state = state_of(event(0, id_hash=7), event(1, "b", id_hash=7))
+    assert items(state) == ["a"]
+    assert state.fence[CLICKS].offset == 1
+
+
+def test_session_ends_at_a_pause():
+    events = [SequenceEvent(at_ms, 0, 0, offset, "a", "") for offset, at_ms in enumerate((0, SESSION_GAP_MS + 1))]
+    assert session(events) == events[1:]
+    within = [SequenceEvent(at_ms, 0, 0, offset, "a", "") for offset, at_ms in enumerate((0, SESSION_GAP_MS))]
+    assert session(within) == within
+    assert session([]) == []
+
+
+def test_transitions_are_counted_inside_sessions_and_pass_over_events_without_category():
+    at_ms = [0, 1, 2, 3, SESSION_GAP_MS + 10]
+    categories = ["x", "", "y", "y", "x"]
+    events = [
+        SequenceEvent(at, 0, 0, offset, "a", name)
+        for offset, (at, name) in enumerate(zip(at_ms, categories, strict=True))
+    ]
+    assert category_transitions(events) == {("x", "y"): 1, ("y", "y"): 1}
+
+
+def test_short_term_interest_is_the_session_and_a_purchase_weighs_more():
+    state = state_of(
+        event(0, "a", 0, category="old"),
+        event(1, "b", DAY_MS, category="x"),
+        event(0, "c", DAY_MS + 1, source=PURCHASES, category="y"),
+    )
+    assert summarise(state).short_term == {"x": 1.0, "y": PURCHASE_WEIGHT}
+
+
+def test_long_term_interest_halves_with_each_half_life():
+    state = state_of(event(0, "a", 0, category="x"), event(1, "b", 7 * DAY_MS, category="y"))
+    interest = summarise(state)
+    assert interest.long_term["x"] == pytest.approx([0.5**7, 0.5, 0.5 ** (7 / 30)])
+    assert interest.long_term["y"] == interest.long_term_items["b"] == [1.0, 1.0, 1.0]
+
+
+def test_what_left_the_sequence_still_counts():
+    state = state_of(*(event(offset, "a", offset, category="x") for offset in range(10)), sequence_length=3)
+    assert summarise(state).long_term["x"] == pytest.approx([10.0] * 3, rel=1e-6)
+
+
+def test_what_left_the_sequence_decays_when_something_newer_leaves_it():
+    state = state_of(event(0, "a", 0), event(1, "b", DAY_MS), event(2, "c", 2 * DAY_MS), sequence_length=1)
+    assert state.beyond.reference_ms == DAY_MS
+    assert state.beyond.sums[item_bucket("a")][0] == pytest.approx(0.5)
+
+
+def test_nothing_is_known_of_a_new_user():
+    interest = summarise(InterestState())
+    assert (interest.short_term, interest.long_term, interest.long_term_items) == ({}, {}, {})
+
+
+def test_buckets_of_items_and_categories_do_not_meet():
+    names = [f"n{number}" for number in range(500)]
+    assert {item_bucket(name) for name in names} == set(range(BUCKETS))
+    assert {category_bucket(name) for name in names} == set(range(BUCKETS, 2 * BUCKETS))

@@ -1,0 +1,159 @@
+"""However a user's events are interleaved, split and delivered again, they fold to the one state their set defines."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streamrec.domain.event import Event, EventType, Source
+from streamrec.domain.interest import (
+    DAY_MS,
+    HALF_LIVES_DAYS,
+    RECENT_IDS,
+    InterestState,
+    Outcome,
+    SequenceEvent,
+    category_bucket,
+    category_transitions,
+    decayed_weights,
+    item_bucket,
+    session,
+    summarise,
+)
+
+NOW_MS = 1_760_000_000_000
+SOURCES = [Source(event_type, partition) for event_type in EventType for partition in (0, 1)]
+MANY = settings(max_examples=300, deadline=None, derandomize=True)
+
+
+@st.composite
+def logs(draw):
+    """Events of one user by source partition, in the order of their offsets, with gaps and repeated ids."""
+    ids = st.one_of(st.none(), st.integers(0, 5))
+    times = st.one_of(st.integers(0, 5), st.integers(0, 40 * 60_000), st.integers(0, 400 * DAY_MS))
+    log = {}
+    for source in SOURCES:
+        events, offset = [], -1
+        for step, ago_ms, item, id_hash in draw(
+            st.lists(st.tuples(st.integers(1, 3), times, st.integers(0, 9), ids), max_size=12)
+        ):
+            offset += step
+            category = f"c{item % 3}" if item else ""
+            events.append(Event("u", f"i{item}", NOW_MS - ago_ms, source, offset, id_hash, category))
+        log[source] = events
+    return log
+
+
+@st.composite
+def deliveries(draw, log):
+    """Deliver the log in any interleaving of its partitions, each of which may go back to any earlier offset."""
+    delivered = []
+    ahead = {source: 0 for source, events in log.items() if events}
+    while ahead:
+        source = draw(st.sampled_from(sorted(ahead)))
+        delivered.append(log[source][ahead[source]])
+        ahead[source] += 1
+        if len(delivered) < 150 and draw(st.integers(0, 9)) == 0:
+            ahead[source] = draw(st.integers(0, ahead[source]))
+        if ahead[source] == len(log[source]):
+            del ahead[source]
+    return delivered
+
+
+def folded(events, sequence_length):
+    state = InterestState()
+    outcomes = Counter(state.fold(event, sequence_length=sequence_length) for event in events)
+    return state, outcomes
+
+
+def entry(event):
+    return SequenceEvent(
+        event.event_time_ms,
+        event.source.event_type,
+        event.source.partition,
+        event.offset,
+        event.item_id,
+        event.category,
+    )
+
+
+def distinct(log):
+    """Return the entries of a log without duplicates: the definition, computed over the log and not along the way."""
+    entries = []
+    for events in log.values():
+        recent = []
+        for event in events:
+            if event.id_hash is not None:
+                if event.id_hash in recent[-RECENT_IDS:]:
+                    continue
+                recent.append(event.id_hash)
+            entries.append(entry(event))
+    return sorted(entries)
+
+
+def sums_of(entries):
+    newest_ms = max(each.event_time_ms for each in entries)
+    sums = {}
+    for each in entries:
+        buckets = [item_bucket(each.item_id)] + ([category_bucket(each.category)] if each.category else [])
+        for bucket in buckets:
+            before = sums.get(bucket, [0.0] * len(HALF_LIVES_DAYS))
+            sums[bucket] = [a + b for a, b in zip(before, decayed_weights(each, newest_ms), strict=True)]
+    return sums
+
+
+def assert_same_sums(sums, expected):
+    assert sums.keys() == expected.keys()
+    for bucket, values in expected.items():
+        assert sums[bucket] == pytest.approx(values, rel=1e-9, abs=1e-9)
+
+
+@MANY
+@given(data=st.data(), log=logs(), sequence_length=st.integers(2, 8))
+def test_any_delivery_folds_to_what_the_set_of_events_defines(data, log, sequence_length):
+    state, outcomes = folded(data.draw(deliveries(log)), sequence_length)
+
+    entries = distinct(log)
+    newest, older = entries[-sequence_length:], entries[:-sequence_length]
+    assert state.sequence == newest
+    assert outcomes[Outcome.APPLIED] == len(entries) == state.events_count
+    assert outcomes[Outcome.APPLIED] + outcomes[Outcome.DUPLICATE] == sum(map(len, log.values()))
+    assert {source: fence.offset for source, fence in state.fence.items()} == {
+        source: events[-1].offset for source, events in log.items() if events
+    }
+    if not older:
+        assert state.beyond is None
+    else:
+        assert state.beyond.events == [sum(each.event_type == kind for each in older) for kind in EventType]
+        assert state.beyond.reference_ms == older[-1].event_time_ms
+        assert_same_sums(state.beyond.sums, sums_of(older))
+
+
+@MANY
+@given(data=st.data(), log=logs(), sequence_length=st.integers(2, 8))
+def test_two_deliveries_of_one_log_end_in_the_same_state(data, log, sequence_length):
+    one, _ = folded(data.draw(deliveries(log)), sequence_length)
+    other, _ = folded(data.draw(deliveries(log)), sequence_length)
+
+    assert (one.sequence, one.fence, one.events_count) == (other.sequence, other.fence, other.events_count)
+    assert category_transitions(one.sequence) == category_transitions(other.sequence)
+    ours, theirs = summarise(one), summarise(other)
+    assert ours.short_term == theirs.short_term
+    assert_same_sums(ours.long_term, theirs.long_term)
+    assert_same_sums(ours.long_term_items, theirs.long_term_items)
+
+
+@MANY
+@given(log=logs(), sequence_length=st.integers(2, 8))
+def test_everything_in_a_state_is_bounded(log, sequence_length):
+    state, _ = folded([event for events in log.values() for event in events], sequence_length)
+
+    interest = summarise(state)
+    assert len(state.sequence) <= sequence_length
+    assert len(session(state.sequence)) <= sequence_length
+    assert len(category_transitions(state.sequence)) < sequence_length
+    assert max(len(interest.short_term), len(interest.long_term), len(interest.long_term_items)) <= sequence_length
+    assert all(len(fence.recent_ids) <= RECENT_IDS for fence in state.fence.values())
