@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from importlib import import_module
 from importlib.util import find_spec
@@ -62,6 +63,8 @@ def root() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run `streamrec`: an error is one line on standard error, with exit code 2 if the user can mend it."""
+    # a broker that is away becomes an error of ours; only workers, which configure logging, want librdkafka's own words
+    logging.getLogger("librdkafka").addHandler(logging.NullHandler())
     try:
         code = app(arguments, prog_name="streamrec", standalone_mode=False)
     except typer.TyperException as error:

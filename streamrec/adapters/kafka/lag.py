@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 
-from confluent_kafka import OFFSET_INVALID, Consumer, KafkaException
+from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaException
 from confluent_kafka import TopicPartition as KafkaPartition
 from msgspec import Struct
 
-from streamrec.adapters.kafka.client import client_config, translate_exception
+from streamrec.adapters.kafka.client import client_config, translate, translate_exception
 from streamrec.contracts.topics import CLICKS, IMPRESSIONS, PURCHASES, RECOMMENDATIONS, TOPICS, USER_INTERESTS
+from streamrec.service.batch import Positions, TopicPartition
 
 GROUPS: Mapping[str, Sequence[str]] = {
     "streamrec-interests": (CLICKS, PURCHASES),
@@ -64,10 +66,7 @@ def read_lag(bootstrap: str, groups: Mapping[str, Sequence[str]] = GROUPS) -> li
     TransientError
         If the broker does not answer.
     """
-    try:
-        return [part for group, topics in groups.items() for part in _group_lag(bootstrap, group, topics)]
-    except KafkaException as error:
-        raise translate_exception(error) from error
+    return [part for group, topics in groups.items() for part in _group_lag(bootstrap, group, topics)]
 
 
 def read_topics(bootstrap: str) -> list[TopicSize]:
@@ -78,82 +77,109 @@ def read_topics(bootstrap: str) -> list[TopicSize]:
     TransientError
         If the broker does not answer.
     """
-    try:
-        with closing(_open(bootstrap, "streamrec-topics")) as consumer:
-            existing = _partitions(consumer, [topic.name for topic in TOPICS])
-            held = {
-                name: [high - low for low, high in (_range(consumer, name, part) for part in existing.get(name, []))]
-                for name in (topic.name for topic in TOPICS)
-            }
-    except KafkaException as error:
-        raise translate_exception(error) from error
-    return [TopicSize(topic=name, partitions=len(sizes), records=sum(sizes)) for name, sizes in held.items()]
+    names = [topic.name for topic in TOPICS]
+    with closing(open_observer(bootstrap)) as observer:
+        sources = partitions_of(observer, names)
+        starts, ends = start_offsets(observer, sources), end_offsets(observer, sources)
+    partitions = Counter(source.topic for source in sources)
+    records: Counter[str] = Counter()
+    for source in sources:
+        records[source.topic] += ends[source] - starts[source]
+    return [TopicSize(topic=name, partitions=partitions[name], records=records[name]) for name in names]
 
 
-def _open(bootstrap: str, group: str) -> Consumer:
+def open_observer(bootstrap: str, group: str = "streamrec-observer") -> Consumer:
+    """Return a consumer that looks at partitions and joins no group."""
     return Consumer(
         client_config(bootstrap)
         | {
             "group.id": group,  # never joined: its commits are read, and partitions are assigned by hand
             "enable.auto.commit": False,
             "auto.offset.reset": "earliest",
-            "fetch.wait.max.ms": 10,
+            "fetch.wait.max.ms": 100,
         }
     )
 
 
-def _partitions(consumer: Consumer, topics: Sequence[str]) -> dict[str, list[int]]:
-    known = consumer.list_topics(timeout=_TIMEOUT_S).topics
-    return {topic: sorted(known[topic].partitions) for topic in topics if topic in known}
-
-
-def _range(consumer: Consumer, topic: str, partition: int) -> tuple[int, int]:
-    low, high = consumer.get_watermark_offsets(KafkaPartition(topic, partition), timeout=_TIMEOUT_S)
-    return low, high
-
-
-def _group_lag(bootstrap: str, group: str, topics: Sequence[str]) -> list[PartitionLag]:
-    with closing(_open(bootstrap, group)) as consumer:
-        wanted = [
-            KafkaPartition(topic, part) for topic, parts in _partitions(consumer, topics).items() for part in parts
-        ]
-        found = []
-        positions = {}
-        for part in consumer.committed(wanted, timeout=_TIMEOUT_S):
-            low, end = _range(consumer, part.topic, part.partition)
-            committed = None if part.offset == OFFSET_INVALID else part.offset
-            position = max(low, committed or 0)
-            if position < end:
-                positions[part.topic, part.partition] = position
-            found.append((part.topic, part.partition, committed, end, max(0, end - position)))
-        ages_s = _ages(consumer, positions)
+def partitions_of(observer: Consumer, topics: Sequence[str]) -> list[TopicPartition]:
+    """Return all partitions of those topics that exist."""
+    try:
+        known = observer.list_topics(timeout=_TIMEOUT_S).topics
+    except KafkaException as error:
+        raise translate_exception(error) from error
     return [
-        PartitionLag(
-            group=group,
-            topic=topic,
-            partition=partition,
-            committed=committed,
-            end=end,
-            lag=lag,
-            behind_s=ages_s.get((topic, partition)) if lag else 0.0,
-        )
-        for topic, partition, committed, end, lag in found
+        TopicPartition(topic, part) for topic in topics if topic in known for part in sorted(known[topic].partitions)
     ]
 
 
-def _ages(consumer: Consumer, positions: Mapping[tuple[str, int], int]) -> dict[tuple[str, int], float]:
+def start_offsets(observer: Consumer, sources: Sequence[TopicPartition]) -> Positions:
+    """Return the offset of the oldest record of each partition, all in one request."""
+    return _offsets(observer, sources, OFFSET_BEGINNING)
+
+
+def end_offsets(observer: Consumer, sources: Sequence[TopicPartition]) -> Positions:
+    """Return the offset that the next record of each partition gets, all in one request."""
+    return _offsets(observer, sources, OFFSET_END)
+
+
+def _offsets(observer: Consumer, sources: Sequence[TopicPartition], which: int) -> Positions:
+    """Ask for offsets by timestamp: the protocol has two timestamps that stand for the beginning and the end."""
+    wanted = [KafkaPartition(*source, which) for source in sources]
+    try:
+        found = observer.offsets_for_times(wanted, timeout=_TIMEOUT_S) if wanted else []
+    except KafkaException as error:
+        raise translate_exception(error) from error
+    for part in found:
+        if part.error is not None:
+            raise translate(part.error)
+    return {TopicPartition(part.topic, part.partition): part.offset for part in found}
+
+
+def _group_lag(bootstrap: str, group: str, topics: Sequence[str]) -> list[PartitionLag]:
+    with closing(open_observer(bootstrap, group)) as observer:
+        sources = partitions_of(observer, topics)
+        committed = _committed(observer, sources)
+        starts, ends = start_offsets(observer, sources), end_offsets(observer, sources)
+        # what is gone from the topic is no lag; what is not committed is read from the beginning
+        positions = {source: max(starts[source], committed.get(source, 0)) for source in sources}
+        behind = {source: position for source, position in positions.items() if position < ends[source]}
+        ages_s = _ages(observer, behind)
+    return [
+        PartitionLag(
+            group=group,
+            topic=source.topic,
+            partition=source.partition,
+            committed=committed.get(source),
+            end=ends[source],
+            lag=max(0, ends[source] - positions[source]),
+            behind_s=ages_s.get(source) if source in behind else 0.0,
+        )
+        for source in sources
+    ]
+
+
+def _committed(observer: Consumer, sources: Sequence[TopicPartition]) -> Positions:
+    wanted = [KafkaPartition(*source) for source in sources]
+    try:
+        found = observer.committed(wanted, timeout=_TIMEOUT_S) if wanted else []
+    except KafkaException as error:
+        raise translate_exception(error) from error
+    return {TopicPartition(part.topic, part.partition): part.offset for part in found if part.offset >= 0}
+
+
+def _ages(observer: Consumer, positions: Positions) -> dict[TopicPartition, float]:
     """Return the age in seconds of the record at each position, of those that can be read in time."""
-    ages_s: dict[tuple[str, int], float] = {}
+    ages_s: dict[TopicPartition, float] = {}
     if not positions:
         return ages_s
-    consumer.assign([KafkaPartition(topic, part, offset) for (topic, part), offset in positions.items()])
+    observer.assign([KafkaPartition(*source, offset) for source, offset in positions.items()])
     end_s = time.monotonic() + _TIMEOUT_S
     while len(ages_s) < len(positions) and (left_s := end_s - time.monotonic()) > 0:
-        message = consumer.poll(left_s)
+        message = observer.poll(left_s)
         if message is None or message.error() is not None:
             continue
-        source = (str(message.topic()), int(message.partition() or 0))
+        source = TopicPartition(str(message.topic()), int(message.partition() or 0))
         if source not in ages_s:
             ages_s[source] = round(max(0.0, time.time() - message.timestamp()[1] / 1_000), 3)
-            consumer.pause([KafkaPartition(*source)])
+            observer.pause([KafkaPartition(*source)])
     return ages_s

@@ -1,0 +1,170 @@
+"""`streamrec demo`: the whole pipeline on this machine, and what it does, in less than two minutes."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from streamrec.adapters.event_files import EventFile, read_items
+from streamrec.adapters.kafka import KafkaPublisher
+from streamrec.adapters.kafka.lag import read_lag
+from streamrec.adapters.postgres import RetentionReader
+from streamrec.cli.lag import lag_table
+from streamrec.cli.output import Json, console, print_json, progress_bar
+from streamrec.cli.retention import retention_tables
+from streamrec.cli.topk import list_table
+from streamrec.cli.up import stop_on_signals
+from streamrec.contracts.incoming import Click
+from streamrec.local import Supervisor, local_stack
+from streamrec.playback.demonstration import CHANGE_S, Change, Demonstration, Figures
+from streamrec.playback.records import publish_items
+from streamrec.playback.turns import file_turns, shop_turns
+from streamrec.settings import Settings
+from streamrec.simulated_shop import SimulatedShop
+
+FAST_UNTIL_S = 80.0
+"""The fast part is over by then, counted from the start, which leaves time for the rest within two minutes."""
+
+DEFAULT_LIMIT = 100_000
+SEED = 1
+EVENTS_PER_S = 200.0
+"""Rate at which freshness is measured."""
+
+EVENTS_PER_VISIT = 4
+SHOWN_ITEMS = 5
+
+
+def demo(
+    data: Annotated[Path | None, typer.Option(help="Play a file of past events, as `replay` reads it.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Play so many rows of it at most.")] = DEFAULT_LIMIT,
+    data_dir: Annotated[Path | None, typer.Option(help="Keep everything here; a temporary directory without.")] = None,
+    serve: Annotated[bool, typer.Option("--serve", help="Stay up after the last figure, until Ctrl-C.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show what streamrec does: real servers, all workers, and events of a simulated shop or of a file.
+
+    Each user's list is read just before the user acts, and scored by what the user does; recent popularity is scored
+    on the same events. Then events come at a steady rate while the freshness of lists is measured, one event shows a
+    list before and after it, and the counts of the broker are compared with those of the stores. The exit code is 0
+    only if they agree and nothing waits.
+
+    Examples: streamrec demo; streamrec demo --data events.parquet --limit 50000 --json; streamrec demo --serve
+    """
+    started_s = time.monotonic()
+    # SIGTERM leaves the same way as Ctrl-C: servers are stopped, and the temporary directory is removed
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    file = EventFile.open(data) if data else None
+    with ExitStack() as cleanup:
+        directory = data_dir or Path(cleanup.enter_context(TemporaryDirectory(prefix="streamrec-demo-")))
+        settings = Settings.from_env().model_copy(update={"data_dir": directory})
+        _say("starting servers")
+        stack = cleanup.enter_context(local_stack(settings, progress=True, memory_broker_ok=True))
+        _say(f"starting workers beside {stack.broker}")
+        cleanup.enter_context(Supervisor(stack, stack.settings.data_dir / "logs"))
+        demonstration = _prepare(stack.settings, file, limit)
+        change = _play(demonstration, started_s)
+        _say("waiting until no worker has any lag")
+        lag = demonstration.wait_for_no_lag()
+        figures = demonstration.figures(stack.broker, lag, time.monotonic() - started_s)
+        if as_json:
+            print_json(figures)
+        else:
+            _show(stack.settings, change, figures)
+        if serve:
+            _serve(stack.settings)
+    sys.exit(0 if figures.adds_up else 1)
+
+
+def _prepare(settings: Settings, file: EventFile | None, limit: int) -> Demonstration:
+    if file is None:
+        shop = SimulatedShop(SEED)
+        return Demonstration(settings, shop_turns(shop), len(shop), turns_per_s=EVENTS_PER_S / EVENTS_PER_VISIT)
+    items = iter(()) if file.items_path is None else read_items(file.items_path)
+    category_of = publish_items(items, KafkaPublisher(settings.require_kafka()))
+    turns = file_turns(file, limit=limit, category_of=category_of)
+    return Demonstration(settings, turns, min(limit, file.rows), turns_per_s=EVENTS_PER_S)
+
+
+def _play(demonstration: Demonstration, started_s: float) -> Change | None:
+    with progress_bar() as bar:
+        task = bar.add_task("playing", total=demonstration.fast_turns, rate="")
+
+        def report(played: int) -> None:
+            rate = demonstration.player.events / (time.monotonic() - playing_s)
+            bar.update(task, completed=played, rate=f"{rate:,.0f} events/s")
+
+        playing_s = time.monotonic()
+        demonstration.play_fast(max(10.0, FAST_UNTIL_S - (playing_s - started_s)), report)
+    _say(f"played {demonstration.player.events:,} events in {time.monotonic() - playing_s:.0f} s")
+    telling = demonstration.take_telling_turn()
+    _say(f"measuring freshness at {EVENTS_PER_S:.0f} events a second")
+    demonstration.play_steadily()
+    return None if telling is None else demonstration.show_change(telling)
+
+
+def _show(settings: Settings, change: Change | None, figures: Figures) -> None:
+    output = console()
+    for table in retention_tables(RetentionReader(settings.require_postgres_url()).report()):
+        output.print(table)
+    output.print(lag_table(read_lag(settings.require_kafka())))
+    if change is not None:
+        output.print(_change_table(change))
+    summary = Table(title="What happened", title_justify="left", show_header=False)
+    for name, value in _summary(figures).items():
+        summary.add_row(name, value)
+    output.print(summary)
+
+
+def _change_table(change: Change) -> Table:
+    event = change.event.message
+    verb = "clicked" if isinstance(event, Click) else "bought"
+    after = (
+        f"the list did not change within {CHANGE_S:.0f} s"
+        if change.after is None
+        else f"the new list was in Redis {change.delay_ms} ms later"
+    )
+    title = f"{event.user_id} {verb} {event.item_id}: {after}"
+    table = Table.grid(padding=(0, 2))
+    table.title, table.title_justify = title, "left"
+    lists = [list_table(change.before, SHOWN_ITEMS, title="before")]
+    if change.after is not None:
+        lists.append(list_table(change.after, SHOWN_ITEMS, title="after"))
+    table.add_row(*lists)
+    return table
+
+
+def _summary(figures: Figures) -> dict[str, str]:
+    adds_up = "" if figures.adds_up else ": THIS DOES NOT ADD UP"
+    return {
+        "broker": figures.broker,
+        "events": f"{figures.consumed:,} consumed = {figures.applied:,} applied + {figures.duplicates:,} duplicates "
+        f"+ {figures.dead_lettered:,} dead letters{adds_up}",
+        "lag": f"{figures.lag:,}",
+        "lists": f"{figures.lists_emitted:,}",
+        "freshness": f"p50 {figures.freshness_p50_ms} ms, p99 {figures.freshness_p99_ms} ms from the production of an "
+        f"event to its list on Kafka, at {figures.freshness_events_per_s:.0f} events a second",
+        "hit rate at 10": f"{figures.hit_rate_at_10:.4f}; recent popularity {figures.popular_hit_rate_at_10:.4f} with "
+        f"the best half-life, {figures.popular_half_life_h:g} h; on {figures.scored_events:,} events",
+        "model": figures.model_version or "none yet",
+        "took": f"{figures.seconds:.0f} s",
+    }
+
+
+def _serve(settings: Settings) -> None:
+    _say("still up, until Ctrl-C; in another terminal:")
+    _say(f"  export STREAMREC_DATA_DIR={settings.data_dir}")
+    _say("  streamrec topk USER, streamrec lag, streamrec retention")
+    stop_on_signals().wait()
+
+
+def _say(text: str) -> None:
+    Console(stderr=True, highlight=False).print(text, style="dim", soft_wrap=True)

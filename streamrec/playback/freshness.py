@@ -1,0 +1,64 @@
+"""Measures freshness as a consumer of `recommendations` sees it: from the production of an event to its list."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from types import TracebackType
+from typing import Self
+
+import msgspec
+import numpy as np
+from confluent_kafka import TopicPartition as KafkaPartition
+
+from streamrec.adapters.kafka.lag import end_offsets, open_observer, partitions_of
+from streamrec.contracts.derived import TopKList
+from streamrec.contracts.topics import RECOMMENDATIONS
+
+MAX_DELAYS = 100_000
+"""The newest so many delays are kept."""
+
+_POLL_S = 0.5
+
+
+class FreshnessWatch:
+    """Notes the delay of each list that arrives while it is open.
+
+    Parameters
+    ----------
+    bootstrap
+        Kafka bootstrap servers.
+    """
+
+    def __init__(self, bootstrap: str) -> None:
+        self._consumer = open_observer(bootstrap)
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="freshness")
+        self.delays_ms: deque[float] = deque(maxlen=MAX_DELAYS)
+
+    def percentile_ms(self, percent: float) -> float | None:
+        """Return a percentile of the delays, `None` if no list arrived."""
+        return round(float(np.percentile(self.delays_ms, percent)), 1) if self.delays_ms else None
+
+    def __enter__(self) -> Self:
+        ends = end_offsets(self._consumer, partitions_of(self._consumer, (RECOMMENDATIONS,)))
+        self._consumer.assign([KafkaPartition(*source, end) for source, end in ends.items()])
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self._stopping.set()
+        self._thread.join()
+        self._consumer.close()
+
+    def _watch(self) -> None:
+        decoder = msgspec.json.Decoder(TopKList)
+        while not self._stopping.is_set():
+            message = self._consumer.poll(_POLL_S)
+            if message is None or message.error() is not None or message.value() is None:
+                continue
+            arrived_ms = time.time() * 1_000
+            self.delays_ms.append(arrived_ms - decoder.decode(message.value() or b"").produced_at_ms)

@@ -1,0 +1,107 @@
+"""Whose turn it is and what the user does then: the rows of a file, or the visits to a simulated shop."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import NamedTuple
+
+from streamrec.adapters.event_files import EventFile
+from streamrec.contracts.derived import TopKList
+from streamrec.contracts.incoming import Click, Item, Purchase
+from streamrec.playback.records import event_record, item_record
+from streamrec.service.ports import Outgoing
+from streamrec.simulated_shop import ShopEvent, ShopItem, SimulatedShop, Visit
+
+
+class PlayedEvent(NamedTuple):
+    """An event that a turn brought about."""
+
+    message: Click | Purchase
+    scored: bool
+    """Whether a list can be judged by it: it would have happened whatever the list was."""
+
+
+class Play(NamedTuple):
+    """All that a turn brought about."""
+
+    events: list[PlayedEvent]
+    items: Sequence[Outgoing] = ()
+    """Records of items that appeared or died."""
+
+    def records(self) -> list[Outgoing]:
+        """Return what is to be produced."""
+        return [*self.items, *(event_record(event.message) for event in self.events)]
+
+
+class Turn(NamedTuple):
+    """A user comes; what happens may depend on the list that the user is shown."""
+
+    user_id: str
+    play: Callable[[TopKList | None], Play]
+
+
+def file_turns(file: EventFile, *, limit: int | None, category_of: Mapping[str, str]) -> Iterator[Turn]:
+    """Return a turn for each event of a file; rows that are no event are left out."""
+    for event in file.events(limit=limit, category_of=category_of):
+        if event.message is not None:
+            play = Play([PlayedEvent(event.message, scored=True)])
+            yield Turn(event.message.user_id, partial(_whatever_is_shown, play))
+
+
+def shop_turns(shop: SimulatedShop) -> Iterator[Turn]:
+    """Return a turn for each visit to a simulated shop."""
+    for visit in shop.visits():
+        yield Turn(visit.user_id, partial(_visit, shop, visit))
+
+
+def hold_back(turns: Iterable[Turn], count: int) -> tuple[Iterator[Turn], deque[Turn]]:
+    """Return all turns but the last ones, and those: they are complete once the first ones have been read."""
+    last: deque[Turn] = deque()
+
+    def first() -> Iterator[Turn]:
+        for turn in turns:
+            last.append(turn)
+            if len(last) > count:
+                yield last.popleft()
+
+    return first(), last
+
+
+def _whatever_is_shown(play: Play, _shown: TopKList | None) -> Play:
+    return play
+
+
+def _visit(shop: SimulatedShop, visit: Visit, shown: TopKList | None) -> Play:
+    items = [item_record(_item(item)) for item in visit.appeared]
+    items += [item_record(_item(item, available=False)) for item in visit.died]
+    answers = shop.answer(visit, [item.item_id for item in shown.items] if shown else [])
+    return Play([PlayedEvent(_message(event, shown), scored=event.organic) for event in answers], items)
+
+
+def _item(item: ShopItem, *, available: bool = True) -> Item:
+    return Item(item_id=item.item_id, available=available, category=item.category, price=item.price, currency="EUR")
+
+
+def _message(event: ShopEvent, shown: TopKList | None) -> Click | Purchase:
+    list_id = shown.list_id if shown and event.position is not None else None
+    if event.purchase:
+        return Purchase(
+            user_id=event.user_id,
+            item_id=event.item.item_id,
+            event_time_ms=event.event_time_ms,
+            category=event.item.category,
+            price=event.item.price,
+            currency="EUR",
+            list_id=list_id,
+            position=event.position,
+        )
+    return Click(
+        user_id=event.user_id,
+        item_id=event.item.item_id,
+        event_time_ms=event.event_time_ms,
+        category=event.item.category,
+        list_id=list_id,
+        position=event.position,
+    )
