@@ -1,0 +1,254 @@
+"""One decoder for every reader: what it takes, what it refuses, and for which reason."""
+
+from __future__ import annotations
+
+import json
+
+import msgspec
+import pytest
+from builders import NOW_MS, click
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from streamrec.contracts.decode import (
+    MAX_CLOCK_SKEW_MS,
+    MAX_RECORD_BYTES,
+    decode_event,
+    decode_impression,
+    decode_item,
+)
+from streamrec.contracts.derived import EventPosition, ListItem, Reason, TopKList, UserInterest
+from streamrec.contracts.headers import MAX_MESSAGE_BYTES, DeadLetterHeaders
+from streamrec.contracts.incoming import Click, Impression, Item, Purchase
+from streamrec.contracts.model_update import ModelUpdate
+from streamrec.domain.event import EventType, Source
+from streamrec.domain.interest import SequenceEvent
+from streamrec.errors import BadRecordError
+
+CLICKS = Source(EventType.CLICK, 3)
+PURCHASES = Source(EventType.PURCHASE, 3)
+SOURCES = [CLICKS, PURCHASES]
+MANY = settings(max_examples=300, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+
+
+def decode(value, *, source=CLICKS, headers=None):
+    return decode_event(source, 17, NOW_MS, value, headers or {})
+
+
+def reason(value, *, source=CLICKS, headers=None):
+    with pytest.raises(BadRecordError) as refused:
+        decode(value, source=source, headers=headers)
+    assert refused.value.detail
+    return refused.value.reason
+
+
+BAD = {
+    "broken JSON": (b'{"user_id": "u1"', "bad-json"),
+    "no bytes": (b"", "bad-json"),
+    "two documents": (click("u1", "a") * 2, "bad-json"),
+    "deeply nested": (b'{"x":' * 10_000 + b"1" + b"}" * 10_000, "bad-json"),
+    "lone surrogate": (b'{"user_id":"\\ud800","item_id":"a","event_time_ms":1760000000000}', "bad-json"),
+    "not UTF-8": (click("u\xff", "a").replace(b"\\u00ff", b"\xff"), "not-utf8"),
+    "UTF-16": (click("u1", "a").decode().encode("utf-16"), "not-utf8"),
+    "not an object": (b"[]", "wrong-type"),
+    "JSON null": (b"null", "wrong-type"),
+    "missing user": (b'{"item_id":"a","event_time_ms":1760000000000}', "missing-field"),
+    "missing item": (b'{"user_id":"u1","event_time_ms":1760000000000}', "missing-field"),
+    "missing time": (b'{"user_id":"u1","item_id":"a"}', "missing-field"),
+    "user is a number": (click(1, "a"), "wrong-type"),
+    "user is null": (click(None, "a"), "wrong-type"),
+    "time is text": (click("u1", "a", "now"), "wrong-type"),
+    "time is no whole number": (click("u1", "a", NOW_MS + 0.5), "wrong-type"),
+    "category is a list": (click("u1", "a", category=["x"]), "wrong-type"),
+    "unknown type": (click("u1", "a", type="view"), "unknown-type"),
+    "NaN": (click("u1", "a", context={"score": float("nan")}), "bad-json"),
+    "infinity": (click("u1", "a", event_time_ms=float("inf")), "bad-json"),
+    "empty user": (click("", "a"), "bad-value"),
+    "empty item": (click("u1", ""), "bad-value"),
+    "user of 10 kB": (click("u" * 10_000, "a"), "bad-value"),
+    "item of 10 kB": (click("u1", "i" * 10_000), "bad-value"),
+    "NUL in an id": (click("u\0", "a"), "bad-value"),
+    "time in 1970": (click("u1", "a", 0), "bad-time"),
+    "negative time": (click("u1", "a", -1), "bad-time"),
+    "time in 2100": (click("u1", "a", 4_102_444_800_000), "bad-time"),
+    "time beyond 64 bits": (click("u1", "a", 10**30), "bad-time"),
+    "seconds for milliseconds": (click("u1", "a", NOW_MS // 1_000), "bad-time"),
+    "1 MB": (click("u1", "a", context={"x": "y" * 1_048_576}), "too-large"),
+    "null value": (None, "null-value"),
+}
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=["clicks", "purchases"])
+@pytest.mark.parametrize(("value", "expected"), BAD.values(), ids=BAD.keys())
+def test_bad_record_is_refused_with_its_reason(value, expected, source):
+    assert reason(value, source=source) == expected
+
+
+def test_purchase_is_refused_for_its_own_fields():
+    assert reason(click("u1", "a", price=float("nan")), source=PURCHASES) == "bad-json"
+    assert reason(click("u1", "a", quantity=0), source=PURCHASES) == "bad-value"
+    assert reason(click("u1", "a", currency="euro"), source=PURCHASES) == "bad-value"
+    assert reason(click("u1", "a", type="click"), source=PURCHASES) == "unknown-type"
+
+
+def test_record_at_the_size_limit_is_taken_and_one_byte_more_is_not():
+    value = click("u1", "a")
+    assert decode(value.ljust(MAX_RECORD_BYTES)).user_id == "u1"
+    assert reason(value.ljust(MAX_RECORD_BYTES + 1)) == "too-large"
+
+
+def test_event_may_be_as_much_later_than_its_record_as_stated():
+    assert decode(click("u1", "a", NOW_MS + MAX_CLOCK_SKEW_MS)).event_time_ms == NOW_MS + MAX_CLOCK_SKEW_MS
+    assert reason(click("u1", "a", NOW_MS + MAX_CLOCK_SKEW_MS + 1)) == "bad-time"
+
+
+def test_event_carries_its_fields_and_its_place():
+    event = decode(click("u1", "a", NOW_MS, category="x", list_id="l1", unknown={"deep": [1]}))
+    assert (event.user_id, event.item_id, event.event_time_ms) == ("u1", "a", NOW_MS)
+    assert (event.category, event.list_id, event.id_hash) == ("x", "l1", None)
+    assert (event.source, event.offset) == (CLICKS, 17)
+
+
+def test_event_id_names_the_event():
+    one, same, other = (decode(click("u1", "a", event_id=name)).id_hash for name in ("e1", "e1", "e2"))
+    assert one == same
+    assert one != other
+
+
+def test_cloudevents_id_and_source_name_the_event_and_go_first():
+    def id_hash(event_id=None, **headers):
+        return decode(click("u1", "a", event_id=event_id), headers=headers).id_hash
+
+    named = id_hash(ce_id=b"1", ce_source=b"/shop")
+    assert named == id_hash("x", ce_id=b"1", ce_source=b"/shop")
+    assert len({named, id_hash(ce_id=b"1", ce_source=b"/app"), id_hash(ce_id=b"1"), id_hash("1"), id_hash()}) == 5
+
+
+def test_cloudevents_type_has_to_name_the_kind_of_event():
+    assert decode(click("u1", "a"), headers={"ce_type": b"com.shop.click.v1"})
+    assert reason(click("u1", "a"), headers={"ce_type": b"com.shop.purchase"}) == "unknown-type"
+    assert reason(click("u1", "a"), headers={"ce_type": b"com.shop.clickety\xff"}) == "unknown-type"
+
+
+def test_dead_letter_headers_are_text():
+    headers = DeadLetterHeaders(
+        topic="clicks",
+        partition=3,
+        offset=17,
+        timestamp=NOW_MS,
+        reason="bad-json",
+        message="ü" * (MAX_MESSAGE_BYTES // 2),
+        stage="interests",
+        app_version="1",
+    ).encode()
+    assert headers["dlq.topic"] == b"clicks"
+    assert headers["dlq.offset"] == b"17"
+    assert len(headers["dlq.message"]) == MAX_MESSAGE_BYTES
+    assert all(name.startswith("dlq.") for name in headers)
+
+
+def nearly_a_click():
+    """Return JSON that has the fields of a click and anything in them."""
+    anything = st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+        lambda children: st.lists(children, max_size=3) | st.dictionaries(st.text(), children, max_size=3),
+        max_leaves=5,
+    )
+    fields = dict.fromkeys(Click.__struct_fields__, anything)
+    return st.fixed_dictionaries({}, optional=fields).map(lambda value: json.dumps(value).encode())
+
+
+@MANY
+@given(
+    value=st.binary() | nearly_a_click() | st.none(),
+    source=st.sampled_from(SOURCES),
+    headers=st.dictionaries(st.sampled_from(["ce_id", "ce_source", "ce_type", "x"]), st.binary()),
+)
+def test_anything_becomes_an_event_or_a_bad_record(value, source, headers):
+    try:
+        event = decode_event(source, 0, NOW_MS, value, headers)
+    except BadRecordError:
+        return
+    assert event.user_id
+
+
+@MANY
+@given(value=st.binary() | nearly_a_click(), decoder=st.sampled_from([decode_item, decode_impression]))
+def test_anything_becomes_an_item_or_an_impression_or_a_bad_record(value, decoder):
+    try:
+        message = decoder(value)
+    except BadRecordError:
+        return
+    assert message.item_id if decoder is decode_item else message.list_id
+
+
+IDS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=256)
+TEXTS = st.text(max_size=256)
+EVENT_TIMES = st.integers(631_152_000_000, NOW_MS)
+TIMES = st.integers(0, 2**53)
+FLOATS = st.floats(allow_nan=False, allow_infinity=False)
+WEIGHTS = st.dictionaries(TEXTS, st.lists(FLOATS, min_size=3, max_size=3), max_size=3)
+STRATEGIES = {
+    **dict.fromkeys(("user_id", "item_id"), IDS),
+    "event_time_ms": EVENT_TIMES,
+    "type": st.nothing(),
+    "category": st.none() | TEXTS,
+    "price": st.none() | st.floats(0, 1e15),
+    "currency": st.none() | st.from_regex(r"[A-Z]{3}", fullmatch=True),
+    **dict.fromkeys(("event_id", "order_id"), st.none() | IDS),
+}
+
+
+def messages(struct, **strategies):
+    known = {name: STRATEGIES[name] for name in struct.__struct_fields__ if name in STRATEGIES and name != "type"}
+    return st.builds(struct, **{**known, **strategies})
+
+
+CONTEXT = st.none() | st.dictionaries(
+    st.text(min_size=1, max_size=64),
+    st.none() | st.booleans() | st.integers(-(2**63), 2**63) | FLOATS | TEXTS,
+    max_size=4,
+)
+OF_A_LIST = {"list_id": st.none() | IDS, "position": st.none() | st.integers(0, 9_999), "context": CONTEXT}
+MESSAGES = [
+    messages(Click, **OF_A_LIST),
+    messages(Purchase, quantity=st.integers(1, 10**9), **OF_A_LIST),
+    messages(Item, available=st.booleans(), title=st.none() | st.text(max_size=1_024)),
+    messages(Impression, list_id=IDS, item_ids=st.lists(IDS, max_size=3)),
+    messages(
+        UserInterest,
+        state_version=TIMES,
+        produced_at_ms=TIMES,
+        short_term=st.dictionaries(TEXTS, FLOATS, max_size=3),
+        long_term=WEIGHTS,
+        long_term_items=WEIGHTS,
+        transitions=st.lists(st.tuples(TEXTS, TEXTS, TIMES), max_size=3),
+        events_count=TIMES,
+        sequence=st.lists(st.builds(SequenceEvent, TIMES, TIMES, TIMES, TIMES, TEXTS, TEXTS), max_size=3),
+        new=st.lists(st.builds(EventPosition, st.integers(0, 1), TIMES, TIMES), max_size=3),
+    ),
+    messages(
+        TopKList,
+        user_id=TEXTS,
+        list_id=IDS,
+        model_version=TEXTS,
+        arm=TEXTS,
+        items=st.lists(st.builds(ListItem, IDS, FLOATS, st.builds(Reason, st.just("model"), st.none() | TEXTS))),
+        **dict.fromkeys(("state_version", "produced_at_ms", "made_at_ms"), TIMES),
+    ),
+    messages(
+        ModelUpdate,
+        kind=st.sampled_from(["snapshot", "delta"]),
+        model_version=IDS,
+        base_version=TEXTS,
+        payload=st.binary(),
+        parts=st.integers(1, 9),
+        **dict.fromkeys(("part", "newest_produced_at_ms"), TIMES),
+    ),
+]
+
+
+@MANY
+@given(message=st.one_of(MESSAGES))
+def test_message_survives_the_wire(message):
+    assert msgspec.json.decode(msgspec.json.encode(message), type=type(message)) == message
