@@ -1,0 +1,133 @@
+"""A wrong setting is named with one that works; a secret is never shown."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+from pydantic import SecretStr
+
+from streamrec.errors import SettingsError
+from streamrec.settings import Settings, variable_name
+
+SECRET = "s3cr3t-word"
+URLS = {"redis_url": f"redis://:{SECRET}@h:1/0", "postgres_url": f"postgresql://me:{SECRET}@h:1/db"}
+FIELDS = list(Settings.model_fields)
+
+
+@pytest.fixture(autouse=True)
+def empty_environment(monkeypatch):
+    for field in FIELDS:
+        monkeypatch.delenv(variable_name(field), raising=False)
+
+
+def test_defaults_need_no_environment():
+    settings = Settings.from_env()
+    assert (settings.kafka, settings.redis_url, settings.postgres_url) == (None, None, None)
+    assert settings.top_k == 100
+
+
+def test_environment_is_read(monkeypatch):
+    monkeypatch.setenv("STREAMREC_TOP_K", "7")
+    monkeypatch.setenv("STREAMREC_HIDE_SEEN", "false")
+    monkeypatch.setenv("STREAMREC_REDIS_URL", URLS["redis_url"])
+    settings = Settings.from_env()
+    assert (settings.top_k, settings.hide_seen) == (7, False)
+    assert settings.require_redis_url() == URLS["redis_url"]
+
+
+def test_argument_goes_before_the_environment(monkeypatch):
+    monkeypatch.setenv("STREAMREC_TOP_K", "7")
+    assert Settings.from_env(top_k=9).top_k == 9
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_every_setting_is_described_and_its_example_works(field, monkeypatch):
+    described = Settings.model_fields[field]
+    assert described.description
+    (example,) = described.examples
+    monkeypatch.setenv(variable_name(field), example)
+    Settings.from_env()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("STREAMREC_TOP_K", "many"),
+        ("STREAMREC_TOP_K", "0"),
+        ("STREAMREC_PARTITIONS", "-1"),
+        ("STREAMREC_MODEL_DEVICE", "abacus"),
+        ("STREAMREC_HIDE_SEEN", "perhaps"),
+        ("STREAMREC_CONTROL_SHARE", "0.9"),
+        ("STREAMREC_MICRO_BATCH_AGE_S", "0"),
+        ("STREAMREC_LOG_LEVEL", "LOUD"),
+    ],
+)
+def test_error_names_the_variable_and_an_example_that_works(variable, value, monkeypatch):
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(SettingsError) as error:
+        Settings.from_env()
+    message = str(error.value)
+    assert message.startswith(f"{variable}: ")
+    name, example = message.split("(example: ")[1].rstrip(")").split("=")
+    assert name == variable
+    monkeypatch.setenv(variable, example)
+    Settings.from_env()
+
+
+def test_all_wrong_variables_are_named_at_once(monkeypatch):
+    monkeypatch.setenv("STREAMREC_TOP_K", "0")
+    monkeypatch.setenv("STREAMREC_PARTITIONS", "0")
+    with pytest.raises(SettingsError, match=r"STREAMREC_PARTITIONS.*STREAMREC_TOP_K"):
+        Settings.from_env()
+
+
+def test_unknown_setting_is_refused():
+    with pytest.raises(SettingsError, match="colour: no such setting"):
+        Settings.from_env(colour="red")
+
+
+@pytest.mark.parametrize("field", ["kafka", "redis_url", "postgres_url"])
+def test_missing_address_is_named_with_an_example(field):
+    with pytest.raises(SettingsError, match=rf"{variable_name(field)} is not set \(example: {variable_name(field)}="):
+        getattr(Settings(), f"require_{field}")()
+
+
+@pytest.mark.parametrize("render", [repr, str, "{}".format, Settings.model_dump_json], ids=str)
+def test_secrets_are_never_shown(render):
+    assert SECRET not in render(Settings(**URLS))
+
+
+@pytest.mark.parametrize("field", URLS)
+def test_no_error_shows_a_secret(field, monkeypatch):
+    monkeypatch.setenv(variable_name(field), URLS[field])
+    monkeypatch.setenv("STREAMREC_TOP_K", SECRET)
+    with pytest.raises(SettingsError) as error:
+        Settings.from_env()
+    assert SECRET not in str(error.value)
+    assert SECRET not in repr(error.value)
+    assert error.value.__cause__ is None
+
+
+def test_every_address_with_a_password_is_a_secret():
+    assert all(isinstance(getattr(Settings(**URLS), field), SecretStr) for field in URLS)
+
+
+def test_settings_cannot_be_changed():
+    with pytest.raises(ValueError, match="frozen"):
+        Settings().top_k = 5
+
+
+def test_addresses_are_filled_in_where_none_is_set():
+    settings = Settings(kafka="mine:1").with_addresses({"kafka": "local:1", **URLS})
+    assert settings.require_kafka() == "mine:1"
+    assert settings.require_redis_url() == URLS["redis_url"]
+    assert SECRET not in repr(settings)
+
+
+def test_another_process_reads_the_same_settings_from_the_environment(monkeypatch):
+    settings = Settings(kafka="mine:1", top_k=3, hide_seen=False, control_share=0.25, **URLS)
+    for variable, value in settings.environment().items():
+        monkeypatch.setenv(variable, value)
+    assert Settings.from_env() == settings
+    assert pickle.loads(pickle.dumps(settings)) == settings
