@@ -49,8 +49,6 @@ class Items:
         event = sequence[index]
         row, is_new = self.vocabulary.observe(event.item_id, event.event_time_ms)
         self._mark(row, is_new=is_new)
-        if event.category:
-            self.category[row] = category_code(event.category)
         prefix = [
             (self.vocabulary.row(before.item_id), before.event_time_ms)
             for before in sequence[max(0, index - LOOK_BACK) : index]
@@ -60,13 +58,10 @@ class Items:
         self.newest_event_ms = max(self.newest_event_ms, event.event_time_ms)
         return row, is_new
 
-    def insert(self, item_id: str, category: str) -> tuple[int, bool]:
-        """Take in an item of the catalogue; return its row and whether it is new."""
-        row, is_new = self.vocabulary.insert(item_id, self.newest_event_ms)
-        self._mark(row, is_new=is_new)
-        if category:
-            self.category[row] = category_code(category)
-        return row, is_new
+    def set_category(self, row: int, category: str) -> None:
+        """Take note of an item's category."""
+        self.category[row] = category_code(category)
+        self.counted.add(row)
 
     def changes(self, *, everything: bool) -> Arrays:
         """Return what changed since the last call as named arrays, or everything."""

@@ -73,7 +73,7 @@ class Learner:
         self.recent: deque[int] = deque(maxlen=RECENT_EVENTS)
         self.rng = np.random.default_rng(seed)
 
-    def add_item(self, row: int, buckets: np.ndarray | None, direction: np.ndarray | None) -> None:
+    def add_item(self, row: int, buckets: np.ndarray, direction: np.ndarray | None) -> None:
         """Begin with a row that was free.
 
         Parameters
@@ -85,7 +85,7 @@ class Learner:
         """
         self.items.reserve(row + 1)
         self.buckets = grown(self.buckets, row + 1)
-        self.buckets[row] = 0 if buckets is None else buckets
+        self.buckets[row] = buckets
         at = torch.tensor([row], device=self.device)
         generator = torch.Generator().manual_seed(self.seed + int(self.rng.integers(1 << 40)))
         self.items.reset(at, generator)

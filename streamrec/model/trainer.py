@@ -10,7 +10,6 @@ import json
 import os
 import random
 import uuid
-from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
@@ -45,8 +44,8 @@ MAX_SEQUENCES = 128
 """Sequences of one gradient step."""
 
 VISITS = {0: 2.0, 512: 1.0, 4_096: 0.25}
-"""How often a step visits each sequence with new events, by the number of events that wait behind it. Below one, some are
-only counted for now and trained when they are replayed."""
+"""How often a step visits each sequence with new events, by the number of events that wait behind it. Below one, some
+are only counted for now and trained when they are replayed."""
 
 REPLAY_SHARE = 0.5
 """Replayed sequences for each fresh one."""
@@ -54,6 +53,9 @@ REPLAY_SHARE = 0.5
 DRIFT_EFFORT = 2
 DRIFT_STEPS = 50
 """When the loss on new events has changed, so many steps take so many times the effort, if nothing waits."""
+
+MAX_CATALOGUE = 1_000_000
+"""Items of the catalogue that are remembered; beyond it the one that came first is forgotten."""
 
 SNAPSHOT_INTERVAL_MS = 3_600_000
 """A snapshot comes at least so often while events arrive, well within what `model-updates` keeps."""
@@ -105,7 +107,9 @@ class Trainer:
         self._moved: set[int] = set()
         """Rows whose vectors changed since the last version."""
         self._drift_steps_left = 0
-        self._told: deque[Item | str] = deque()
+        self._catalogue: dict[str, Item] = {}
+        self._told: dict[str, None] = {}
+        """Known items that the catalogue spoke of since the last step."""
         self._snapshot_at_ms = 0
         self._snapshot_bytes = self._delta_bytes = 0
         self._unsent: list[bytes] = []
@@ -128,12 +132,16 @@ class Trainer:
         )
 
     def put_item(self, item: Item) -> None:
-        """Learn what the catalogue says of an item; any thread may call it."""
-        self._told.append(item)
+        """Learn what the catalogue says of an item; any one thread may call it."""
+        self._catalogue[item.item_id] = item
+        if len(self._catalogue) > MAX_CATALOGUE:
+            del self._catalogue[next(iter(self._catalogue))]
+        if self.items.vocabulary.row(item.item_id):
+            self._told[item.item_id] = None
 
     def delete_item(self, item_id: str) -> None:
-        """Forget what the catalogue says of an item; any thread may call it."""
-        self._told.append(item_id)
+        """Forget what the catalogue says of an item; the same thread may call it."""
+        self._catalogue.pop(item_id, None)
 
     def train(self, interests: Sequence[UserInterest], *, behind: int) -> None:
         """Learn the `new` events of each interest; with many events behind them, with less effort on each."""
@@ -223,18 +231,22 @@ class Trainer:
         }
 
     def _hear(self) -> None:
-        """Take in what the catalogue said since the last step."""
+        """Take in what the catalogue said of known items since the last step."""
         while self._told:
-            item = self._told.popleft()
-            if isinstance(item, str) or not item.available:
-                continue
-            row, is_new = self.items.insert(item.item_id, item.category or "")
-            buckets = content_buckets(item.category or "", item.title or "")
-            if is_new:
-                self.learner.add_item(row, buckets, None)
-            else:
-                self.learner.buckets[row] = buckets
-            self._moved.add(row)
+            item_id, _ = self._told.popitem()
+            row, item = self.items.vocabulary.row(item_id), self._catalogue.get(item_id)
+            if row and item is not None:
+                self.items.set_category(row, item.category or "")
+                self.learner.buckets[row] = content_buckets(item.category or "", item.title or "")
+                self._moved.add(row)
+
+    def _begin(self, row: int, event: SequenceEvent, expected: np.ndarray | None) -> None:
+        """Start a new item from what it is made of and from where the model expected its first user to go."""
+        item = self._catalogue.get(event.item_id)
+        category = (item and item.category) or event.category
+        self.items.set_category(row, category)
+        self.learner.add_item(row, content_buckets(category, (item and item.title) or ""), expected)
+        self._moved.add(row)
 
     def _test(self, histories: Sequence[UserHistory]) -> dict[tuple[int, int], np.ndarray]:
         """Test what serves, let the blend learn, and return where the model expected the first events of new items."""
@@ -265,9 +277,7 @@ class Trainer:
                 event = history.sequence[index]
                 row, is_new = self.items.observe(history.sequence, index)
                 if is_new:
-                    buckets = content_buckets(event.category, "") if event.category else None
-                    self.learner.add_item(row, buckets, expected.get((place, index)))
-                    self._moved.add(row)
+                    self._begin(row, event, expected.get((place, index)))
                 rows.append(row)
                 times_ms.append(event.event_time_ms)
             self.reservoir.offer(history.user_id, history.sequence, self.random)

@@ -90,14 +90,6 @@ class Vocabulary:
         self._last_ms.move_to_end(item_id)
         return row, is_new
 
-    def insert(self, item_id: str, event_time_ms: int) -> tuple[int, bool]:
-        """Give an item of the catalogue a row without an event; return the row and whether the item is new."""
-        row = self._rows.get(item_id)
-        if row is not None:
-            return row, False
-        self._last_ms[item_id] = event_time_ms
-        return self._take_row(item_id), True
-
     def remove(self, item_id: str) -> None:
         """Give up the row of an item."""
         row = self._rows.pop(item_id)

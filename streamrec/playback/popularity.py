@@ -10,6 +10,9 @@ HOUR_MS = 3_600_000
 HALF_LIVES_MS = np.array([HOUR_MS, 6 * HOUR_MS, 24 * HOUR_MS, 7 * 24 * HOUR_MS], np.float64)
 """The best of these is chosen in hindsight, which is more than any recommender gets."""
 
+UNKNOWN = 1 << 30
+"""Place of an item that is in no list."""
+
 _MAX_DOUBLINGS = 500.0
 """Weights refer to one instant, which moves on long before a weight leaves the range of a double (2^1023)."""
 
@@ -43,19 +46,28 @@ class RecentPopularity:
         -----
         returns : (len(HALF_LIVES_MS),) bool
         """
+        hits: np.ndarray = self.ranks(user_id, item_id) < k
+        return hits
+
+    def ranks(self, user_id: str, item_id: str) -> np.ndarray:
+        """Return for each half-life the place of an item in the user's list, 0 is the top; `UNKNOWN` if it is in none.
+
+        Shape
+        -----
+        returns : (len(HALF_LIVES_MS),) int
+        """
         row = self._row_of.get(item_id)
         seen = set(self._seen.get(user_id, ())) if self._hide_seen else set()
         if row is None or row in seen:
-            return np.zeros(len(HALF_LIVES_MS), bool)
+            return np.full(len(HALF_LIVES_MS), UNKNOWN)
         known = self._weights[:, : len(self._row_of)]
         own = known[:, row, None]
         # of two items with the same weight the one that was seen first goes first
-        ahead = (known > own).sum(1) + (known[:, :row] == own).sum(1)
+        ahead: np.ndarray = (known > own).sum(1) + (known[:, :row] == own).sum(1)
         if seen:
             hidden = np.fromiter(seen, np.int64)
             ahead -= ((known[:, hidden] > own) | ((known[:, hidden] == own) & (hidden < row))).sum(1)
-        hits: np.ndarray = ahead < k
-        return hits
+        return ahead
 
     def learn_one(self, user_id: str, item_id: str, event_time_ms: int) -> None:
         """Count an event."""

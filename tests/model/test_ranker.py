@@ -10,8 +10,8 @@ from streamrec.contracts.model_update import MAX_PART_BYTES, ModelUpdate
 from streamrec.domain.event import Event, EventType, Source
 from streamrec.domain.interest import InterestState
 from streamrec.model import updates
-from streamrec.model.ranker import ModelRanker, _best
 from streamrec.model.candidates import encode, find, make_context
+from streamrec.model.ranker import ModelRanker, _best
 
 
 def trained(trainer, events=400, batch=40):
@@ -93,7 +93,7 @@ def test_a_damaged_update_is_passed_over(new_trainer):
     assert ranker.rank(interests[-1:], k=3)[0]
 
 
-def test_parts_fit_a_record(new_trainer, monkeypatch):
+def test_parts_fit_a_record(new_trainer):
     trainer = new_trainer(dim=64)
     _, records = trained(trainer, events=80)
     assert max(len(record) for version in records for record in version) < 1_000_000
@@ -135,7 +135,7 @@ def test_withdrawn_and_deleted_items_are_in_no_list(new_trainer):
 
 
 def test_an_item_leaves_the_lists_although_all_popular_ones_are_withdrawn(new_trainer):
-    interests, records = trained(new_trainer())
+    _, records = trained(new_trainer())
     ranker = ranker_of(records)
     everything = [item.item_id for item in ranker_of(records, hide_seen=False).default(k=1_000)]
     for item_id in everything[:-1]:

@@ -4,9 +4,11 @@ import json
 
 import numpy as np
 import pytest
-from interests import stream
+from interests import START_MS, fold, stream
 
 from streamrec.contracts.incoming import Item
+from streamrec.domain.event import Event, EventType, Source
+from streamrec.domain.interest import InterestState
 from streamrec.errors import StreamrecError
 
 BATCH = 40
@@ -131,7 +133,8 @@ def test_an_item_of_the_catalogue_has_a_vector_near_its_category(new_trainer):
     trainer = new_trainer()
     train(trainer, stream(1_200))
     trainer.put_item(Item(item_id="new", category="theme 1"))
-    train(trainer, stream(40, first_offset=1_200))
+    event = Event("newcomer", "new", START_MS + 1_200_000, Source(EventType.CLICK, 1), 0)
+    train(trainer, [fold(InterestState(), event)])
     vectors = trainer.serving.vectors
     new = vectors[trainer.serving.row("new")]
     near = {

@@ -73,7 +73,7 @@ def test_an_event_is_admitted_once_however_often_it_comes(training):
     assert len(trainer.trained) == len(set(trainer.trained)) == 20
 
 
-def test_killed_at_any_moment_the_surviving_lineage_has_every_event_once(training, clock):
+def test_killed_at_any_moment_the_surviving_lineage_has_every_event_once(training):
     values = records(stream(60))
     trainer = RememberingTrainer()
     use_case = training(trainer)
