@@ -17,13 +17,13 @@ test: install
 install: .venv/current
 
 # current as long as neither the pinned versions nor the project's metadata change
-.venv/current: requirements/dev.txt requirements/uv.txt pyproject.toml
+.venv/current: requirements/dev.txt requirements/build.txt pyproject.toml
 ifdef UV
 	test -x .venv/bin/python || uv venv --python ">=3.11" .venv
 else
 	$(PYTHON) -c 'import sys; sys.exit("streamrec needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
 	test -x .venv/bin/pip || $(PYTHON) -m venv --clear .venv
-	.venv/bin/pip install --quiet --require-hashes -r requirements/uv.txt || echo "no uv here: pip installs, slowly"
+	.venv/bin/pip install --quiet --require-hashes -r requirements/build.txt || echo "no uv here: pip installs, slowly"
 endif
 	PATH="$$PATH:$$PWD/.venv/bin"; \
 	if command -v uv >/dev/null; then set -- uv pip install --python .venv/bin/python; else set -- .venv/bin/pip install; fi; \
@@ -35,7 +35,7 @@ endif
 lock: install
 	$(LOCK) --upgrade --extra local --extra dev pyproject.toml --output-file requirements/dev.txt
 	$(LOCK) --constraints requirements/dev.txt pyproject.toml --output-file requirements/runtime.txt
-	echo uv | $(LOCK) --upgrade - --output-file requirements/uv.txt
+	printf 'hatchling\nuv\n' | $(LOCK) --constraints requirements/dev.txt - --output-file requirements/build.txt
 
 # writes schemas/ from the message types
 schemas: install

@@ -1,0 +1,168 @@
+"""The Compose file fits the settings and the workers, and keeps to what a careful operator expects.
+
+No container engine is needed here, and none was: what is tested is the file.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from importlib import resources
+from pathlib import Path
+
+import pytest
+import yaml
+from jsonschema import Draft7Validator
+
+from streamrec import __version__
+from streamrec.cli.worker import WORKERS
+from streamrec.settings import ENV_PREFIX, Settings, variable_name
+
+ROOT = Path(__file__).parents[1]
+COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+SERVICES = COMPOSE["services"]
+SERVERS = {"kafka", "valkey", "postgres"}
+OURS = {*WORKERS, "migrate"}
+DEFAULTED = re.compile(r"\$\{(\w+):-([^}]*)\}")
+
+
+def environment(service, **given):
+    """Return a service's environment as Compose would fill it in."""
+
+    def fill(match):
+        return given.get(match[1], match[2])
+
+    filled = {name: DEFAULTED.sub(fill, value) for name, value in SERVICES[service]["environment"].items()}
+    return {
+        name: re.sub(r"\$\{(\w+):\?[^}]*\}", lambda match: given[match[1]], value) for name, value in filled.items()
+    }
+
+
+@pytest.fixture
+def set_environment(monkeypatch):
+    def apply(service, **given):
+        for field in Settings.model_fields:
+            monkeypatch.delenv(variable_name(field), raising=False)
+        for name, value in environment(service, POSTGRES_PASSWORD="pw", **given).items():
+            monkeypatch.setenv(name, value)
+
+    return apply
+
+
+def test_file_is_valid_by_the_compose_specification():
+    schema = resources.files("check_jsonschema.builtin_schemas.vendor") / "compose-spec.json"
+    assert list(Draft7Validator(json.loads(schema.read_text())).iter_errors(COMPOSE)) == []
+
+
+def test_every_worker_and_server_is_a_service():
+    assert SERVICES.keys() == SERVERS | OURS
+    for worker in WORKERS:
+        assert SERVICES[worker]["command"] == ["worker", worker]
+
+
+@pytest.mark.parametrize("service", sorted(OURS))
+def test_environment_holds_every_setting_and_nothing_else(service):
+    assert SERVICES[service]["environment"].keys() == {variable_name(field) for field in Settings.model_fields}
+
+
+def test_environment_reads_as_the_defaults_but_for_the_addresses(set_environment):
+    set_environment("interests")
+    settings = Settings.from_env()
+    places = {"kafka", "redis_url", "postgres_url", "data_dir"}
+    assert settings.model_dump(exclude=places) == Settings.model_construct().model_dump(exclude=places)
+    assert settings.require_kafka() == "kafka:19092"
+    assert settings.require_redis_url() == "redis://valkey:6379/0"
+    assert settings.require_postgres_url() == "postgresql://streamrec:pw@postgres:5432/streamrec"
+
+
+def test_operator_can_change_every_other_setting(set_environment):
+    set_environment("recall", STREAMREC_TOP_K="7", STREAMREC_HIDE_SEEN="false")
+    settings = Settings.from_env()
+    assert (settings.top_k, settings.hide_seen) == (7, False)
+    for field in settings.model_fields_set - {"kafka", "redis_url", "postgres_url", "data_dir"}:
+        (name, _) = DEFAULTED.fullmatch(SERVICES["recall"]["environment"][variable_name(field)]).groups()
+        assert name == variable_name(field)
+
+
+def test_addresses_lead_to_services_that_listen_there():
+    kafka = SERVICES["kafka"]["environment"]
+    assert "INTERNAL://kafka:19092" in kafka["KAFKA_ADVERTISED_LISTENERS"]
+    assert "INTERNAL://:19092" in kafka["KAFKA_LISTENERS"]
+    assert "EXTERNAL://localhost:9092" in kafka["KAFKA_ADVERTISED_LISTENERS"]
+    assert SERVICES["postgres"]["environment"]["POSTGRES_USER"] == "streamrec"
+
+
+def test_images_are_pinned():
+    for name in SERVERS:
+        assert re.fullmatch(r"[\w/]+:\d+(\.\d+)+", SERVICES[name]["image"]), name
+    assert {SERVICES[name]["image"] for name in OURS} == {f"streamrec:{__version__}"}
+    bases = re.findall(r"^FROM (\S+)", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    assert bases
+    assert all(re.fullmatch(r"python:\d+\.\d+\.\d+-slim-\w+", base) for base in bases)
+
+
+def test_ports_are_on_loopback_only():
+    ports = [port for service in SERVICES.values() for port in service.get("ports", [])]
+    assert len(ports) == len(SERVERS)
+    assert all(port.startswith("127.0.0.1:") for port in ports)
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_service_is_unprivileged_limited_and_starts_again(name):
+    service = SERVICES[name]
+    assert service["user"].split(":")[0] not in {"0", "root"}
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["deploy"]["resources"]["limits"].keys() == {"cpus", "memory"}
+    assert service["restart"] == ("on-failure" if name == "migrate" else "unless-stopped")
+
+
+@pytest.mark.parametrize("name", sorted({*SERVERS, *WORKERS}))
+def test_service_has_a_health_check(name):
+    assert {"test", "interval", "timeout", "retries", "start_period"} <= SERVICES[name]["healthcheck"].keys()
+
+
+def test_health_check_of_a_worker_asks_for_that_worker():
+    for worker in WORKERS:
+        assert SERVICES[worker]["healthcheck"]["test"] == ["CMD", "python", "-m", "workers.alive", worker]
+
+
+def test_nothing_starts_before_what_it_needs():
+    for worker in WORKERS:
+        needs = dict(SERVICES[worker]["depends_on"])
+        assert needs.pop("migrate") == {"condition": "service_completed_successfully"}
+        assert "kafka" in needs
+        assert all(need == {"condition": "service_healthy"} for need in needs.values())
+        assert needs.keys() <= SERVERS
+    assert SERVICES["migrate"]["depends_on"].keys() == {"kafka", "postgres"}
+
+
+def test_what_must_survive_is_on_named_volumes():
+    mounted = {name: [volume.split(":") for volume in SERVICES[name].get("volumes", [])] for name in SERVICES}
+    named = {volume for volumes in mounted.values() for volume, _ in volumes}
+    assert named == COMPOSE["volumes"].keys()
+    assert all(mounted[server] for server in SERVERS)
+    assert mounted["trainer"] == [["checkpoints", SERVICES["trainer"]["environment"]["STREAMREC_DATA_DIR"]]]
+
+
+def test_no_password_is_written_down():
+    for service in SERVICES.values():
+        for name, value in service["environment"].items() if "environment" in service else ():
+            if "PASSWORD" in name or "@" in value.removeprefix("1@localhost"):
+                assert "${POSTGRES_PASSWORD:?" in value
+
+
+def test_image_runs_as_the_user_of_the_compose_file_and_installs_hashed_requirements():
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    (uid,) = re.findall(r"useradd --uid (\d+)", dockerfile)
+    assert {SERVICES[name]["user"] for name in OURS} == {f"{uid}:{uid}"}
+    assert dockerfile.count("--require-hashes") == 2
+    assert f"{ENV_PREFIX}DATA_DIR=/var/lib/streamrec" in dockerfile
+
+
+def test_what_the_dockerfile_copies_is_not_ignored():
+    ignored = (ROOT / ".dockerignore").read_text().splitlines()
+    for line in re.findall(r"^COPY (?!--from)(.*) \S+$", (ROOT / "Dockerfile").read_text(), re.MULTILINE):
+        for source in line.split():
+            assert (ROOT / source).exists()
+            assert f"!{source.split('/')[0]}" in ignored

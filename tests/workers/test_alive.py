@@ -1,0 +1,44 @@
+"""A container's health is its worker's place in the group."""
+
+from __future__ import annotations
+
+import time
+from uuid import uuid4
+
+import pytest
+import tenacity
+from confluent_kafka import Consumer
+
+from streamrec.adapters.kafka.members import member_hosts
+from streamrec.errors import TransientError
+from streamrec.settings import Settings
+from workers.alive import alive
+
+
+@pytest.fixture
+def worker():
+    return f"test-{uuid4().hex}"
+
+
+when_loaded = tenacity.Retrying(
+    # a broker that has just started loads its groups first
+    retry=tenacity.retry_if_exception_type(TransientError),
+    wait=tenacity.wait_fixed(0.1),
+    stop=tenacity.stop_after_delay(60),
+)
+
+
+def test_worker_is_alive_while_it_is_a_member_of_its_group(kafka_bootstrap, worker):
+    settings = Settings(kafka=kafka_bootstrap)
+    assert not when_loaded(alive, settings, worker, "127.0.0.1")
+
+    consumer = Consumer({"bootstrap.servers": kafka_bootstrap, "group.id": f"streamrec-{worker}"})
+    consumer.subscribe(["clicks"])
+    end_s = time.monotonic() + 60
+    while not consumer.assignment() and time.monotonic() < end_s:
+        consumer.poll(0.2)
+    assert when_loaded(alive, settings, worker, "127.0.0.1")
+    assert not alive(settings, worker, "10.0.0.1")
+
+    consumer.close()
+    assert member_hosts(kafka_bootstrap, f"streamrec-{worker}") == set()
