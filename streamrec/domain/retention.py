@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from hashlib import blake2b
+from zlib import crc32
 
 from streamrec.domain.event import Event
 from streamrec.domain.interest import DAY_MS, RECENT_IDS
@@ -112,8 +112,11 @@ class UserRetention:
 
 
 def item_hash(item_id: str) -> int:
-    """Return 64 bits that stand for an item: lists of a hundred items are remembered for every user."""
-    return int.from_bytes(blake2b(item_id.encode(), digest_size=8).digest(), "big", signed=True)
+    """Return 32 bits that stand for an item.
+
+    Lists of a hundred items are remembered for every user; another item has the same bits once in four billion.
+    """
+    return crc32(item_id.encode())
 
 
 def item_hashes(item_ids: Iterable[str]) -> frozenset[int]:

@@ -13,8 +13,7 @@ import msgspec
 import structlog
 
 from streamrec.contracts.decode import decode_event, decode_impression
-from streamrec.contracts.derived import TopKList
-from streamrec.contracts.incoming import Impression
+from streamrec.contracts.incoming import Id, Impression
 from streamrec.contracts.topics import CLICKS, IMPRESSIONS, PURCHASES, RECOMMENDATIONS
 from streamrec.domain.event import Event, EventType, Source
 from streamrec.domain.retention import RememberedList, UserRetention, day_of, item_hashes
@@ -25,10 +24,24 @@ from streamrec.service.ports import Counts, Followed, RetentionChanges, Retentio
 _EVENT_TYPES = {CLICKS: EventType.CLICK, PURCHASES: EventType.PURCHASE}
 _MINUTE_MS = 60_000
 
-_list_decoder = msgspec.json.Decoder(TopKList)
+
+class _MadeItem(msgspec.Struct, frozen=True):
+    item_id: str
+
+
+class _MadeList(msgspec.Struct, frozen=True):
+    """What retention needs of a `TopKList`: the rest of it is not even decoded."""
+
+    list_id: Id
+    user_id: str
+    event_time_ms: int
+    items: list[_MadeItem]
+
+
+_list_decoder = msgspec.json.Decoder(_MadeList)
 _log = structlog.get_logger(__name__)
 
-Message = Event | TopKList | Impression
+Message = Event | _MadeList | Impression
 
 
 class RecordRetention:
@@ -89,7 +102,7 @@ class _Work:
         match message:
             case Event():
                 self._take_event(message)
-            case TopKList():
+            case _MadeList():
                 made = RememberedList(
                     message.list_id, message.event_time_ms, item_hashes(item.item_id for item in message.items)
                 )
