@@ -10,7 +10,6 @@ from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import numpy as np
-import torch
 import typer
 from msgspec import Struct
 from rich.table import Table
@@ -21,7 +20,7 @@ from streamrec.contracts.incoming import Item, Purchase
 from streamrec.domain.event import Event, EventType, Source
 from streamrec.errors import UsageError
 from streamrec.model.evaluation.metrics import CUTOFF, Scores, ndcg, reciprocal_rank
-from streamrec.model.evaluation.prequential import Prequential
+from streamrec.model.evaluation.prequential import Prequential, one_cpu_thread
 from streamrec.model.ranker import ModelRanker
 from streamrec.model.sequence_model import ModelConfig
 from streamrec.model.trainer import Trainer
@@ -104,7 +103,6 @@ def prequential(
 def evaluate_prequential(file: EventFile, settings: Settings, *, limit: int | None, seed: int) -> PrequentialResult:
     """Play a file through the workers' own fold, training step and ranking."""
     started_s = time.monotonic()
-    torch.set_num_threads(1)
     rows = min(limit or file.rows, file.rows)
     items = list(read_items(file.items_path)) if file.items_path else []
     skipped: Counter[str] = Counter()
@@ -122,7 +120,7 @@ def _new_run(settings: Settings, directory: Path, items: list[Item], seed: int) 
     trainer = Trainer(
         ModelConfig(dim=settings.embedding_dim, max_length=settings.sequence_length),
         hide_seen=settings.hide_seen,
-        device=torch.device("cpu"),
+        device=one_cpu_thread(),
         checkpoints=directory,
         seed=seed,
     )

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
+import torch
 
 from streamrec.contracts.derived import EventPosition, UserInterest
 from streamrec.domain.event import Event
@@ -20,6 +21,12 @@ from streamrec.domain.interest import InterestState
 from streamrec.model.evaluation.metrics import CUTOFF, NOT_LISTED, Scores
 from streamrec.model.ranker import ModelRanker
 from streamrec.model.trainer import Trainer
+
+
+def one_cpu_thread() -> torch.device:
+    """Keep this process's training and ranking to one thread of the CPU, and return that device."""
+    torch.set_num_threads(1)
+    return torch.device("cpu")
 
 
 class Baseline(Protocol):
