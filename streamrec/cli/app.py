@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import sys
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 import typer
@@ -14,43 +13,62 @@ from typer.core import TyperGroup
 from streamrec.errors import SettingsError, StreamrecError, UsageError
 
 COMMANDS = {
-    "demo": "streamrec.cli.demo:demo",
-    "up": "streamrec.cli.up:up",
-    "replay": "streamrec.cli.replay:replay",
-    "topk": "streamrec.cli.topk:topk",
-    "lag": "streamrec.cli.lag:lag",
-    "retention": "streamrec.cli.retention:retention",
-    "topics": "streamrec.cli.topics:app",
-    "dlq": "streamrec.cli.dlq:app",
-    "worker": "streamrec.cli.worker:worker",
-    "migrate": "streamrec.cli.migrate:migrate_command",
-    "eval": "streamrec.cli.evaluate:eval_app",
+    "demo": ("streamrec.cli.demo:demo", "Show what streamrec does, on real servers, in two minutes."),
+    "up": ("streamrec.cli.up:up", "Run all servers and workers on this machine until Ctrl-C."),
+    "replay": ("streamrec.cli.replay:replay", "Play a file of past events into Kafka."),
+    "topk": ("streamrec.cli.topk:topk", "Print a user's newest list and why each item is in it."),
+    "lag": ("streamrec.cli.lag:lag", "Print how far each worker is behind."),
+    "retention": ("streamrec.cli.retention:retention", "Print who came back, by cohort and by arm."),
+    "topics": ("streamrec.cli.topics:app", "List the topics, or create those that are missing."),
+    "dlq": ("streamrec.cli.dlq:app", "List, show or replay the records that were refused."),
+    "worker": ("streamrec.cli.worker:worker", "Run one worker until SIGTERM or Ctrl-C."),
+    "migrate": ("streamrec.cli.migrate:migrate_command", "Bring the tables of PostgreSQL up to date."),
+    "eval": ("streamrec.cli.evaluate:eval_app", "Measure how good the lists are, on a file of past events."),
 }
-"""Every command and where it is written, in the order of `streamrec --help`."""
+"""Every command, where it is written, and what it does, in the order of `streamrec --help`."""
 
 
 class LazyGroup(TyperGroup):
-    """Imports the module of a command when the command is asked for.
+    """Imports the module of a command when the command is run.
 
-    A worker then pays neither for the file formats of `replay` nor for the servers of `demo`.
+    A worker then pays neither for the file formats of `replay` nor for the servers of `demo`, and help comes at once.
     """
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ANN401, ARG002  # the type is private to typer
         """Return the names of all commands."""
-        return [name for name, target in COMMANDS.items() if find_spec(target.split(":")[0])]
+        return list(COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ANN401, ARG002  # the types are private to typer
-        """Return a command, or `None` if there is none of that name."""
+        """Return what help needs to know of a command, or `None` if there is none of that name."""
         if cmd_name not in COMMANDS:
             return None
-        module, attribute = COMMANDS[cmd_name].split(":")
-        target = getattr(import_module(module), attribute)
-        if not isinstance(target, typer.Typer):
-            function, target = target, typer.Typer(add_completion=False)
-            target.command()(function)
-        command = typer.main.get_command(target)
-        command.name = cmd_name
-        return command
+        shown = typer.Typer(add_completion=False)
+        shown.command(help=COMMANDS[cmd_name][1])(root)
+        return _named(cmd_name, shown)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:  # noqa: ANN401  # the types are private to typer
+        """Return the command that is to be run."""
+        name, command, rest = super().resolve_command(ctx, args)
+        if name is not None and command is not None:
+            command = load(name)
+        return name, command, rest
+
+
+def load(name: str) -> Any:  # noqa: ANN401  # the type is private to typer
+    """Import a command."""
+    module, attribute = COMMANDS[name][0].split(":")
+    target = getattr(import_module(module), attribute)
+    if isinstance(target, typer.Typer):
+        return _named(name, target)
+    wrapped = typer.Typer(add_completion=False)
+    wrapped.command()(target)
+    return _named(name, wrapped)
+
+
+def _named(name: str, target: typer.Typer) -> Any:  # noqa: ANN401  # the type is private to typer
+    command = typer.main.get_command(target)
+    command.name = name
+    return command
 
 
 app = typer.Typer(cls=LazyGroup, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)

@@ -1,0 +1,128 @@
+"""Commands against real servers."""
+
+from __future__ import annotations
+
+import json
+from uuid import uuid4
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from streamrec.adapters.redis import RedisTopKStore
+from streamrec.chaos.oracle import read_all
+from streamrec.cli.app import main
+from streamrec.contracts.derived import ListItem, Reason, TopKList
+
+NOON_MS = 1_700_000_000_000
+
+
+@pytest.fixture
+def servers(stack, redis_url, monkeypatch, tmp_path):
+    monkeypatch.setenv("STREAMREC_KAFKA", stack.settings.kafka)
+    monkeypatch.setenv("STREAMREC_REDIS_URL", redis_url)
+    monkeypatch.setenv("STREAMREC_DATA_DIR", str(tmp_path))
+    return stack.settings
+
+
+def run(arguments, capsys, *, code=0):
+    with pytest.raises(SystemExit) as exit_info:
+        main(arguments)
+    captured = capsys.readouterr()
+    assert exit_info.value.code == code, captured.err
+    return captured.out or captured.err
+
+
+def a_list(user_id):
+    return TopKList(
+        state_version=1,
+        list_id="l1",
+        user_id=user_id,
+        items=[
+            ListItem("i1", 0.5, Reason("model", "i0")),
+            ListItem("i2", 0.25, Reason("popular")),
+        ],
+        model_version="m1",
+        arm="personal",
+        event_time_ms=NOON_MS,
+        produced_at_ms=NOON_MS,
+        made_at_ms=NOON_MS,
+    )
+
+
+def test_topk_shows_a_list_and_why(servers, capsys):
+    store = RedisTopKStore(servers.require_redis_url(), list_ttl_days=1)
+    assert "not even the default one" in run(["topk", "u1"], capsys, code=2)
+
+    store.put_default(a_list(""))
+    assert "the default list" in run(["topk", "u1"], capsys)
+
+    store.put_many([a_list("u1")], [])
+    shown = run(["topk", "u1"], capsys)
+    assert "model of i0" in shown
+    assert "default" not in shown
+    assert [item["item_id"] for item in json.loads(run(["topk", "u1", "--json"], capsys))["items"]] == ["i1", "i2"]
+
+
+def test_replay_publishes_items_first_and_counts_what_it_did(servers, capsys, tmp_path):
+    marker = uuid4().hex
+    rows = [
+        {"user_id": marker, "item_id": n, "event_type": event_type, "timestamp": NOON_MS + n}
+        for n, event_type in enumerate(["view", "purchase", "return", "click"])
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "events.parquet")
+    pq.write_table(pa.Table.from_pylist([{"item_id": 0, "category_id": 9}]), tmp_path / "items.parquet")
+    played = json.loads(run(["replay", str(tmp_path), "--json"], capsys))
+
+    assert played["rows"] == 4
+    assert played["items"] == 1
+    assert played["published"] == {"clicks": 2, "purchases": 1}
+    assert played["skipped"] == {"return": 1}
+    sent = [
+        json.loads(record.value)
+        for _, record in read_all(servers.kafka, ["clicks", "purchases"])
+        if record.key == marker.encode()
+    ]
+    assert sorted(event["item_id"] for event in sent) == ["0", "1", "3"]
+    assert {event["item_id"]: event.get("category") for event in sent} == {"0": "9", "1": None, "3": None}
+    assert len({event["event_id"] for event in sent}) == 3
+
+
+def test_replay_of_a_part_names_events_as_replay_of_all(servers, capsys, tmp_path):
+    marker = uuid4().hex
+    file = tmp_path / "events.jsonl"
+    file.write_text(
+        "".join(
+            json.dumps({"user_id": marker, "item_id": n, "event_type": "click", "timestamp": NOON_MS + n}) + "\n"
+            for n in range(5)
+        )
+    )
+    run(["replay", str(file), "--skip", "2", "--limit", "2", "--rate", "1000"], capsys)
+    run(["replay", str(file)], capsys)
+    sent = [
+        json.loads(record.value) for _, record in read_all(servers.kafka, ["clicks"]) if record.key == marker.encode()
+    ]
+
+    assert len(sent) == 7
+    assert len({(event["event_id"], event["item_id"]) for event in sent}) == 5
+
+
+@pytest.mark.usefixtures("servers")
+def test_lag_and_topics_print_figures(capsys):
+    lag = json.loads(run(["lag", "--json"], capsys))
+    topics = json.loads(run(["topics", "--json"], capsys))
+
+    assert lag["lag"] == sum(part["lag"] for part in lag["partitions"])
+    assert {part["group"] for part in lag["partitions"]} >= {"streamrec-interests", "streamrec-recall"}
+    assert {topic["topic"] for topic in topics} >= {"clicks", "items", "recommendations"}
+    assert "seconds behind" in run(["lag"], capsys)
+    assert "clicks.dlq" in run(["topics"], capsys)
+    assert json.loads(run(["topics", "create", "--json"], capsys)) == {"created": []}
+
+
+def test_commands_find_the_stack_that_runs_on_the_data_directory(stack, capsys, monkeypatch):
+    for name in ("KAFKA", "REDIS_URL", "POSTGRES_URL"):
+        monkeypatch.delenv(f"STREAMREC_{name}", raising=False)
+    monkeypatch.setenv("STREAMREC_DATA_DIR", str(stack.settings.data_dir))
+
+    assert json.loads(run(["topics", "--json"], capsys))

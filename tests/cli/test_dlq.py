@@ -1,0 +1,117 @@
+"""Dead letters on a real broker: listed, shown, and put back."""
+
+from __future__ import annotations
+
+import base64
+import json
+from uuid import uuid4
+
+import pytest
+
+from streamrec.adapters.kafka import KafkaPublisher
+from streamrec.adapters.kafka.dead_letters import CE_SOURCE, read_dead_letters, records_to_replay
+from streamrec.chaos.oracle import read_all
+from streamrec.cli.app import main
+from streamrec.contracts.headers import DeadLetterHeaders
+from streamrec.service.ports import Outgoing
+
+
+@pytest.fixture
+def reason(kafka_bootstrap, monkeypatch):
+    """Return a reason that only this test's letters have."""
+    monkeypatch.setenv("STREAMREC_KAFKA", kafka_bootstrap)
+    return f"test-{uuid4().hex[:8]}"
+
+
+def letter(reason, value, *, offset=17, headers=None):
+    about = DeadLetterHeaders(
+        topic="clicks",
+        partition=3,
+        offset=offset,
+        timestamp=1_700_000_000_000,
+        reason=reason,
+        message="what is wrong",
+        stage="interests",
+        app_version="0",
+    )
+    return Outgoing("clicks.dlq", b"u1", value, {**(headers or {}), **about.encode()})
+
+
+def letters_of(bootstrap, reason):
+    return [found for found in read_dead_letters(bootstrap) if found.header("reason") == reason]
+
+
+def run(arguments, capsys):
+    with pytest.raises(SystemExit) as exit_info:
+        main(arguments)
+    captured = capsys.readouterr()
+    assert exit_info.value.code == 0, captured.err
+    return captured.out
+
+
+def test_list_counts_by_topic_and_reason(kafka_bootstrap, reason, capsys):
+    KafkaPublisher(kafka_bootstrap).publish([letter(reason, b"{1", offset=1), letter(reason, None, offset=2)])
+    (counted,) = [entry for entry in json.loads(run(["dlq", "list", "--json"], capsys)) if entry["reason"] == reason]
+
+    assert (counted["topic"], counted["count"]) == ("clicks.dlq", 2)
+    assert reason in run(["dlq", "list"], capsys)
+
+
+def test_show_prints_nothing_that_moves_the_terminal(kafka_bootstrap, reason, capsys):
+    value = b'\x1b[2J\xff{"user_id": [bold]}'
+    KafkaPublisher(kafka_bootstrap).publish([letter(reason, value)])
+    (found,) = letters_of(kafka_bootstrap, reason)
+    shown = run(["dlq", "show", found.position], capsys)
+    document = json.loads(run(["dlq", "show", found.position, "--json"], capsys))
+
+    assert "\x1b" not in shown
+    assert "[bold]" in shown
+    assert document["origin"] == "clicks:3:17"
+    assert base64.b64decode(document["value_base64"]) == value
+    assert document["headers"]["dlq.message"] == "what is wrong"
+
+
+def test_show_of_a_letter_that_is_not_there_is_a_users_error(reason, capsys):
+    with pytest.raises(SystemExit) as exit_info:
+        main(["dlq", "show", f"clicks.dlq:0:{10**9}"])
+
+    assert (exit_info.value.code, capsys.readouterr().err.count("\n")) == (2, 1)
+    assert reason
+
+
+def test_replay_puts_the_record_back_as_it_was_with_a_name(kafka_bootstrap, reason, capsys):
+    value = json.dumps({"test": reason}).encode()
+    KafkaPublisher(kafka_bootstrap).publish([letter(reason, value, headers={"trace": b"t"})])
+    for _ in range(2):
+        assert json.loads(run(["dlq", "replay", "--reason", reason, "--json"], capsys)) == {"replayed": {"clicks": 1}}
+    copies = [record for _, record in read_all(kafka_bootstrap, ["clicks"]) if record.value == value]
+
+    assert len(copies) == 2
+    assert {record.key for record in copies} == {b"u1"}
+    assert all(
+        record.headers == {"trace": b"t", "ce_source": CE_SOURCE.encode(), "ce_id": b"clicks:3:17"} for record in copies
+    ), "both copies are the same event"
+
+
+@pytest.mark.parametrize(
+    ("value", "headers"),
+    [
+        (b'{"event_id": "e1", "user_id": "u1"}', {}),
+        (b"{broken", {"ce_source": b"shop", "ce_id": b"7"}),
+    ],
+)
+def test_a_record_that_names_its_event_keeps_the_name(kafka_bootstrap, reason, value, headers):
+    KafkaPublisher(kafka_bootstrap).publish([letter(reason, value, headers=headers)])
+    (record,) = records_to_replay(letters_of(kafka_bootstrap, reason))
+
+    assert record == Outgoing("clicks", b"u1", value, headers)
+
+
+def test_a_record_that_was_refused_again_is_put_back_once(kafka_bootstrap, reason):
+    named = {"ce_source": CE_SOURCE.encode(), "ce_id": b"clicks:3:17"}
+    KafkaPublisher(kafka_bootstrap).publish(
+        [letter(reason, b"{", offset=17), letter(reason, b"{", offset=99, headers=named)]
+    )
+    (record,) = records_to_replay(letters_of(kafka_bootstrap, reason))
+
+    assert record.headers == named
