@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from streamrec.local.running import find_running
+from streamrec.running import find_running
 from streamrec.settings import Settings
 
 

@@ -57,7 +57,10 @@ class LazyGroup(TyperGroup):
 def load(name: str) -> Any:  # noqa: ANN401  # the type is private to typer
     """Import a command."""
     module, attribute = COMMANDS[name][0].split(":")
-    target = getattr(import_module(module), attribute)
+    try:
+        target = getattr(import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        raise UsageError(f"{name} needs {error.name}, which comes with: pip install 'streamrec[local]'") from error
     if isinstance(target, typer.Typer):
         return _named(name, target)
     wrapped = typer.Typer(add_completion=False)

@@ -20,9 +20,9 @@ from streamrec.local.kafka_jars import JarsUnavailableError
 from streamrec.local.memory_broker import NAME as MEMORY_BROKER
 from streamrec.local.memory_broker import start_memory_broker
 from streamrec.local.postgres import start_postgres
-from streamrec.local.running import announced
 from streamrec.local.server import Server
 from streamrec.local.valkey import start_valkey
+from streamrec.running import announced
 from streamrec.settings import Settings, variable_name
 
 EXTERNAL = "external"
