@@ -1,6 +1,8 @@
-"""A stack of its own for each end-to-end test: topics have fixed names, and no test must see another one's events."""
+"""Pipelines with servers of their own: topics have fixed names, and no test must see another one's events."""
 
 from __future__ import annotations
+
+from contextlib import contextmanager
 
 import pytest
 from pipeline import Pipeline
@@ -9,9 +11,22 @@ from streamrec.local import local_stack
 from streamrec.settings import Settings
 
 
+@contextmanager
+def own_servers(directory):
+    with local_stack(Settings(data_dir=directory), progress=False) as stack, Pipeline(stack) as pipeline:
+        yield pipeline
+
+
 @pytest.fixture
 def pipeline(tmp_path):
-    """Real servers and nothing else; a test starts the workers that it needs."""
-    settings = Settings(data_dir=tmp_path, partitions=4)
-    with local_stack(settings, progress=False) as stack, Pipeline(stack) as running:
-        yield running
+    """Run servers for one test, which starts the workers that it needs."""
+    with own_servers(tmp_path) as pipeline:
+        yield pipeline
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory):
+    """Run all workers for the tests of a module, which keep to users and items of their own."""
+    with own_servers(tmp_path_factory.mktemp("running")) as pipeline:
+        pipeline.start("interests", "interests", "trainer", "recall", "retention")
+        yield pipeline
