@@ -64,7 +64,7 @@ class Learner:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.model = SequenceModel(config).to(device)
-        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=DENSE_LEARNING_RATE)
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=DENSE_LEARNING_RATE, fused=True)
         self.average = copy.deepcopy(self.model).requires_grad_(requires_grad=False)
         self.items = RowTable(config.dim, learning_rate=ROW_LEARNING_RATE, device=device)
         self.content = RowTable(config.dim, learning_rate=ROW_LEARNING_RATE, device=device)
@@ -193,7 +193,7 @@ class Learner:
         shape = padded.rows.shape
         placed = inverse[: padded.rows.size].view(shape)
         hidden = self.model(
-            unit[placed],
+            functional.embedding(placed, unit),
             torch.from_numpy(padded.event_types).to(self.device),
             torch.from_numpy(padded.times_s).to(self.device),
         )
@@ -203,8 +203,8 @@ class Learner:
         targets = placed[:, 1:][at]
         losses = sampled_softmax_loss(
             hidden[:, :-1][at],
-            unit[targets],
-            unit[negative_at],
+            functional.embedding(targets, unit),
+            functional.embedding(negative_at, unit),
             torch.from_numpy(negatives.log_expected_count).to(self.device),
             targets[:, None] == negative_at[None, :],
             self.model.log_temperature.exp(),

@@ -82,6 +82,8 @@ class ModelRanker:
 
     def rank(self, interests: Sequence[UserInterest], *, k: int) -> list[list[ListItem]]:
         """Return the best items of each user, best first, at most `k`; never empty once any event was seen."""
+        if not interests:
+            return []
         model = self._serving(interests)
         contexts = [make_context(model, interest.sequence) for interest in interests]
         return self._rank(model, contexts, k)
@@ -122,9 +124,12 @@ class ModelRanker:
             model_candidates=max(k, MODEL_CANDIDATES),
             withdrawn=self._withdrawn_in(model),
         )
+        with torch.inference_mode():
+            features = torch.from_numpy(np.concatenate([candidates.features for candidates in found]))
+            scores = np.split(model.blend(features).numpy(), np.cumsum([len(c.rows) for c in found])[:-1])
         return [
-            _best(model, context, candidates, k) or self._popular(model, context, k)
-            for context, candidates in zip(contexts, found, strict=True)
+            _best(model, context, candidates, own_scores, k) or self._popular(model, context, k)
+            for context, candidates, own_scores in zip(contexts, found, scores, strict=True)
         ]
 
     def _popular(self, model: ServingModel, context: Context, k: int) -> list[ListItem]:
@@ -179,11 +184,9 @@ class _OwnCounts:
         )
 
 
-def _best(model: ServingModel, context: Context, candidates: Candidates, k: int) -> list[ListItem]:
-    if not len(candidates.rows):
+def _best(model: ServingModel, context: Context, candidates: Candidates, scores: np.ndarray, k: int) -> list[ListItem]:
+    if not len(scores):
         return []
-    with torch.inference_mode():
-        scores = model.blend(torch.from_numpy(candidates.features)).numpy()
     order = np.argsort(-scores, kind="stable")[:k]
     reasons = _reasons(model, context, candidates.rows[order], candidates.features[order])
     return [

@@ -49,7 +49,7 @@ class Stacking:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.blend = Blend()
-        self.optimizer = torch.optim.Adam(self.blend.parameters(), lr=LEARNING_RATE)
+        self.optimizer = torch.optim.Adam(self.blend.parameters(), lr=LEARNING_RATE, fused=True)
         self.recent_loss = 0.0
         """Moving average of the loss on new events, before anything learned from them."""
         self.drifted = False

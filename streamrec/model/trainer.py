@@ -47,6 +47,9 @@ VISITS = {0: 2.0, 512: 1.0, 4_096: 0.25}
 """How often a step visits each sequence with new events, by the number of events that wait behind it. Below one, some
 are only counted for now and trained when they are replayed."""
 
+TRAINED_LENGTH = 32
+"""Newest events of a sequence in a gradient step: a longer one costs much more, and teaches little."""
+
 REPLAY_SHARE = 0.5
 """Replayed sequences for each fresh one."""
 
@@ -312,6 +315,6 @@ class Trainer:
         batch = fresh + [(entry.sequence, []) for entry in replay]
         padded = pad(
             [(sequence, new, [row_of(event.item_id) for event in sequence]) for sequence, new in batch],
-            self.config.max_length,
+            min(self.config.max_length, TRAINED_LENGTH),
         )
         self._moved.update(self.learner.train(padded, len(self.items)).tolist())

@@ -3,6 +3,7 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 import pytest
+import torch
 from interests import START_MS, fold, stream
 
 from streamrec.contracts.incoming import Item
@@ -41,7 +42,8 @@ def test_a_snapshot_and_deltas_give_the_scores_of_the_trainer(new_trainer):
     for interest in interests[-20:]:
         context = make_context(trainer.serving, interest.sequence)
         found = find(trainer.serving, [context], encode(trainer.serving, [context]), hide_seen=True)[0]
-        assert ranker.rank([interest], k=20)[0] == _best(trainer.serving, context, found, 20)
+        scores = trainer.serving.blend(torch.from_numpy(found.features)).detach().numpy()
+        assert ranker.rank([interest], k=20)[0] == _best(trainer.serving, context, found, scores, 20)
 
 
 def test_a_batch_gives_the_lists_of_its_members(new_trainer):
