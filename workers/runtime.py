@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
+from tempfile import gettempdir
 from typing import Any, NamedTuple, TypeVar
 
 import faust
@@ -59,7 +61,12 @@ class _ChannelsOnly(BootStrategy):
 
 def new_app(name: str) -> faust.App:
     """Return a Faust app that opens no connection by itself."""
-    app = faust.App(GROUP_PREFIX + name, broker="kafka://unused", web_enabled=False)
+    app = faust.App(
+        GROUP_PREFIX + name,
+        broker="kafka://unused",
+        web_enabled=False,
+        datadir=str(Path(gettempdir()) / "streamrec-faust"),  # it makes the directory and puts nothing in
+    )
     app.boot_strategy = _ChannelsOnly(app)
     return app
 

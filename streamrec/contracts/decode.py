@@ -79,15 +79,24 @@ def _decode(decoder: msgspec.json.Decoder[T], value: bytes | None) -> T:
         raise BadRecordError("null-value", "the record has no value")
     if len(value) > MAX_RECORD_BYTES:
         raise BadRecordError("too-large", f"{len(value)} bytes, at most {MAX_RECORD_BYTES} are taken")
+    _check_encoding(value)
     try:
         message = decoder.decode(value)
     except msgspec.ValidationError as error:
         raise BadRecordError(_validation_reason(str(error)), str(error)) from None
     except (msgspec.DecodeError, RecursionError) as error:
-        raise BadRecordError(_malformed_reason(value), str(error)) from None
+        raise BadRecordError("bad-json", str(error)) from None
+    return message
+
+
+def _check_encoding(value: bytes) -> None:
+    """Refuse what is not UTF-8, also in fields that are ignored: the decoder passes over those unread."""
+    if value.isascii():
+        return
+    try:
+        value.decode()
     except UnicodeDecodeError as error:
         raise BadRecordError("not-utf8", str(error)) from None
-    return message
 
 
 def _validation_reason(detail: str) -> str:
@@ -100,14 +109,6 @@ def _validation_reason(detail: str) -> str:
     if detail.startswith("Expected") and "got" in detail:
         return "wrong-type"
     return "bad-value"
-
-
-def _malformed_reason(value: bytes) -> str:
-    try:
-        value.decode()
-    except UnicodeDecodeError:
-        return "not-utf8"
-    return "bad-json"
 
 
 def _check_type(expected: str, headers: Mapping[str, bytes]) -> None:

@@ -1,0 +1,61 @@
+"""What goes wrong, and when: a schedule that a seed reproduces."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from enum import StrEnum
+
+MEAN_PAUSE_S = 3.0
+ASLEEP_S = 8.0
+"""Longer than a worker's session lasts: it wakes up as a zombie."""
+
+PLANTED_EVERY = 7
+
+
+class Kind(StrEnum):
+    """The kinds of fault."""
+
+    KILL_WORKER = "kill-worker"
+    PLANTED_EXIT = "planted-exit"
+    ZOMBIE = "zombie"
+    ADD_WORKER = "add-worker"
+    REMOVE_WORKER = "remove-worker"
+    KILL_BROKER = "kill-broker"
+    KILL_REDIS = "kill-redis"
+    KILL_POSTGRES = "kill-postgres"
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One fault.
+
+    Parameters
+    ----------
+    at_s
+        When it strikes, seconds after the first event.
+    kind
+        What it is.
+    worker
+        Which worker it strikes, where it strikes one.
+    place
+        Where a planted exit happens.
+    """
+
+    at_s: float
+    kind: Kind
+    worker: str = ""
+    place: str = ""
+
+
+def schedule(seed: int, *, workers: tuple[str, ...], places: tuple[str, ...], duration_s: float) -> list[Fault]:
+    """Return the faults of a run, each kind at least once if the time allows, in the order in which they strike."""
+    rng = random.Random(seed)  # noqa: S311  # a reproducible schedule, no secret
+    faults: list[Fault] = []
+    at_s = 1.0
+    bag: list[Kind] = []
+    while at_s < duration_s:
+        bag = bag or rng.sample(list(Kind), len(Kind))
+        faults.append(Fault(round(at_s, 2), bag.pop(), rng.choice(workers), rng.choice(places)))
+        at_s += rng.uniform(0.5, 1.5) * MEAN_PAUSE_S
+    return faults

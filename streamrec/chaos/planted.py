@@ -1,0 +1,111 @@
+"""A worker that ends itself at a chosen place, or has a chosen bug: the oracle must forgive one and find the other.
+
+Run as `python -m streamrec.chaos.planted NAME PLACE EVERY`: the worker NAME ends as if by `kill -9` at PLACE, once in
+EVERY passes. The worker's own code knows nothing of this.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+from streamrec.adapters.kafka import KafkaPublisher
+from streamrec.adapters.postgres.store import PostgresTransaction
+from streamrec.adapters.redis import RedisInterestStore, RedisTopKStore
+from streamrec.domain.event import Event
+from streamrec.domain.interest import InterestState, Outcome
+from streamrec.service.ports import InterestSnapshot
+from streamrec.settings import Settings
+
+Method = Callable[..., Any]
+
+
+def _ending(before: bool, every: int, method: Method) -> Method:
+    """Return a method that ends the process before or after its work, once in so many calls."""
+    calls = 0
+
+    def planted(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  # whatever the method takes
+        nonlocal calls
+        calls += 1
+        if before and calls % every == 0:
+            os._exit(137)
+        result = method(*args, **kwargs)
+        if calls % every == 0:
+            os._exit(137)
+        return result
+
+    return planted
+
+
+def _plant(owner: type, name: str, *, before: bool, every: int) -> None:
+    setattr(owner, name, _ending(before, every, getattr(owner, name)))
+
+
+def before_effect(every: int) -> None:
+    """End before anything of a batch went out."""
+    _plant(KafkaPublisher, "publish", before=True, every=every)
+    _plant(PostgresTransaction, "write", before=True, every=every)
+
+
+def between_stores(every: int) -> None:
+    """End when derived records are acknowledged and the store knows nothing of them."""
+    _plant(KafkaPublisher, "publish", before=False, every=every)
+    _plant(PostgresTransaction, "write", before=False, every=every)
+
+
+def after_effect(every: int) -> None:
+    """End when the store has everything and Kafka's committed offset does not."""
+    _plant(RedisInterestStore, "compare_and_set", before=False, every=every)
+    _plant(RedisTopKStore, "put_many", before=False, every=every)
+
+
+def commits_before_it_writes(every: int) -> None:
+    """Break the first rule: move the position first, and end in between once in so many batches."""
+    write = RedisInterestStore.compare_and_set
+    calls = 0
+
+    def broken(self: RedisInterestStore, snapshot: InterestSnapshot) -> bool:
+        nonlocal calls
+        calls += 1
+        write(self, InterestSnapshot({}, snapshot.progress))
+        if calls % every == 0:
+            os._exit(137)
+        return write(self, InterestSnapshot(snapshot.states, {}))
+
+    RedisInterestStore.compare_and_set = broken  # type: ignore[method-assign]
+
+
+def writes_twice(every: int) -> None:
+    """Break idempotence: let one event in so many into its state a second time."""
+    fold = InterestState.fold
+    calls = 0
+
+    def broken(self: InterestState, event: Event, *, sequence_length: int) -> Outcome:
+        nonlocal calls
+        calls += 1
+        outcome = fold(self, event, sequence_length=sequence_length)
+        if calls % every == 0:
+            self._insert(event, sequence_length)  # a bug reaches inside
+        return outcome
+
+    InterestState.fold = broken  # type: ignore[method-assign]
+
+
+PLACES: dict[str, Callable[[int], None]] = {
+    "before-effect": before_effect,
+    "between-stores": between_stores,
+    "after-effect": after_effect,
+}
+BUGS: dict[str, Callable[[int], None]] = {
+    "commits-before-it-writes": commits_before_it_writes,
+    "writes-twice": writes_twice,
+}
+
+
+if __name__ == "__main__":
+    worker, place, every = sys.argv[1:]
+    (PLACES | BUGS)[place](int(every))
+    import_module(f"workers.{worker}").main(Settings.from_env())
