@@ -40,6 +40,7 @@ EVENTS_PER_S = 200.0
 """Rate at which freshness is measured."""
 
 EVENTS_PER_VISIT = 4
+TOP_K = 20
 SHOWN_ITEMS = 5
 
 
@@ -65,7 +66,7 @@ def demo(
     file = EventFile.open(data) if data else None
     with ExitStack() as cleanup:
         directory = data_dir or Path(cleanup.enter_context(TemporaryDirectory(prefix="streamrec-demo-")))
-        settings = Settings.from_env().model_copy(update={"data_dir": directory})
+        settings = _demo_settings(directory)
         _say("starting servers")
         stack = cleanup.enter_context(local_stack(settings, progress=True, memory_broker_ok=True))
         _say(f"starting workers beside {stack.broker}")
@@ -82,6 +83,13 @@ def demo(
         if serve:
             _serve(stack.settings)
     sys.exit(0 if figures.adds_up else 1)
+
+
+def _demo_settings(directory: Path) -> Settings:
+    settings = Settings.from_env()
+    # events come a thousand times faster than they happened, and nobody looks at more than the top of a list
+    top_k = settings.top_k if "top_k" in settings.model_fields_set else TOP_K
+    return settings.model_copy(update={"data_dir": directory, "top_k": top_k})
 
 
 def _prepare(settings: Settings, file: EventFile | None, limit: int) -> Demonstration:

@@ -16,12 +16,12 @@ from streamrec.errors import StreamrecError, TransientError
 from streamrec.service.batch import Positions, TopicPartition
 from streamrec.settings import Settings
 
-MIN_IN_FLIGHT = 100
+MIN_IN_FLIGHT = 40
 MAX_IN_FLIGHT = 20_000
 STALLED_S = 90.0
 """Workers that handle nothing for so long do not run; starting them takes a few seconds."""
 
-_LOOK_S = 0.005
+_LOOK_S = 0.01
 
 
 class InFlight:
@@ -80,7 +80,10 @@ class InFlight:
 
 @dataclass(slots=True)
 class Throttle:
-    """Lets as few records be in flight as the time allows: lists are freshest then.
+    """Lets as few records be in flight as the time allows.
+
+    A recording that is played a thousand times faster than it happened leaves no time for a list between two clicks of
+    a user, unless few events are on their way at once.
 
     Parameters
     ----------

@@ -32,7 +32,7 @@ from streamrec.playback.records import event_record
 from streamrec.playback.turns import PlayedEvent, Turn, hold_back
 from streamrec.settings import Settings
 
-TURNS_AT_A_TIME = 100
+MAX_TURNS_AT_A_TIME = 500
 STEADY_S = 5.0
 DRAIN_S = 60.0
 """Workers that have not caught up with the rest after so long are not well."""
@@ -126,7 +126,7 @@ class Demonstration:
         played = 0
         started_s = time.monotonic()
         with closing(InFlight(self._settings)) as in_flight:
-            while chunk := list(islice(self._turns, TURNS_AT_A_TIME)):
+            while chunk := list(islice(self._turns, min(int(throttle.allowed / 2), MAX_TURNS_AT_A_TIME))):
                 self.player.play(chunk)
                 if not played:
                     in_flight.wait_until_at_most(0)  # the workers have started
@@ -160,7 +160,7 @@ class Demonstration:
         """Play one turn, its first event alone, and wait for the list that knows of it."""
         before = self._reader.read(turn.user_id)
         play = turn.play(before)
-        self.player.score(play, before)
+        self.player.score([play], [before])
         self._publisher.publish(list(play.items))
         if before is None or not play.events:
             return None

@@ -39,20 +39,22 @@ class Player:
         """Play turns whose lists are read together, just before their events are produced."""
         lists = self._reader.read_many([turn.user_id for turn in turns])
         plays = [turn.play(shown) for turn, shown in zip(turns, lists, strict=True)]
-        for play, shown in zip(plays, lists, strict=True):
-            self.score(play, shown)
+        self.score(plays, lists)
         self._publisher.publish([record for play in plays for record in play.records()])
 
-    def score(self, play: Play, shown: TopKList | None) -> None:
-        """Score a list by what its user did."""
-        top = {item.item_id for item in shown.items[:HIT_AT]} if shown else set()
-        for message, scored in play.events:
-            self.events += 1
-            if scored:
-                self.scored += 1
-                self._hits += message.item_id in top
-                self._popular_hits += self._popularity.would_hit(message.user_id, message.item_id, k=HIT_AT)
-            self._popularity.learn_one(message.user_id, message.item_id, message.event_time_ms)
+    def score(self, plays: Sequence[Play], lists: Sequence[TopKList | None]) -> None:
+        """Score lists, and recent popularity at the moment when they were read, by what their users did."""
+        for play, shown in zip(plays, lists, strict=True):
+            top = {item.item_id for item in shown.items[:HIT_AT]} if shown else set()
+            for message, scored in play.events:
+                if scored:
+                    self.scored += 1
+                    self._hits += message.item_id in top
+                    self._popular_hits += self._popularity.would_hit(message.user_id, message.item_id, k=HIT_AT)
+        for play in plays:
+            self.events += len(play.events)
+            for message, _ in play.events:
+                self._popularity.learn_one(message.user_id, message.item_id, message.event_time_ms)
 
     @property
     def hit_rate(self) -> float:
