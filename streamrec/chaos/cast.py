@@ -1,0 +1,106 @@
+"""The processes of a chaos run: workers that come and go, and servers that are started again where they died."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from streamrec.chaos.faults import PLANTED_EVERY
+from streamrec.chaos.planted import BUGS
+from streamrec.local import Stack
+from streamrec.local.kafka_broker import start_kafka
+from streamrec.local.postgres import start_postgres
+from streamrec.local.valkey import start_valkey
+
+
+MAX_PROCESSES = 3
+"""Of one worker."""
+
+
+class Worker(NamedTuple):
+    """A worker's process, and what was planted in it."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    plant: str | None
+
+
+@dataclass(slots=True)
+class Cast:
+    """All processes of a run.
+
+    Parameters
+    ----------
+    stack
+        The servers.
+    log_dir
+        Where workers write.
+    workers
+        Those that run, or ended by themselves and are to be replaced.
+    """
+
+    stack: Stack
+    log_dir: Path
+    workers: list[Worker] = field(default_factory=list)
+
+    def start(self, name: str, *, plant: str | None = None) -> None:
+        """Start a worker, with a planted exit or bug if one is named."""
+        planted = ["-m", "streamrec.chaos.planted", name, plant or "", str(PLANTED_EVERY)]
+        environment = {**os.environ, **self.stack.settings.environment()}
+        with (self.log_dir / f"{name}.log").open("ab") as log:
+            process = self.stack.guardian.spawn(
+                [sys.executable, *(planted if plant else ["-m", "streamrec", "worker", name])],
+                output=log,
+                env=environment,
+            )
+        self.workers.append(Worker(name, process, plant))
+
+    def add(self, name: str) -> None:
+        """Start one more process of a worker, if there are not enough."""
+        if self._count(name) < MAX_PROCESSES:
+            self.start(name)
+
+    def remove(self, name: str, rng: random.Random) -> None:
+        """Stop one of a worker's processes in an orderly way, if it is not the last."""
+        if self._count(name) < 2:
+            return
+        worker = self._choose(name, rng)
+        self.workers.remove(worker)
+        worker.process.terminate()
+
+    def replace_dead(self) -> None:
+        """Start each worker again that ended by itself or was killed: a bug comes back, a planted exit does not."""
+        for worker in list(self.workers):
+            if worker.process.poll() is not None:
+                self.workers.remove(worker)
+                self.start(worker.name, plant=worker.plant if worker.plant in BUGS else None)
+
+    def one(self, name: str, rng: random.Random) -> subprocess.Popen[bytes]:
+        """Return one of a worker's processes."""
+        return self._choose(name, rng).process
+
+    def _count(self, name: str) -> int:
+        return sum(worker.name == name for worker in self.workers)
+
+    def _choose(self, name: str, rng: random.Random) -> Worker:
+        return rng.choice([worker for worker in self.workers if worker.name == name])
+
+    def restart(self, address: str, damage: Callable[[Path], None] | None = None) -> None:
+        """Kill a server and start it again on what it left."""
+        directory = self.stack.settings.data_dir
+        self.stack.servers[address].process.kill()
+        self.stack.servers[address].process.wait()
+        if damage:
+            damage(directory)
+        starters = {
+            "kafka": lambda: start_kafka(directory / "kafka", self.stack.guardian, progress=False),
+            "redis_url": lambda: start_valkey(directory / "valkey", self.stack.guardian),
+            "postgres_url": lambda: start_postgres(directory / "postgres", self.stack.guardian),
+        }
+        self.stack.servers[address] = starters[address]()

@@ -1,0 +1,185 @@
+"""One chaos run: events flow, things die, and in the end the oracle looks at what is left."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import threading
+import time
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from confluent_kafka import Producer
+
+from streamrec.adapters.redis import RedisInterestStore
+from streamrec.chaos.cast import Cast
+from streamrec.chaos.faults import ASLEEP_S, Fault, Kind, schedule
+from streamrec.chaos.headway import Headway
+from streamrec.chaos.oracle import Verdict, judge, read_ledger
+from streamrec.chaos.planted import PLACES
+from streamrec.contracts.topics import CLICKS, PURCHASES
+from streamrec.errors import StreamrecError, TransientError
+from streamrec.local import local_stack
+from streamrec.settings import Settings
+
+WORKERS = ("interests", "recall", "retention")
+"""Workers that are struck. The trainer is not: its start costs more than a whole run of the others."""
+
+USERS, ITEMS = 400, 200
+POISON_SHARE = 0.01
+DUPLICATE_SHARE = 0.02
+PURCHASE_SHARE = 0.1
+LATE_MS = 60_000
+"""Events come up to so much out of order."""
+
+LOST_TAIL_BYTES = 4_096
+"""What a killed Redis loses of its append-only file, as one does that was killed with its machine."""
+
+DRAIN_S = 120.0
+LOOK_S = 0.2
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a run showed.
+
+    Parameters
+    ----------
+    verdict
+        What the oracle says.
+    duplicates
+        Events that were sent twice and counted once.
+    kills
+        How often each kind of fault struck.
+    longest_stall_s
+        The longest time in which a worker had work and made no headway.
+    recoveries_s
+        From each fault until every worker had made headway or had nothing to do.
+    """
+
+    verdict: Verdict
+    duplicates: int
+    kills: Counter[str]
+    longest_stall_s: float
+    recoveries_s: list[float]
+
+
+def run(seed: int, *, events: int, rate: float, directory: Path, bug: str | None = None) -> Outcome:
+    """Run one seed: the same seed gives the same events and the same schedule of faults.
+
+    Parameters
+    ----------
+    seed
+        What decides.
+    events
+        Events to produce; copies and poison come on top.
+    rate
+        Events a second.
+    directory
+        Where everything is kept.
+    bug
+        A bug to plant in `interests`, for tests of the oracle.
+    """
+    settings = Settings.from_env(data_dir=directory)
+    with local_stack(settings, progress=False) as stack, Headway(stack.settings) as headway:
+        cast = Cast(stack, directory / "chaos-logs")
+        cast.log_dir.mkdir()
+        for worker in WORKERS:
+            cast.start(worker, plant=bug if worker == "interests" else None)
+        producer = threading.Thread(target=_produce, args=(stack.settings, seed, events, rate))
+        producer.start()
+        kills, struck_s = _strike(cast, seed, events / rate)
+        producer.join()
+        _drain(cast, headway)
+        ledger = read_ledger(stack.settings.require_kafka(), sequence_length=settings.sequence_length)
+        store = RedisInterestStore(stack.settings.require_redis_url(), state_ttl_days=settings.state_ttl_days)
+        verdict = judge(ledger, stack.settings.require_kafka(), store)
+    recoveries_s = [headway.recovery_s(at_s) for at_s in struck_s]
+    return Outcome(verdict, ledger.duplicates, kills, max(headway.stalls_s(), default=0.0), recoveries_s)
+
+
+def _strike(cast: Cast, seed: int, duration_s: float) -> tuple[Counter[str], list[float]]:
+    """Let the scheduled faults happen; answer how many of each kind there were, and when."""
+    rng = random.Random(seed)  # noqa: S311  # a reproducible choice, no secret
+    kills: Counter[str] = Counter()
+    struck_s = []
+    started_s = time.monotonic()
+    for fault in schedule(seed, workers=WORKERS, places=tuple(PLACES), duration_s=duration_s):
+        while time.monotonic() < started_s + fault.at_s:
+            cast.replace_dead()
+            time.sleep(LOOK_S)
+        struck_s.append(time.monotonic())
+        kills[fault.kind] += 1
+        _inflict(fault, cast, rng)
+    return kills, struck_s
+
+
+def _inflict(fault: Fault, cast: Cast, rng: random.Random) -> None:
+    match fault.kind:
+        case Kind.KILL_WORKER:
+            cast.one(fault.worker, rng).kill()
+        case Kind.PLANTED_EXIT:
+            cast.one(fault.worker, rng).kill()
+            cast.start(fault.worker, plant=fault.place)
+        case Kind.ZOMBIE:
+            sleeper = cast.one(fault.worker, rng)
+            sleeper.send_signal(signal.SIGSTOP)
+            cast.start(fault.worker)
+            threading.Timer(ASLEEP_S, lambda: sleeper.send_signal(signal.SIGCONT)).start()
+        case Kind.ADD_WORKER:
+            cast.add(fault.worker)
+        case Kind.REMOVE_WORKER:
+            cast.remove(fault.worker, rng)
+        case Kind.KILL_BROKER:
+            cast.restart("kafka")
+        case Kind.KILL_REDIS:
+            cast.restart("redis_url", damage=_lose_the_last_second)
+        case Kind.KILL_POSTGRES:
+            cast.restart("postgres_url")
+
+
+def _lose_the_last_second(directory: Path) -> None:
+    for file in (directory / "valkey" / "appendonlydir").glob("*.incr.aof"):
+        with file.open("r+b") as log:
+            log.truncate(max(0, file.stat().st_size - LOST_TAIL_BYTES))
+
+
+def _produce(settings: Settings, seed: int, events: int, rate: float) -> None:
+    """Produce a seed's events at a rate: late ones, copies and poison among them."""
+    rng = random.Random(seed)  # noqa: S311  # reproducible events, no secret
+    producer = Producer(
+        {"bootstrap.servers": settings.require_kafka(), "partitioner": "murmur2_random", "enable.idempotence": True}
+    )
+    started_s = time.monotonic()
+    for number in range(events):
+        user_id = f"u{rng.randrange(USERS)}"
+        event = {
+            "user_id": user_id,
+            "item_id": f"i{rng.randrange(ITEMS)}",
+            "event_time_ms": time.time_ns() // 1_000_000 - rng.randrange(LATE_MS),
+            "event_id": f"{seed}-{number}",
+            "category": f"c{rng.randrange(8)}",
+        }
+        topic = PURCHASES if rng.random() < PURCHASE_SHARE else CLICKS
+        value = json.dumps(event)
+        copies = [value, value] if rng.random() < DUPLICATE_SHARE else [value]
+        for copy in [*copies, "{broken"] if rng.random() < POISON_SHARE else copies:
+            producer.produce(topic, key=user_id, value=copy)
+        producer.poll(max(0.0, started_s + number / rate - time.monotonic()))
+    if producer.flush(DRAIN_S):
+        raise StreamrecError("the broker did not take all events")
+
+
+def _drain(cast: Cast, headway: Headway) -> None:
+    """Wait until nothing waits; whatever is still asleep or dead comes back first."""
+    end_s = time.monotonic() + DRAIN_S
+    while time.monotonic() < end_s:
+        cast.replace_dead()
+        with suppress(TransientError):
+            if not headway.left():
+                return
+        time.sleep(LOOK_S)
+    raise StreamrecError(f"the workers did not catch up in {DRAIN_S:.0f} s; their logs are in {cast.log_dir}")

@@ -1,0 +1,92 @@
+"""How far each worker is, sampled while things die: stalls and recoveries are read from it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from types import TracebackType
+from typing import Any, Self
+
+from streamrec.adapters.kafka.lag import end_offsets, open_observer, partitions_of
+from streamrec.adapters.postgres import PostgresRetentionStore
+from streamrec.adapters.redis import RedisInterestStore, RedisTopKStore
+from streamrec.contracts.topics import CLICKS, PURCHASES, RECOMMENDATIONS, USER_INTERESTS
+from streamrec.errors import TransientError
+from streamrec.settings import Settings
+
+SAMPLE_S = 0.1
+
+
+class Headway:
+    """Watches, from a thread of its own, how far each worker is."""
+
+    def __init__(self, settings: Settings) -> None:
+        redis_url = settings.require_redis_url()
+        self._observer = open_observer(settings.require_kafka())
+        interests = RedisInterestStore(redis_url, state_ttl_days=settings.state_ttl_days)
+        recall = RedisTopKStore(redis_url, list_ttl_days=settings.list_ttl_days)
+        retention = PostgresRetentionStore(settings.require_postgres_url())
+        self._readers: dict[str, tuple[list[Any], Callable[..., Any]]] = {
+            "interests": (partitions_of(self._observer, (CLICKS, PURCHASES)), interests.positions),
+            "recall": (partitions_of(self._observer, (USER_INTERESTS,)), recall.positions),
+            "retention": (
+                partitions_of(self._observer, (CLICKS, PURCHASES, RECOMMENDATIONS)),
+                retention.positions,
+            ),
+        }
+        self.samples: dict[str, list[tuple[float, int, int]]] = {worker: [] for worker in self._readers}
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="headway")
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self._stopping.set()
+        self._thread.join()
+        self._observer.close()
+
+    def left(self) -> int:
+        """Return how many records wait, over all workers."""
+        return sum(lag for worker in self._readers for _, lag in [self._look(worker)])
+
+    def stalls_s(self) -> list[float]:
+        """Return how long each worker had work and made no headway, for every time that it did."""
+        stalls = []
+        for samples in self.samples.values():
+            since, last = None, -1
+            for at_s, position, lag in samples:
+                if lag and position == last:
+                    since = at_s if since is None else since
+                elif since is not None:
+                    stalls.append(at_s - since)
+                    since = None
+                last = position
+        return stalls
+
+    def recovery_s(self, fault_s: float) -> float:
+        """Return the time from a fault until every worker had made headway or had nothing to do."""
+        slowest = 0.0
+        for samples in self.samples.values():
+            before = max((position for at_s, position, _ in samples if at_s <= fault_s), default=0)
+            healthy = (at_s for at_s, position, lag in samples if at_s > fault_s and (position > before or not lag))
+            slowest = max(slowest, next(healthy, fault_s) - fault_s)
+        return slowest
+
+    def _watch(self) -> None:
+        while not self._stopping.wait(SAMPLE_S):
+            for worker, samples in self.samples.items():
+                with suppress(TransientError):  # the store or the broker is away: that is the point
+                    position, lag = self._look(worker)
+                    samples.append((time.monotonic(), position, lag))
+
+    def _look(self, worker: str) -> tuple[int, int]:
+        sources, positions = self._readers[worker]
+        stored = positions(sources)
+        ends = end_offsets(self._observer, sources)
+        return sum(stored.values()), sum(max(0, end - stored.get(source, 0)) for source, end in ends.items())
