@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from confluent_kafka import Consumer
 
 from streamrec.adapters.kafka.lag import end_offsets, open_observer, partitions_of
+from streamrec.adapters.postgres import PostgresRetentionStore
 from streamrec.adapters.redis import RedisInterestStore, RedisTopKStore
-from streamrec.contracts.topics import CLICKS, PURCHASES, USER_INTERESTS
+from streamrec.contracts.topics import CLICKS, PURCHASES, RECOMMENDATIONS, USER_INTERESTS
 from streamrec.errors import StreamrecError, TransientError
 from streamrec.service.batch import Positions, TopicPartition
 from streamrec.settings import Settings
@@ -21,11 +22,18 @@ MAX_IN_FLIGHT = 20_000
 STALLED_S = 90.0
 """Workers that handle nothing for so long do not run; starting them takes a few seconds."""
 
+MAX_RETENTION_BEHIND = 3_000
+"""`retention` is not on the way to a list; but it has to be done in the end, and an in-memory broker keeps little."""
+
 _LOOK_S = 0.01
+
+ReadPositions = Callable[[Sequence[TopicPartition]], Positions]
+Progress = tuple[list[TopicPartition], ReadPositions]
+"""What a worker reads, and how far it has come."""
 
 
 class InFlight:
-    """Counts records that `interests` and `recall` have still to handle: the age of lists, in records.
+    """Counts records that workers have still to handle.
 
     Parameters
     ----------
@@ -38,33 +46,33 @@ class InFlight:
         redis_url = settings.require_redis_url()
         interests = RedisInterestStore(redis_url, state_ttl_days=settings.state_ttl_days)
         recall = RedisTopKStore(redis_url, list_ttl_days=settings.list_ttl_days)
-        self._readers: list[tuple[list[TopicPartition], Callable[[Sequence[TopicPartition]], Positions]]] = [
-            (partitions_of(self._observer, (CLICKS, PURCHASES)), interests.positions),
-            (partitions_of(self._observer, (USER_INTERESTS,)), recall.positions),
+        retention = PostgresRetentionStore(settings.require_postgres_url())
+        self._lists = [
+            self._progress((CLICKS, PURCHASES), interests.positions),
+            self._progress((USER_INTERESTS,), recall.positions),
         ]
-        self._sources = [source for sources, _ in self._readers for source in sources]
+        self._retention = [self._progress((CLICKS, PURCHASES, RECOMMENDATIONS), retention.positions)]
 
-    def count(self) -> int:
-        """Return the number of records, of both workers together."""
-        ends = end_offsets(self._observer, self._sources)
-        handled: Positions = {}
-        for sources, positions in self._readers:
-            handled |= positions(sources)
-        return sum(max(0, end - handled.get(source, 0)) for source, end in ends.items())
+    def _progress(self, topics: Sequence[str], positions: ReadPositions) -> Progress:
+        return partitions_of(self._observer, topics), positions
 
     def wait_until_at_most(self, records: int) -> None:
-        """Wait until no more than so many are left.
+        """Wait until `interests` and `recall` have no more than so many left, and `retention` is not far behind.
 
         Raises
         ------
         StreamrecError
             If the workers make no headway.
         """
+        self._wait(self._lists, records)
+        self._wait(self._retention, MAX_RETENTION_BEHIND)
+
+    def _wait(self, workers: Sequence[Progress], records: int) -> None:
         left = None
         moved_s = time.monotonic()
         while True:
             with suppress(TransientError):  # a busy store is asked again
-                now_left = self.count()
+                now_left = self._count(workers)
                 if now_left <= records:
                     return
                 if now_left != left:
@@ -72,6 +80,13 @@ class InFlight:
             if time.monotonic() - moved_s > STALLED_S:
                 raise StreamrecError(f"the workers handled nothing for {STALLED_S:.0f} s; {left} records wait")
             time.sleep(_LOOK_S)
+
+    def _count(self, workers: Sequence[Progress]) -> int:
+        left = 0
+        for sources, positions in workers:
+            ends, handled = end_offsets(self._observer, sources), positions(sources)
+            left += sum(max(0, end - handled.get(source, 0)) for source, end in ends.items())
+        return left
 
     def close(self) -> None:
         """Close the connection to the broker."""

@@ -183,7 +183,9 @@ class Demonstration:
     def wait_for_no_lag(self) -> int:
         """Wait until all workers have handled everything, and return what is left after `DRAIN_S`."""
         end_s = time.monotonic() + DRAIN_S
-        while (lag := sum(part.lag for part in read_lag(self._kafka))) and time.monotonic() < end_s:
+        while lag := sum(part.lag for part in read_lag(self._kafka)):
+            if time.monotonic() > end_s:
+                break
             time.sleep(_LOOK_S)
         return lag
 

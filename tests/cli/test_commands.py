@@ -19,6 +19,7 @@ NOON_MS = 1_700_000_000_000
 
 @pytest.fixture
 def servers(stack, redis_url, monkeypatch, tmp_path):
+    monkeypatch.setenv("COLUMNS", "200")  # else headings wrap
     monkeypatch.setenv("STREAMREC_KAFKA", stack.settings.kafka)
     monkeypatch.setenv("STREAMREC_REDIS_URL", redis_url)
     monkeypatch.setenv("STREAMREC_DATA_DIR", str(tmp_path))

@@ -7,12 +7,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 
+import tenacity
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaException
 from confluent_kafka import TopicPartition as KafkaPartition
 from msgspec import Struct
 
 from streamrec.adapters.kafka.client import client_config, translate, translate_exception
 from streamrec.contracts.topics import CLICKS, IMPRESSIONS, PURCHASES, RECOMMENDATIONS, TOPICS, USER_INTERESTS
+from streamrec.errors import TransientError
 from streamrec.service.batch import Positions, TopicPartition
 
 GROUPS: Mapping[str, Sequence[str]] = {
@@ -158,7 +160,14 @@ def _group_lag(bootstrap: str, group: str, topics: Sequence[str]) -> list[Partit
     ]
 
 
+@tenacity.retry(
+    retry=tenacity.retry_if_exception_type(TransientError),
+    stop=tenacity.stop_after_delay(_TIMEOUT_S),
+    wait=tenacity.wait_fixed(0.2),
+    reraise=True,
+)
 def _committed(observer: Consumer, sources: Sequence[TopicPartition]) -> Positions:
+    """Ask for commits, again while a broker that has just started is still to learn who coordinates the group."""
     wanted = [KafkaPartition(*source) for source in sources]
     try:
         found = observer.committed(wanted, timeout=_TIMEOUT_S) if wanted else []
