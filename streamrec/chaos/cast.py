@@ -18,7 +18,6 @@ from streamrec.local.kafka_broker import start_kafka
 from streamrec.local.postgres import start_postgres
 from streamrec.local.valkey import start_valkey
 
-
 MAX_PROCESSES = 3
 """Of one worker."""
 
