@@ -37,6 +37,13 @@ class Topic:
 _ROOM_FOR_HEADERS = {"max.message.bytes": str(1_048_588 + 65_536)}
 """A dead letter is the original record and its headers: the largest record that the broker takes must still fit."""
 
+_MODEL_UPDATES = {
+    "retention.ms": str(24 * 3_600_000),
+    # a snapshot comes before the versions since the last one outweigh it twice, so that one is always kept
+    "retention.bytes": str(4 << 30),
+    "segment.bytes": str(64 << 20),
+}
+
 TOPICS = (
     Topic(CLICKS),
     Topic(PURCHASES),
@@ -44,7 +51,7 @@ TOPICS = (
     Topic(IMPRESSIONS),
     Topic(USER_INTERESTS),
     Topic(RECOMMENDATIONS),
-    Topic(MODEL_UPDATES, partitioned=False, config={"retention.ms": str(24 * 3_600_000)}),
+    Topic(MODEL_UPDATES, partitioned=False, config=_MODEL_UPDATES),
     Topic(CLICKS + DEAD_LETTER_SUFFIX, partitioned=False, config=_ROOM_FOR_HEADERS),
     Topic(PURCHASES + DEAD_LETTER_SUFFIX, partitioned=False, config=_ROOM_FOR_HEADERS),
 )

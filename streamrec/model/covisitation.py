@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Sequence
+from itertools import chain
 
 import numpy as np
 
@@ -103,12 +104,15 @@ class Covisitation:
 
     def state(self) -> dict[str, np.ndarray]:
         """Return everything as arrays, for a checkpoint."""
-        rows = [(row, other, weight) for row, after in self._after.items() for other, weight in after.items()]
+        lengths = [len(after) for after in self._after.values()]
+        pairs = sum(lengths)
         return {
             "reference_ms": np.array([self.reference_ms]),
-            "row": np.array([entry[0] for entry in rows], np.int64),
-            "other": np.array([entry[1] for entry in rows], np.int64),
-            "weight": np.array([entry[2] for entry in rows], np.float64),
+            "row": np.repeat(np.array(list(self._after), np.int64), lengths),
+            "other": np.fromiter(chain.from_iterable(self._after.values()), np.int64, pairs),
+            "weight": np.fromiter(
+                chain.from_iterable(after.values() for after in self._after.values()), np.float64, pairs
+            ),
         }
 
     def load(self, state: dict[str, np.ndarray]) -> None:

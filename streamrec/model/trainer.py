@@ -57,6 +57,12 @@ DRIFT_EFFORT = 2
 DRIFT_STEPS = 50
 """When the loss on new events has changed, so many steps take so many times the effort, if nothing waits."""
 
+PUBLISHED_DISTANCE = 0.03
+"""A unit vector that is nearer than this to the published one is not sent again."""
+
+DENSE_EVERY = 8
+"""Versions from one with the network's weights to the next: an average over many steps, it changes slowly."""
+
 MAX_CATALOGUE = 1_000_000
 """Items of the catalogue that are remembered; beyond it the one that came first is forgotten."""
 
@@ -167,9 +173,9 @@ class Trainer:
             or self._delta_bytes > SNAPSHOT_SHARE * self._snapshot_bytes
             or since_ms > SNAPSHOT_INTERVAL_MS
         )
-        if not (self.items.counted or self.items.renamed or self._moved) and self.serving.version:
+        if self.serving.version and not (self.items.counted or self.items.renamed):
             return []
-        changes = as_sent(self._changes(everything=everything))
+        changes = as_sent(self._everything() if everything else self._changes())
         self.versions += 1
         base, version = "" if everything else self.serving.version, f"{self.lineage}-{self.versions}"
         self.serving = (ServingModel() if everything else self.serving).applied(version, changes, in_place=True)
@@ -221,17 +227,35 @@ class Trainer:
         self.newest_produced_at_ms = own["newest_produced_at_ms"]
         self.admissions = documents["admissions"]
 
-    def _changes(self, *, everything: bool) -> dict[str, np.ndarray]:
-        moved = np.arange(1, len(self.items)) if everything else np.array(sorted(self._moved), np.int64)
+    def _everything(self) -> Arrays:
+        rows = np.arange(1, len(self.items))
         self._moved = set()
         return {
-            **self.items.changes(everything=everything),
-            "vector_rows": moved,
-            "vectors": self.learner.vectors(moved),
-            "dense_shape": dense_shape(self.config),
-            **prefixed("dense", weights_of(self.learner.average)),
+            **self.items.changes(everything=True),
             **self.stacking.changes(),
+            **self._dense(),
+            "vector_rows": rows,
+            "vectors": self.learner.vectors(rows),
         }
+
+    def _changes(self) -> Arrays:
+        moved = np.array(sorted(self._moved), np.int64)
+        vectors = self.learner.vectors(moved)
+        known = moved < self.serving.size
+        far = np.ones(len(moved), bool)
+        far[known] = np.linalg.norm(vectors[known] - self.serving.vectors[moved[known]], axis=1) > PUBLISHED_DISTANCE
+        # what stays near waits until it has come far enough: most rows of a step are negatives that hardly move
+        self._moved = set(moved[~far].tolist())
+        return {
+            **self.items.changes(everything=False),
+            **self.stacking.changes(),
+            **(self._dense() if self.versions % DENSE_EVERY == 0 else {}),
+            "vector_rows": moved[far],
+            "vectors": vectors[far],
+        }
+
+    def _dense(self) -> Arrays:
+        return {"dense_shape": dense_shape(self.config), **prefixed("dense", weights_of(self.learner.average))}
 
     def _hear(self) -> None:
         """Take in what the catalogue said of known items since the last step."""

@@ -49,8 +49,10 @@ class PositionFence:
 
     def _advance(self, offset: int) -> None:
         """Make room: what falls out of the window frees its bit for the offset that takes its place."""
-        first = max(self.highest + 1, offset - WINDOW_OFFSETS + 1)
-        self.highest = offset
+        first, self.highest = self.highest + 1, offset
+        if offset - first >= WINDOW_OFFSETS:
+            self.bits.clear()
+            return
         for freed in range(first, offset + 1):
             byte, bit = divmod(freed % WINDOW_OFFSETS, 8)
             if byte < len(self.bits):

@@ -54,7 +54,7 @@ def test_a_batch_gives_the_lists_of_its_members(new_trainer):
 
 
 def test_half_a_version_never_serves(new_trainer, monkeypatch):
-    monkeypatch.setattr(updates, "MAX_PART_BYTES", 5_000)
+    monkeypatch.setattr(updates, "MAX_PART_BYTES", 1_500)
     trainer = new_trainer()
     interests, records = trained(trainer)
     assert all(len(version) > 2 for version in records)
@@ -68,7 +68,7 @@ def test_half_a_version_never_serves(new_trainer, monkeypatch):
 
 
 def test_a_version_with_a_gap_waits_for_the_next_snapshot(new_trainer, monkeypatch):
-    monkeypatch.setattr(updates, "MAX_PART_BYTES", 5_000)
+    monkeypatch.setattr(updates, "MAX_PART_BYTES", 1_500)
     trainer = new_trainer()
     _, records = trained(trainer)
     ranker = ranker_of(records[:3])
