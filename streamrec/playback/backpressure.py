@@ -116,6 +116,12 @@ class Throttle:
 
     def adapt(self, played: int, elapsed_s: float) -> int:
         """Return how many records may be in flight, more of them when the playing is behind its time."""
-        behind = played < self.total * elapsed_s / self.budget_s
-        self.allowed = min(MAX_IN_FLIGHT, self.allowed * 1.2) if behind else max(MIN_IN_FLIGHT, self.allowed / 1.2)
+        if self.in_time(played, elapsed_s):
+            self.allowed = max(MIN_IN_FLIGHT, self.allowed / 1.2)
+        else:
+            self.allowed = min(MAX_IN_FLIGHT, self.allowed * 1.2)
         return int(self.allowed)
+
+    def in_time(self, played: int, elapsed_s: float) -> bool:
+        """Return whether so many turns are enough for the time that has passed."""
+        return played >= self.total * elapsed_s / self.budget_s

@@ -24,7 +24,7 @@ from streamrec.contracts.derived import TopKList
 from streamrec.contracts.topics import CLICKS, PURCHASES, RECOMMENDATIONS
 from streamrec.errors import StreamrecError
 from streamrec.playback.backpressure import InFlight, Throttle
-from streamrec.playback.freshness import FreshnessWatch
+from streamrec.playback.freshness import FreshnessWatch, ModelWatch
 from streamrec.playback.pace import at_rate, in_time
 from streamrec.playback.player import Player
 from streamrec.playback.popularity import RecentPopularity
@@ -40,6 +40,10 @@ DRAIN_S = 60.0
 CHANGE_S = 10.0
 _LOOK_S = 0.25
 _LIST_LOOK_S = 0.001
+_MODEL_LOOK_S = 0.05
+
+MAX_MODEL_AGE_MS = 2_000
+"""While there is time, the playing waits for a model that knows what was played so long ago."""
 
 Report = Callable[[int], None]
 """Told how many turns have been played."""
@@ -125,15 +129,21 @@ class Demonstration:
         throttle = Throttle(self.fast_turns, budget_s)
         played = 0
         started_s = time.monotonic()
-        with closing(InFlight(self._settings)) as in_flight:
+        with closing(InFlight(self._settings)) as in_flight, closing(ModelWatch(self._kafka)) as model:
             while chunk := list(islice(self._turns, min(int(throttle.allowed / 2), MAX_TURNS_AT_A_TIME))):
                 self.player.play(chunk)
+                produced_ms = time.time_ns() // 1_000_000
                 if not played:
                     in_flight.wait_until_at_most(0)  # the workers have started
                     started_s = time.monotonic()
                 played += len(chunk)
                 report(played)
                 in_flight.wait_until_at_most(throttle.adapt(played, time.monotonic() - started_s))
+                # a model that has seen little of what was played would be judged by how fast that was
+                while throttle.in_time(played, time.monotonic() - started_s) and not model.has_learned(
+                    produced_ms - MAX_MODEL_AGE_MS
+                ):
+                    time.sleep(_MODEL_LOOK_S)
             in_flight.wait_until_at_most(0)
 
     def play_steadily(self) -> None:

@@ -1,4 +1,4 @@
-"""Measures freshness as a consumer of `recommendations` sees it: from the production of an event to its list."""
+"""Measures freshness as consumers see it: how old lists are when they arrive, and what the newest model has learned."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from confluent_kafka import TopicPartition as KafkaPartition
 
 from streamrec.adapters.kafka.lag import end_offsets, open_observer, partitions_of
 from streamrec.contracts.derived import TopKList
-from streamrec.contracts.topics import RECOMMENDATIONS
+from streamrec.contracts.topics import MODEL_UPDATES, RECOMMENDATIONS
 
 MAX_DELAYS = 100_000
 """The newest so many delays are kept."""
 
 _POLL_S = 0.5
+_UPDATES_AT_A_TIME = 100
 
 
 class FreshnessWatch:
@@ -62,3 +63,38 @@ class FreshnessWatch:
                 continue
             arrived_ms = time.time() * 1_000
             self.delays_ms.append(arrived_ms - decoder.decode(message.value() or b"").produced_at_ms)
+
+
+class _Learned(msgspec.Struct):
+    """What is read of a model update: its weights are skipped, not decoded."""
+
+    newest_produced_at_ms: int
+
+
+class ModelWatch:
+    """Knows which events the newest model has learned; one thread calls it.
+
+    Parameters
+    ----------
+    bootstrap
+        Kafka bootstrap servers.
+    """
+
+    def __init__(self, bootstrap: str) -> None:
+        self._consumer = open_observer(bootstrap)
+        self._decoder = msgspec.json.Decoder(_Learned)
+        self._learned_ms = 0
+        ends = end_offsets(self._consumer, partitions_of(self._consumer, (MODEL_UPDATES,)))
+        self._consumer.assign([KafkaPartition(*source, end) for source, end in ends.items()])
+
+    def has_learned(self, produced_at_ms: int) -> bool:
+        """Return whether the newest model knows an event that was produced then."""
+        for message in self._consumer.consume(_UPDATES_AT_A_TIME, 0):
+            if message.error() is None:
+                learned = self._decoder.decode(message.value() or b"")
+                self._learned_ms = max(self._learned_ms, learned.newest_produced_at_ms)
+        return self._learned_ms >= produced_at_ms
+
+    def close(self) -> None:
+        """Stop reading."""
+        self._consumer.close()

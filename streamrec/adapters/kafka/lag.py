@@ -27,6 +27,14 @@ GROUPS: Mapping[str, Sequence[str]] = {
 
 _TIMEOUT_S = 10.0
 
+_while_starting = tenacity.retry(
+    retry=tenacity.retry_if_exception_type(TransientError),
+    stop=tenacity.stop_after_delay(_TIMEOUT_S),
+    wait=tenacity.wait_fixed(0.2),
+    reraise=True,
+)
+"""A broker that has just started answers, but is still to learn who leads a partition or coordinates a group."""
+
 
 class PartitionLag(Struct, frozen=True, kw_only=True):
     """How far a group is behind in a partition."""
@@ -124,6 +132,7 @@ def end_offsets(observer: Consumer, sources: Sequence[TopicPartition]) -> Positi
     return _offsets(observer, sources, OFFSET_END)
 
 
+@_while_starting
 def _offsets(observer: Consumer, sources: Sequence[TopicPartition], which: int) -> Positions:
     """Ask for offsets by timestamp: the protocol has two timestamps that stand for the beginning and the end."""
     wanted = [KafkaPartition(*source, which) for source in sources]
@@ -160,14 +169,8 @@ def _group_lag(bootstrap: str, group: str, topics: Sequence[str]) -> list[Partit
     ]
 
 
-@tenacity.retry(
-    retry=tenacity.retry_if_exception_type(TransientError),
-    stop=tenacity.stop_after_delay(_TIMEOUT_S),
-    wait=tenacity.wait_fixed(0.2),
-    reraise=True,
-)
+@_while_starting
 def _committed(observer: Consumer, sources: Sequence[TopicPartition]) -> Positions:
-    """Ask for commits, again while a broker that has just started is still to learn who coordinates the group."""
     wanted = [KafkaPartition(*source) for source in sources]
     try:
         found = observer.committed(wanted, timeout=_TIMEOUT_S) if wanted else []
