@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from types import TracebackType
+from typing import NamedTuple, Self
 
-from streamrec.chaos.faults import PLANTED_EVERY
+from streamrec.chaos.faults import ASLEEP_S, PLANTED_EVERY
 from streamrec.chaos.planted import BUGS
 from streamrec.local import Stack
 from streamrec.local.kafka_broker import start_kafka
@@ -47,6 +50,21 @@ class Cast:
     stack: Stack
     log_dir: Path
     workers: list[Worker] = field(default_factory=list)
+    _started: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    _sleepers: list[threading.Timer] = field(default_factory=list)
+
+    def __enter__(self) -> Self:
+        self.log_dir.mkdir()
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        """End all workers."""
+        self.wake_all()
+        for process in self._started:
+            process.kill()
+            process.wait()
 
     def start(self, name: str, *, plant: str | None = None) -> None:
         """Start a worker, with a planted exit or bug if one is named."""
@@ -58,7 +76,20 @@ class Cast:
                 output=log,
                 env=environment,
             )
+        self._started.append(process)
         self.workers.append(Worker(name, process, plant))
+
+    def sleep(self, name: str, rng: random.Random) -> None:
+        """Stop one of a worker's processes in its tracks for longer than its session lasts."""
+        sleeper = self.one(name, rng)
+        sleeper.send_signal(signal.SIGSTOP)
+        self._sleepers.append(threading.Timer(ASLEEP_S, sleeper.send_signal, [signal.SIGCONT]))
+        self._sleepers[-1].start()
+
+    def wake_all(self) -> None:
+        """Wait until every sleeper has woken up."""
+        for sleeper in self._sleepers:
+            sleeper.join()
 
     def add(self, name: str) -> None:
         """Start one more process of a worker, if there are not enough."""

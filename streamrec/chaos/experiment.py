@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import signal
 import threading
 import time
 from collections import Counter
@@ -16,7 +15,7 @@ from confluent_kafka import Producer
 
 from streamrec.adapters.redis import RedisInterestStore
 from streamrec.chaos.cast import Cast
-from streamrec.chaos.faults import ASLEEP_S, Fault, Kind, schedule
+from streamrec.chaos.faults import Fault, Kind, schedule
 from streamrec.chaos.headway import Headway
 from streamrec.chaos.oracle import Verdict, judge, read_ledger
 from streamrec.chaos.planted import PLACES
@@ -84,9 +83,11 @@ def run(seed: int, *, events: int, rate: float, directory: Path, bug: str | None
         A bug to plant in `interests`, for tests of the oracle.
     """
     settings = Settings.from_env(data_dir=directory)
-    with local_stack(settings, progress=False) as stack, Headway(stack.settings) as headway:
-        cast = Cast(stack, directory / "chaos-logs")
-        cast.log_dir.mkdir()
+    with (
+        local_stack(settings, progress=False) as stack,
+        Headway(stack.settings) as headway,
+        Cast(stack, directory / "chaos-logs") as cast,
+    ):
         for worker in WORKERS:
             cast.start(worker, plant=bug if worker == "interests" else None)
         producer = threading.Thread(target=_produce, args=(stack.settings, seed, events, rate))
@@ -125,10 +126,8 @@ def _inflict(fault: Fault, cast: Cast, rng: random.Random) -> None:
             cast.one(fault.worker, rng).kill()
             cast.start(fault.worker, plant=fault.place)
         case Kind.ZOMBIE:
-            sleeper = cast.one(fault.worker, rng)
-            sleeper.send_signal(signal.SIGSTOP)
+            cast.sleep(fault.worker, rng)
             cast.start(fault.worker)
-            threading.Timer(ASLEEP_S, lambda: sleeper.send_signal(signal.SIGCONT)).start()
         case Kind.ADD_WORKER:
             cast.add(fault.worker)
         case Kind.REMOVE_WORKER:
@@ -175,6 +174,7 @@ def _produce(settings: Settings, seed: int, events: int, rate: float) -> None:
 
 def _drain(cast: Cast, headway: Headway) -> None:
     """Wait until nothing waits; whatever is still asleep or dead comes back first."""
+    cast.wake_all()
     end_s = time.monotonic() + DRAIN_S
     while time.monotonic() < end_s:
         cast.replace_dead()

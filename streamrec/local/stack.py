@@ -126,7 +126,12 @@ def _start(
     for name, future in starting.items():
         if future.exception() is None:
             servers[name] = future.result()
-            cleanup.callback(servers[name].stop)
+            cleanup.callback(_stop, servers, name)
     for future in starting.values():
         future.result()
     return servers
+
+
+def _stop(servers: dict[str, Server], name: str) -> None:
+    """Stop the server that has this name when the time comes: it may have been started again meanwhile."""
+    servers[name].stop()

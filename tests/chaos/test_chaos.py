@@ -1,0 +1,60 @@
+"""Chaos runs on real servers: a sound build passes the oracle, and a broken one does not."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from streamrec.chaos.experiment import run
+from streamrec.chaos.faults import Kind, schedule
+from streamrec.chaos.planted import BUGS, PLACES
+
+WORKERS = ("interests", "recall")
+
+
+def test_a_seed_gives_the_same_schedule():
+    def faults(seed):
+        return schedule(seed, workers=WORKERS, places=tuple(PLACES), duration_s=60)
+
+    assert faults(1) == faults(1) != faults(2)
+    assert {fault.kind for fault in faults(1)} == set(Kind)
+
+
+def test_a_sound_build_survives_everything(tmp_path):
+    outcome = run(seed=1, events=6_000, rate=400, directory=tmp_path)
+
+    assert outcome.verdict.clean, outcome.verdict.notes
+    assert sum(outcome.kills.values()) >= 4
+    assert outcome.duplicates > 0
+
+
+@pytest.mark.parametrize("bug", BUGS)
+def test_a_broken_build_does_not_pass(tmp_path, bug):
+    outcome = run(seed=2, events=2_000, rate=600, directory=tmp_path, bug=bug)
+
+    assert not outcome.verdict.clean
+
+
+def test_the_command_prints_what_happened():
+    command = [
+        sys.executable,
+        "-m",
+        "streamrec",
+        "chaos",
+        "--seeds",
+        "1",
+        "--events",
+        "1500",
+        "--rate",
+        "500",
+        "--json",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    figures = json.loads(done.stdout)
+    assert done.returncode == 0, done.stderr
+    assert (figures["missing"], figures["extra"], figures["state_mismatches"]) == (0, 0, 0)
+    assert {"runs", "kills", "duplicates", "longest_stall_s", "recovery_p50_s", "recovery_p95_s"} <= figures.keys()
