@@ -18,7 +18,9 @@ from streamrec.service.batch import Positions, TopicPartition
 from streamrec.settings import Settings
 
 MIN_IN_FLIGHT = 40
-MAX_IN_FLIGHT = 20_000
+MAX_IN_FLIGHT = 1_000
+"""More of them make lists older and the pipeline hardly faster: batches are as large as they get."""
+
 STALLED_S = 90.0
 """Workers that handle nothing for so long do not run; starting them takes a few seconds."""
 
