@@ -7,7 +7,6 @@ import random
 import threading
 import time
 from collections import Counter
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,7 +36,7 @@ LATE_MS = 60_000
 LOST_TAIL_BYTES = 4_096
 """What a killed Redis loses of its append-only file, as one does that was killed with its machine."""
 
-DRAIN_S = 120.0
+DRAIN_S = 60.0
 LOOK_S = 0.2
 
 
@@ -176,10 +175,14 @@ def _drain(cast: Cast, headway: Headway) -> None:
     """Wait until nothing waits; whatever is still asleep or dead comes back first."""
     cast.wake_all()
     end_s = time.monotonic() + DRAIN_S
+    left: object = None
     while time.monotonic() < end_s:
         cast.replace_dead()
-        with suppress(TransientError):
-            if not headway.left():
-                return
+        try:
+            left = headway.left()
+        except TransientError as error:
+            left = error
+        if not left:
+            return
         time.sleep(LOOK_S)
-    raise StreamrecError(f"the workers did not catch up in {DRAIN_S:.0f} s; their logs are in {cast.log_dir}")
+    raise StreamrecError(f"after {DRAIN_S:.0f} s there is left: {left}; the workers' logs are in {cast.log_dir}")

@@ -10,7 +10,8 @@ MEAN_PAUSE_S = 3.0
 ASLEEP_S = 8.0
 """Longer than a worker's session lasts: it wakes up as a zombie."""
 
-PLANTED_EVERY = 7
+PLANTED_EVERY = 3
+"""Batches until a planted exit happens: under a backlog there are few, and large ones."""
 
 
 class Kind(StrEnum):

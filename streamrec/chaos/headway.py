@@ -51,9 +51,10 @@ class Headway:
         self._thread.join()
         self._observer.close()
 
-    def left(self) -> int:
-        """Return how many records wait, over all workers."""
-        return sum(lag for worker in self._readers for _, lag in [self._look(worker)])
+    def left(self) -> dict[str, int]:
+        """Return how many records wait, for each worker that has any left."""
+        lags = {worker: self._look(worker)[1] for worker in self._readers}
+        return {worker: lag for worker, lag in lags.items() if lag}
 
     def stalls_s(self) -> list[float]:
         """Return how long each worker had work and made no headway, for every time that it did."""
