@@ -50,8 +50,7 @@ def decode_event(
         _decode(_CLICK, value) if source.event_type is EventType.CLICK else _decode(_PURCHASE, value)
     )
     _check_type(_TYPE_NAMES[source.event_type], headers)
-    if message.event_time_ms > timestamp_ms + MAX_CLOCK_SKEW_MS:
-        raise BadRecordError("bad-time", f"event_time_ms {message.event_time_ms} is over a day after production")
+    check_event_time(message.event_time_ms, timestamp_ms)
     return Event(
         user_id=message.user_id,
         item_id=message.item_id,
@@ -72,6 +71,12 @@ def decode_item(value: bytes) -> Item:
 def decode_impression(value: bytes | None) -> Impression:
     """Decode a record of `impressions`, or raise a `BadRecordError`."""
     return _decode(_IMPRESSION, value)
+
+
+def check_event_time(event_time_ms: int, timestamp_ms: int) -> None:
+    """Refuse an event time that is over a day after the production of its record, with a `BadRecordError`."""
+    if event_time_ms > timestamp_ms + MAX_CLOCK_SKEW_MS:
+        raise BadRecordError("bad-time", f"event_time_ms {event_time_ms} is over a day after production")
 
 
 def _decode(decoder: msgspec.json.Decoder[T], value: bytes | None) -> T:

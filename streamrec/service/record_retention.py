@@ -1,19 +1,21 @@
 """The `retention` use case: events, lists and impressions become activity, attribution and counts by day and arm.
 
-All of a batch is one transaction of the store, with the positions in it. Bad records are passed over: `interests`
-writes them to the dead letters.
+All of a batch is one transaction of the store, with the positions in it. Bad records are counted in the log and passed
+over: `interests` writes those of `clicks` and `purchases` to the dead letters.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import msgspec
 import structlog
 
-from streamrec.contracts.decode import decode_event, decode_impression
-from streamrec.contracts.incoming import Id, Impression
+from streamrec.contracts.decode import check_event_time, decode_event, decode_impression
+from streamrec.contracts.incoming import EventTimeMs, Id, Impression
 from streamrec.contracts.topics import CLICKS, IMPRESSIONS, PURCHASES, RECOMMENDATIONS
 from streamrec.domain.event import Event, EventType, Source
 from streamrec.domain.retention import RememberedList, UserRetention, day_of, item_hashes
@@ -33,9 +35,9 @@ class _MadeList(msgspec.Struct, frozen=True):
     """What retention needs of a `TopKList`: the rest of it is not even decoded."""
 
     list_id: Id
-    user_id: str
-    event_time_ms: int
-    items: list[_MadeItem]
+    user_id: Id
+    event_time_ms: EventTimeMs
+    items: Annotated[list[_MadeItem], msgspec.Meta(max_length=1_000)]
 
 
 _list_decoder = msgspec.json.Decoder(_MadeList)
@@ -72,7 +74,7 @@ class RecordRetention:
         TransientError
             If the store is away; the same batch can be handed in again.
         """
-        messages = [message for message in (_decode(source, record) for source, record in batch) if message is not None]
+        messages = _decode_all(batch)
         arms = {message.user_id: self._arm_of(message.user_id) for message in messages}
         with self._store.transaction() as transaction:
             stored = transaction.lock_positions([part.source for part in batch.slices])
@@ -136,16 +138,34 @@ class _Work:
         return self.changes.counts.setdefault((day_of(message.event_time_ms), self.arms[message.user_id]), Counts())
 
 
-def _decode(source: TopicPartition, record: Record) -> Message | None:
+def _decode_all(batch: Batch) -> list[Message]:
+    messages: list[Message] = []
+    refused: Counter[str] = Counter()
+    for source, record in batch:
+        try:
+            messages.append(_decode(source, record))
+        except BadRecordError as error:
+            refused[f"{source.topic} {error.reason}"] += 1
+    if refused:
+        _log.info("passed over", **refused)
+    return messages
+
+
+def _decode(source: TopicPartition, record: Record) -> Message:
+    if source.topic == RECOMMENDATIONS:
+        made = _decode_list(record.value or b"")
+        check_event_time(made.event_time_ms, record.timestamp_ms)
+        return made
+    if source.topic == IMPRESSIONS:
+        impression = decode_impression(record.value)
+        check_event_time(impression.event_time_ms, record.timestamp_ms)
+        return impression
+    origin = Source(_EVENT_TYPES[source.topic], source.partition)
+    return decode_event(origin, record.offset, record.timestamp_ms, record.value, record.headers)
+
+
+def _decode_list(value: bytes) -> _MadeList:
     try:
-        if source.topic == RECOMMENDATIONS:
-            return _list_decoder.decode(record.value or b"")
-        if source.topic == IMPRESSIONS:
-            return decode_impression(record.value)
-        origin = Source(_EVENT_TYPES[source.topic], source.partition)
-        return decode_event(origin, record.offset, record.timestamp_ms, record.value, record.headers)
-    except (BadRecordError, msgspec.DecodeError) as error:
-        _log.info(
-            "passed over", topic=source.topic, partition=source.partition, offset=record.offset, because=str(error)
-        )
-        return None
+        return _list_decoder.decode(value)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadRecordError("bad-list", str(error)) from None
