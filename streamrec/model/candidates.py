@@ -109,7 +109,7 @@ def encode(model: ServingModel, contexts: Sequence[Context]) -> np.ndarray:
     return hidden
 
 
-def find(
+def find(  # noqa: PLR0913  # what a list depends on
     model: ServingModel,
     contexts: Sequence[Context],
     hidden: np.ndarray,
@@ -117,6 +117,7 @@ def find(
     hide_seen: bool,
     model_candidates: int = MODEL_CANDIDATES,
     withdrawn: np.ndarray | None = None,
+    risen: np.ndarray | None = None,
 ) -> list[Candidates]:
     """Return the candidates of each user with their features.
 
@@ -130,7 +131,10 @@ def find(
         How many the model brings in.
     withdrawn
         Rows that are in no list.
+    risen
+        Rows that occurred after this version, candidates like the popular ones.
     """
+    popular = model.popular_rows if risen is None else np.union1d(model.popular_rows, risen)
     top, cosine = _nearest(model, hidden, model_candidates)
     found = []
     for index, context in enumerate(contexts):
@@ -139,7 +143,7 @@ def find(
         if len(near) > MAX_NEIGHBOUR_CANDIDATES:
             strongest = near[np.argpartition(-near_weights, MAX_NEIGHBOUR_CANDIDATES)[:MAX_NEIGHBOUR_CANDIDATES]]
         seen = np.unique(context.rows)
-        rows = np.unique(np.concatenate([top[index], strongest, model.popular_rows, seen[seen > 0]]))
+        rows = np.unique(np.concatenate([top[index], strongest, popular, seen[seen > 0]]))
         if hide_seen:
             rows = np.setdiff1d(rows, seen, assume_unique=True)
         if withdrawn is not None and len(withdrawn):

@@ -11,6 +11,7 @@ import torch
 
 from streamrec.contracts.derived import Channel, ListItem, Reason, UserInterest
 from streamrec.contracts.incoming import Item
+from streamrec.domain.interest import SequenceEvent
 from streamrec.model.candidates import MODEL_CANDIDATES, NEIGHBOURS_OF, Candidates, Context, encode, find, make_context
 from streamrec.model.popularity import Popularity
 from streamrec.model.serving import ServingModel
@@ -19,6 +20,12 @@ from streamrec.model.vocabulary import Vocabulary
 
 BEFORE_FIRST_MODEL_ITEMS = 10_000
 """Items that are counted here until the first model version arrives."""
+
+MAX_RECENT_EVENTS = 8_192
+"""Events that are counted on top of a version until the next one has learned them."""
+
+MAX_RISEN = 256
+"""Their newest rows are candidates of every user."""
 
 MAX_WITHDRAWN = 1_000_000
 """Withdrawn items that are remembered; beyond it the one that was withdrawn first is forgotten."""
@@ -30,7 +37,8 @@ CONTROL_HALF_LIFE = 3
 class ModelRanker:
     """Ranks by the newest whole model version; before there is one, by what is popular among those it was asked for.
 
-    Any thread may rank while another one applies updates: a version is never changed once it serves.
+    Popularity cannot wait for the next version: the events of those it is asked for count at once, on top of it. Any
+    thread may rank while another one applies updates: all that was trained in a version serves together.
 
     Parameters
     ----------
@@ -40,12 +48,20 @@ class ModelRanker:
 
     def __init__(self, *, hide_seen: bool) -> None:
         self._hide_seen = hide_seen
-        self._model = ServingModel()
+        self._base = ServingModel()
+        """The serving version as it came."""
+        self._model = self._base
+        """The same with the newest events counted on top of it."""
         self._reader = UpdateReader()
         self._withdrawn: dict[str, None] = {}
         self._withdrawn_changes = 0
         self._withdrawn_rows: tuple[int, ServingModel, np.ndarray] = (-1, self._model, np.zeros(0, np.int64))
         self._own = _OwnCounts()
+        self._lock = Lock()
+        self._recent: dict[tuple[int, int, int], tuple[int, SequenceEvent]] = {}
+        """Events that the serving version has not learned, by source position, with the time of their production."""
+        self._risen: dict[int, None] = {}
+        """Their rows."""
         # lists are small work: threads would cost more than they bring, and take cores from others
         torch.set_num_threads(1)
 
@@ -61,9 +77,16 @@ class ModelRanker:
 
     def apply_update(self, value: bytes) -> None:
         """Take in one record of `model-updates`; a version serves once all of it is here."""
-        model = self._reader.apply(value, self._model)
-        if model is not None:
-            self._model = model
+        base = self._reader.apply(value, self._base)
+        if base is None:
+            return
+        with self._lock:
+            # the version holds what was produced up to then; what came later is counted on top of it
+            learned_ms = self._reader.newest_produced_at_ms
+            self._base, self._model, self._risen = base, base.countable(), {}
+            self._recent = {position: later for position, later in self._recent.items() if later[0] > learned_ms}
+            for _, event in self._recent.values():
+                self._count(event)
 
     def put_item(self, item: Item) -> None:
         """Learn what the catalogue says of an item."""
@@ -99,10 +122,29 @@ class ModelRanker:
         return self._rank(model, [make_context(model, [])], k)[0]
 
     def _serving(self, interests: Sequence[UserInterest]) -> ServingModel:
-        model = self._model
-        if model.version:
-            return model
-        return self._own.learn(interests)
+        if not self._base.version:
+            return self._own.learn(interests)
+        with self._lock:
+            for interest in interests:
+                if interest.produced_at_ms > self._reader.newest_produced_at_ms:
+                    self._note(interest)
+            return self._model
+
+    def _note(self, interest: UserInterest) -> None:
+        """Count the newest events of a user once, however often they are ranked for."""
+        for event in interest.sequence[-len(interest.new) :]:
+            position = (event.event_type, event.partition, event.offset)
+            if position not in self._recent:
+                self._recent[position] = (interest.produced_at_ms, event)
+                self._count(event)
+        while len(self._recent) > MAX_RECENT_EVENTS:
+            del self._recent[next(iter(self._recent))]
+
+    def _count(self, event: SequenceEvent) -> None:
+        row = self._model.row(event.item_id)
+        if row:
+            self._model.count(row, event.event_time_ms)
+            self._risen[row] = None
 
     def _withdrawn_in(self, model: ServingModel) -> np.ndarray:
         """Return the rows of withdrawn items, distinct."""
@@ -123,6 +165,7 @@ class ModelRanker:
             hide_seen=self._hide_seen,
             model_candidates=max(k, MODEL_CANDIDATES),
             withdrawn=self._withdrawn_in(model),
+            risen=np.array(list(self._risen)[-MAX_RISEN:], np.int64),
         )
         with torch.inference_mode():
             features = torch.from_numpy(np.concatenate([candidates.features for candidates in found]))

@@ -86,6 +86,17 @@ class ServingModel:
             self._popular = top[self.last_ms[top] > 0]
         return self._popular
 
+    def countable(self) -> ServingModel:
+        """Return this version with counts of its own, which :meth:`count` may change."""
+        return replace(self, counts=self.counts.copy(), last_ms=self.last_ms.copy())
+
+    def count(self, row: int, event_time_ms: int) -> None:
+        """Count an event that came after this version, in place: a single number at a time, which readers may see."""
+        weights = decay(self.reference_ms - event_time_ms)
+        self.counts[row] += weights.astype(np.float32)
+        self.last_ms[row] = max(int(self.last_ms[row]), event_time_ms)
+        self.newest_event_ms = max(self.newest_event_ms, event_time_ms)
+
     def applied(self, version: str, changes: Mapping[str, np.ndarray], *, in_place: bool = False) -> ServingModel:
         """Return this version with changes; unless `in_place`, this one stays as it is for those who read it."""
         model = replace(self, version=version, _popular=None)

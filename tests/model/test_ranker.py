@@ -187,3 +187,22 @@ def test_a_new_item_is_listed_with_the_next_version(new_trainer):
 def test_a_list_has_at_most_k_items(new_trainer, k):
     interests, records = trained(new_trainer(), events=200)
     assert len(ranker_of(records).rank([interests[-1]], k=k)[0]) <= k
+
+
+def test_events_count_before_a_version_has_learned_them(new_trainer):
+    interests, records = trained(new_trainer())
+    ranker = ranker_of(records[:-1])
+    rare = min({event.item_id for event in interests[0].sequence}, key=lambda item: item.split("-")[1])
+    before = [item.item_id for item in ranker.popular(interests[-1:], k=100)[0]]
+    burst = []
+    for index in range(300):
+        event = Event(f"n{index}", rare, START_MS + 400_000 + index, Source(EventType.CLICK, 1), index)
+        burst.append(fold(InterestState(), event))
+    ranker.rank(burst, k=5)
+    assert ranker.default(k=100)
+    assert [item.item_id for item in ranker.popular(burst[:1], k=100)[0]] != before
+    version = ranker.model_version
+    for record in records[-1]:
+        ranker.apply_update(record)
+    assert ranker.model_version != version
+    assert len(ranker._recent) == 300
