@@ -148,7 +148,8 @@ def find(  # noqa: PLR0913  # what a list depends on
             rows = np.setdiff1d(rows, seen, assume_unique=True)
         if withdrawn is not None and len(withdrawn):
             rows = np.setdiff1d(rows, withdrawn, assume_unique=True)
-        rows = rows[rows > 0]
+        # neighbours may have rows that this version does not know yet
+        rows = rows[(rows > 0) & (rows < model.size)]
         scores = cosine[index, rows] if cosine is not None and hidden[index].any() else None
         found.append(Candidates(rows, _features(model, context, rows, scores, (near, near_weights, near_last))))
     return found
