@@ -50,9 +50,10 @@ class Settings(BaseSettings):
     # lists
     top_k: int = Field(100, ge=1, le=1000, description="Items in a list.", examples=["100"])
     hide_seen: bool = Field(
-        True,
-        description="Leave out items that the user already has in the sequence: news hides them, groceries do not.",
-        examples=["false"],
+        False,
+        description="Leave out items that the user already has in the sequence, as news does. Without it the model "
+        "learns whether people come back to things.",
+        examples=["true"],
     )
     list_ttl_days: int = Field(
         30, ge=1, description="A list is dropped after so many days without an event of its user.", examples=["30"]

@@ -12,8 +12,8 @@ from streamrec.settings import Settings
 
 
 @contextmanager
-def own_servers(directory):
-    with local_stack(Settings(data_dir=directory), progress=False) as stack, Pipeline(stack) as pipeline:
+def own_servers(directory, **settings):
+    with local_stack(Settings(data_dir=directory, **settings), progress=False) as stack, Pipeline(stack) as pipeline:
         yield pipeline
 
 
@@ -27,6 +27,6 @@ def pipeline(tmp_path):
 @pytest.fixture(scope="module")
 def running(tmp_path_factory):
     """Run all workers for the tests of a module, which keep to users and items of their own."""
-    with own_servers(tmp_path_factory.mktemp("running")) as pipeline:
+    with own_servers(tmp_path_factory.mktemp("running"), hide_seen=True) as pipeline:
         pipeline.start("interests", "interests", "trainer", "recall", "retention")
         yield pipeline
