@@ -7,6 +7,7 @@ A step (1) tests what serves on some of the new events and lets the blend learn 
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import uuid
@@ -37,8 +38,12 @@ from streamrec.model.tensors import Arrays, below, prefixed, weights_of
 from streamrec.model.updates import as_sent, to_records
 from streamrec.settings import Settings
 
-MAX_STACKED_EVENTS = 24
-"""New events of a step that the blend learns from; to rank for one costs about a millisecond."""
+TESTED_SHARE = {0: 0.4, 512: 0.2, 4_096: 0.05}
+"""Share of the new events that what serves is tested on and the blend learns from, by the number of events that wait
+behind a step; to rank for one costs about a millisecond."""
+
+TESTED_TOGETHER = 24
+"""Events of one step of the blend."""
 
 MAX_SEQUENCES = 128
 """Sequences of one gradient step."""
@@ -156,7 +161,7 @@ class Trainer:
         """Learn the `new` events of each interest; with many events behind them, with less effort on each."""
         self._hear()
         histories = by_user(interests)
-        self._count(histories, self._test(histories))
+        self._count(histories, self._test(histories, behind))
         self._fit(histories, behind)
         self.newest_produced_at_ms = max(
             [self.newest_produced_at_ms, *(interest.produced_at_ms for interest in interests)]
@@ -275,10 +280,10 @@ class Trainer:
         self.learner.add_item(row, content_buckets(category, (item and item.title) or ""), expected)
         self._moved.add(row)
 
-    def _test(self, histories: Sequence[UserHistory]) -> dict[tuple[int, int], np.ndarray]:
+    def _test(self, histories: Sequence[UserHistory], behind: int) -> dict[tuple[int, int], np.ndarray]:
         """Test what serves, let the blend learn, and return where the model expected the first events of new items."""
         events = [(place, index) for place, history in enumerate(histories) for index in history.new]
-        tested = set(self.random.sample(events, min(MAX_STACKED_EVENTS, len(events))))
+        tested = set(self.random.sample(events, math.ceil(_at(TESTED_SHARE, behind) * len(events))))
         row_of = self.items.vocabulary.row
         wanted = [
             (place, index)
@@ -288,12 +293,14 @@ class Trainer:
         contexts = [make_context(self.serving, histories[place].sequence[:index]) for place, index in wanted]
         hidden = encode(self.serving, contexts)
         chosen = [at for at, event in enumerate(wanted) if event in tested]
-        self.stacking.learn(
-            self.serving,
-            [contexts[at] for at in chosen],
-            hidden[chosen],
-            [self.serving.row(histories[wanted[at][0]].sequence[wanted[at][1]].item_id) for at in chosen],
-        )
+        for start in range(0, len(chosen), TESTED_TOGETHER):
+            together = chosen[start : start + TESTED_TOGETHER]
+            self.stacking.learn(
+                self.serving,
+                [contexts[at] for at in together],
+                hidden[together],
+                [self.serving.row(histories[wanted[at][0]].sequence[wanted[at][1]].item_id) for at in together],
+            )
         return {event: vector for event, vector in zip(wanted, hidden, strict=True) if vector.any()}
 
     def _count(self, histories: Sequence[UserHistory], expected: dict[tuple[int, int], np.ndarray]) -> None:
@@ -326,7 +333,7 @@ class Trainer:
         if self.stacking.drifted:
             self._drift_steps_left = DRIFT_STEPS
             _log.info("drift", loss=round(self.stacking.recent_loss, 3))
-        visits = next(visits for least, visits in reversed(VISITS.items()) if behind >= least)
+        visits = _at(VISITS, behind)
         if behind or not self._drift_steps_left:
             return visits
         self._drift_steps_left -= 1
@@ -342,3 +349,8 @@ class Trainer:
             min(self.config.max_length, TRAINED_LENGTH),
         )
         self._moved.update(self.learner.train(padded, len(self.items)).tolist())
+
+
+def _at(effort: dict[int, float], behind: int) -> float:
+    """Return the effort for a number of events that wait."""
+    return next(share for least, share in reversed(effort.items()) if behind >= least)

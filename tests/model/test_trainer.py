@@ -10,6 +10,7 @@ from streamrec.contracts.incoming import Item
 from streamrec.domain.event import Event, EventType, Source
 from streamrec.domain.interest import InterestState
 from streamrec.errors import StreamrecError
+from streamrec.model.ranker import ModelRanker
 
 BATCH = 40
 
@@ -51,12 +52,20 @@ def test_the_future_changes_nothing_that_was_served_before(new_trainer):
     assert np.array_equal(fresh.serving.counts, before.counts)
 
 
-def test_training_lowers_the_loss_on_what_comes_next(new_trainer):
-    trainer = new_trainer()
-    train(trainer, stream(600))
-    early = trainer.stacking.recent_loss
-    train(trainer, stream(1_800, first_offset=600, seed=2))
-    assert trainer.stacking.recent_loss < early
+def test_lists_follow_users_better_than_popularity_does(new_trainer):
+    """Users keep to themes that popularity cannot see."""
+    interests = stream(1_600)
+    trainer, ranker = new_trainer(hide_seen=False), ModelRanker(hide_seen=False)
+    for record in train(trainer, interests[:1_200]):
+        ranker.apply_update(record)
+    newest = {interest.user_id: interest for interest in interests[:1_200]}
+    personal = popular = 0
+    for interest in interests[1_200:]:
+        known = [newest[interest.user_id]]
+        item_id = interest.sequence[-1].item_id
+        personal += item_id in [item.item_id for item in ranker.rank(known, k=5)[0]]
+        popular += item_id in [item.item_id for item in ranker.popular(known, k=5)[0]]
+    assert personal > 1.5 * popular
 
 
 def test_a_restarted_trainer_goes_on_as_if_nothing_had_happened(new_trainer):
