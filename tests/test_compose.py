@@ -78,9 +78,9 @@ def test_environment_reads_as_the_defaults_but_for_the_addresses(set_environment
 
 
 def test_operator_can_change_every_other_setting(set_environment):
-    set_environment("recall", STREAMREC_TOP_K="7", STREAMREC_HIDE_SEEN="false")
+    set_environment("recall", STREAMREC_TOP_K="7", STREAMREC_HIDE_SEEN="true")
     settings = Settings.from_env()
-    assert (settings.top_k, settings.hide_seen) == (7, False)
+    assert (settings.top_k, settings.hide_seen) == (7, True)
     for field in settings.model_fields_set - {"kafka", "redis_url", "postgres_url", "data_dir"}:
         (name, _) = DEFAULTED.fullmatch(SERVICES["recall"]["environment"][variable_name(field)]).groups()
         assert name == variable_name(field)

@@ -29,10 +29,10 @@ def test_defaults_need_no_environment():
 
 def test_environment_is_read(monkeypatch):
     monkeypatch.setenv("STREAMREC_TOP_K", "7")
-    monkeypatch.setenv("STREAMREC_HIDE_SEEN", "false")
+    monkeypatch.setenv("STREAMREC_HIDE_SEEN", "true")
     monkeypatch.setenv("STREAMREC_REDIS_URL", URLS["redis_url"])
     settings = Settings.from_env()
-    assert (settings.top_k, settings.hide_seen) == (7, False)
+    assert (settings.top_k, settings.hide_seen) == (7, True)
     assert settings.require_redis_url() == URLS["redis_url"]
 
 
@@ -126,7 +126,7 @@ def test_addresses_are_filled_in_where_none_is_set():
 
 
 def test_another_process_reads_the_same_settings_from_the_environment(monkeypatch):
-    settings = Settings(kafka="mine:1", top_k=3, hide_seen=False, control_share=0.25, **URLS)
+    settings = Settings(kafka="mine:1", top_k=3, hide_seen=True, control_share=0.25, **URLS)
     for variable, value in settings.environment().items():
         monkeypatch.setenv(variable, value)
     assert Settings.from_env() == settings
