@@ -10,6 +10,8 @@ from rich.table import Table
 from streamrec.adapters.postgres import RetentionReader, RetentionReport
 from streamrec.cli.addresses import resolved_settings
 from streamrec.cli.output import Json, console, print_json
+from streamrec.domain.arms import CONTROL, PERSONAL
+from streamrec.errors import UsageError
 
 
 def retention(
@@ -22,6 +24,8 @@ def retention(
 
     Example: streamrec retention --arm control
     """
+    if arm not in {None, PERSONAL, CONTROL}:
+        raise UsageError(f"there is no arm {arm!r}: there are {PERSONAL} and {CONTROL}")
     report = RetentionReader(resolved_settings().require_postgres_url()).report(arm)
     if json:
         print_json(report)
@@ -45,11 +49,14 @@ def retention_tables(report: RetentionReport) -> tuple[Table, Table]:
             str(day.new_users),
             *map(_percent, (day.day_1, day.day_7, day.day_30, day.rolling_1, day.rolling_7, day.rolling_30)),
         )
-    arms = Table("arm", "users", "lists", "clicks", "followed", "purchases", "followed", title="Lists followed, by arm")
+    arms = Table(
+        *("arm", "users", "lists", "lists followed", "clicks", "followed", "purchases", "followed"),
+        title="Lists followed, by arm",
+    )
     for arm in report.arms:
         arms.add_row(
             arm.arm,
-            *map(str, (arm.users, arm.lists, arm.clicks)),
+            *map(str, (arm.users, arm.lists, arm.followed_lists, arm.clicks)),
             _percent(arm.click_follow_rate),
             str(arm.purchases),
             _percent(arm.purchase_follow_rate),

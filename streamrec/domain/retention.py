@@ -7,8 +7,11 @@ analytics has them, and stickiness as daily over monthly active users.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import date, timedelta
+from itertools import accumulate
 from zlib import crc32
 
 from streamrec.domain.event import Event
@@ -133,6 +136,34 @@ def day_of(event_time_ms: int) -> int:
     (0, 1)
     """
     return event_time_ms // DAY_MS
+
+
+def active_users(runs: Iterable[tuple[date, int, int]], *, length_days: int) -> dict[date, int]:
+    """Count the different users of the `length_days` days up to each day on which anybody was active.
+
+    A user counts from an active day on until the days since then are as many as `length_days`, or until the next active
+    day takes over: what begins and ends on each day, summed up, is the answer for all days at once.
+
+    Parameters
+    ----------
+    runs
+        A day, the days to the next active day (or more than anybody asks for), and the number of such users.
+
+    Examples
+    --------
+    >>> runs = [(date(2024, 1, 1), 30, 2), (date(2024, 1, 1), 3, 1), (date(2024, 1, 4), 30, 1)]
+    >>> list(active_users(runs, length_days=1).values()), list(active_users(runs, length_days=7).values())
+    ([3, 1], [3, 3])
+    """
+    days: set[date] = set()
+    change: Counter[date] = Counter()
+    for day, gap_days, users in runs:
+        days.add(day)
+        change[day] += users
+        change[day + timedelta(days=min(gap_days, length_days))] -= users
+    ordered = sorted(change)
+    running = zip(ordered, accumulate(change[day] for day in ordered), strict=True)
+    return {day: count for day, count in running if day in days}
 
 
 def share(part: int, whole: int) -> float | None:

@@ -8,30 +8,46 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Engine, create_engine, make_url, text
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from psycopg2.errors import UndefinedTable
+from sqlalchemy import URL, Engine, create_engine, make_url, text
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
 
-from streamrec.errors import StreamrecError, TransientError
+from streamrec.errors import SettingsError, StreamrecError, TransientError
+from streamrec.settings import variable_name
 
 CONNECT_TIMEOUT_S = 5
 STATEMENT_TIMEOUT_MS = 30_000
+
+IDLE_TRANSACTION_TIMEOUT_MS = 15_000
+"""The server ends a transaction that says nothing for so long: a process that was stopped, or whose host is gone, would
+hold its locks on positions, and whoever took its partitions over would wait."""
 
 _MIGRATION_LOCK = 7_221_061
 """Any number, the same in every process: two migrations at once would trip over each other."""
 
 
-def connect(url: str) -> Engine:
-    """Return an engine; nothing is sent before its first use."""
+def connect(url: str, *, statement_timeout_ms: int = STATEMENT_TIMEOUT_MS) -> Engine:
+    """Return an engine; nothing is sent before its first use.
+
+    Raises
+    ------
+    SettingsError
+        If this is no address of PostgreSQL.
+    """
+    options = {
+        "statement_timeout": statement_timeout_ms,
+        "idle_in_transaction_session_timeout": IDLE_TRANSACTION_TIMEOUT_MS,
+        "timezone": "UTC",
+    }
     return create_engine(
-        make_url(url).set(drivername="postgresql+psycopg2"),
+        _parse(url).set(drivername="postgresql+psycopg2"),
         pool_size=2,
         max_overflow=0,
         pool_pre_ping=True,
-        executemany_mode="values_plus_batch",
         connect_args={
             "connect_timeout": CONNECT_TIMEOUT_S,
             "application_name": "streamrec",
-            "options": f"-c statement_timeout={STATEMENT_TIMEOUT_MS} -c timezone=UTC",
+            "options": " ".join(f"-c {name}={value}" for name, value in options.items()),
             # a server that vanished is noticed within seconds, also in the middle of a statement
             "keepalives_idle": 5,
             "keepalives_interval": 2,
@@ -49,6 +65,8 @@ def translated_errors() -> Iterator[None]:
     except (OperationalError, InterfaceError) as error:
         raise TransientError(f"PostgreSQL: {_first_line(error)}") from error
     except DBAPIError as error:
+        if isinstance(error.orig, UndefinedTable):
+            raise StreamrecError("PostgreSQL has no tables of streamrec yet: run `streamrec migrate`") from error
         if error.connection_invalidated:
             raise TransientError(f"PostgreSQL: {_first_line(error)}") from error
         raise StreamrecError(f"PostgreSQL: {_first_line(error)}") from error
@@ -63,13 +81,30 @@ def migrate(url: str) -> None:
         If the server does not answer.
     """
     engine = connect(url)
-    with translated_errors(), engine.begin() as connection:
-        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _MIGRATION_LOCK})
-        config = Config()
-        config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
-    engine.dispose()
+    config = Config()
+    # a percent sign would begin an interpolation
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+    try:
+        with translated_errors(), engine.begin() as connection:
+            connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _MIGRATION_LOCK})
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+    finally:
+        engine.dispose()
+
+
+def _parse(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        parsed = None
+    if parsed is None or parsed.get_backend_name() not in {"postgresql", "postgres"}:
+        # the address itself may hold a password
+        raise SettingsError(
+            f"{variable_name('postgres_url')}: not an address of PostgreSQL "
+            "(example: postgresql://streamrec:secret@localhost:5432/streamrec)"
+        ) from None
+    return parsed
 
 
 def _first_line(error: DBAPIError) -> str:

@@ -8,11 +8,14 @@ from datetime import date, timedelta
 from sqlalchemy import Connection, Row, and_, case, func, literal, select
 
 from streamrec.adapters.postgres.engine import connect, translated_errors
-from streamrec.adapters.postgres.tables import activity, counts, users
-from streamrec.domain.retention import RETENTION_DAYS, share
+from streamrec.adapters.postgres.tables import activity, counts, followed, users
+from streamrec.domain.retention import RETENTION_DAYS, active_users, share
 
 WEEK_DAYS = 7
 MONTH_DAYS = 30
+
+STATEMENT_TIMEOUT_MS = 300_000
+"""A report reads all activity, which takes longer than any statement of a worker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +54,17 @@ class Day:
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """What happened in an arm; a follow rate is followed events over all events of the kind."""
+    """What happened in an arm; a follow rate is followed events over all events of the kind.
+
+    `followed_lists` are the different lists that clicks and purchases followed; a click may also name a list that
+    was never published, so this is no part of `lists`.
+    """
 
     arm: str
     users: int
     lists: int
     impressions: int
+    followed_lists: int
     clicks: int
     purchases: int
     followed_clicks: int
@@ -83,7 +91,9 @@ class RetentionReader:
     """
 
     def __init__(self, url: str) -> None:
-        self._engine = connect(url)
+        engine = connect(url, statement_timeout_ms=STATEMENT_TIMEOUT_MS)
+        # one snapshot for all statements: a worker that writes meanwhile would make them disagree
+        self._engine = engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
 
     def report(self, arm: str | None = None) -> RetentionReport:
         """Return all days, of one arm or of all of them together, and the arms side by side.
@@ -100,17 +110,8 @@ class RetentionReader:
 def _days(connection: Connection, arm: str | None) -> list[Day]:
     of_arm = literal(True) if arm is None else users.c.arm == arm
     in_arm = activity.join(users, users.c.user_id == activity.c.user_id)
-    active = {
-        row.day: row.active
-        for row in connection.execute(
-            select(activity.c.day, func.count().label("active"))
-            .select_from(in_arm)
-            .where(of_arm)
-            .group_by(activity.c.day)
-            .order_by(activity.c.day)
-        )
-    }
-    if not active:
+    runs = _runs(connection, arm)
+    if not runs:
         return []
     came_back = [
         func.count(case((activity.c.day == users.c.first_day + n, 1))).label(f"day_{n}") for n in RETENTION_DAYS
@@ -132,20 +133,20 @@ def _days(connection: Connection, arm: str | None) -> list[Day]:
             .group_by(users.c.first_day)
         )
     }
-    weekly, monthly = (_active_within(connection, list(active), length, arm) for length in (WEEK_DAYS, MONTH_DAYS))
-    last_day = max(active)
+    daily, weekly, monthly = (active_users(runs, length_days=length) for length in (1, WEEK_DAYS, MONTH_DAYS))
+    last_day = max(daily)
     return [
         Day(
             day=day.isoformat(),
-            active_users=count,
+            active_users=daily[day],
             weekly_active_users=weekly[day],
             monthly_active_users=monthly[day],
-            stickiness=share(count, monthly[day]),
+            stickiness=share(daily[day], monthly[day]),
             new_users=cohorts[day].size if day in cohorts else 0,
             **{f"day_{n}": _share_on(day, n, last_day, cohorts, returned, f"day_{n}") for n in RETENTION_DAYS},
             **{f"rolling_{n}": _share_on(day, n, last_day, cohorts, cohorts, f"rolling_{n}") for n in RETENTION_DAYS},
         )
-        for day, count in active.items()
+        for day in daily
     ]
 
 
@@ -163,18 +164,19 @@ def _share_on(
     return share(getattr(found[day], column), cohorts[day].size)
 
 
-def _active_within(connection: Connection, days: list[date], length: int, arm: str | None) -> dict[date, int]:
-    """Count the different users of the `length` days up to each day."""
-    day = func.unnest(days).table_valued("day").render_derived(name="wanted")
-    in_arm = activity.join(users, users.c.user_id == activity.c.user_id)
-    active = (
-        select(func.count(activity.c.user_id.distinct()))
-        .select_from(in_arm)
-        .where(activity.c.day.between(day.c.day - (length - 1), day.c.day))
+def _runs(connection: Connection, arm: str | None) -> list[tuple[date, int, int]]:
+    """Return how many users were active on a day and then not for a number of days, at most `MONTH_DAYS`."""
+    next_day = func.lead(activity.c.day).over(partition_by=activity.c.user_id, order_by=activity.c.day)
+    steps = (
+        select(activity.c.day, func.least(next_day - activity.c.day, MONTH_DAYS).label("gap_days"))
+        .select_from(activity.join(users, users.c.user_id == activity.c.user_id))
         .where(literal(True) if arm is None else users.c.arm == arm)
-        .scalar_subquery()
+        .subquery()
     )
-    return {row.day: row.active for row in connection.execute(select(day.c.day, active.label("active")))}
+    found = connection.execute(
+        select(steps.c.day, steps.c.gap_days, func.count()).group_by(steps.c.day, steps.c.gap_days)
+    )
+    return [(day, gap_days, count) for day, gap_days, count in found]
 
 
 def _arms(connection: Connection) -> list[Arm]:
@@ -186,11 +188,16 @@ def _arms(connection: Connection) -> list[Arm]:
             .group_by(users.c.arm)
         )
     }
+    lists_followed = {
+        row.arm: row.lists
+        for row in connection.execute(select(followed.c.arm, func.count().label("lists")).group_by(followed.c.arm))
+    }
     sums = [func.sum(column).label(column.name) for column in counts.columns if column.server_default is not None]
     return [
         Arm(
             arm=row.arm,
             users=members.get(row.arm, 0),
+            followed_lists=lists_followed.get(row.arm, 0),
             **{column.name: int(getattr(row, column.name)) for column in sums},
             click_follow_rate=share(int(row.followed_clicks), int(row.clicks)),
             purchase_follow_rate=share(int(row.followed_purchases), int(row.purchases)),

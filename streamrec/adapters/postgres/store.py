@@ -6,11 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import date, timedelta
+from functools import cache
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Executable, Table, bindparam, func, select, tuple_, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import Column, ColumnElement, Connection, Table, bindparam, cast, func, select, tuple_
+from sqlalchemy.dialects.postgresql import ARRAY, Insert, insert
 
 from streamrec.adapters.postgres.engine import connect, translated_errors
 from streamrec.adapters.postgres.tables import activity, counts, followed, positions, users
@@ -62,7 +63,7 @@ class PostgresTransaction:
     def lock_positions(self, sources: Sequence[TopicPartition]) -> Positions:
         """Return the next offset of each source that was ever read, and keep others from moving them."""
         rows = [{"topic": source.topic, "partition": source.partition} for source in sorted(sources)]
-        self._connection.execute(insert(positions).on_conflict_do_nothing(), rows)
+        self._insert(_insert_missing(positions, "topic", "partition"), rows)
         return _read_positions(self._connection, sources, lock=True)
 
     def lock_users(self, arms: Mapping[str, str]) -> dict[str, UserRetention]:
@@ -70,7 +71,7 @@ class PostgresTransaction:
         if not arms:
             return {}
         rows = [{"user_id": user_id, "arm": arm} for user_id, arm in sorted(arms.items())]
-        self._connection.execute(insert(users).on_conflict_do_nothing(), rows)
+        self._insert(_insert_missing(users, "user_id", "arm"), rows)
         found = self._connection.execute(
             select(users.c.user_id, users.c.first_day, users.c.last_day, users.c.memory)
             .where(users.c.user_id == func.any(bindparam("user_ids", list(arms))))
@@ -81,64 +82,90 @@ class PostgresTransaction:
 
     def write(self, changes: RetentionChanges, moved: Positions) -> None:
         """Write all changes and move the positions."""
-        self._execute_many(
-            update(users)
-            .where(users.c.user_id == bindparam("of_user"))
-            .values(first_day=bindparam("first"), last_day=bindparam("last"), memory=bindparam("kept")),
+        self._upsert(
+            users,
             [
                 {
-                    "of_user": user_id,
-                    "first": _date(user.first_day),
-                    "last": _date(user.last_day),
-                    "kept": _encode_memory(user),
+                    "user_id": user_id,
+                    # settings may have moved a user who was here before the experiment began
+                    "arm": changes.arms[user_id],
+                    "first_day": _date(user.first_day),
+                    "last_day": _date(user.last_day),
+                    "memory": _encode_memory(user),
                 }
                 for user_id, user in changes.users.items()
             ],
         )
-        self._add(
+        self._upsert(
             activity,
             [
                 {"day": _date(day), "user_id": user_id, "clicks": each.clicks, "purchases": each.purchases}
                 for (user_id, day), each in changes.activity.items()
             ],
         )
-        self._add(
+        self._upsert(
             counts, [{"day": _date(day), "arm": arm, **asdict(each)} for (day, arm), each in changes.counts.items()]
         )
-        self._add(
+        self._upsert(
             followed,
             [
                 {"list_id": list_id, "arm": changes.arms[each.user_id], **asdict(each)}
                 for list_id, each in changes.followed.items()
             ],
         )
-        self._execute_many(
-            update(positions)
-            .where(positions.c.topic == bindparam("of_topic"), positions.c.partition == bindparam("of_partition"))
-            .values(next_offset=bindparam("next")),
-            [{"of_topic": source.topic, "of_partition": source.partition, "next": to} for source, to in moved.items()],
+        self._upsert(
+            positions,
+            [{"topic": source.topic, "partition": source.partition, "next_offset": to} for source, to in moved.items()],
         )
 
-    def _add(self, table: Table, rows: list[dict[str, Any]]) -> None:
-        """Insert rows, adding their counts to what is there."""
-        statement = insert(table)
-        added: dict[str, Any] = {
-            column.name: column + statement.excluded[column.name]
-            for column in table.columns
-            if column.server_default is not None
-        }
-        if "first_followed_at_ms" in table.columns:
-            column = table.c.first_followed_at_ms
-            added[column.name] = func.least(column, statement.excluded[column.name])
-        keys = [column.name for column in table.primary_key]
-        self._execute_many(
-            statement.on_conflict_do_update(index_elements=keys, set_=added),
-            sorted(rows, key=lambda row: [str(row[key]) for key in keys]),
-        )
-
-    def _execute_many(self, statement: Executable, rows: list[dict[str, Any]]) -> None:
+    def _insert(self, statement: Insert, rows: list[dict[str, Any]]) -> None:
+        """Insert rows in one statement: every column is bound as an array."""
         if rows:
-            self._connection.execute(statement, rows)
+            self._connection.execute(statement, {name: [row[name] for row in rows] for name in rows[0]})
+
+    def _upsert(self, table: Table, rows: list[dict[str, Any]]) -> None:
+        """Insert rows; where a row is there, counts are added to it and the rest takes its place."""
+        keys = [column.name for column in table.primary_key]
+        self._insert(_upsert_into(table), sorted(rows, key=lambda row: [str(row[key]) for key in keys]))
+
+
+def _insert_into(table: Table, *names: str) -> Insert:
+    """Return a statement that inserts rows which are bound as an array for each column.
+
+    Rows are inserted in the order of the arrays, which is the order of their locks. A list for each column is cheap to
+    bind, where SQLAlchemy would expand a set of parameters for each row.
+    """
+    arrays = [cast(bindparam(name, type_=ARRAY(table.c[name].type)), ARRAY(table.c[name].type)) for name in names]
+    rows = func.unnest(*arrays).table_valued(*names).render_derived(name="new")
+    return insert(table).from_select(names, select(*rows.c))
+
+
+@cache
+def _insert_missing(table: Table, *names: str) -> Insert:
+    return _insert_into(table, *names).on_conflict_do_nothing()
+
+
+@cache
+def _upsert_into(table: Table) -> Insert:
+    statement = _insert_into(table, *table.columns.keys())
+    return statement.on_conflict_do_update(
+        index_elements=[column.name for column in table.primary_key],
+        set_={
+            column.name: _merged(column, statement.excluded[column.name])
+            for column in table.columns
+            if not column.primary_key
+        },
+    )
+
+
+def _merged(stored: Column[Any], new: ColumnElement[Any]) -> ColumnElement[Any]:
+    if stored is followed.c.first_followed_at_ms:
+        return func.least(stored, new)
+    if stored.table is followed and stored.server_default is None:
+        # a list stays the user's who followed it first: anybody may name it
+        return stored
+    # only counts have a default
+    return new if stored.server_default is None else stored + new
 
 
 def _read_positions(connection: Connection, sources: Sequence[TopicPartition], *, lock: bool) -> Positions:
