@@ -195,7 +195,7 @@ def _neighbours(model: ServingModel, context: Context) -> tuple[np.ndarray, np.n
         if row and row not in done:
             known = model.neighbours.get(row)
             if known is not None:
-                share = known[1] / known[1].sum()
+                share = known[1] / (known[1].sum() or 1.0)  # weights that decayed to nothing
                 rows.append(known[0])
                 weights.append(weight * share)
                 last.append(share if not done else np.zeros_like(share))

@@ -228,9 +228,10 @@ class _OwnCounts:
 
 
 def _best(model: ServingModel, context: Context, candidates: Candidates, scores: np.ndarray, k: int) -> list[ListItem]:
-    if not len(scores):
-        return []
     order = np.argsort(-scores, kind="stable")[:k]
+    order = order[np.isfinite(scores[order])]  # what a broken network says is worse than popularity
+    if not len(order):
+        return []
     reasons = _reasons(model, context, candidates.rows[order], candidates.features[order])
     return [
         ListItem(model.ids[row], round(score, 4), reason)
