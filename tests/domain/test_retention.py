@@ -1,0 +1,37 @@
+"""Retention counts an event exactly when the interest state does."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streamrec.domain.event import Event, EventType, Source
+from streamrec.domain.interest import RECENT_IDS, InterestState, Outcome
+from streamrec.domain.retention import UserRetention
+
+SOURCES = [Source(kind, partition) for kind in EventType for partition in range(2)]
+
+
+@settings(derandomize=True, deadline=None)
+@given(
+    steps=st.lists(
+        # so many ids that some leave the ring and come again
+        st.tuples(st.sampled_from(SOURCES), st.none() | st.integers(0, RECENT_IDS + 5)),
+        max_size=400,
+    )
+)
+def test_what_interests_apply_is_what_retention_counts(steps):
+    state, user = InterestState(), UserRetention()
+    for offset, (source, id_hash) in enumerate(steps):
+        event = Event("u", "a", 1_000 + offset, source, offset, id_hash)
+        applied = state.fold(event, sequence_length=50) is Outcome.APPLIED
+        assert user.record(event) == applied
+    assert all(len(ids) <= RECENT_IDS for ids in user.recent_ids.values())
+
+
+def test_an_id_is_new_again_after_fifty_others_in_its_partition():
+    user = UserRetention()
+    numbers = [*range(RECENT_IDS), 0, RECENT_IDS, 0]
+    new = [user.record(Event("u", "a", 1, SOURCES[0], offset, number)) for offset, number in enumerate(numbers)]
+    assert new == [True] * RECENT_IDS + [False, True, True]
+    assert user.record(Event("u", "a", 1, SOURCES[1], 0, RECENT_IDS))
