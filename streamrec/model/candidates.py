@@ -148,8 +148,8 @@ def find(  # noqa: PLR0913  # what a list depends on
             rows = np.setdiff1d(rows, seen, assume_unique=True)
         if withdrawn is not None and len(withdrawn):
             rows = np.setdiff1d(rows, withdrawn, assume_unique=True)
-        # neighbours may have rows that this version does not know yet
-        rows = rows[(rows > 0) & (rows < model.size)]
+        # counts and neighbours may speak of rows that have no item in this version, not yet or not any more
+        rows = np.array([row for row in rows.tolist() if row < model.size and model.ids[row]], np.int64)
         scores = cosine[index, rows] if cosine is not None and hidden[index].any() else None
         found.append(Candidates(rows, _features(model, context, rows, scores, (near, near_weights, near_last))))
     return found

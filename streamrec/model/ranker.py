@@ -276,5 +276,5 @@ def _most(model: ServingModel, counts: np.ndarray, k: int) -> list[ListItem]:
     return [
         ListItem(model.ids[row], round(math.log1p(float(counts[row])), 4), Reason("popular"))
         for row in top.tolist()
-        if counts[row] > 0
+        if counts[row] > 0 and model.ids[row]
     ]
