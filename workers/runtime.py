@@ -107,13 +107,19 @@ def feed(
             settled.set_result(await _persist(handler_thread, partial(handle, batch)))
 
     def read(worker: Background) -> None:
-        source = open_source(positions=lambda sources: persist_until(worker.stopping, partial(positions, sources)))
+        def stored(sources: Sequence[TopicPartition]) -> Positions:
+            return persist_until(worker.stopping, partial(positions, sources))
+
+        source = open_source(positions=stored)
         try:
             while not worker.stopping.is_set():
                 batch = source.poll(POLL_S)
                 if batch is not None:
                     source.settle(_hand_over(batch, channel, worker, source))
-                elif when_idle is not None:
+                    continue
+                # a store that crashed may have lost its newest writes, and no further record would tell
+                source.settle(stored(source.sources))
+                if when_idle is not None:
                     persist_until(worker.stopping, when_idle)
         finally:
             source.close()

@@ -132,6 +132,27 @@ def test_a_long_batch_keeps_the_membership_and_loses_nothing(open_source, publis
     assert [record.value for record in records] == [b"c"]
 
 
+def test_partitions_that_come_back_after_a_long_batch_are_read(open_source, publish):
+    """A long batch pauses its partitions; they may go and come back before the next one is read."""
+    group = uuid4().hex
+    source = open_source(group=group)
+    publish(*(b"%d" % n for n in range(5)))
+    read(source, 5)
+    source.keep_alive()
+    other = open_source(group=group)
+    deadline_s = time.monotonic() + DEADLINE_S
+    while source.sources and time.monotonic() < deadline_s:
+        other.poll(0.1)
+        source.keep_alive()
+    assert not source.sources
+    source.poll(0)
+    other.close()
+    publish(b"more")
+
+    records, _ = read(source, 6)
+    assert records[-1].value == b"more"
+
+
 def test_two_members_share_the_partitions_and_read_all(open_source, publish):
     group = uuid4().hex
     positions: dict[TopicPartition, int] = {}

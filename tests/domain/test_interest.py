@@ -71,9 +71,9 @@ def test_id_is_remembered_for_as_many_ids_as_stated():
     state = InterestState()
     for offset in range(RECENT_IDS):
         assert state.fold(event(offset, id_hash=offset), sequence_length=5) is Outcome.APPLIED
-    assert state.fold(event(100, id_hash=0), sequence_length=5) is Outcome.DUPLICATE
-    assert state.fold(event(101, id_hash=-1), sequence_length=5) is Outcome.APPLIED
-    assert state.fold(event(102, id_hash=0), sequence_length=5) is Outcome.APPLIED
+    assert state.fold(event(RECENT_IDS, id_hash=0), sequence_length=5) is Outcome.DUPLICATE
+    assert state.fold(event(RECENT_IDS + 1, id_hash=-1), sequence_length=5) is Outcome.APPLIED
+    assert state.fold(event(RECENT_IDS + 2, id_hash=0), sequence_length=5) is Outcome.APPLIED
 
 
 def test_duplicate_moves_the_fence_and_nothing_else():

@@ -9,6 +9,8 @@ import time
 import pytest
 from pipeline import stop
 
+from streamrec.adapters.redis.client import connect
+
 USERS, ITEMS, EVENTS = 300, 100, 6_000
 
 
@@ -70,6 +72,23 @@ def test_a_zombie_that_writes_changes_nothing(pipeline):
     pipeline.wait_until_folded()
     zombie.send_signal(signal.SIGCONT)
     produce_all(pipeline, seed=3)
+    pipeline.wait_until_folded()
+
+    verdict = pipeline.judge()
+    assert verdict.clean, verdict.notes
+
+
+def test_what_redis_forgets_is_folded_again_without_a_further_event(pipeline):
+    """Redis comes back without its newest writes, as after a crash, when the stream is already quiet."""
+    redis = connect(pipeline.settings.require_redis_url())
+    pipeline.start("interests")
+    produce_all(pipeline, seed=4)
+    pipeline.wait_until_folded()
+    before = {key: redis.get(key) for key in redis.scan_iter()}
+    produce_all(pipeline, seed=5)
+    pipeline.wait_until_folded()
+    redis.flushall()
+    redis.mset(before)
     pipeline.wait_until_folded()
 
     verdict = pipeline.judge()

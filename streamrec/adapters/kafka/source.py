@@ -74,6 +74,11 @@ class BatchSource:
         )
         self._consumer.subscribe(list(topics), on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked)
 
+    @property
+    def sources(self) -> list[TopicPartition]:
+        """What is assigned to this member now."""
+        return list(self._next)
+
     def poll(self, timeout_s: float) -> Batch | None:
         """Wait for records and return all that have arrived, or `None` if there was none in time.
 
@@ -159,6 +164,7 @@ class BatchSource:
             if offset is not None:
                 _check_position(consumer, source, offset)
         consumer.assign(partitions)
+        consumer.resume(partitions)  # a pause outlives the assignment that it was made in
         _log.info("assigned", partitions=[f"{s.topic}:{s.partition}@{stored.get(s, 'start')}" for s in sources])
 
     def _revoked(self, _consumer: Consumer, partitions: list[KafkaPartition]) -> None:
