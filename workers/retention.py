@@ -16,6 +16,9 @@ from workers.runtime import GROUP_PREFIX, feed, new_app, run
 
 NAME = "retention"
 
+PATIENCE_MS = 500
+"""Reports may be so old; a transaction for many events costs little more than one for a single event."""
+
 
 def build(settings: Settings) -> faust.App:
     """Return the worker's app."""
@@ -33,6 +36,7 @@ def build(settings: Settings) -> faust.App:
             bootstrap=settings.require_kafka(),
             group=GROUP_PREFIX + NAME,
             topics=[CLICKS, PURCHASES, RECOMMENDATIONS, IMPRESSIONS],
+            patience_ms=PATIENCE_MS,
         ),
         positions=store.positions,
         handle=record.handle,
@@ -42,4 +46,4 @@ def build(settings: Settings) -> faust.App:
 
 def main(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT."""
-    run(build(settings), settings, worker=NAME)
+    run(build(settings), settings, worker=NAME, gives_way=True)

@@ -22,6 +22,9 @@ from workers.runtime import GROUP_PREFIX, POLL_S, Background, feed, new_app, per
 
 NAME = "trainer"
 
+PATIENCE_MS = 200
+"""Events that train together may as well arrive together."""
+
 
 def build(settings: Settings) -> faust.App:
     """Return the worker's app."""
@@ -59,7 +62,13 @@ def build(settings: Settings) -> faust.App:
     run_in_background(app, train)
     feed(
         app,
-        open_source=partial(BatchSource, bootstrap=kafka, group=GROUP_PREFIX + NAME, topics=[USER_INTERESTS]),
+        open_source=partial(
+            BatchSource,
+            bootstrap=kafka,
+            group=GROUP_PREFIX + NAME,
+            topics=[USER_INTERESTS],
+            patience_ms=min(PATIENCE_MS, int(settings.micro_batch_age_s * 1_000)),
+        ),
         positions=training.positions,
         handle=handle,
     )
@@ -81,4 +90,4 @@ def _gather(training: TrainOnInterests, admitted: threading.Event, settings: Set
 
 def main(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT."""
-    run(build(settings), settings, worker=NAME)
+    run(build(settings), settings, worker=NAME, gives_way=True)

@@ -16,6 +16,7 @@ from streamrec.domain.interest import SequenceEvent
 from streamrec.model.blend import FEATURES
 from streamrec.model.content import category_code
 from streamrec.model.covisitation import DISTANCE_DECAY, OTHER_SESSION_WEIGHT, SESSION_GAP_MS
+from streamrec.model.nearest import best_rows, score_all
 from streamrec.model.popularity import decay
 from streamrec.model.serving import ServingModel
 
@@ -24,9 +25,10 @@ NEIGHBOURS_OF = 8
 
 MODEL_CANDIDATES = 128
 MAX_NEIGHBOUR_CANDIDATES = 128
-BLOCK_ITEMS = 64
 COUNT_FLOOR = 0.02
 """A count below this is as good as none: no evidence rather than strong evidence against."""
+
+_NO_ROWS = np.zeros(0, np.int64)
 
 
 @dataclass(slots=True)
@@ -135,7 +137,8 @@ def find(  # noqa: PLR0913  # what a list depends on
         Rows that occurred after this version, candidates like the popular ones.
     """
     popular = model.popular_rows if risen is None else np.union1d(model.popular_rows, risen)
-    top, cosine = _nearest(model, hidden, model_candidates)
+    knows = np.asarray(hidden.any(axis=1))
+    top, cosine = _nearest(model, hidden, model_candidates) if knows.any() else (None, None)
     found = []
     for index, context in enumerate(contexts):
         near, near_weights, near_last = _neighbours(model, context)
@@ -143,44 +146,24 @@ def find(  # noqa: PLR0913  # what a list depends on
         if len(near) > MAX_NEIGHBOUR_CANDIDATES:
             strongest = near[np.argpartition(-near_weights, MAX_NEIGHBOUR_CANDIDATES)[:MAX_NEIGHBOUR_CANDIDATES]]
         seen = np.unique(context.rows)
-        rows = np.unique(np.concatenate([top[index], strongest, popular, seen[seen > 0]]))
+        near_model = top[index] if top is not None and knows[index] else _NO_ROWS
+        rows = np.unique(np.concatenate([near_model, strongest, popular, seen]))
         if hide_seen:
             rows = np.setdiff1d(rows, seen, assume_unique=True)
         if withdrawn is not None and len(withdrawn):
             rows = np.setdiff1d(rows, withdrawn, assume_unique=True)
         # counts and neighbours may speak of rows that have no item in this version, not yet or not any more
-        rows = np.array([row for row in rows.tolist() if row < model.size and model.ids[row]], np.int64)
-        scores = cosine[index, rows] if cosine is not None and hidden[index].any() else None
+        rows = rows[rows < model.size]
+        rows = rows[model.in_use[rows]]
+        scores = cosine[index, rows] if cosine is not None and knows[index] else None
         found.append(Candidates(rows, _features(model, context, rows, scores, (near, near_weights, near_last))))
     return found
 
 
-def _nearest(model: ServingModel, hidden: np.ndarray, n: int) -> tuple[list[np.ndarray], np.ndarray | None]:
-    """Return the rows nearest to each user and the cosine with every row: exact.
-
-    The n best items lie in the n blocks with the highest maxima, so that only those blocks are searched.
-    """
-    users = len(hidden)
-    if model.encoder is None or not hidden.any():
-        return [np.zeros(0, np.int64)] * users, None
-    blocks = -(-model.size // BLOCK_ITEMS)
-    scores = np.full((users, blocks * BLOCK_ITEMS), -np.inf, np.float32)
-    items = torch.from_numpy(model.vectors[: model.size])
-    scores[:, : model.size] = (torch.from_numpy(hidden) @ items.T).numpy()
-    top = []
-    blocked = scores.reshape(users, blocks, BLOCK_ITEMS)
-    best = blocked.max(2)
-    for index in range(users):
-        if not hidden[index].any():
-            top.append(np.zeros(0, np.int64))
-            continue
-        chosen = np.argpartition(-best[index], n)[:n] if blocks > n else np.arange(blocks)
-        pool = (chosen[:, None] * BLOCK_ITEMS + np.arange(BLOCK_ITEMS)).ravel()
-        pool_scores = scores[index, pool]
-        keep = np.argpartition(-pool_scores, n)[:n] if len(pool) > n else np.arange(len(pool))
-        rows = pool[keep]
-        top.append(rows[(rows < model.size) & (rows > 0)])
-    return top, scores
+def _nearest(model: ServingModel, hidden: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows nearest to each user, `(B, n)`, and the cosine with every row, `(B, N)`."""
+    scores = score_all(model.vectors, model.size, hidden)
+    return best_rows(scores, n), scores.numpy()
 
 
 def _neighbours(model: ServingModel, context: Context) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -233,9 +233,10 @@ def _best(model: ServingModel, context: Context, candidates: Candidates, scores:
     if not len(order):
         return []
     reasons = _reasons(model, context, candidates.rows[order], candidates.features[order])
+    rounded = np.round(scores[order].astype(np.float64), 4).tolist()
     return [
-        ListItem(model.ids[row], round(score, 4), reason)
-        for row, score, reason in zip(candidates.rows[order].tolist(), scores[order].tolist(), reasons, strict=True)
+        ListItem(model.ids[row], score, reason)
+        for row, score, reason in zip(candidates.rows[order].tolist(), rounded, reasons, strict=True)
     ]
 
 
@@ -243,27 +244,36 @@ def _reasons(model: ServingModel, context: Context, rows: np.ndarray, features: 
     """Say for each listed item which channel speaks for it most, and which of the user's own items led to it."""
     own = list(dict.fromkeys(row for row in reversed(context.rows.tolist()) if row))[:NEIGHBOURS_OF]
     similarity = model.vectors[rows] @ model.vectors[own].T if own else np.zeros((len(rows), 0))
-    lead: dict[int, tuple[float, int]] = {}
-    for source in own:
-        others, weights = model.neighbours.get(source, (np.zeros(0, np.int64), np.zeros(0)))
-        for other, weight in zip(others.tolist(), (weights / (weights.sum() or 1.0)).tolist(), strict=True):
-            if weight > lead.get(other, (0.0, 0))[0]:
-                lead[other] = (weight, source)
+    lead = _leads(model, own)
     reasons = []
     popular = frozenset(model.popular_rows.tolist())
+    nearest = similarity.argmax(1).tolist() if own else []
+    below_best, knows = features[:, 1].tolist(), (features[:, 21] > 0).tolist()
     for index, row in enumerate(rows.tolist()):
-        channel, source = _why(row, popular, lead, float(features[index, 1]), knows=bool(features[index, 21]))
+        channel, source = _why(row, popular, lead, below_best[index], knows=knows[index])
         if channel == "model":
-            source = own[int(similarity[index].argmax())]
+            source = own[nearest[index]]
         reasons.append(Reason(channel, model.ids[source] if source else None))
     return reasons
 
 
+def _leads(model: ServingModel, own: list[int]) -> dict[int, int]:
+    """Return for each neighbour which of the user's own items leads to it most."""
+    known = [(source, *model.neighbours[source]) for source in own if source in model.neighbours]
+    if not known:
+        return {}
+    others = np.concatenate([rows for _, rows, _ in known])
+    weights = np.concatenate([weights / (weights.sum() or 1.0) for _, _, weights in known])
+    sources = np.repeat([source for source, *_ in known], [len(rows) for _, rows, _ in known])
+    order = np.argsort(weights, kind="stable")  # the heaviest comes last and stays
+    return dict(zip(others[order].tolist(), sources[order].tolist(), strict=True))
+
+
 def _why(
-    row: int, popular: frozenset[int], lead: dict[int, tuple[float, int]], below_best: float, *, knows: bool
+    row: int, popular: frozenset[int], lead: dict[int, int], below_best: float, *, knows: bool
 ) -> tuple[Channel, int]:
     if row in lead:
-        return "neighbour", lead[row][1]
+        return "neighbour", lead[row]
     if row in popular and (not knows or below_best < -1.0):
         return "popular", 0
     return ("model", 0) if knows else ("recent", 0)

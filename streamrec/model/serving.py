@@ -69,6 +69,7 @@ class ServingModel:
     blend: Blend = field(default_factory=Blend)
     newest_event_ms: int = 0
     _popular: np.ndarray | None = None
+    _in_use: np.ndarray | None = None
 
     def row(self, item_id: str) -> int:
         """Return the row of an item in this version, 0 if it has none."""
@@ -86,6 +87,13 @@ class ServingModel:
             self._popular = top[self.last_ms[top] > 0]
         return self._popular
 
+    @property
+    def in_use(self) -> np.ndarray:
+        """Whether a row has an item, `(size,)`."""
+        if self._in_use is None:
+            self._in_use = np.fromiter(map(bool, self.ids[: self.size]), bool, self.size)
+        return self._in_use
+
     def countable(self) -> ServingModel:
         """Return this version with counts of its own, which :meth:`count` may change."""
         return replace(self, counts=self.counts.copy(), last_ms=self.last_ms.copy())
@@ -99,7 +107,7 @@ class ServingModel:
 
     def applied(self, version: str, changes: Mapping[str, np.ndarray], *, in_place: bool = False) -> ServingModel:
         """Return this version with changes; unless `in_place`, this one stays as it is for those who read it."""
-        model = replace(self, version=version, _popular=None)
+        model = replace(self, version=version, _popular=None, _in_use=None)
         model._apply_ids(changes["vocabulary.rows"], unpack_ids(changes["vocabulary.ids"]), in_place=in_place)  # noqa: SLF001  # its own class
         model._apply_rows(changes, in_place=in_place)  # noqa: SLF001  # its own class
         model._apply_neighbours(changes, in_place=in_place)  # noqa: SLF001  # its own class

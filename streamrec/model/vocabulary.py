@@ -13,6 +13,9 @@ import numpy as np
 
 DAY_MS = 86_400_000
 
+BLOCK_ROWS = 64
+"""Tables grow by whole blocks of rows, which are scored and searched together."""
+
 PADDING = 0
 """Row of no item."""
 
@@ -140,10 +143,11 @@ class Vocabulary:
 
 
 def grown(table: np.ndarray, rows: int) -> np.ndarray:
-    """Return the table with room for so many rows: a copy of at least twice the size, or itself."""
+    """Return the table with room for so many rows: itself, or a copy of at least twice the size, in whole blocks."""
     if rows <= len(table):
         return table
-    larger = np.zeros((max(rows, 2 * len(table)), *table.shape[1:]), table.dtype)
+    capacity = -(-max(rows, 2 * len(table)) // BLOCK_ROWS) * BLOCK_ROWS
+    larger = np.zeros((capacity, *table.shape[1:]), table.dtype)
     larger[: len(table)] = table
     return larger
 

@@ -12,7 +12,7 @@ from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaExcepti
 from confluent_kafka import TopicPartition as KafkaPartition
 from msgspec import Struct
 
-from streamrec.adapters.kafka.client import client_config, translate, translate_exception
+from streamrec.adapters.kafka.client import client_config, patience, translate, translate_exception
 from streamrec.contracts.topics import CLICKS, IMPRESSIONS, PURCHASES, RECOMMENDATIONS, TOPICS, USER_INTERESTS
 from streamrec.errors import TransientError
 from streamrec.service.batch import Positions, TopicPartition
@@ -98,8 +98,8 @@ def read_topics(bootstrap: str) -> list[TopicSize]:
     return [TopicSize(topic=name, partitions=partitions[name], records=records[name]) for name in names]
 
 
-def open_observer(bootstrap: str, group: str = "streamrec-observer") -> Consumer:
-    """Return a consumer that looks at partitions and joins no group."""
+def open_observer(bootstrap: str, group: str = "streamrec-observer", *, patience_ms: int = 0) -> Consumer:
+    """Return a consumer that looks at partitions and joins no group; see `patience` in `client`."""
     return Consumer(
         client_config(bootstrap)
         | {
@@ -108,6 +108,7 @@ def open_observer(bootstrap: str, group: str = "streamrec-observer") -> Consumer
             "auto.offset.reset": "earliest",
             "fetch.wait.max.ms": 100,
         }
+        | patience(patience_ms)
     )
 
 
