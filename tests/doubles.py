@@ -11,6 +11,7 @@ from streamrec.contracts.incoming import Item
 from streamrec.domain.interest import InterestState
 from streamrec.errors import TransientError
 from streamrec.service.batch import Positions, Slice, TopicPartition
+from streamrec.service.list_aging import brought_up_to_date
 from streamrec.service.ports import InterestSnapshot, Outgoing, Progress
 
 
@@ -101,6 +102,8 @@ class MemoryTopKStore:
         topk = self._lists.get(user_id, self._default)
         if topk is None:
             return None
+        if self._default is not None:
+            topk = brought_up_to_date(topk, self._default)
         kept = [item for item in topk.items if item.item_id not in self._withdrawn]
         return TopKList(**{name: getattr(topk, name) for name in topk.__struct_fields__} | {"items": kept})
 

@@ -63,7 +63,12 @@ class ListItem(Struct, frozen=True):
 
     item_id: Id
     score: float
+    """How likely the user's next event is on it: the natural logarithm of a probability; for lists of popular items, of
+    a count."""
     reason: Reason
+    prior: float | None = None
+    """The same of a user nobody knows, when the list was made, bounded from below by the last item of the default list:
+    whoever reads the list later corrects it by what has become of that."""
 
 
 class TopKList(Struct, frozen=True, kw_only=True):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from threading import Lock
+from typing import NamedTuple
 
+import msgspec
 import numpy as np
 import torch
 
@@ -62,6 +64,7 @@ class ModelRanker:
         """Events that the serving version has not learned, by source position, with the time of their production."""
         self._risen: dict[int, None] = {}
         """Their rows."""
+        self._prior: _Prior | None = None
         # lists are small work: threads would cost more than they bring, and take cores from others
         torch.set_num_threads(1)
 
@@ -108,6 +111,8 @@ class ModelRanker:
         if not interests:
             return []
         model = self._serving(interests)
+        if model.version and self._prior is None:
+            self.default(k=k)
         contexts = [make_context(model, interest.sequence) for interest in interests]
         return self._rank(model, contexts, k)
 
@@ -119,7 +124,11 @@ class ModelRanker:
     def default(self, *, k: int) -> list[ListItem]:
         """Return the list for a user nobody knows."""
         model = self._serving(())
-        return self._rank(model, [make_context(model, [])], k)[0]
+        items = self._rank(model, [make_context(model, [])], k)[0]
+        if not model.version:
+            return items
+        self._prior = _Prior({item.item_id: item.score for item in items}, items[-1].score if items else 0.0)
+        return [msgspec.structs.replace(item, prior=item.score) for item in items]
 
     def _serving(self, interests: Sequence[UserInterest]) -> ServingModel:
         if not self._base.version:
@@ -169,10 +178,11 @@ class ModelRanker:
         )
         with torch.inference_mode():
             features = torch.from_numpy(np.concatenate([candidates.features for candidates in found]))
-            scores = np.split(model.blend(features).numpy(), np.cumsum([len(c.rows) for c in found])[:-1])
+            scores = model.blend(features).split([len(candidates.rows) for candidates in found])
+            likely = [torch.log_softmax(own_scores, 0).numpy() for own_scores in scores]
         return [
-            _best(model, context, candidates, own_scores, k) or self._popular(model, context, k)
-            for context, candidates, own_scores in zip(contexts, found, scores, strict=True)
+            _best(model, context, candidates, own_scores, k, self._prior) or self._popular(model, context, k)
+            for context, candidates, own_scores in zip(contexts, found, likely, strict=True)
         ]
 
     def _popular(self, model: ServingModel, context: Context, k: int) -> list[ListItem]:
@@ -184,6 +194,17 @@ class ModelRanker:
             left = counts.copy()
             left[context.rows] = 0.0
         return _most(model, left, k) or _most(model, counts, k)
+
+
+class _Prior(NamedTuple):
+    """How likely items are for a user nobody knows, as the newest default list has it."""
+
+    scores: Mapping[str, float]
+    least: float
+    """Of what is not in it."""
+
+    def of(self, item_id: str) -> float:
+        return self.scores.get(item_id, self.least)
 
 
 class _OwnCounts:
@@ -227,17 +248,18 @@ class _OwnCounts:
         )
 
 
-def _best(model: ServingModel, context: Context, candidates: Candidates, scores: np.ndarray, k: int) -> list[ListItem]:
+def _best(  # what a list is made of
+    model: ServingModel, context: Context, candidates: Candidates, scores: np.ndarray, k: int, prior: _Prior | None
+) -> list[ListItem]:
     order = np.argsort(-scores, kind="stable")[:k]
     order = order[np.isfinite(scores[order])]  # what a broken network says is worse than popularity
     if not len(order):
         return []
     reasons = _reasons(model, context, candidates.rows[order], candidates.features[order])
     rounded = np.round(scores[order].astype(np.float64), 4).tolist()
-    return [
-        ListItem(model.ids[row], score, reason)
-        for row, score, reason in zip(candidates.rows[order].tolist(), rounded, reasons, strict=True)
-    ]
+    item_ids = [model.ids[row] for row in candidates.rows[order].tolist()]
+    priors = [prior.of(item_id) for item_id in item_ids] if prior else [None] * len(item_ids)
+    return list(map(ListItem, item_ids, rounded, reasons, priors))
 
 
 def _reasons(model: ServingModel, context: Context, rows: np.ndarray, features: np.ndarray) -> list[Reason]:

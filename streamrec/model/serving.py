@@ -13,13 +13,16 @@ import numpy as np
 import torch
 
 from streamrec.model.blend import Blend
-from streamrec.model.popularity import HALF_LIVES_MS, decay
+from streamrec.model.popularity import HALF_LIVES_MS, HOUR_MS, decay
 from streamrec.model.sequence_model import ModelConfig, SequenceModel
 from streamrec.model.vocabulary import grown, unpack_ids
 
 Arrays = dict[str, np.ndarray]
 
 POPULAR_PER_HALF_LIFE = 64
+
+MAX_AHEAD_MS = 10 * HOUR_MS
+"""A weight doubles with each half-life after the reference instant, which moves on before a float cannot hold it."""
 
 _ROW_TABLES = ("vectors", "counts", "first_ms", "last_ms", "events", "category")
 
@@ -100,6 +103,11 @@ class ServingModel:
 
     def count(self, row: int, event_time_ms: int) -> None:
         """Count an event that came after this version, in place: a single number at a time, which readers may see."""
+        if event_time_ms - self.reference_ms > MAX_AHEAD_MS:
+            factors = decay(event_time_ms - self.reference_ms)
+            self.counts *= factors.astype(np.float32)
+            self.totals = self.totals * factors
+            self.reference_ms = event_time_ms
         weights = decay(self.reference_ms - event_time_ms)
         self.counts[row] += weights.astype(np.float32)
         self.last_ms[row] = max(int(self.last_ms[row]), event_time_ms)

@@ -10,6 +10,7 @@ from doubles import MemoryTopKStore
 from streamrec.adapters.redis import RedisTopKStore, TopKReader
 from streamrec.adapters.redis.topk import WITHDRAWN_KEY, list_key
 from streamrec.contracts.derived import ListItem, Reason, TopKList
+from streamrec.domain.interest import DAY_MS
 from streamrec.service.batch import TopicPartition
 
 SOURCE = TopicPartition("user-interests", 0)
@@ -82,6 +83,18 @@ def test_readers_drop_withdrawn_items_until_they_are_back(store):
     assert [item.item_id for item in store.read("u1").items] == ["b"]
     store.mark_items({}, ["a"])
     assert [item.item_id for item in store.read("u1").items] == ["a", "b"]
+
+
+def test_the_list_of_a_user_who_has_been_away_follows_what_became_popular(store):
+    def scored(scores, **fields):
+        items = [ListItem(item_id, score, Reason("model"), prior) for item_id, (score, prior) in scores.items()]
+        return msgspec.structs.replace(topk("", version=1), items=items, **fields)
+
+    own = scored({"faded": (-1.0, -2.0), "steady": (-1.5, -4.0)}, user_id="u1")
+    store.put_many([own], slices(0, 1))
+    default = {"new": (-0.5, -0.5), "steady": (-4.0, -4.0), "least": (-6.0, -6.0)}
+    store.put_default(scored(default, event_time_ms=NOW_MS + DAY_MS))
+    assert [item.item_id for item in store.read("u1").items] == ["new", "steady"]
 
 
 def test_lists_expire_and_so_do_marks(redis_url, redis_client):

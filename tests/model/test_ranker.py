@@ -42,8 +42,8 @@ def test_a_snapshot_and_deltas_give_the_scores_of_the_trainer(new_trainer):
     for interest in interests[-20:]:
         context = make_context(trainer.serving, interest.sequence)
         found = find(trainer.serving, [context], encode(trainer.serving, [context]), hide_seen=True)[0]
-        scores = trainer.serving.blend(torch.from_numpy(found.features)).detach().numpy()
-        assert ranker.rank([interest], k=20)[0] == _best(trainer.serving, context, found, scores, 20)
+        scores = torch.log_softmax(trainer.serving.blend(torch.from_numpy(found.features)).detach(), 0).numpy()
+        assert ranker.rank([interest], k=20)[0] == _best(trainer.serving, context, found, scores, 20, ranker._prior)
 
 
 def test_a_batch_gives_the_lists_of_its_members(new_trainer):
@@ -206,3 +206,19 @@ def test_events_count_before_a_version_has_learned_them(new_trainer):
         ranker.apply_update(record)
     assert ranker.model_version != version
     assert len(ranker._recent) == 300
+
+
+def test_an_event_far_ahead_of_the_version_counts_and_stays_a_number(new_trainer):
+    """As where a stream is silent for weeks: weights of the shortest half-life would leave the range of a float."""
+    interests, records = trained(new_trainer())
+    ranker = ranker_of(records, hide_seen=False)
+    last = interests[-1]
+    far = last.sequence[-1]._replace(event_time_ms=last.event_time_ms + 30 * 86_400_000, offset=10**6)
+    interest = msgspec.structs.replace(
+        last, sequence=[*last.sequence, far], event_time_ms=far.event_time_ms, produced_at_ms=last.produced_at_ms + 1
+    )
+    with np.errstate(all="raise", under="ignore"):
+        items = ranker.rank([interest], k=5)[0]
+        default = ranker.default(k=5)
+    assert far.item_id in [item.item_id for item in default]
+    assert all(np.isfinite(item.score) for item in [*items, *default])

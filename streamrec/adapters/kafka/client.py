@@ -30,7 +30,7 @@ def client_config(bootstrap: str) -> dict[str, Any]:
 def patience(patience_ms: int) -> dict[str, Any]:
     """Return the settings of a reader that lets the broker hold records back until many are together.
 
-    Whoever nobody waits for costs everybody less that way: the broker answers a few times a second, not with each record.
+    Whoever nobody waits for costs everybody less that way: the broker answers a few times a second, not each time.
     """
     return {"fetch.wait.max.ms": patience_ms, "fetch.min.bytes": PATIENT_FETCH_BYTES} if patience_ms else {}
 

@@ -10,6 +10,7 @@ import msgspec
 from streamrec.adapters.redis.client import connect, position_key, translated_errors, values
 from streamrec.contracts.derived import TopKList
 from streamrec.service.batch import Positions, Slice, TopicPartition
+from streamrec.service.list_aging import brought_up_to_date
 
 WORKER = "recall"
 DEFAULT_KEY = "rec-default"
@@ -128,10 +129,16 @@ class TopKReader:
         return self.read_many([user_id])[0]
 
     def read_many(self, user_ids: Sequence[str]) -> list[TopKList | None]:
-        """Return the lists of several users in their order, without items that were withdrawn since."""
+        """Return the lists of several users in their order, brought up to date.
+
+        Items that were withdrawn since are left out; lists of users who have been away are corrected for what has
+        become more or less popular meanwhile.
+        """
         with translated_errors():
             *stored, default = values(self._redis, [*(list_key(user_id) for user_id in user_ids), DEFAULT_KEY])
-            lists = [_decode(value if value is not None else default) for value in stored]
+            newest = _decode(default)
+            own = [_decode(value) for value in stored]
+            lists = [brought_up_to_date(topk, newest) if topk and newest else topk or newest for topk in own]
             item_ids = list({item.item_id for topk in lists if topk for item in topk.items})
             marks: Any = self._redis.zmscore(WITHDRAWN_KEY, item_ids) if item_ids else []
         withdrawn = {item_id for item_id, mark in zip(item_ids, marks, strict=True) if mark is not None}

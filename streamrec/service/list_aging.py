@@ -1,0 +1,65 @@
+"""What becomes of a list while its user is away: the user is the same, the world has moved on.
+
+By Bayes' rule a list that knows P(item | user) as of its own time is brought up to date by the change of P(item), which
+the default list tells: it is the same estimate for a user nobody knows, and always fresh. (Correcting for a changed
+prior: Saerens, Latinne and Decaestecker 2002, doi 10.1162/089976602753284446.)
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from streamrec.contracts.derived import ListItem, TopKList
+
+TRUST_HALF_LIFE_MS = 3_600_000
+"""What a list leaves out it holds for unlikely; with so much time half of that is forgotten."""
+
+
+def brought_up_to_date(topk: TopKList, default: TopKList) -> TopKList:
+    """Return a user's list as it would look now, as far as that can be told without the model.
+
+    Items that have become less popular sink, those that have become more so rise, and those that nobody knew when the
+    list was made come in. A list that is as new as the default list, or that does not say how likely its items were for
+    everybody, stays as it is.
+
+    Parameters
+    ----------
+    topk
+        A user's list.
+    default
+        The newest default list.
+    """
+    age_ms = default.event_time_ms - topk.event_time_ms
+    if (
+        age_ms <= 0
+        or not topk.items
+        or topk.items[0].prior is None
+        or not default.items
+        or default.items[0].prior is None
+    ):
+        return topk
+    now = {item.item_id: item.score for item in default.items}
+    # what was below either default list cannot be compared there
+    floor = max(default.items[-1].score, min(_prior(item) for item in topk.items))
+    items = [
+        _scored(item, item.score + max(now.get(item.item_id, floor), floor) - max(_prior(item), floor))
+        for item in topk.items
+    ]
+    known = {item.item_id for item in items}
+    unlikely = topk.items[-1].score
+    trust = 0.5 ** (age_ms / TRUST_HALF_LIFE_MS)
+    items += [
+        _scored(item, trust * min(item.score, unlikely) + (1 - trust) * item.score)
+        for item in default.items
+        if item.item_id not in known
+    ]
+    items.sort(key=lambda item: -item.score)
+    return msgspec.structs.replace(topk, items=items[: len(topk.items)])
+
+
+def _prior(item: ListItem) -> float:
+    return item.score if item.prior is None else item.prior
+
+
+def _scored(item: ListItem, score: float) -> ListItem:
+    return msgspec.structs.replace(item, score=round(score, 4))
