@@ -40,7 +40,7 @@ EVENTS_PER_S = 200.0
 """Rate at which freshness is measured."""
 
 EVENTS_PER_VISIT = 4
-TOP_K = 20
+TOP_K = 50
 SHOWN_ITEMS = 5
 
 

@@ -52,7 +52,7 @@ def replay(
     Columns: user_id, item_id, event_type, timestamp (Unix milliseconds), perhaps value, and any others, which travel as
     the event's context. Views, clicks, favourites, carts and ratings become clicks; purchases become purchases; any
     other row is counted and left out. An items.parquet beside the file is published first. The id of an event is the
-    file's digest and its row, so that a second copy is known as one.
+    file's digest and its row, so that playing it twice changes nothing, for users with up to 1,024 events of a topic.
 
     Examples: streamrec replay events.parquet --limit 50000; streamrec replay folder --rate 200;
     streamrec replay events.csv --speedup 3600 --skip 50000

@@ -25,7 +25,7 @@ BUCKETS = 32
 """Items and categories beyond the sequence share so many buckets each: a fixed size needs no eviction,
 and eviction is what would make the state depend on the order of arrival."""
 
-RECENT_IDS = 256
+RECENT_IDS = 1_024
 """A second event with an id among the last so many of its user and partition is a duplicate."""
 
 SESSION_GAP_MS = 30 * 60 * 1000
