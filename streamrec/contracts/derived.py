@@ -50,7 +50,7 @@ class UserInterest(Struct, frozen=True, kw_only=True):
     events_count: int
 
 
-class Reason(Struct, frozen=True, omit_defaults=True):
+class Reason(Struct, gc=False, frozen=True, omit_defaults=True):
     """Why an item is in a list."""
 
     channel: Channel
@@ -58,7 +58,7 @@ class Reason(Struct, frozen=True, omit_defaults=True):
     """The item of the user's own that led to it, where one did."""
 
 
-class ListItem(Struct, frozen=True):
+class ListItem(Struct, gc=False, frozen=True):
     """An item of a list."""
 
     item_id: Id

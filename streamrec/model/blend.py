@@ -68,13 +68,13 @@ class Blend(nn.Module):
         return scores.squeeze(-1)
 
 
-def listwise_loss(scores: Tensor, mask: Tensor, target: Tensor) -> Tensor:
+def listwise_loss(scores: Tensor, target: Tensor) -> Tensor:
     """Return the cross-entropy of the event among the candidates of its user.
 
     Parameters
     ----------
-    scores, mask
-        Scores and which of them are candidates, `(B, C)`.
+    scores
+        Scores, -inf where there is no candidate, `(B, C)`.
     target
         Index of the event's item, `(B,)`.
 
@@ -83,4 +83,4 @@ def listwise_loss(scores: Tensor, mask: Tensor, target: Tensor) -> Tensor:
     Tensor
         `(B,)`
     """
-    return nn.functional.cross_entropy(scores.masked_fill(~mask, -torch.inf), target, reduction="none")
+    return nn.functional.cross_entropy(scores, target, reduction="none")

@@ -2,6 +2,10 @@
 
 Retrievers, each cheap and each covering what the others miss: the model (exact, over all items), neighbours of the
 newest items, popular items of every half-life, and the user's own items.
+
+Users are handled together, for a list takes microseconds of arithmetic and many calls. What belongs to several users
+lies in flat arrays, one user's part after the other's: B users, E events and M candidates of all of them, W rows of the
+model, padded.
 """
 
 from __future__ import annotations
@@ -28,7 +32,8 @@ MAX_NEIGHBOUR_CANDIDATES = 128
 COUNT_FLOOR = 0.02
 """A count below this is as good as none: no evidence rather than strong evidence against."""
 
-_NO_ROWS = np.zeros(0, np.int64)
+_LARGEST_CODE = 1 << 31
+"""Of a category, and more."""
 
 
 @dataclass(slots=True)
@@ -52,18 +57,63 @@ class Context:
 
 @dataclass(slots=True)
 class Candidates:
-    """Candidates of one user.
+    """Candidates of several users.
 
     Attributes
     ----------
-    rows
-        Distinct rows, ascending, `(C,)`.
+    users, rows
+        Whose candidate and which row, ascending and distinct together, `(M,)`.
+    starts
+        Where each user's candidates begin, and where the last one's end, `(B + 1,)`.
+    leads
+        Which of the user's own items has it as its strongest neighbour, 0 where none has, `(M,)`.
     features
-        `(C, F)`, float32.
+        `(M, F)`, float32.
     """
 
+    users: np.ndarray
     rows: np.ndarray
+    starts: np.ndarray
+    leads: np.ndarray
     features: np.ndarray
+
+    def of(self, user: int) -> Candidates:
+        """Return the candidates of one user."""
+        part = slice(self.starts[user], self.starts[user + 1])
+        return Candidates(
+            self.users[part], self.rows[part], self.starts[user : user + 2], self.leads[part], self.features[part]
+        )
+
+    def places(self, rows: np.ndarray) -> np.ndarray:
+        """Return where each user's candidate of this row is, -1 where it is none, `(B,)`."""
+        width = max(int(self.rows.max(initial=0)), int(rows.max(initial=0))) + 1
+        return _places(self.users * width + self.rows, np.arange(len(rows)) * width + rows)
+
+
+@dataclass(slots=True)
+class _Events:
+    """The sequences of all users."""
+
+    users: np.ndarray
+    rows: np.ndarray
+    categories: np.ndarray
+    steps_back: np.ndarray
+    """How many events of the same user are newer."""
+    counts: np.ndarray
+    """By user, `(B,)`."""
+
+
+@dataclass(slots=True)
+class _Near:
+    """Distinct neighbours of each user's newest items."""
+
+    keys: np.ndarray
+    """`user * W + row`, ascending."""
+    weights: np.ndarray
+    of_last: np.ndarray
+    """The part of the weights that comes from the last item."""
+    leads: np.ndarray
+    """Which item has it as its strongest neighbour."""
 
 
 def make_context(model: ServingModel, sequence: Sequence[SequenceEvent]) -> Context:
@@ -104,10 +154,12 @@ def encode(model: ServingModel, contexts: Sequence[Context]) -> np.ndarray:
         times_s[place, :n] = (context.times_ms[-n:] - context.times_ms[-n]) / 1000.0
         last[place] = n - 1
     with torch.inference_mode():
-        out = model.encoder(
-            torch.from_numpy(model.vectors[rows]), torch.from_numpy(event_types), torch.from_numpy(times_s)
-        )
-        hidden[known] = out[torch.arange(len(known)), torch.from_numpy(last)].numpy()
+        hidden[known] = model.encoder(
+            torch.from_numpy(model.vectors[rows]),
+            torch.from_numpy(event_types),
+            torch.from_numpy(times_s),
+            torch.from_numpy(last),
+        ).numpy()
     return hidden
 
 
@@ -120,13 +172,13 @@ def find(  # noqa: PLR0913  # what a list depends on
     model_candidates: int = MODEL_CANDIDATES,
     withdrawn: np.ndarray | None = None,
     risen: np.ndarray | None = None,
-) -> list[Candidates]:
+) -> Candidates:
     """Return the candidates of each user with their features.
 
     Parameters
     ----------
     hidden
-        Vectors of the users, from :func:`encode`.
+        Vectors of the users, from :func:`encode`, `(B, D)`.
     hide_seen
         Whether items of the user's sequence are left out.
     model_candidates
@@ -136,121 +188,178 @@ def find(  # noqa: PLR0913  # what a list depends on
     risen
         Rows that occurred after this version, candidates like the popular ones.
     """
-    popular = model.popular_rows if risen is None else np.union1d(model.popular_rows, risen)
-    knows = np.asarray(hidden.any(axis=1))
-    top, cosine = _nearest(model, hidden, model_candidates) if knows.any() else (None, None)
-    found = []
-    for index, context in enumerate(contexts):
-        near, near_weights, near_last = _neighbours(model, context)
-        strongest = near
-        if len(near) > MAX_NEIGHBOUR_CANDIDATES:
-            strongest = near[np.argpartition(-near_weights, MAX_NEIGHBOUR_CANDIDATES)[:MAX_NEIGHBOUR_CANDIDATES]]
-        seen = np.unique(context.rows)
-        near_model = top[index] if top is not None and knows[index] else _NO_ROWS
-        rows = np.unique(np.concatenate([near_model, strongest, popular, seen]))
-        if hide_seen:
-            rows = np.setdiff1d(rows, seen, assume_unique=True)
-        if withdrawn is not None and len(withdrawn):
-            rows = np.setdiff1d(rows, withdrawn, assume_unique=True)
-        # counts and neighbours may speak of rows that have no item in this version, not yet or not any more
-        rows = rows[rows < model.size]
-        rows = rows[model.in_use[rows]]
-        scores = cosine[index, rows] if cosine is not None and knows[index] else None
-        found.append(Candidates(rows, _features(model, context, rows, scores, (near, near_weights, near_last))))
+    knows = np.flatnonzero(hidden.any(axis=1))
+    scores = score_all(model.vectors, model.size, hidden[knows])
+    width = scores.shape[1]
+    events, near = _events(contexts), _neighbours(model, contexts, width)
+    is_candidate = np.zeros((len(contexts), width), bool)
+    is_candidate[:, model.popular_rows] = True
+    if risen is not None:
+        is_candidate[:, risen[risen < model.size]] = True
+    is_candidate.reshape(-1)[_strongest(near, width)] = True
+    if len(knows):
+        is_candidate[knows[:, None], best_rows(scores, model_candidates)] = True
+    is_candidate[events.users, events.rows] = not hide_seen
+    # counts and neighbours may speak of rows that have no item in this version, not yet or not any more
+    may_be = np.zeros(width, bool)
+    may_be[: model.size] = model.in_use
+    if withdrawn is not None:
+        may_be[withdrawn[withdrawn < width]] = False
+    is_candidate &= may_be
+    keys = np.flatnonzero(is_candidate)
+    users, rows = np.divmod(keys, width)
+    starts = np.searchsorted(users, np.arange(len(contexts) + 1))
+    found = Candidates(
+        users, rows, starts, np.zeros(len(keys), np.int64), np.zeros((len(keys), len(FEATURES)), np.float32)
+    )
+    if len(keys):
+        _add_cosines(found, scores.numpy(), knows)
+        _add_counts(found, model, np.array([context.now_ms for context in contexts]))
+        _add_neighbours(found, near, keys)
+        _add_repeats(found, events, keys, width)
+        _add_categories(found, events, model)
+        _add_lengths(found, events, contexts)
     return found
 
 
-def _nearest(model: ServingModel, hidden: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the rows nearest to each user, `(B, n)`, and the cosine with every row, `(B, N)`."""
-    scores = score_all(model.vectors, model.size, hidden)
-    return best_rows(scores, n), scores.numpy()
-
-
-def _neighbours(model: ServingModel, context: Context) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the distinct neighbours of the newest items, their summed weights, and those from the last item alone."""
-    rows, weights, last = [], [], []
-    weight, later_ms = 1.0, context.now_ms
-    done: set[int] = set()
-    for row, time_ms in zip(reversed(context.rows.tolist()), reversed(context.times_ms.tolist()), strict=True):
-        if later_ms - time_ms > SESSION_GAP_MS:
-            weight *= OTHER_SESSION_WEIGHT
-        later_ms = time_ms
-        if row and row not in done:
-            known = model.neighbours.get(row)
-            if known is not None:
-                share = known[1] / (known[1].sum() or 1.0)  # weights that decayed to nothing
-                rows.append(known[0])
-                weights.append(weight * share)
-                last.append(share if not done else np.zeros_like(share))
-            done.add(row)
-            if len(done) == NEIGHBOURS_OF:
-                break
-        weight *= DISTANCE_DECAY
-    if not rows:
-        empty = np.zeros(0, np.float32)
-        return np.zeros(0, np.int64), empty, empty
-    distinct, inverse = np.unique(np.concatenate(rows), return_inverse=True)
-    return (
-        distinct,
-        np.bincount(inverse, np.concatenate(weights), len(distinct)),
-        np.bincount(inverse, np.concatenate(last), len(distinct)),
+def _events(contexts: Sequence[Context]) -> _Events:
+    counts = np.array([len(context.rows) for context in contexts])
+    users = np.repeat(np.arange(len(contexts)), counts)
+    return _Events(
+        users=users,
+        rows=np.concatenate([context.rows for context in contexts]),
+        categories=np.concatenate([context.categories for context in contexts]),
+        steps_back=np.cumsum(counts)[users] - 1 - np.arange(len(users)),
+        counts=counts,
     )
 
 
-def _features(
-    model: ServingModel,
-    context: Context,
-    rows: np.ndarray,
-    cosine: np.ndarray | None,
-    near: tuple[np.ndarray, np.ndarray, np.ndarray],
-) -> np.ndarray:
-    """Return the features of candidates, in the order of `FEATURES`."""
-    out = np.zeros((len(rows), len(FEATURES)), np.float32)
-    if not len(rows):
-        return out
-    if cosine is not None:
-        out[:, 0] = cosine * 2.0
-        out[:, 1] = (cosine - cosine.max()) * 4.0
-        out[:, 21] = 1.0
-    counts = model.counts[rows] * decay(context.now_ms - model.reference_ms).astype(np.float32)
-    out[:, 2:8] = np.log(counts + COUNT_FLOOR) * 0.3
-    out[:, 8] = _log_hours(context.now_ms - model.first_ms[rows])
-    out[:, 9] = _log_hours(context.now_ms - model.last_ms[rows])
+def _neighbours(model: ServingModel, contexts: Sequence[Context], width: int) -> _Near:
+    """Return the neighbours of the newest items of each user."""
+    users, sources, weights, of_last = [], [], [], []
+    rows, shares = [np.zeros(0, np.int64)], [np.zeros(0, np.float32)]
+    for user, context in enumerate(contexts):
+        weight, later_ms = 1.0, context.now_ms
+        done: set[int] = set()
+        for row, time_ms in zip(context.rows[::-1].tolist(), context.times_ms[::-1].tolist(), strict=True):
+            if later_ms - time_ms > SESSION_GAP_MS:
+                weight *= OTHER_SESSION_WEIGHT
+            later_ms = time_ms
+            if row and row not in done:
+                known = model.neighbours.get(row)
+                if known is not None:
+                    users.append(user)
+                    sources.append(row)
+                    rows.append(known[0])
+                    shares.append(known[1])
+                    weights.append(weight)
+                    of_last.append(not done)
+                done.add(row)
+                if len(done) == NEIGHBOURS_OF:
+                    break
+            weight *= DISTANCE_DECAY
+    lengths = [len(part) for part in rows[1:]]
+    all_rows = np.concatenate(rows)
+    exists = all_rows < model.size
+    keys = (np.repeat(np.array(users, np.int64), lengths) * width + all_rows)[exists]
+    share = np.concatenate(shares)[exists]
+    distinct, inverse = np.unique(keys, return_inverse=True)
+    leads = np.zeros(len(distinct), np.int64)
+    ascending = np.argsort(share, kind="stable")  # the strongest comes last and stays
+    leads[inverse[ascending]] = np.repeat(np.array(sources, np.int64), lengths)[exists][ascending]
+    return _Near(
+        keys=distinct,
+        weights=np.bincount(inverse, np.repeat(weights, lengths)[exists] * share, len(distinct)),
+        of_last=np.bincount(inverse, np.repeat(of_last, lengths)[exists] * share, len(distinct)),
+        leads=leads,
+    )
+
+
+def _strongest(near: _Near, width: int) -> np.ndarray:
+    """Return the keys of each user's strongest neighbours."""
+    users = near.keys // width
+    if np.bincount(users).max(initial=0) <= MAX_NEIGHBOUR_CANDIDATES:
+        return near.keys
+    order = np.lexsort((-near.weights, users))
+    place = np.arange(len(users)) - np.searchsorted(users, users)
+    return near.keys[order[place < MAX_NEIGHBOUR_CANDIDATES]]
+
+
+def _add_cosines(found: Candidates, scores: np.ndarray, knows: np.ndarray) -> None:
+    known = np.full(len(found.starts) - 1, -1)
+    known[knows] = np.arange(len(knows))
+    has = known[found.users] >= 0
+    cosine = scores[known[found.users[has]], found.rows[has]]
+    begins = np.unique(found.users[has], return_index=True)[1]
+    best = np.maximum.reduceat(cosine, begins) if len(begins) else cosine
+    found.features[has, 0] = cosine * 2.0
+    found.features[has, 1] = (cosine - np.repeat(best, np.diff([*begins, len(cosine)]))) * 4.0
+    found.features[has, 21] = 1.0
+
+
+def _add_counts(found: Candidates, model: ServingModel, now_ms: np.ndarray) -> None:
+    rows, out = found.rows, found.features
+    now = now_ms[found.users]
+    decayed = decay((now_ms - model.reference_ms)[:, None]).astype(np.float32)
+    out[:, 2:8] = np.log(model.counts[rows] * decayed[found.users] + COUNT_FLOOR) * 0.3
+    out[:, 8] = _log_hours(now - model.first_ms[rows])
+    out[:, 9] = _log_hours(now - model.last_ms[rows])
     out[:, 10] = np.log1p(model.events[rows]) * 0.3
-    distinct, weights, last = near
-    if len(distinct):
-        place = np.minimum(np.searchsorted(distinct, rows), len(distinct) - 1)
-        hit = distinct[place] == rows
-        out[:, 11] = np.where(hit, np.log(weights[place] + 1e-3) + 7.0, 0.0) * 0.2
-        out[:, 12] = np.where(hit & (last[place] > 0), np.log(last[place] + 1e-3) + 7.0, 0.0) * 0.2
-        out[:, 13] = hit
-    if len(context.rows):
-        _user_features(model, context, rows, out)
-    out[:, 19] = np.log1p(len(context.rows)) * 0.3
-    if len(context.rows) > 1:
-        out[:, 20] = _log_hours(context.times_ms[-1] - context.times_ms[-2])
-    return out
 
 
-def _user_features(model: ServingModel, context: Context, rows: np.ndarray, out: np.ndarray) -> None:
-    """Fill in what depends on the user's own items and categories."""
-    own, own_newest, own_counts = np.unique(context.rows[::-1], return_index=True, return_counts=True)
-    place = np.minimum(np.searchsorted(own, rows), len(own) - 1)
-    hit = own[place] == rows
-    out[:, 14] = hit
-    out[:, 15] = np.where(hit, np.log(own_counts[place]), 0.0)
-    out[:, 16] = np.where(hit, 1.0 / (1.0 + 0.3 * own_newest[place]), 0.0)
-    category = model.category[rows]
+def _add_neighbours(found: Candidates, near: _Near, keys: np.ndarray) -> None:
+    place = _places(near.keys, keys)
+    hit = place >= 0
+    place = place[hit]
+    found.leads[hit] = near.leads[place]
+    found.features[hit, 11] = (np.log(near.weights[place] + 1e-3) + 7.0) * 0.2
+    of_last = near.of_last[place]
+    found.features[hit, 12] = np.where(of_last > 0, np.log(of_last + 1e-3) + 7.0, 0.0) * 0.2
+    found.features[hit, 13] = 1.0
+
+
+def _add_repeats(found: Candidates, events: _Events, keys: np.ndarray, width: int) -> None:
+    # newest first, so that the first of a key is its newest
+    own, newest, counts = np.unique((events.users * width + events.rows)[::-1], return_index=True, return_counts=True)
+    place = _places(own, keys)
+    hit = place >= 0
+    place = place[hit]
+    found.features[hit, 14] = 1.0
+    found.features[hit, 15] = np.log(counts[place])
+    found.features[hit, 16] = 1.0 / (1.0 + 0.3 * events.steps_back[::-1][newest[place]])
+
+
+def _add_categories(found: Candidates, events: _Events, model: ServingModel) -> None:
+    if not events.categories.any():
+        return
+    category = model.category[found.rows]
     named = category > 0
-    if context.categories.any():
-        out[:, 17] = named & (category == context.categories[-1])
-        weights = DISTANCE_DECAY ** np.arange(len(context.categories))[::-1]
-        codes, inverse = np.unique(context.categories, return_inverse=True)
-        shares = np.bincount(inverse, weights) / weights.sum()
-        at = np.minimum(np.searchsorted(codes, category), len(codes) - 1)
-        out[:, 18] = np.where(named & (codes[at] == category), shares[at], 0.0)
+    newest = np.zeros(len(found.starts) - 1, np.int64)
+    is_newest = events.steps_back == 0
+    newest[events.users[is_newest]] = events.categories[is_newest]
+    found.features[:, 17] = named & (category == newest[found.users])
+    weights = DISTANCE_DECAY**events.steps_back
+    codes, inverse = np.unique(events.users * _LARGEST_CODE + events.categories, return_inverse=True)
+    shares = np.bincount(inverse, weights) / np.bincount(events.users, weights)[codes // _LARGEST_CODE]
+    place = _places(codes, found.users * _LARGEST_CODE + category)
+    hit = named & (place >= 0)
+    found.features[hit, 18] = shares[place[hit]]
 
 
-def _log_hours(ms: np.ndarray | np.integer) -> np.ndarray:
+def _add_lengths(found: Candidates, events: _Events, contexts: Sequence[Context]) -> None:
+    gap_ms = np.array([int(c.times_ms[-1] - c.times_ms[-2]) if len(c.rows) > 1 else 0 for c in contexts])
+    found.features[:, 19] = (np.log1p(events.counts) * 0.3)[found.users]
+    found.features[:, 20] = _log_hours(gap_ms)[found.users]
+
+
+def _places(ascending: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Return where each wanted value is, -1 where it is not."""
+    if not len(ascending):
+        return np.full(len(wanted), -1)
+    place = np.minimum(np.searchsorted(ascending, wanted), len(ascending) - 1)
+    return np.where(ascending[place] == wanted, place, -1)
+
+
+def _log_hours(ms: np.ndarray) -> np.ndarray:
     logs: np.ndarray = np.log1p(np.maximum(ms, 0) / 60_000.0) * 0.15
     return logs

@@ -92,7 +92,7 @@ class Popularity:
         self.last_ms = state["last_ms"].copy()
 
 
-def decay(age_ms: float) -> np.ndarray:
-    """Return what is left of a weight after some time, one value per half-life."""
+def decay(age_ms: float | np.ndarray) -> np.ndarray:
+    """Return what is left of a weight after some time, one value per half-life in the last axis."""
     factors: np.ndarray = np.exp2(-age_ms / HALF_LIVES_MS)
     return factors

@@ -35,6 +35,12 @@ MAX_WITHDRAWN = 1_000_000
 CONTROL_HALF_LIFE = 3
 """The control arm ranks by the popularity of a day: a fixed yardstick."""
 
+MAX_SCORES = 8_000_000
+"""Lists are made together as long as users times items are not more: 32 MiB of scores."""
+
+_CHANNELS: tuple[Channel, ...] = ("neighbour", "popular", "model", "recent")
+_NEIGHBOUR, _POPULAR, _MODEL, _RECENT = range(len(_CHANNELS))
+
 
 class ModelRanker:
     """Ranks by the newest whole model version; before there is one, by what is popular among those it was asked for.
@@ -167,6 +173,11 @@ class ModelRanker:
         return rows
 
     def _rank(self, model: ServingModel, contexts: Sequence[Context], k: int) -> list[list[ListItem]]:
+        together = max(1, MAX_SCORES // model.size)
+        parts = [contexts[start : start + together] for start in range(0, len(contexts), together)]
+        return [items for part in parts for items in self._rank_together(model, part, k)]
+
+    def _rank_together(self, model: ServingModel, contexts: Sequence[Context], k: int) -> list[list[ListItem]]:
         found = find(
             model,
             contexts,
@@ -177,12 +188,11 @@ class ModelRanker:
             risen=np.array(list(self._risen)[-MAX_RISEN:], np.int64),
         )
         with torch.inference_mode():
-            features = torch.from_numpy(np.concatenate([candidates.features for candidates in found]))
-            scores = model.blend(features).split([len(candidates.rows) for candidates in found])
-            likely = [torch.log_softmax(own_scores, 0).numpy() for own_scores in scores]
+            scores = model.blend(torch.from_numpy(found.features))
+            likely = [part.log_softmax(0).numpy() for part in scores.split(np.diff(found.starts).tolist())]
         return [
-            _best(model, context, candidates, own_scores, k, self._prior) or self._popular(model, context, k)
-            for context, candidates, own_scores in zip(contexts, found, likely, strict=True)
+            _best(model, context, found.of(user), scores, k, self._prior) or self._popular(model, context, k)
+            for user, (context, scores) in enumerate(zip(contexts, likely, strict=True))
         ]
 
     def _popular(self, model: ServingModel, context: Context, k: int) -> list[ListItem]:
@@ -251,54 +261,38 @@ class _OwnCounts:
 def _best(  # what a list is made of
     model: ServingModel, context: Context, candidates: Candidates, scores: np.ndarray, k: int, prior: _Prior | None
 ) -> list[ListItem]:
+    """Return the list of the only user among the candidates."""
     order = np.argsort(-scores, kind="stable")[:k]
     order = order[np.isfinite(scores[order])]  # what a broken network says is worse than popularity
     if not len(order):
         return []
-    reasons = _reasons(model, context, candidates.rows[order], candidates.features[order])
+    rows = candidates.rows[order]
+    reasons = _reasons(model, context, rows, candidates.leads[order], candidates.features[order])
     rounded = np.round(scores[order].astype(np.float64), 4).tolist()
-    item_ids = [model.ids[row] for row in candidates.rows[order].tolist()]
+    item_ids = [model.ids[row] for row in rows.tolist()]
     priors = [prior.of(item_id) for item_id in item_ids] if prior else [None] * len(item_ids)
     return list(map(ListItem, item_ids, rounded, reasons, priors))
 
 
-def _reasons(model: ServingModel, context: Context, rows: np.ndarray, features: np.ndarray) -> list[Reason]:
+def _reasons(
+    model: ServingModel, context: Context, rows: np.ndarray, leads: np.ndarray, features: np.ndarray
+) -> list[Reason]:
     """Say for each listed item which channel speaks for it most, and which of the user's own items led to it."""
-    own = list(dict.fromkeys(row for row in reversed(context.rows.tolist()) if row))[:NEIGHBOURS_OF]
-    similarity = model.vectors[rows] @ model.vectors[own].T if own else np.zeros((len(rows), 0))
-    lead = _leads(model, own)
+    knows = features[:, 21] > 0
+    popular = model.is_popular[rows] & (~knows | (features[:, 1] < -1.0))
+    channels = np.where(leads > 0, _NEIGHBOUR, np.where(popular, _POPULAR, np.where(knows, _MODEL, _RECENT)))
+    sources = leads
+    own = list(dict.fromkeys(row for row in context.rows[::-1].tolist() if row))[:NEIGHBOURS_OF]
+    if own:
+        nearest = np.array(own)[(model.vectors[rows] @ model.vectors[own].T).argmax(1)]
+        sources = np.where(channels == _MODEL, nearest, leads)
+    known: dict[tuple[int, int], Reason] = {}
     reasons = []
-    popular = frozenset(model.popular_rows.tolist())
-    nearest = similarity.argmax(1).tolist() if own else []
-    below_best, knows = features[:, 1].tolist(), (features[:, 21] > 0).tolist()
-    for index, row in enumerate(rows.tolist()):
-        channel, source = _why(row, popular, lead, below_best[index], knows=knows[index])
-        if channel == "model":
-            source = own[nearest[index]]
-        reasons.append(Reason(channel, model.ids[source] if source else None))
+    for why in zip(channels.tolist(), sources.tolist(), strict=True):
+        if why not in known:
+            known[why] = Reason(_CHANNELS[why[0]], model.ids[why[1]] if why[1] else None)
+        reasons.append(known[why])
     return reasons
-
-
-def _leads(model: ServingModel, own: list[int]) -> dict[int, int]:
-    """Return for each neighbour which of the user's own items leads to it most."""
-    known = [(source, *model.neighbours[source]) for source in own if source in model.neighbours]
-    if not known:
-        return {}
-    others = np.concatenate([rows for _, rows, _ in known])
-    weights = np.concatenate([weights / (weights.sum() or 1.0) for _, _, weights in known])
-    sources = np.repeat([source for source, *_ in known], [len(rows) for _, rows, _ in known])
-    order = np.argsort(weights, kind="stable")  # the heaviest comes last and stays
-    return dict(zip(others[order].tolist(), sources[order].tolist(), strict=True))
-
-
-def _why(
-    row: int, popular: frozenset[int], lead: dict[int, int], below_best: float, *, knows: bool
-) -> tuple[Channel, int]:
-    if row in lead:
-        return "neighbour", lead[row]
-    if row in popular and (not knows or below_best < -1.0):
-        return "popular", 0
-    return ("model", 0) if knows else ("recent", 0)
 
 
 def _most(model: ServingModel, counts: np.ndarray, k: int) -> list[ListItem]:

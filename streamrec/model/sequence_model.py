@@ -58,16 +58,20 @@ class TimeBias(nn.Module):
         self.by_steps = nn.Parameter(torch.zeros(config.max_length, config.heads))
         self.by_time = nn.Parameter(torch.zeros(TIME_BUCKETS, config.heads))
 
-    def forward(self, times_s: Tensor) -> Tensor:
-        """Return the bias, -inf where an event would see a later one, `(B, L)` to `(B, H, L, L)`."""
+    def forward(self, times_s: Tensor, asked: Tensor | None) -> Tensor:
+        """Return the bias, -inf where an event would see a later one, `(B, L)` to `(B, H, Q, L)`.
+
+        Q is L, or 1 where only the events at `asked`, `(B,)`, look at the others.
+        """
         length = times_s.shape[1]
-        position = torch.arange(length, device=times_s.device)
-        steps = (position[:, None] - position[None, :]).clamp(min=0)  # (L, L)
-        bucket = time_bucket(times_s[:, :, None] - times_s[:, None, :])  # (B, L, L)
+        seen = torch.arange(length, device=times_s.device)
+        looking, looking_s = (seen[None], times_s) if asked is None else (asked[:, None], _at(times_s, asked))
+        steps = looking[:, :, None] - seen  # (1 or B, Q, L)
+        bucket = time_bucket(looking_s[:, :, None] - times_s[:, None, :])  # (B, Q, L)
         # embedding, not indexing: its gradient is ten times as fast to add up
-        bias = functional.embedding(bucket, self.by_time) + functional.embedding(steps, self.by_steps)  # (B, L, L, H)
-        bias = bias.masked_fill((position[:, None] < position[None, :])[..., None], -torch.inf)
-        return bias.permute(0, 3, 1, 2)  # (B, H, L, L)
+        by_steps = functional.embedding(steps.clamp(min=0), self.by_steps)
+        bias = functional.embedding(bucket, self.by_time) + by_steps  # (B, Q, L, H)
+        return bias.masked_fill((steps < 0)[..., None], -torch.inf).permute(0, 3, 1, 2)  # (B, H, Q, L)
 
 
 class LigrBlock(nn.Module):
@@ -86,14 +90,16 @@ class LigrBlock(nn.Module):
         self.feedforward_out = nn.Linear(inner, dim, bias=False)
         self.feedforward_gate = nn.Linear(dim, dim)
 
-    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
-        """Mix the events `x`, `(B, L, D)`, under the attention bias."""
+    def forward(self, x: Tensor, bias: Tensor, asked: Tensor | None) -> Tensor:
+        """Mix the events `x`, `(B, L, D)`, under the attention bias; return those at `asked`, or all, `(B, Q, D)`."""
         batch, length, dim = x.shape
         normed = self.attention_norm(x)
         qkv = self.query_key_value(normed).view(batch, length, 3, self.heads, dim // self.heads)
         query, key, value = qkv.permute(2, 0, 3, 1, 4)  # (B, H, L, D/H) each
-        mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=bias)
-        mixed = self.attention_out(mixed.transpose(1, 2).reshape(batch, length, dim))
+        if asked is not None:
+            x, normed, query = _at(x, asked), _at(normed, asked), _at(query.transpose(1, 2), asked).transpose(1, 2)
+        mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=bias)  # (B, H, Q, D/H)
+        mixed = self.attention_out(mixed.transpose(1, 2).flatten(2))
         x = x + torch.sigmoid(self.attention_gate(normed)) * self._drop(mixed)
         normed = self.feedforward_norm(x)
         gate, inner = self.feedforward_in(normed).chunk(2, dim=-1)
@@ -123,8 +129,8 @@ class SequenceModel(nn.Module):
         nn.init.eye_(self.out.weight)
         self.log_temperature = nn.Parameter(torch.tensor(math.log(0.1)))
 
-    def forward(self, items: Tensor, event_types: Tensor, times_s: Tensor) -> Tensor:
-        """Return what follows each event.
+    def forward(self, items: Tensor, event_types: Tensor, times_s: Tensor, asked: Tensor | None = None) -> Tensor:
+        """Return what follows each event, or one event of each sequence.
 
         Parameters
         ----------
@@ -134,20 +140,30 @@ class SequenceModel(nn.Module):
             `(B, L)`, int64.
         times_s
             Event times in seconds from any origin, float32, `(B, L)`.
+        asked
+            The event of each sequence, `(B,)`, int64; the rest of the last block is then spared.
 
         Returns
         -------
         Tensor
-            Unit vectors, `(B, L, D)`.
+            Unit vectors, `(B, L, D)`, or `(B, D)`.
         """
         gaps = functional.pad(times_s[:, 1:] - times_s[:, :-1], (1, 0))
         x = self.item_scale * items + functional.embedding(event_types, self.event_type)
         x = x + functional.embedding(time_bucket(gaps), self.gap)
         x = functional.dropout(x, self.config.dropout, self.training)
-        bias = self.time_bias(times_s)
-        for block in self.blocks:
-            x = block(x, bias)
+        *first, last = self.blocks
+        for block in first:
+            x = block(x, self.time_bias(times_s, None), None)
+        x = last(x, self.time_bias(times_s, asked), asked)
+        if asked is not None:
+            x = x.squeeze(1)
         return functional.normalize(self.out(self.out_norm(x)), dim=-1)
+
+
+def _at(x: Tensor, places: Tensor) -> Tensor:
+    """Take one place of each sequence, `(B, L, ...)` to `(B, 1, ...)`."""
+    return x[torch.arange(len(x), device=x.device), places].unsqueeze(1)
 
 
 def time_bucket(seconds: Tensor) -> Tensor:

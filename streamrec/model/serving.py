@@ -48,7 +48,7 @@ class ServingModel:
     category
         Category code by row, 0 for none.
     neighbours
-        By row: neighbour rows, best first, and their weights.
+        By row: neighbour rows, best first, and their weights, which sum to 1.
     encoder, blend
         The network, `None` before it was trained; and what weighs the channels.
     newest_event_ms
@@ -72,6 +72,7 @@ class ServingModel:
     blend: Blend = field(default_factory=Blend)
     newest_event_ms: int = 0
     _popular: np.ndarray | None = None
+    _is_popular: np.ndarray | None = None
     _in_use: np.ndarray | None = None
 
     def row(self, item_id: str) -> int:
@@ -89,6 +90,14 @@ class ServingModel:
             top = np.unique(top)
             self._popular = top[self.last_ms[top] > 0]
         return self._popular
+
+    @property
+    def is_popular(self) -> np.ndarray:
+        """Whether a row is among the most popular of any half-life, `(size,)`."""
+        if self._is_popular is None:
+            self._is_popular = np.zeros(self.size, bool)
+            self._is_popular[self.popular_rows] = True
+        return self._is_popular
 
     @property
     def in_use(self) -> np.ndarray:
@@ -115,7 +124,7 @@ class ServingModel:
 
     def applied(self, version: str, changes: Mapping[str, np.ndarray], *, in_place: bool = False) -> ServingModel:
         """Return this version with changes; unless `in_place`, this one stays as it is for those who read it."""
-        model = replace(self, version=version, _popular=None, _in_use=None)
+        model = replace(self, version=version, _popular=None, _is_popular=None, _in_use=None)
         model._apply_ids(changes["vocabulary.rows"], unpack_ids(changes["vocabulary.ids"]), in_place=in_place)  # noqa: SLF001  # its own class
         model._apply_rows(changes, in_place=in_place)  # noqa: SLF001  # its own class
         model._apply_neighbours(changes, in_place=in_place)  # noqa: SLF001  # its own class
@@ -168,7 +177,8 @@ class ServingModel:
         for row, end in zip(changes["neighbours.rows"].tolist(), ends, strict=True):
             if end > start:
                 others = changes["neighbours.others"][start:end].astype(np.int64)
-                self.neighbours[row] = (others, changes["neighbours.weights"][start:end].astype(np.float32))
+                weights = changes["neighbours.weights"][start:end].astype(np.float32)
+                self.neighbours[row] = (others, weights / (weights.sum() or 1.0))  # weights may decay to nothing
             else:
                 self.neighbours.pop(row, None)
             start = end

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from river.drift import ADWIN
 
-from streamrec.model.blend import FEATURES, Blend, listwise_loss
-from streamrec.model.candidates import Candidates, Context, find
+from streamrec.model.blend import Blend, listwise_loss
+from streamrec.model.candidates import Context, find
 from streamrec.model.serving import ServingModel
 from streamrec.model.tensors import Arrays, adam_state, below, load_adam_state, load_weights, prefixed, weights_of
 
@@ -61,22 +61,23 @@ class Stacking:
     ) -> list[Score]:
         """Test the lists of these users against what they did next, then learn from it."""
         found = find(serving, contexts, hidden, hide_seen=self.hide_seen)
-        places = [_place(candidates, row) for candidates, row in zip(found, target_rows, strict=True)]
-        usable = [index for index, place in enumerate(places) if place is not None]
+        places = found.places(np.asarray(target_rows))
+        usable = np.flatnonzero((places >= 0) & (np.asarray(target_rows) > 0))
         scores = [Score(None, None)] * len(contexts)
-        if not usable:
+        if not len(usable):
             return scores
-        features, mask = _side_by_side([found[index] for index in usable])
-        target = torch.tensor([places[index] for index in usable])
-        out = self.blend(features)
-        losses = listwise_loss(out, mask, target)
+        out = self.blend(torch.from_numpy(found.features))
+        side_by_side = torch.full((len(contexts), int(np.diff(found.starts).max())), -torch.inf)
+        users, within = torch.from_numpy(found.users), torch.from_numpy(np.arange(len(out)) - found.starts[found.users])
+        side_by_side = side_by_side.index_put((users, within), out)[usable]
+        losses = listwise_loss(side_by_side, torch.from_numpy((places - found.starts[:-1])[usable]))
         self.optimizer.zero_grad(set_to_none=True)
         losses.mean().backward()  # type: ignore[no-untyped-call]  # torch's own gap
         self.optimizer.step()
-        out = out.detach().masked_fill(~mask, -torch.inf)
-        ranks = (out > out.gather(1, target[:, None])).sum(1).tolist()
+        out, side_by_side = out.detach(), side_by_side.detach()
+        ranks = (side_by_side > out[places[usable]][:, None]).sum(1).tolist()
         self._watch(losses.detach().mean().item())
-        for index, rank, loss in zip(usable, ranks, losses.tolist(), strict=True):
+        for index, rank, loss in zip(usable.tolist(), ranks, losses.tolist(), strict=True):
             scores[index] = Score(rank, loss)
         return scores
 
@@ -98,19 +99,3 @@ class Stacking:
         """Become what :meth:`state` returned."""
         load_weights(self.blend, below("blend", state))
         load_adam_state(self.optimizer, below("adam", state))
-
-
-def _place(candidates: Candidates, row: int) -> int | None:
-    place = int(np.searchsorted(candidates.rows, row))
-    return place if row and place < len(candidates.rows) and candidates.rows[place] == row else None
-
-
-def _side_by_side(found: Sequence[Candidates]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return features `(B, C, F)` and which places hold a candidate, `(B, C)`."""
-    most = max(len(candidates.rows) for candidates in found)
-    features = np.zeros((len(found), most, len(FEATURES)), np.float32)
-    mask = np.zeros((len(found), most), bool)
-    for index, candidates in enumerate(found):
-        features[index, : len(candidates.rows)] = candidates.features
-        mask[index, : len(candidates.rows)] = True
-    return torch.from_numpy(features), torch.from_numpy(mask)

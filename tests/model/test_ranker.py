@@ -41,7 +41,7 @@ def test_a_snapshot_and_deltas_give_the_scores_of_the_trainer(new_trainer):
     assert ranker.newest_produced_at_ms == interests[-1].produced_at_ms
     for interest in interests[-20:]:
         context = make_context(trainer.serving, interest.sequence)
-        found = find(trainer.serving, [context], encode(trainer.serving, [context]), hide_seen=True)[0]
+        found = find(trainer.serving, [context], encode(trainer.serving, [context]), hide_seen=True)
         scores = torch.log_softmax(trainer.serving.blend(torch.from_numpy(found.features)).detach(), 0).numpy()
         assert ranker.rank([interest], k=20)[0] == _best(trainer.serving, context, found, scores, 20, ranker._prior)
 

@@ -1,0 +1,37 @@
+"""`streamrec bench` on a small population: that it measures and what it says, not how fast anything is."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+from streamrec.settings import variable_name
+
+
+def bench(*arguments):
+    finished = subprocess.run(
+        [sys.executable, "-m", "streamrec", "bench", *arguments, "--json"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=200,
+        env={name: value for name, value in os.environ.items() if not name.startswith(variable_name(""))},
+    )
+    assert finished.returncode == 0, finished.stderr
+    return json.loads(finished.stdout)
+
+
+def test_freshness_is_measured_of_every_click_and_every_process():
+    figures = bench("freshness", "--rate", "50", "--seconds", "3", "--runs", "2", "--users", "500", "--items", "400")
+
+    assert {"rate", "redis_p50_ms", "redis_p99_ms", "kafka_p50_ms", "kafka_p99_ms"} <= set(figures)
+    assert 0 < figures["redis_p50_ms"] <= figures["redis_p99_ms"] <= figures["redis_max_ms"]
+    assert 0 < figures["kafka_p50_ms"] <= figures["kafka_p99_ms"] <= figures["kafka_max_ms"]
+    low, high = figures["redis_p99_spread_ms"]
+    assert low <= figures["redis_p99_ms"] <= high
+    assert set(figures["stages"]) == {"producing", "interests", "recall", "store"}
+    assert {"interests", "trainer", "recall", "retention"} <= set(figures["cpu"])
+    assert set(figures["cpu"]) == set(figures["rss_mb"])
+    assert all(mib > 1 for mib in figures["rss_mb"].values())
