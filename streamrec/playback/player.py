@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,6 +14,9 @@ from streamrec.playback.turns import Play, Turn
 from streamrec.service.ports import Publisher
 
 HIT_AT = 10
+
+PATIENCE_S = 0.5
+"""A list that does not know the user's last event after so long is taken as it is."""
 
 
 class Player:
@@ -34,13 +38,52 @@ class Player:
         self.scored = 0
         self._hits = 0
         self._popular_hits = np.zeros(len(HALF_LIVES_MS), np.int64)
+        self._awaited: dict[str, tuple[int, float]] = {}
+        """Event time of a user's last event, and when it was produced, for as long as there is patience."""
 
     def play(self, turns: Sequence[Turn]) -> None:
         """Play turns whose lists are read together, just before their events are produced."""
-        lists = self._reader.read_many([turn.user_id for turn in turns])
+        self._play(turns, self._read(turns))
+
+    def play_up_to_date(self, turns: Sequence[Turn]) -> list[Turn]:
+        """Play the turns of users whose list knows their last event, and return the others, for a later call.
+
+        A recording that is played a thousand times faster than it happened leaves no time for a list between two
+        events of a user, which there was.
+        """
+        while self._awaited and self._waited_s(user_id := next(iter(self._awaited))) > PATIENCE_S:
+            del self._awaited[user_id]
+        users: set[str] = set()
+        now: list[tuple[Turn, TopKList | None]] = []
+        later = []
+        for turn, shown in zip(turns, self._read(turns), strict=True):
+            if turn.user_id in users or not self._is_up_to_date(turn.user_id, shown):
+                later.append(turn)
+            else:
+                now.append((turn, shown))
+            users.add(turn.user_id)
+        self._play([turn for turn, _ in now], [shown for _, shown in now])
+        return later
+
+    def _read(self, turns: Sequence[Turn]) -> list[TopKList | None]:
+        return self._reader.read_many([turn.user_id for turn in turns])
+
+    def _waited_s(self, user_id: str) -> float:
+        return time.monotonic() - self._awaited[user_id][1]
+
+    def _is_up_to_date(self, user_id: str, shown: TopKList | None) -> bool:
+        awaited = self._awaited.get(user_id)
+        return awaited is None or (shown is not None and shown.user_id == user_id and shown.event_time_ms >= awaited[0])
+
+    def _play(self, turns: Sequence[Turn], lists: Sequence[TopKList | None]) -> None:
         plays = [turn.play(shown) for turn, shown in zip(turns, lists, strict=True)]
         self.score(plays, lists)
         self._publisher.publish([record for play in plays for record in play.records()])
+        for turn, play in zip(turns, plays, strict=True):
+            self._awaited.pop(turn.user_id, None)  # the order is that of the instants
+            if play.events:
+                newest_ms = max(event.message.event_time_ms for event in play.events)
+                self._awaited[turn.user_id] = (newest_ms, time.monotonic())
 
     def score(self, plays: Sequence[Play], lists: Sequence[TopKList | None]) -> None:
         """Score lists, and recent popularity at the moment when they were read, by what their users did."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 from doubles import MemoryPublisher
 
 from streamrec.contracts.derived import ListItem, Reason, TopKList
@@ -63,6 +64,25 @@ def test_what_a_list_brought_about_is_not_scored():
     player.play([turn("u1", "i1", scored=False), turn("u1", "i2")])
 
     assert (player.events, player.scored, player.hit_rate) == (2, 1, 0.0)
+
+
+def test_a_turn_waits_for_the_list_that_knows_its_users_last_event(monkeypatch):
+    lists = {}
+    player, publisher = new_player(lists)
+    first, second, third = (turn("u1", f"i{n}") for n in range(3))
+    other = turn("u2", "i0")
+
+    assert player.play_up_to_date([first, second, other]) == [second]
+    assert player.play_up_to_date([second, third]) == [second, third]
+    assert player.events == 2
+    lists["u1"] = msgspec.structs.replace(a_list("i1"), user_id="u1")
+    assert player.play_up_to_date([second, third]) == [third]
+    assert player.hit_rate == 1 / 3
+
+    lists.clear()
+    monkeypatch.setattr("streamrec.playback.player.PATIENCE_S", 0.0)
+    assert player.play_up_to_date([third]) == []
+    assert len(publisher.records) == 4
 
 
 def test_popularity_knows_what_was_produced_when_the_lists_were_read():
