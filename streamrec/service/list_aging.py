@@ -7,6 +7,8 @@ prior: Saerens, Latinne and Decaestecker 2002, doi 10.1162/089976602753284446.)
 
 from __future__ import annotations
 
+from operator import itemgetter
+
 import msgspec
 
 from streamrec.contracts.derived import ListItem, TopKList
@@ -41,25 +43,22 @@ def brought_up_to_date(topk: TopKList, default: TopKList) -> TopKList:
     now = {item.item_id: item.score for item in default.items}
     # what was below either default list cannot be compared there
     floor = max(default.items[-1].score, min(_prior(item) for item in topk.items))
-    items = [
-        _scored(item, item.score + max(now.get(item.item_id, floor), floor) - max(_prior(item), floor))
-        for item in topk.items
+    corrected = [
+        (item.score + max(now.get(item.item_id, floor), floor) - max(_prior(item), floor), item) for item in topk.items
     ]
-    known = {item.item_id for item in items}
+    known = {item.item_id for item in topk.items}
     unlikely = topk.items[-1].score
     trust = 0.5 ** (age_ms / TRUST_HALF_LIFE_MS)
-    items += [
-        _scored(item, trust * min(item.score, unlikely) + (1 - trust) * item.score)
+    corrected += [
+        (trust * min(item.score, unlikely) + (1 - trust) * item.score, item)
         for item in default.items
         if item.item_id not in known
     ]
-    items.sort(key=lambda item: -item.score)
-    return msgspec.structs.replace(topk, items=items[: len(topk.items)])
+    corrected.sort(key=itemgetter(0), reverse=True)
+    best = corrected[: len(topk.items)]
+    items = [ListItem(item.item_id, round(score, 4), item.reason, item.prior) for score, item in best]
+    return msgspec.structs.replace(topk, items=items)
 
 
 def _prior(item: ListItem) -> float:
     return item.score if item.prior is None else item.prior
-
-
-def _scored(item: ListItem, score: float) -> ListItem:
-    return msgspec.structs.replace(item, score=round(score, 4))

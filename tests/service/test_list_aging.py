@@ -51,7 +51,7 @@ def test_what_neither_default_list_shows_cannot_be_compared():
 def test_the_older_a_list_the_less_it_says_of_what_it_leaves_out():
     recent, old = (listed({"a": (-1.0, -2.0), "b": (-3.0, -3.0)}, age_ms=age_ms) for age_ms in (1, LONG_MS))
     now = default(new=-0.5, a=-2.0, b=-3.0)
-    assert list(scores(brought_up_to_date(recent, now))) == ["a", "b"]
+    assert list(scores(brought_up_to_date(recent, now))) == ["a", "new"]
     assert scores(brought_up_to_date(old, now)) == {"new": -0.5, "a": -1.0}
 
 
