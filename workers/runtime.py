@@ -8,6 +8,7 @@ waits; any other one ends the process, and its successor reads again from the st
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import threading
 import time
@@ -39,6 +40,9 @@ KEEP_ALIVE_S = 10.0
 """A batch that takes longer than this is waited for as a live member of the group."""
 
 PAUSE_REMINDER_S = 60.0
+
+GARBAGE_AFTER = 50_000
+"""New objects between two searches for garbage in cycles, of which batches make none and libraries little."""
 
 NICENESS = 10
 """Of a worker that gives way: about a tenth of the processor time where there is too little."""
@@ -82,6 +86,7 @@ def run(app: faust.App, settings: Settings, *, worker: str, gives_way: bool = Fa
     """
     if gives_way:
         os.nice(NICENESS)
+    gc.set_threshold(GARBAGE_AFTER)
     logs.configure(settings.log_level, worker=worker)
     faust.Worker(app, quiet=True, override_logging=False, redirect_stdouts=False).execute_from_commandline()
 

@@ -31,7 +31,7 @@ from streamrec.playback.turns import file_turns, shop_turns
 from streamrec.settings import Settings
 from streamrec.simulated_shop import SimulatedShop
 
-FAST_UNTIL_S = 80.0
+FAST_UNTIL_S = 92.0
 """The fast part is over by then, counted from the start, which leaves time for the rest within two minutes."""
 
 DEFAULT_LIMIT = 100_000
@@ -111,7 +111,7 @@ def _play(demonstration: Demonstration, started_s: float) -> Change | None:
             bar.update(task, completed=played, rate=f"{rate:,.0f} events/s")
 
         playing_s = time.monotonic()
-        demonstration.play_fast(max(10.0, FAST_UNTIL_S - (playing_s - started_s)), report)
+        demonstration.play_fast(started_s + FAST_UNTIL_S, report)
     _say(f"played {demonstration.player.events:,} events in {time.monotonic() - playing_s:.0f} s")
     telling = demonstration.take_telling_turn()
     _say(f"measuring freshness at {EVENTS_PER_S:.0f} events a second")

@@ -33,6 +33,7 @@ from streamrec.playback.turns import PlayedEvent, Turn, hold_back
 from streamrec.settings import Settings
 
 MAX_TURNS_AT_A_TIME = 500
+MIN_FAST_S = 10.0
 MAX_WAITING_TURNS = 200
 """More turns do not wait for a list that knows their user's last event; baskets come in hundreds at once."""
 
@@ -127,11 +128,11 @@ class Demonstration:
         self._watch: FreshnessWatch | None = None
         self._steady_events_per_s = 0.0
 
-    def play_fast(self, budget_s: float, report: Report) -> None:
-        """Play most turns as fast as the workers take them; if that is slower than the budget, lists get older."""
-        throttle = Throttle(self.fast_turns, budget_s)
+    def play_fast(self, end_s: float, report: Report) -> None:
+        """Play most turns until an instant of the monotonic clock; the less time there is, the older the lists."""
         played = 0
         started_s = time.monotonic()
+        throttle = Throttle(self.fast_turns, max(MIN_FAST_S, end_s - started_s))
         with closing(InFlight(self._settings)) as in_flight, closing(ModelWatch(self._kafka)) as model:
             waiting: list[Turn] = []
             while chunk := [*waiting, *islice(self._turns, min(int(throttle.allowed / 2), MAX_TURNS_AT_A_TIME))]:
@@ -144,6 +145,7 @@ class Demonstration:
                 if not played:
                     in_flight.wait_until_at_most(0)  # the workers have started
                     started_s = time.monotonic()
+                    throttle.budget_s = max(MIN_FAST_S, end_s - started_s)
                 played += len(chunk) - len(waiting)
                 report(played)
                 in_flight.wait_until_at_most(throttle.adapt(played, time.monotonic() - started_s))
