@@ -16,6 +16,14 @@ _SHARED = (
 )
 
 
+def configure_command() -> None:
+    """Send what a command has to complain about to standard error; standard output is for what it was asked for."""
+    structlog.configure(
+        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+    )
+
+
 def configure(level: str, *, worker: str) -> None:
     """Send every log line of the process to standard error, ours and those of libraries alike.
 
@@ -39,6 +47,7 @@ def configure(level: str, *, worker: str) -> None:
             structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
         ],
         logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
     terminal = sys.stderr.isatty()

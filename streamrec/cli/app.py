@@ -10,6 +10,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from streamrec import logs
 from streamrec.errors import SettingsError, StreamrecError, UsageError
 
 COMMANDS = {
@@ -88,6 +89,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Run `streamrec`: an error is one line on standard error, with exit code 2 if the user can mend it."""
     # a broker that is away becomes an error of ours; only workers, which configure logging, want librdkafka's own words
     logging.getLogger("librdkafka").addHandler(logging.NullHandler())
+    logs.configure_command()
     try:
         code = app(arguments, prog_name="streamrec", standalone_mode=False)
     except typer.TyperException as error:

@@ -106,6 +106,7 @@ class RefreshTopK:
         """Take in a batch of the broadcast topics, `items` and `model-updates`."""
         withdrawn: dict[str, int] = {}
         available: dict[str, None] = {}
+        version = self._ranker.model_version
         for source, record in batch:
             if source.topic == ITEMS:
                 self._learn_item(record, withdrawn, available)
@@ -113,6 +114,7 @@ class RefreshTopK:
                 self._ranker.apply_update(record.value)
         if withdrawn or available:
             self._store.mark_items(withdrawn, list(available))
+        if withdrawn or available or self._ranker.model_version != version:
             self._default_is_stale = True
 
     def _learn_item(self, record: Record, withdrawn: dict[str, int], available: dict[str, None]) -> None:

@@ -35,3 +35,11 @@ def test_freshness_is_measured_of_every_click_and_every_process():
     assert {"interests", "trainer", "recall", "retention"} <= set(figures["cpu"])
     assert set(figures["cpu"]) == set(figures["rss_mb"])
     assert all(mib > 1 for mib in figures["rss_mb"].values())
+
+
+def test_the_exact_search_finds_what_a_plain_one_finds():
+    figures = bench("topk", "--items", "5000", "--items", "7001", "--users", "1", "--users", "3", "--repeats", "4")
+
+    assert [(row["items"], row["users"]) for row in figures["rows"]] == [(5000, 1), (5000, 3), (7001, 1), (7001, 3)]
+    assert all(row["same_items"] for row in figures["rows"])
+    assert all(row["p50_ms"] > 0 and row["naive_p50_ms"] > 0 for row in figures["rows"])

@@ -115,13 +115,26 @@ def test_a_user_nobody_knows_gets_the_default_list(bench):
     assert default.user_id == ""
 
 
-def test_the_default_list_is_made_anew_once_a_second_and_after_a_burst(bench):
+def test_the_default_list_is_made_anew_at_most_so_often_and_after_a_burst(bench):
     bench.refresh.handle(batch(part("user-interests", [interest("u1", "a")])))
     bench.refresh.handle(batch(part("user-interests", [interest("u2", "b", version=2)], start=1)))
     assert [item.item_id for item in bench.store.read("nobody").items] == ["a"]
 
     bench.refresh.refresh_default()
     assert {item.item_id for item in bench.store.read("nobody").items} == {"a", "b"}
+
+
+def test_the_default_list_is_made_anew_when_a_new_version_comes_after_the_last_event(bench):
+    bench.refresh.handle(batch(part("user-interests", [interest("u1", "a")])))
+    bench.ranker.model_version = "the same"
+    bench.refresh.learn(batch(part("model-updates", [b"half a version"])))
+    bench.refresh.refresh_default()
+    assert bench.store.read("nobody").model_version == "counting"
+
+    bench.ranker.apply_update = lambda value: setattr(bench.ranker, "model_version", value.decode())
+    bench.refresh.learn(batch(part("model-updates", [b"another"])))
+    bench.refresh.refresh_default()
+    assert bench.store.read("nobody").model_version == "another"
 
 
 def test_a_withdrawn_or_deleted_item_leaves_all_lists(bench):

@@ -1,0 +1,75 @@
+"""Exact top-K over item vectors, as recall does it, against one product and one sort over all scores."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from statistics import median
+
+import numpy as np
+import torch
+from msgspec import Struct
+
+from streamrec.model.nearest import best_rows, score_all
+from streamrec.model.vocabulary import grown
+
+K = 100
+DIM = 64
+
+
+class TopKTime(Struct, kw_only=True):
+    """How long one search takes, medians of all repeats."""
+
+    items: int
+    users: int
+    """Together in a search."""
+    p50_ms: float
+    p99_ms: float
+    naive_p50_ms: float
+    """`torch.topk` over the scores of all items."""
+    same_items: bool
+    """Whether both found the same items in every search."""
+
+
+def measure(sizes: Sequence[int], users: Sequence[int], *, repeats: int, seed: int) -> Iterator[TopKTime]:
+    """Yield the times of every number of items with every number of users; both ways take turns, on one thread."""
+    rng = np.random.default_rng(seed)
+    torch.set_num_threads(1)
+    for size in sizes:
+        vectors = grown(_unit(rng.standard_normal((size, DIM), np.float32)), size)
+        for together in users:
+            queries = [_unit(rng.standard_normal((together, DIM), np.float32)) for _ in range(repeats)]
+            pairs = [(_timed(_exact, vectors, size, query), _timed(_naive, vectors, size, query)) for query in queries]
+            found_ms, naive_ms = ([pair[way][1] for pair in pairs] for way in (0, 1))
+            yield TopKTime(
+                items=size,
+                users=together,
+                p50_ms=round(median(found_ms), 3),
+                p99_ms=round(float(np.percentile(found_ms, 99)), 3),
+                naive_p50_ms=round(median(naive_ms), 3),
+                same_items=all(np.array_equal(np.sort(one), np.sort(other)) for (one, _), (other, _) in pairs),
+            )
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    unit: np.ndarray = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return unit
+
+
+def _exact(vectors: np.ndarray, size: int, queries: np.ndarray) -> np.ndarray:
+    return best_rows(score_all(vectors, size, queries), K)
+
+
+def _naive(vectors: np.ndarray, size: int, queries: np.ndarray) -> np.ndarray:
+    with torch.inference_mode():
+        scores = torch.from_numpy(queries) @ torch.from_numpy(vectors[:size]).T
+        rows: np.ndarray = scores.topk(K).indices.numpy()
+    return rows
+
+
+def _timed(
+    search: Callable[[np.ndarray, int, np.ndarray], np.ndarray], vectors: np.ndarray, size: int, queries: np.ndarray
+) -> tuple[np.ndarray, float]:
+    started_s = time.perf_counter()
+    found = search(vectors, size, queries)
+    return found, (time.perf_counter() - started_s) * 1_000
