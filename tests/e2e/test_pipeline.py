@@ -64,9 +64,11 @@ def test_a_user_nobody_knows_gets_the_default_list(running):
 
 
 def test_a_withdrawn_item_is_in_no_list_made_a_second_later(running):
-    events = [click(f"w{n}", f"w-item{n % 4}") for n in range(40)]
-    running.produce("clicks", events)
-    running.wait(lambda: all(read_list(running, f"w{n}", 1) for n in range(40)), "lists")
+    running.produce("clicks", [click(f"w{n}", f"w-item{n % 4}") for n in range(40)])
+    running.wait(lambda: "w-item0" in item_ids(running.reader.read("nobody")), "the model to know the item")
+    learned_ms = now_ms()
+    running.produce("clicks", [click(f"w{n}", "w-item1") for n in range(40)])
+    running.wait(lambda: all(read_list(running, f"w{n}", learned_ms) for n in range(40)), "lists")
 
     running.produce("items", [{"item_id": "w-item0", "available": False}], key="item_id")
     withdrawn_ms = now_ms()
