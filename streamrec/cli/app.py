@@ -24,7 +24,7 @@ COMMANDS = {
     "dlq": ("streamrec.cli.dlq:app", "List, show or replay the records that were refused."),
     "worker": ("streamrec.cli.worker:worker", "Run one worker until SIGTERM or Ctrl-C."),
     "migrate": ("streamrec.cli.migrate:migrate_command", "Bring the tables of PostgreSQL up to date."),
-    "eval": ("streamrec.cli.evaluate:eval_app", "Measure how good the lists are, on a file of past events."),
+    "eval": ("streamrec.cli.evaluation:eval_app", "Measure how good the lists are, on past events."),
     "bench": ("streamrec.cli.bench:bench_app", "Measure how fast the pipeline is on this machine."),
     "chaos": ("streamrec.cli.chaos:chaos", "Kill everything on purpose, and see whether anything is lost or doubled."),
 }

@@ -1,4 +1,4 @@
-"""`streamrec eval`: how good the lists are, on a file of past events."""
+"""`streamrec eval prequential`: how good the lists are on a stream, event by event."""
 
 from __future__ import annotations
 
@@ -31,9 +31,6 @@ UNSCORED_SHARE = 0.2
 """The first fifth of a stream is for settings, not for scores."""
 
 WINDOWS = 10
-
-eval_app = typer.Typer(no_args_is_help=True, help=__doc__)
-
 
 class Window(Struct, kw_only=True):
     """A tenth of the scored events."""
@@ -72,12 +69,6 @@ class PrequentialResult(Struct, kw_only=True):
     settings: dict[str, Any]
 
 
-@eval_app.callback()
-def root() -> None:
-    """Judge the model on past events."""
-
-
-@eval_app.command()
 def prequential(
     data: Annotated[Path, typer.Option(help="A file of past events, or its folder, as `replay` reads it.")],
     limit: Annotated[int | None, typer.Option(min=10, help="Stop after so many rows.")] = None,
