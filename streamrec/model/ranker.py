@@ -17,6 +17,7 @@ from streamrec.model.context import Context, make_context
 from streamrec.model.lists import Prior, best_lists, most_popular
 from streamrec.model.popularity import Popularity
 from streamrec.model.serving import ServingModel
+from streamrec.model.threads import limit_threads
 from streamrec.model.updates import UpdateReader
 from streamrec.model.vocabulary import Vocabulary
 
@@ -68,8 +69,7 @@ class ModelRanker:
         self._risen: dict[int, None] = {}
         """Their rows."""
         self._prior: Prior | None = None
-        # lists are small work: threads would cost more than they bring, and take cores from others
-        torch.set_num_threads(1)
+        limit_threads(1)
 
     @property
     def model_version(self) -> str:
