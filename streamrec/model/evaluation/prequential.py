@@ -20,13 +20,12 @@ from streamrec.domain.event import Event
 from streamrec.domain.interest import InterestState
 from streamrec.model.evaluation.metrics import CUTOFF, NOT_LISTED, Scores
 from streamrec.model.ranker import ModelRanker
-from streamrec.model.threads import limit_threads
 from streamrec.model.trainer import Trainer
 
 
 def one_cpu_thread() -> torch.device:
     """Keep this process's training and ranking to one thread of the CPU, and return that device."""
-    limit_threads(1)
+    torch.set_num_threads(1)
     return torch.device("cpu")
 
 
