@@ -23,6 +23,9 @@ TIME_BUCKETS = 26
 
 EVENT_TYPES = 2
 
+_NEVER = -1e4
+"""A score without weight in a softmax; finite, so that a target without any negative has a gradient."""
+
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -40,6 +43,8 @@ class ModelConfig:
         Inner width of the SwiGLU in multiples of `dim`.
     dropout
         On inputs and inside blocks, while training.
+    timed
+        Whether events have times; without, only their order counts.
     """
 
     dim: int = 64
@@ -48,6 +53,7 @@ class ModelConfig:
     heads: int = 2
     feedforward: int = 2
     dropout: float = 0.2
+    timed: bool = True
 
 
 class TimeBias(nn.Module):
@@ -56,10 +62,10 @@ class TimeBias(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.by_steps = nn.Parameter(torch.zeros(config.max_length, config.heads))
-        self.by_time = nn.Parameter(torch.zeros(TIME_BUCKETS, config.heads))
+        self.by_time = nn.Parameter(torch.zeros(TIME_BUCKETS, config.heads)) if config.timed else None
 
     def forward(self, times_s: Tensor, asked: Tensor | None) -> Tensor:
-        """Return the bias, -inf where an event would see a later one, `(B, L)` to `(B, H, Q, L)`.
+        """Return the bias, -inf where an event would see a later one, `(B, L)` to `(B or 1, H, Q, L)`.
 
         Q is L, or 1 where only the events at `asked`, `(B,)`, look at the others.
         """
@@ -67,10 +73,11 @@ class TimeBias(nn.Module):
         seen = torch.arange(length, device=times_s.device)
         looking, looking_s = (seen[None], times_s) if asked is None else (asked[:, None], _at(times_s, asked))
         steps = looking[:, :, None] - seen  # (1 or B, Q, L)
-        bucket = time_bucket(looking_s[:, :, None] - times_s[:, None, :])  # (B, Q, L)
         # embedding, not indexing: its gradient is ten times as fast to add up
-        by_steps = functional.embedding(steps.clamp(min=0), self.by_steps)
-        bias = functional.embedding(bucket, self.by_time) + by_steps  # (B, Q, L, H)
+        bias = functional.embedding(steps.clamp(min=0), self.by_steps)  # (1 or B, Q, L, H)
+        if self.by_time is not None:
+            bucket = time_bucket(looking_s[:, :, None] - times_s[:, None, :])  # (B, Q, L)
+            bias = functional.embedding(bucket, self.by_time) + bias  # (B, Q, L, H)
         return bias.masked_fill((steps < 0)[..., None], -torch.inf).permute(0, 3, 1, 2)  # (B, H, Q, L)
 
 
@@ -121,7 +128,7 @@ class SequenceModel(nn.Module):
         self.config = config
         self.item_scale = nn.Parameter(torch.tensor(math.sqrt(config.dim)))
         self.event_type = nn.Parameter(0.1 * torch.randn(EVENT_TYPES, config.dim))
-        self.gap = nn.Parameter(0.1 * torch.randn(TIME_BUCKETS, config.dim))
+        self.gap = nn.Parameter(0.1 * torch.randn(TIME_BUCKETS, config.dim)) if config.timed else None
         self.time_bias = TimeBias(config)
         self.blocks = nn.ModuleList(LigrBlock(config) for _ in range(config.blocks))
         self.out_norm = nn.RMSNorm(config.dim)
@@ -148,9 +155,10 @@ class SequenceModel(nn.Module):
         Tensor
             Unit vectors, `(B, L, D)`, or `(B, D)`.
         """
-        gaps = functional.pad(times_s[:, 1:] - times_s[:, :-1], (1, 0))
         x = self.item_scale * items + functional.embedding(event_types, self.event_type)
-        x = x + functional.embedding(time_bucket(gaps), self.gap)
+        if self.gap is not None:
+            gaps = functional.pad(times_s[:, 1:] - times_s[:, :-1], (1, 0))
+            x = x + functional.embedding(time_bucket(gaps), self.gap)
         x = functional.dropout(x, self.config.dropout, self.training)
         *first, last = self.blocks
         for block in first:
@@ -207,5 +215,5 @@ def sampled_softmax_loss(
     """
     positive = (hidden * positives).sum(-1, keepdim=True) / temperature  # (T, 1)
     negative = hidden @ negatives.T / temperature - log_expected_count  # (T, K)
-    negative = negative.masked_fill(is_positive, -torch.inf)
-    return torch.logsumexp(torch.cat([positive, negative], 1), 1) - positive.squeeze(1)
+    negative = negative.masked_fill(is_positive, _NEVER)
+    return functional.softplus(torch.logsumexp(negative, 1) - positive.squeeze(1))
