@@ -10,7 +10,6 @@ What is read, by columns:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,9 +80,7 @@ def read_users(path: Path) -> SequenceFile:
     order = np.argsort(key, kind="stable")
     groups, _ = _numbered(table, "user_id")
     items, item_ids = _numbered(table, "item_id")
-    return SequenceFile(
-        file, groups[order], items[order], item_ids, times_ms if times_ms is None else times_ms[order]
-    )
+    return SequenceFile(file, groups[order], items[order], item_ids, times_ms if times_ms is None else times_ms[order])
 
 
 def read_sessions(path: Path) -> SequenceFile:
@@ -181,7 +178,7 @@ def _lines(file: Path) -> SequenceFile:
     numbers: dict[str, int] = {}
     groups, items = [], []
     try:
-        with pa.input_stream(str(file), compression="zstd" if file.suffix == ".zst" else None) as stream:
+        with pa.input_stream(str(file), compression="detect") as stream:
             lines = stream.read().decode().splitlines()
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         raise UsageError(f"{file}: {error}") from error

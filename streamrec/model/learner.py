@@ -42,7 +42,6 @@ class Training:
     average_decay: float = 0.98
 
 
-
 @dataclass(frozen=True, slots=True)
 class Negatives:
     """A sample of items that all targets of a step share.

@@ -23,8 +23,8 @@ TIME_BUCKETS = 26
 
 EVENT_TYPES = 2
 
-_NEVER = -1e4
-"""A score without weight in a softmax; finite, so that a target without any negative has a gradient."""
+_NEVER = -80.0
+"""A score without weight in a softmax; not -inf, so that a target without any negative has a gradient."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class LigrBlock(nn.Module):
         return x + torch.sigmoid(self.feedforward_gate(normed)) * self._drop(inner)
 
     def _drop(self, x: Tensor) -> Tensor:
-        return functional.dropout(x, self.dropout, self.training)
+        return dropout(x, self.dropout, active=self.training)
 
 
 class SequenceModel(nn.Module):
@@ -159,7 +159,7 @@ class SequenceModel(nn.Module):
         if self.gap is not None:
             gaps = functional.pad(times_s[:, 1:] - times_s[:, :-1], (1, 0))
             x = x + functional.embedding(time_bucket(gaps), self.gap)
-        x = functional.dropout(x, self.config.dropout, self.training)
+        x = dropout(x, self.config.dropout, active=self.training)
         *first, last = self.blocks
         for block in first:
             x = block(x, self.time_bias(times_s, None), None)
@@ -167,6 +167,13 @@ class SequenceModel(nn.Module):
         if asked is not None:
             x = x.squeeze(1)
         return functional.normalize(self.out(self.out_norm(x)), dim=-1)
+
+
+def dropout(x: Tensor, share: float, *, active: bool) -> Tensor:
+    """Drop a share of the values: PyTorch's own draws them one by one on a CPU, which takes seven times as long."""
+    if not active or not share:
+        return x
+    return x * (torch.rand_like(x) >= share).to(x.dtype).mul_(1 / (1 - share))
 
 
 def _at(x: Tensor, places: Tensor) -> Tensor:
@@ -213,7 +220,7 @@ def sampled_softmax_loss(
     Tensor
         `(T,)`
     """
-    positive = (hidden * positives).sum(-1, keepdim=True) / temperature  # (T, 1)
-    negative = hidden @ negatives.T / temperature - log_expected_count  # (T, K)
-    negative = negative.masked_fill(is_positive, _NEVER)
-    return functional.softplus(torch.logsumexp(negative, 1) - positive.squeeze(1))
+    # the large (T, K) is gone through as seldom as possible; cosines are bounded, so that no maximum is taken off
+    scaled = hidden / temperature
+    negative = torch.addmm(-log_expected_count, scaled, negatives.T).masked_fill(is_positive, _NEVER)  # (T, K)
+    return functional.softplus(negative.exp().sum(1).log() - (scaled * positives).sum(-1))

@@ -15,6 +15,11 @@ from streamrec.model.sequence_model import ModelConfig
 from streamrec.model.tensors import Arrays, below, load_weights, prefixed, weights_of
 
 
+def use_threads(threads: int) -> None:
+    """Let this process compute with so many CPU threads."""
+    torch.set_num_threads(threads)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fitting:
     """How long and in what steps to train.
