@@ -55,6 +55,10 @@ class ModelConfig:
     dropout: float = 0.2
     timed: bool = True
 
+    def __post_init__(self) -> None:
+        if min(self.dim, self.max_length, self.blocks, self.heads, self.feedforward) < 1 or self.dim % self.heads:
+            raise ValueError(f"no network has this shape, dim must be a multiple of heads: {self}")
+
 
 class TimeBias(nn.Module):
     """What attention adds for how far apart two events are, in steps and in time."""

@@ -81,7 +81,7 @@ def evaluate_incremental(data: Path, settings: IncrementalSettings, *, seed: int
     Raises
     ------
     UsageError
-        If the file has no sessions in at least two slices, or nothing to predict.
+        If the file has no sessions in at least two slices, or a slice nothing to predict.
     """
     started_s, started_cpu_s = time.monotonic(), time.process_time()
     use_threads(threads)
@@ -97,11 +97,11 @@ def evaluate_incremental(data: Path, settings: IncrementalSettings, *, seed: int
     with progress_bar() as bar:
         task = bar.add_task("slices", total=float(len(slices) - 1), rate="")
         for tested in run.play(on_step=lambda share: bar.update(task, completed=len(ranks) + share)):
+            if not len(tested.blended):
+                raise UsageError(f"{file.path}: slice {names[len(ranks) + 1]} has no session of two known items")
             ranks.append(tested)
             period = _period(int(names[len(ranks)]), tested)
             bar.console.print(f"{period.period}: R@20 {period.recall_at_20:.2f}, MRR@20 {period.mrr_at_20:.2f}")
-    if not all(len(tested.blended) for tested in ranks):
-        raise UsageError(f"{file.path}: a slice has no session of two known items, so that nothing can be tested")
     took_s = time.monotonic() - started_s, time.process_time() - started_cpu_s
     return _result([int(name) for name in names[1:]], ranks, settings, seed, took_s)
 

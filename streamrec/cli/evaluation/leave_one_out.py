@@ -93,8 +93,8 @@ def _result(
     return LeaveOneOutResult(
         users=len(hits),
         items=items,
-        hr_at_10=round(hits.mean(), 5),
-        ndcg_at_10=round(gains.mean(), 5),
+        hr_at_10=round(float(hits.mean()), 5),
+        ndcg_at_10=round(float(gains.mean()), 5),
         hr_at_10_interval=confidence_interval([hits], seed=seed),
         ndcg_at_10_interval=confidence_interval([gains], seed=seed),
         model_alone={

@@ -75,11 +75,12 @@ class Sequences:
         lengths = self.lengths[chosen]
         place = np.arange(lengths.max(initial=1))
         is_event = place < lengths[:, None]
-        at = np.where(is_event, self.starts[chosen][:, None] + place, 0)
-        rows = np.where(is_event, self.rows[at], 0)
-        weights = is_event.astype(np.float32)
+        at = (self.starts[chosen][:, None] + place)[is_event]
+        rows, weights = np.zeros(is_event.shape, np.int64), is_event.astype(np.float32)
+        times_s = np.zeros_like(weights)
+        rows[is_event], times_s[is_event] = self.rows[at], self.times_s[at]
         weights[:, 0] = 0.0
-        return Padded(rows, np.zeros_like(rows), np.where(is_event, self.times_s[at], 0.0).astype(np.float32), weights)
+        return Padded(rows, np.zeros_like(rows), times_s, weights)
 
 
 def from_groups(groups: np.ndarray, rows: np.ndarray, times_s: np.ndarray | None) -> tuple[Sequences, np.ndarray]:
