@@ -165,8 +165,8 @@ class BlendedRanking:
             torch.manual_seed(seed)
             self.blend = Blend(FEATURES, PRIOR)
 
-    def learn(self, known: Knowledge, asked: Questions, *, epochs: int) -> None:
-        """Learn from questions with targets that nothing in `known` has learned from."""
+    def learn(self, known: Knowledge, asked: Questions, *, epochs: int) -> float:
+        """Learn from questions with targets that nothing in `known` has learned from; return the last pass's loss."""
         rng = np.random.default_rng(self.seed)
         parts = [describe(known, asked.take(chosen)) for chosen in _chunks(len(asked.targets))]
         steps = [
@@ -177,14 +177,19 @@ class BlendedRanking:
         ]
         optimizer = torch.optim.Adam(self.blend.parameters(), lr=LEARNING_RATE)
         schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.02, epochs * len(steps))
+        losses: list[float] = []
         for _ in range(epochs):
+            losses = []
             for index in rng.permutation(len(steps)):
                 part, chosen = steps[index]
-                loss = listwise_loss(_side_by_side(self.blend, part, chosen), torch.from_numpy(part.targets[chosen]))
+                scores = _side_by_side(self.blend, part, chosen)
+                loss = listwise_loss(scores, torch.from_numpy(part.targets[chosen])).mean()
+                losses.append(loss.item())
                 optimizer.zero_grad(set_to_none=True)
-                loss.mean().backward()  # type: ignore[no-untyped-call]  # torch's own gap
+                loss.backward()  # type: ignore[no-untyped-call]  # torch's own gap
                 optimizer.step()
                 schedule.step()
+        return float(np.mean(losses)) if losses else float("nan")
 
     def ranks(
         self, known: Knowledge, asked: Questions, *, on_chunk: Callable[[int], None] = lambda _questions: None

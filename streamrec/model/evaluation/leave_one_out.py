@@ -115,9 +115,8 @@ class LeaveOneOut:
 
     def _test(self, epochs: int, report: Callable[[str], None]) -> LeaveOneOutRanks:
         blend = BlendedRanking(seed=self.seed)
-        questions = self._ask(1)
-        blend.learn(self._knowledge(2), questions, epochs=self.settings.lessons)
-        report(f"validation with the blend: NDCG@10 {ndcg(blend.ranks(self._knowledge(2), questions)).mean():.4f}")
+        loss = blend.learn(self._knowledge(2), self._ask(1), epochs=self.settings.lessons)
+        report(f"blend: loss {loss:.4f} on the validation items")
         questions, known = self._ask(0), self._knowledge(1)
         seen = self.users.without_last(1)
         repeats = seen.rows == np.repeat(questions.targets, seen.lengths)
