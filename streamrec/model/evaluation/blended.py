@@ -19,8 +19,8 @@ from torch import Tensor
 from streamrec.model.blend import Blend, listwise_loss
 from streamrec.model.evaluation.metrics import NOT_LISTED
 from streamrec.model.evaluation.sequences import Sequences
-from streamrec.model.nearest import best_rows, score_all
 from streamrec.model.evaluation.session_neighbours import SessionNeighbours, Weights
+from streamrec.model.nearest import best_rows, score_all
 
 FEATURES = (
     "logit_below_best",

@@ -17,10 +17,10 @@ import numpy as np
 
 from streamrec.model.evaluation.blended import BlendedRanking, Knowledge, Questions
 from streamrec.model.evaluation.sequences import Sequences, from_groups
+from streamrec.model.evaluation.session_neighbours import Neighbourhood, SessionNeighbours
 from streamrec.model.evaluation.training import Fitter, Fitting
 from streamrec.model.learner import Training
 from streamrec.model.sequence_model import ModelConfig
-from streamrec.model.evaluation.session_neighbours import Neighbourhood, SessionNeighbours
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

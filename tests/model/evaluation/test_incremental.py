@@ -36,7 +36,7 @@ def weeks():
     return [walk(rng, 40, 12), walk(rng, 30, 14), walk(rng, 30, 16), walk(rng, 10, 16)]
 
 
-def test_sessions_that_span_two_slices_are_two(weeks):
+def test_sessions_that_span_two_slices_are_two():
     slices = slices_of(np.array([5, 9, 5, 9, 5]), np.array([1, 2, 3, 4, 5]), np.array([0, 0, 0, 1, 1]), None)
 
     assert [part.rows.tolist() for part in slices] == [[2, 1, 3], [4, 5]]

@@ -68,7 +68,8 @@ def test_a_repeated_item_is_a_miss_and_is_counted(users):
 def test_the_last_item_changes_no_rank_but_its_own(users):
     """Neither training nor validation nor the blend sees it."""
     reports, others = [], []
-    before, after = run(users, reports=reports), run(without(users, 3, 1 + users.rows[users.starts[4] - 1] % ITEMS), reports=others)
+    another = without(users, 3, 1 + users.rows[users.starts[4] - 1] % ITEMS)
+    before, after = run(users, reports=reports), run(another, reports=others)
 
     others_than_3 = np.arange(len(users)) != 3
     assert reports == others
