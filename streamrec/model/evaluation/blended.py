@@ -9,8 +9,8 @@ Shapes: B prefixes, N rows, C candidates of all prefixes, F features.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -131,12 +131,15 @@ def describe(known: Knowledge, asked: Questions) -> Described:
     """Return the candidates of some questions."""
     size = len(asked.hidden)
     logits = asked.logits(known.vectors, known.temperature)
-    partition, best = torch.logsumexp(logits, 1).numpy(), logits.amax(1).numpy()
     width = logits.shape[1]
+    nearest = best_rows(logits, MODEL_CANDIDATES)
+    # of the nearest only: all would take as long as scoring them
+    strongest = logits.gather(1, torch.from_numpy(nearest))
+    partition, best = torch.logsumexp(strongest, 1).numpy(), strongest.amax(1).numpy()
     near = known.neighbours.weigh(asked.prefixes, width)
     own = asked.prefixes.sequence_of_event() * width + asked.prefixes.rows
-    nearest = best_rows(logits, MODEL_CANDIDATES) + np.arange(size)[:, None] * width
-    keys = np.unique(np.concatenate([nearest.ravel(), near.keys, own]))
+    by_model = (nearest + np.arange(size)[:, None] * width).ravel()
+    keys = np.unique(np.concatenate([by_model, near.keys, own]))
     flat = logits.numpy().reshape(-1)
     keys = keys[flat[keys] > -np.inf]
     questions, rows = np.divmod(keys, width)
@@ -154,6 +157,14 @@ def describe(known: Knowledge, asked: Questions) -> Described:
     starts = np.searchsorted(questions, np.arange(size + 1))
     places = _places(keys, wanted)
     return Described(questions, features, starts, np.where(places >= 0, places - starts[:-1], -1))
+
+
+class Ranks(NamedTuple):
+    """Places of the targets of some questions, 0 the first, `NOT_LISTED` if no retriever brought one in, `(B,)`."""
+
+    blended: np.ndarray
+    model_alone: np.ndarray
+    """By the sequence model alone: exact below `MODEL_CANDIDATES`, where every better item is a candidate."""
 
 
 class BlendedRanking:
@@ -191,23 +202,25 @@ class BlendedRanking:
                 schedule.step()
         return float(np.mean(losses)) if losses else float("nan")
 
-    def ranks(
-        self, known: Knowledge, asked: Questions, *, on_chunk: Callable[[int], None] = lambda _questions: None
-    ) -> np.ndarray:
-        """Return the place of each target, 0 the first, `NOT_LISTED` if no retriever brought it in, `(B,)`."""
-        ranks = np.full(len(asked.targets), NOT_LISTED)
-        for chosen in _chunks(len(ranks)):
+    def ranks(self, known: Knowledge, asked: Questions) -> Ranks:
+        """Return the place of each target."""
+        blended, alone = np.full((2, len(asked.targets)), NOT_LISTED)
+        for chosen in _chunks(len(blended)):
             part = describe(known, asked.take(chosen))
             with torch.inference_mode():
                 scores = self.blend(torch.from_numpy(part.features)).numpy()
-            has = np.flatnonzero(part.targets >= 0)
-            own = np.full(len(part.targets), np.inf, np.float32)
-            own[has] = scores[part.starts[has] + part.targets[has]]
-            # an equal score is better: a target never wins by being asked for
-            better = np.bincount(part.questions, scores >= own[part.questions], len(own)).astype(np.int64) - 1
-            ranks[chosen[has]] = better[has]
-            on_chunk(len(chosen))
-        return ranks
+            blended[chosen] = _places_of_targets(part, scores)
+            alone[chosen] = _places_of_targets(part, part.features[:, 0])
+        return Ranks(blended, alone)
+
+
+def _places_of_targets(part: Described, scores: np.ndarray) -> np.ndarray:
+    has = np.flatnonzero(part.targets >= 0)
+    own = np.full(len(part.targets), np.inf, np.float32)
+    own[has] = scores[part.starts[has] + part.targets[has]]
+    # an equal score is better: a target never wins by being asked for
+    better = np.bincount(part.questions, scores >= own[part.questions], len(own)).astype(np.int64) - 1
+    return np.where(part.targets >= 0, better, NOT_LISTED)
 
 
 def _side_by_side(blend: Blend, part: Described, chosen: np.ndarray) -> Tensor:

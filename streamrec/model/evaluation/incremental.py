@@ -148,9 +148,10 @@ class Incremental:
     def _test(self, sessions: Sequences) -> SliceRanks:
         known = known_items(sessions, self.fitter.items)
         questions, asked = self._ask(known)
+        ranks = self.blend.ranks(self._knowledge(), questions)
         return SliceRanks(
-            blended=self.blend.ranks(self._knowledge(), questions),
-            model_alone=questions.model_ranks(self.fitter.vectors()),
+            blended=ranks.blended,
+            model_alone=ranks.model_alone,
             sessions=asked,
             unseen=len(sessions.rows) - len(known.rows),
             items=self.fitter.items - 1,

@@ -120,9 +120,10 @@ class LeaveOneOut:
         questions, known = self._ask(0), self._knowledge(1)
         seen = self.users.without_last(1)
         repeats = seen.rows == np.repeat(questions.targets, seen.lengths)
+        ranks = blend.ranks(known, questions)
         return LeaveOneOutRanks(
-            blended=blend.ranks(known, questions),
-            model_alone=questions.model_ranks(known.vectors),
+            blended=ranks.blended,
+            model_alone=ranks.model_alone,
             epochs=epochs,
             repeated=len(np.unique(seen.sequence_of_event()[repeats])),
         )
