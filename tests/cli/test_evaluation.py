@@ -65,6 +65,7 @@ def test_leave_one_out_of_events(tmp_path, settings, capsys):
     assert 0 <= result["ndcg_at_10"] <= result["hr_at_10"] <= 1
     assert result["hr_at_10_interval"][0] <= result["hr_at_10"] <= result["hr_at_10_interval"][1]
     assert result["settings"]["model"]["dim"] == 8
+    assert result["settings"]["model"]["heads"] == 2
     assert result["seconds"] > 0
     assert "validation HR@10" in err
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
-import msgspec
 import numpy as np
 import typer
 from msgspec import Struct
@@ -106,5 +106,5 @@ def _result(
         seconds=round(took_s[0], 1),
         cpu_seconds=round(took_s[1], 1),
         seed=seed,
-        settings=msgspec.to_builtins(settings),
+        settings=asdict(settings),
     )
