@@ -20,7 +20,6 @@ from streamrec.model.blend import Blend, listwise_loss
 from streamrec.model.evaluation.metrics import NOT_LISTED
 from streamrec.model.evaluation.sequences import Sequences
 from streamrec.model.evaluation.session_neighbours import SessionNeighbours, Weights
-from streamrec.model.nearest import best_rows, score_all
 
 FEATURES = (
     "logit_below_best",
@@ -72,11 +71,10 @@ class Questions:
         return Questions(self.prefixes.take(chosen), self.hidden[chosen], self.targets[chosen], seen)
 
     def logits(self, vectors: np.ndarray, temperature: float = 1.0) -> Tensor:
-        """Return the score of every row, -inf where one is not to be listed, `(B, N` in whole blocks`)`."""
+        """Return the score of every row, -inf where one is not to be listed, `(B, N)`."""
         with torch.inference_mode():
-            logits = score_all(vectors, len(vectors), self.hidden / np.float32(temperature))
+            logits: Tensor = torch.from_numpy(self.hidden / np.float32(temperature)) @ torch.from_numpy(vectors).T
             logits[:, 0] = -torch.inf
-            logits[:, len(vectors) :] = -torch.inf
             if self.seen is not None:
                 logits[torch.from_numpy(self.seen.sequence_of_event()), torch.from_numpy(self.seen.rows)] = -torch.inf
         return logits
@@ -132,13 +130,12 @@ def describe(known: Knowledge, asked: Questions) -> Described:
     size = len(asked.hidden)
     logits = asked.logits(known.vectors, known.temperature)
     width = logits.shape[1]
-    nearest = best_rows(logits, MODEL_CANDIDATES)
-    # of the nearest only: all would take as long as scoring them
-    strongest = logits.gather(1, torch.from_numpy(nearest))
+    strongest, nearest = logits.topk(min(MODEL_CANDIDATES, width), sorted=False)
+    # the probability among the nearest only: among all it would take as long as scoring them
     partition, best = torch.logsumexp(strongest, 1).numpy(), strongest.amax(1).numpy()
     near = known.neighbours.weigh(asked.prefixes, width)
     own = asked.prefixes.sequence_of_event() * width + asked.prefixes.rows
-    by_model = (nearest + np.arange(size)[:, None] * width).ravel()
+    by_model = (nearest.numpy() + np.arange(size)[:, None] * width).ravel()
     keys = np.unique(np.concatenate([by_model, near.keys, own]))
     flat = logits.numpy().reshape(-1)
     keys = keys[flat[keys] > -np.inf]

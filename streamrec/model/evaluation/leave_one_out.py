@@ -1,8 +1,8 @@
 """Leave-one-out: each user's last item is the test, the second last the validation, all items are ranked.
 
 Items that a user has seen are not listed; one that is seen again is a miss, and the share of such users is reported.
-Training sees neither of the two items. The number of epochs and the blend come from the validation items; at the test
-the model sees them as part of the user's past, but nothing has learned from the test items.
+Neither training nor the memory of neighbours sees the two items. The number of epochs and the blend come from the
+validation items, which at the test are part of their users' pasts. Nothing learns from the test items.
 """
 
 from __future__ import annotations
@@ -114,10 +114,10 @@ class LeaveOneOut:
         return self._test(best[1], report)
 
     def _test(self, epochs: int, report: Callable[[str], None]) -> LeaveOneOutRanks:
-        blend = BlendedRanking(seed=self.seed)
-        loss = blend.learn(self._knowledge(2), self._ask(1), epochs=self.settings.lessons)
+        blend, known = BlendedRanking(seed=self.seed), self._knowledge()
+        loss = blend.learn(known, self._ask(1), epochs=self.settings.lessons)
         report(f"blend: loss {loss:.4f} on the validation items")
-        questions, known = self._ask(0), self._knowledge(1)
+        questions = self._ask(0)
         seen = self.users.without_last(1)
         repeats = seen.rows == np.repeat(questions.targets, seen.lengths)
         ranks = blend.ranks(known, questions)
@@ -136,10 +136,8 @@ class LeaveOneOut:
         hidden = self.fitter.encode(prefixes)[prefixes.starts[1:] - 1]
         return Questions(prefixes, hidden, self.users.rows[self.users.starts[1:] - 1 - later], known)
 
-    def _knowledge(self, hidden_events: int) -> Knowledge:
-        """Return what is known when so many of each user's newest events are not."""
-        past = self.users.without_last(hidden_events)
+    def _knowledge(self) -> Knowledge:
         neighbours = SessionNeighbours(self.settings.neighbourhood)
-        neighbours.add(past, 0)
-        counts = np.bincount(past.rows, minlength=self.fitter.items).astype(np.float32)
+        neighbours.add(self.past, 0)
+        counts = np.bincount(self.past.rows, minlength=self.fitter.items).astype(np.float32)
         return Knowledge(self.fitter.vectors(), self.fitter.temperature, neighbours, counts, counts)
