@@ -24,11 +24,13 @@ class PositionFence:
     >>> fence = PositionFence()
     >>> fence.admit(3), fence.admit(1), fence.admit(3)
     (True, True, False)
+    >>> 1 in fence, 2 in fence
+    (True, False)
     """
 
     __slots__ = ("bits", "highest")
 
-    def __init__(self, highest: int = -1, bits: bytes = b"") -> None:
+    def __init__(self, highest: int = -1, bits: bytes | bytearray = b"") -> None:
         self.highest = highest
         self.bits = bytearray(bits)
 
@@ -46,6 +48,23 @@ class PositionFence:
             return False
         self.bits[byte] |= 1 << bit
         return True
+
+    def __contains__(self, offset: int) -> bool:
+        """Whether an offset was admitted, as far as the window still knows."""
+        if not self.highest - WINDOW_OFFSETS < offset <= self.highest:
+            return False
+        byte, bit = divmod(offset % WINDOW_OFFSETS, 8)
+        return byte < len(self.bits) and bool(self.bits[byte] >> bit & 1)
+
+    def join(self, other: PositionFence) -> None:
+        """Admit all that another fence admitted."""
+        highest = max(self.highest, other.highest)
+        joined = 0
+        for fence in (self, PositionFence(other.highest, other.bits)):
+            if highest > fence.highest:
+                fence._advance(highest)  # noqa: SLF001  # its own class
+            joined |= int.from_bytes(fence.bits, "little")
+        self.bits = bytearray(joined.to_bytes(max(len(self.bits), len(other.bits)), "little"))
 
     def _advance(self, offset: int) -> None:
         """Make room: what falls out of the window frees its bit for the offset that takes its place."""
