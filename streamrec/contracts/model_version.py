@@ -13,6 +13,7 @@ from msgspec import Meta, Struct
 from streamrec.contracts.derived import UnixMs
 from streamrec.contracts.incoming import Id
 
+Status = Literal["serving", "new", "good", "refused", "rolled back"]
 Count = Annotated[int, Meta(ge=0)]
 
 
@@ -23,7 +24,7 @@ class ModelVersion(Struct, frozen=True, kw_only=True):
     made_at_ms: UnixMs
     events: Count
     """Events that it has learned, all that came before it included."""
-    status: Literal["serving", "new", "good", "refused", "rolled back"]
+    status: Status
     """`serving`: the newest one, what serves goes on from it. `new`: not yet proven. `good`: a full window of events
     showed that it is no worse than the good one before it. `refused`: failed the check before serving, was never
     published. `rolled back`: worse than an older one, or sent back by hand."""

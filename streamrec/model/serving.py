@@ -10,14 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-import torch
 
 from streamrec.model.blend import Blend
 from streamrec.model.popularity import HALF_LIVES_MS, HOUR_MS, decay
 from streamrec.model.sequence_model import ModelConfig, SequenceModel
+from streamrec.model.tensors import Arrays, below, load_weights, prefixed, weights_of
 from streamrec.model.vocabulary import grown, unpack_ids
-
-Arrays = dict[str, np.ndarray]
 
 POPULAR_PER_HALF_LIFE = 64
 
@@ -25,6 +23,42 @@ MAX_AHEAD_MS = 10 * HOUR_MS
 """A weight doubles with each half-life after the reference instant, which moves on before a float cannot hold it."""
 
 _ROW_TABLES = ("vectors", "counts", "first_ms", "last_ms", "events", "category")
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What is learned by gradient in a version: without it nothing is left but counts.
+
+    Attributes
+    ----------
+    vectors, encoder, blend
+        As in :class:`ServingModel`.
+    """
+
+    vectors: np.ndarray = field(default_factory=lambda: np.zeros((1, 1), np.float32))
+    encoder: SequenceModel | None = None
+    blend: Blend = field(default_factory=Blend)
+
+    def grown(self, rows: int, dim: int) -> Weights:
+        """Return the weights with vectors for so many rows, itself if it has them; new ones are zero."""
+        if self.vectors.shape == (rows, dim):
+            return self
+        vectors = np.zeros((rows, dim), np.float32)
+        known = min(rows, len(self.vectors)) if self.vectors.shape[1] == dim else 0
+        vectors[:known] = self.vectors[:known]
+        return replace(self, vectors=vectors)
+
+    def state(self) -> Arrays:
+        """Return the weights as arrays, vectors in half width as they travel."""
+        arrays: Arrays = {"vectors": self.vectors.astype(np.float16), **prefixed("blend", weights_of(self.blend))}
+        if self.encoder is not None:
+            arrays |= {"dense_shape": dense_shape(self.encoder.config), **prefixed("dense", weights_of(self.encoder))}
+        return arrays
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, np.ndarray]) -> Weights:
+        """Return what :meth:`state` was called on."""
+        return cls(arrays["vectors"].astype(np.float32), _encoder_of(arrays), _blend_of(arrays) or Blend())
 
 
 @dataclass
@@ -106,6 +140,15 @@ class ServingModel:
             self._in_use = np.fromiter(map(bool, self.ids[: self.size]), bool, self.size)
         return self._in_use
 
+    @property
+    def weights(self) -> Weights:
+        """What is learned by gradient, as it is now: vectors are not copied."""
+        return Weights(self.vectors[: self.size], self.encoder, self.blend)
+
+    def with_weights(self, weights: Weights) -> ServingModel:
+        """Return this version with the weights of another one, for as many rows."""
+        return replace(self, vectors=weights.vectors, encoder=weights.encoder, blend=weights.blend)
+
     def countable(self) -> ServingModel:
         """Return this version with counts of its own, which :meth:`count` may change."""
         return replace(self, counts=self.counts.copy(), last_ms=self.last_ms.copy())
@@ -128,13 +171,8 @@ class ServingModel:
         model._apply_ids(changes["vocabulary.rows"], unpack_ids(changes["vocabulary.ids"]), in_place=in_place)  # noqa: SLF001  # its own class
         model._apply_rows(changes, in_place=in_place)  # noqa: SLF001  # its own class
         model._apply_neighbours(changes, in_place=in_place)  # noqa: SLF001  # its own class
-        dense = {name[6:]: torch.from_numpy(value) for name, value in changes.items() if name.startswith("dense.")}
-        if dense:
-            model.encoder = _encoder(changes["dense_shape"].tolist(), dense)
-        blend = {name[6:]: torch.from_numpy(value) for name, value in changes.items() if name.startswith("blend.")}
-        if blend:
-            model.blend = Blend()
-            model.blend.load_state_dict(blend)
+        model.encoder = _encoder_of(changes) or model.encoder
+        model.blend = _blend_of(changes) or model.blend
         model.newest_event_ms = int(changes["newest_event_ms"][0])
         return model
 
@@ -189,8 +227,21 @@ def dense_shape(config: ModelConfig) -> np.ndarray:
     return np.array([config.dim, config.max_length, config.blocks, config.heads, config.feedforward])
 
 
-def _encoder(shape: list[int], weights: Mapping[str, torch.Tensor]) -> SequenceModel:
-    dim, max_length, blocks, heads, feedforward = shape
+def _encoder_of(arrays: Mapping[str, np.ndarray]) -> SequenceModel | None:
+    """Return the network, `None` if it is not among the arrays."""
+    weights = below("dense", arrays)
+    if not weights:
+        return None
+    dim, max_length, blocks, heads, feedforward = arrays["dense_shape"].tolist()
     encoder = SequenceModel(ModelConfig(dim, max_length, blocks, heads, feedforward, dropout=0.0))
-    encoder.load_state_dict({name: weight.float() for name, weight in weights.items()})
+    load_weights(encoder, {name: value.astype(np.float32) for name, value in weights.items()})
     return encoder.eval()
+
+
+def _blend_of(arrays: Mapping[str, np.ndarray]) -> Blend | None:
+    weights = below("blend", arrays)
+    if not weights:
+        return None
+    blend = Blend()
+    load_weights(blend, weights)
+    return blend

@@ -8,24 +8,30 @@ from hypothesis import given
 from hypothesis import strategies as st
 from interests import stream
 
-from streamrec.contracts.topics import MODEL_UPDATES, USER_INTERESTS
+from streamrec.contracts.model_version import ModelCommand, ModelVersions
+from streamrec.contracts.topics import MODEL_CONTROL, MODEL_UPDATES, MODEL_VERSIONS, USER_INTERESTS
 from streamrec.errors import TransientError
-from streamrec.service import train_on_interests
+from streamrec.service import admission
 from streamrec.service.batch import TopicPartition
-from streamrec.service.fence import WINDOW_OFFSETS, PositionFence
+from streamrec.service.fence import WINDOW_OFFSETS, Fences, PositionFence
 from streamrec.service.train_on_interests import TrainOnInterests
 
 SOURCE = TopicPartition(USER_INTERESTS, 0)
 
 
 class RememberingTrainer:
-    """Keeps what it was given; a checkpoint is a copy of that."""
+    """Keeps what it was given; a checkpoint is a copy of that, and a version is the number of events it has learned."""
 
     def __init__(self, saved=None) -> None:
         self.admissions, trained = saved or (b"", [])
         self.trained = list(trained)
         self.behind = []
         self.saved = saved
+        self.kept = {}
+        self.condemned = ""
+        self.spared = Fences()
+        self.refuse_next = False
+        self.versions = ModelVersions(versions=[], refused=0, rolled_back=0, drifts=0)
         self._told = len(self.trained)
 
     def train(self, interests, *, behind):
@@ -36,10 +42,27 @@ class RememberingTrainer:
         if self._told == len(self.trained):
             return []
         self._told = len(self.trained)
+        if self.refuse_next:
+            self.condemned = "refused"
+            return []
         return [str(len(self.trained)).encode()]
 
     def save(self, admissions):
         self.saved = (admissions, list(self.trained))
+        self.kept[str(len(self.trained))] = self.saved
+
+    def can_go_back_to(self, version):
+        return version in self.kept
+
+    def roll_back(self, version, because):
+        self.condemned, self.refuse_next = "", False
+        admissions, trained = self.kept[version] if version else next(iter(self.kept.values()), (b"", []))
+        self.trained, self._told = list(trained), -1
+        self.versions = msgspec.structs.replace(self.versions, rolled_back=self.versions.rolled_back + 1)
+        return admissions
+
+    def spare(self, events):
+        self.spared.join(events)
 
 
 def records(interests):
@@ -120,7 +143,7 @@ def test_an_update_that_was_not_acknowledged_goes_out_with_the_next_step(trainin
 
 
 def test_a_step_is_bounded_and_knows_what_waits_behind(training, monkeypatch):
-    monkeypatch.setattr(train_on_interests, "MAX_STEP_EVENTS", 8)
+    monkeypatch.setattr(admission, "MAX_STEP_EVENTS", 8)
     trainer = RememberingTrainer()
     use_case = training(trainer)
     use_case.handle(batch(part(USER_INTERESTS, records(stream(20)))))
@@ -131,7 +154,7 @@ def test_a_step_is_bounded_and_knows_what_waits_behind(training, monkeypatch):
 
 
 def test_too_many_waiting_events_hold_the_reader_back(training, monkeypatch):
-    monkeypatch.setattr(train_on_interests, "MAX_WAITING_EVENTS", 8)
+    monkeypatch.setattr(admission, "MAX_WAITING_EVENTS", 8)
     use_case = training(RememberingTrainer())
     use_case.handle(batch(part(USER_INTERESTS, records(stream(10)))))
     with pytest.raises(TransientError):
