@@ -196,7 +196,8 @@ class Learning:
             targets = [serving.row(histories[wanted[at][0]].sequence[wanted[at][1]].item_id) for at in together]
             scores = self.stacking.learn(serving, asked, hidden[together], targets)
             compared = math.ceil(COMPARED_SHARE * len(together))
-            guard.compare(serving, asked[:compared], targets[:compared], [score.loss for score in scores[:compared]])
+            losses = [score.loss for score in scores[:compared]]
+            guard.compare(serving, asked[:compared], hidden[together[:compared]], targets[:compared], losses)
         for history in histories:
             if is_held(history.user_id):
                 for index in history.new[-HELD_EVENTS:]:
