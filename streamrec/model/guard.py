@@ -41,7 +41,7 @@ MIN_HELD = 8
 FAR_WORSE = 0.5
 """Nats by which a version may be worse on held events than what served when they came."""
 
-WINDOW = 2_048
+WINDOW = 1_024
 """Newest events on which what serves is compared with the last good version."""
 
 MIN_COMPARED = 256
@@ -115,7 +115,8 @@ class Guard:
         before, item_id = list(sequence[:index]), sequence[index].item_id
         losses = None
         if serving.version:
-            (losses,) = self._losses_of(serving, [make_context(serving, before)], [serving.row(item_id)]).tolist()
+            lists, network = self._losses_of(serving, [make_context(serving, before)], [serving.row(item_id)])[0]
+            losses = float(lists), float(network)
         self._held.append(Held(before, item_id, losses))
 
     def fault_of(self, candidate: ServingModel, weights: Sequence[Mapping[str, np.ndarray]]) -> str:
