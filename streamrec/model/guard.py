@@ -197,7 +197,8 @@ class Guard:
         """
         if self._on_trial < MIN_COMPARED or (self._on_trial < WINDOW and self.good.encoder is not None):
             return None
-        tested = [_mean_and_error(both) for both in np.array(self._differences)[-self._on_trial :].T]
+        newest = np.array(self._differences)[-self._on_trial :]
+        tested = [_mean_and_error(differences) for _, differences in self._looked_at(newest)]
         if self._on_trial >= WINDOW:
             return all(mean <= NO_WORSE * error for mean, error in tested)
         return True if all(mean < -BEYOND_NOISE * error for mean, error in tested) else None
