@@ -24,7 +24,8 @@ import numpy as np
 import torch
 
 from streamrec.domain.interest import SequenceEvent
-from streamrec.model.candidates import Context, encode, find, make_context
+from streamrec.model.candidates import encode, find
+from streamrec.model.context import Context, make_context
 from streamrec.model.serving import ServingModel, Weights
 from streamrec.model.tensors import Arrays
 from streamrec.model.updates import not_finite
@@ -257,7 +258,7 @@ class Guard:
 def _network_losses(model: ServingModel, hidden: np.ndarray, target_rows: Sequence[int]) -> np.ndarray:
     """Return the cross-entropy of each event's item among a sample of all items, by the network alone, `(B,)`."""
     others = np.linspace(1, model.size - 1, SAMPLED_ITEMS).astype(np.int64)
-    temperature = math.exp(model.encoder.log_temperature.item()) if model.encoder else 1.0
+    temperature = math.exp(model.dense["dense.log_temperature"].item()) if model.dense else 1.0
     positive = (hidden * model.vectors[np.asarray(target_rows)]).sum(1, keepdims=True) / temperature
     negative = hidden @ model.vectors[others].T / temperature
     losses = np.logaddexp.reduce(np.column_stack([positive, negative]), axis=1) - positive[:, 0]

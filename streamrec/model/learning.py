@@ -18,9 +18,10 @@ import torch
 
 from streamrec.contracts.derived import UserInterest
 from streamrec.domain.interest import SequenceEvent
-from streamrec.model.candidates import encode, make_context
+from streamrec.model.candidates import encode
 from streamrec.model.catalogue import Catalogue
 from streamrec.model.content import content_buckets
+from streamrec.model.context import make_context
 from streamrec.model.guard import COMPARED_SHARE, HELD_EVENTS, Guard, is_held
 from streamrec.model.items import Items
 from streamrec.model.learner import Learner
