@@ -29,6 +29,7 @@ endif
 	if command -v uv >/dev/null; then set -- uv pip install --python .venv/bin/python; else set -- .venv/bin/pip install; fi; \
 	set -x; \
 	"$$@" --require-hashes -r requirements/dev.txt && "$$@" --no-deps --no-build-isolation --editable .
+	.venv/bin/python -c 'from streamrec.model.lists import warm_up; warm_up()'  # compiles what lists are made with
 	touch $@
 
 # pins every version anew, within the bounds of pyproject.toml
