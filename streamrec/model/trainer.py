@@ -36,6 +36,7 @@ from streamrec.model.serving import ServingModel, dense_shape
 from streamrec.model.stacking import Stacking
 from streamrec.model.tensors import Arrays, below, prefixed, weights_of
 from streamrec.model.updates import as_sent, to_records
+from streamrec.service.tally import TrainingProgress
 from streamrec.settings import Settings
 
 TESTED_SHARE = {0: 0.4, 512: 0.2, 4_096: 0.05}
@@ -127,6 +128,7 @@ class Trainer:
         self._snapshot_at_ms = 0
         self._snapshot_bytes = self._delta_bytes = 0
         self._unsent: list[bytes] = []
+        self._micro_batches = self._events = 0
         saved = checkpoint.read_newest(checkpoints)
         if saved is not None:
             self._restore(*saved)
@@ -143,6 +145,21 @@ class Trainer:
             hide_seen=settings.hide_seen,
             device=torch.device("cuda" if cuda else "cpu"),
             checkpoints=settings.data_dir.expanduser() / "model",
+        )
+
+    @property
+    def progress(self) -> TrainingProgress:
+        """How it gets on."""
+        return TrainingProgress(
+            micro_batches=self._micro_batches,
+            events=self._events,
+            tested=self.stacking.tested,
+            hits=self.stacking.hits,
+            popular_hits=self.stacking.popular_hits,
+            drift_alarms=self.stacking.drift_alarms,
+            loss=self.stacking.recent_loss,
+            version=self.serving.version,
+            learned_at_ms=self.newest_produced_at_ms,
         )
 
     def put_item(self, item: Item) -> None:
@@ -163,6 +180,8 @@ class Trainer:
         histories = by_user(interests)
         self._count(histories, self._test(histories, behind))
         self._fit(histories, behind)
+        self._micro_batches += 1
+        self._events += sum(len(history.new) for history in histories)
         self.newest_produced_at_ms = max(
             [self.newest_produced_at_ms, *(interest.produced_at_ms for interest in interests)]
         )

@@ -185,9 +185,7 @@ def test_so_many_records_are_read_in_a_round_and_the_others_in_the_next_ones(rea
     assert known == [2, 4, 5]
 
 
-def test_other_groups_are_read_where_they_committed_whatever_they_wrote_beside_it(
-    read, make_topic, produce, commit
-):
+def test_other_groups_are_read_where_they_committed_whatever_they_wrote_beside_it(read, make_topic, produce, commit):
     topic, group = make_topic(), uuid4().hex
     produce(topic, 3, age_s=0)
     commit(group, topic, 2, metadata="of a client that leaves notes")
