@@ -168,23 +168,30 @@ class Endpoint(NamedTuple):
 
 @contextmanager
 def exported(settings: Settings, worker: str) -> Iterator[None]:
-    """Serve the metrics of this process while it works, and say where in the data directory."""
+    """Serve the metrics of this process while it works."""
     server, thread = start_http_server(settings.metrics_port, settings.metrics_host)
+    with announced(settings, Endpoint(worker, settings.metrics_host, server.server_port)):
+        yield
+    # in a thread: a worker that is told to stop twice must not wait for a reader of metrics
+    threading.Thread(target=server.shutdown, daemon=True).start()
+    thread.join(1.0)
+
+
+@contextmanager
+def announced(settings: Settings, endpoint: Endpoint) -> Iterator[None]:
+    """Say in the data directory where this process can be asked, while it can; other machines are told by settings."""
     directory = settings.data_dir.expanduser() / _DIRECTORY
     directory.mkdir(parents=True, exist_ok=True)
-    file = directory / f"{worker}-{os.getpid()}.json"
-    file.write_text(json.dumps(Endpoint(worker, settings.metrics_host, server.server_port)._asdict()))
+    file = directory / f"{endpoint.worker}-{os.getpid()}.json"
+    file.write_text(json.dumps(endpoint._asdict()))
     try:
         yield
     finally:
         file.unlink(missing_ok=True)
-        # in a thread: a worker that is told to stop twice must not wait for a reader of metrics
-        threading.Thread(target=server.shutdown, daemon=True).start()
-        thread.join(1.0)
 
 
 def find_endpoints(settings: Settings) -> list[Endpoint]:
-    """Return the endpoints of the workers that run on the data directory, by name, and clear away those of dead ones."""
+    """Return the endpoints of the workers that run on the data directory, and clear away those of dead ones."""
     found = []
     for file in sorted((settings.data_dir.expanduser() / _DIRECTORY).glob("*-*.json")):
         if not psutil.pid_exists(int(file.stem.rpartition("-")[2])):

@@ -74,7 +74,7 @@ class GroupLag:
     since_ms
         Time of production of the record at the position, where there is a lag; -1 where it was not read yet.
     members
-        How many members the group has; `None` before that was asked.
+        How many members the group has.
     """
 
     index: Offsets
@@ -82,7 +82,7 @@ class GroupLag:
     start: Offsets
     end: Offsets
     since_ms: Offsets
-    members: int | None = None
+    members: int
 
     @property
     def position(self) -> Offsets:
