@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from xml.etree.ElementTree import Element
 
 import pygal  # type: ignore[import-untyped]  # it comes without types
 from pygal.style import Style  # type: ignore[import-untyped]  # it comes without types
@@ -12,6 +13,9 @@ POINTS = 60
 
 SHOWN_S = 900.0
 """A chart goes back so far."""
+
+_MARKS = tuple(mark * 10.0**power for power in range(-3, 5) for mark in (1, 3))
+"""Where a logarithmic axis is marked."""
 
 _STYLE = Style(
     background="transparent",
@@ -26,6 +30,10 @@ _STYLE = Style(
     legend_font_size=13,
     stroke_width="2",
     transition="none",
+    guide_stroke_color="var(--rule)",
+    guide_stroke_dasharray="1,0",
+    major_guide_stroke_color="var(--rule)",
+    major_guide_stroke_dasharray="1,0",
 )
 
 
@@ -56,15 +64,19 @@ def line_chart(lines: Mapping[str, Sequence[tuple[float, float]]], *, now_s: flo
         show_dots=False,
         disable_xml_declaration=True,
         legend_at_bottom=True,
+        truncate_label=-1,
         legend_at_bottom_columns=min(4, len(shown)),
         logarithmic=logarithmic,
         value_formatter=lambda value: f"{value:,.3g}",
-        show_minor_x_labels=False,
-        **({} if logarithmic else {"range": (0, max(_greatest(shown), 1e-3))}),
     )
+    least, greatest = _span(shown)
+    if logarithmic:
+        chart.y_labels = [mark for mark in _MARKS if least / 3.5 < mark < greatest * 3.5]
+    else:
+        chart.range, chart.max_scale = (0, max(greatest, 1e-3)), 5
+    chart.add_xml_filter(_without_scripts)
     minutes = SHOWN_S / 60
-    chart.x_labels = [f"{minutes * (1 - n / POINTS):.0f} min ago" for n in range(POINTS)]
-    chart.x_labels_major = [f"{minutes * part:.0f} min ago" for part in (1, 2 / 3, 1 / 3)]
+    chart.x_labels = ["" if n % 20 else f"{minutes * (1 - n / POINTS):.0f} min ago" for n in range(POINTS)]
     for name, values in shown.items():
         chart.add(name, values)
     return str(chart.render(is_unicode=True))
@@ -87,5 +99,14 @@ def thin(values: Sequence[tuple[float, float]], now_s: float) -> list[float | No
     return [total / count if count else None for total, count in zip(sums, counts, strict=True)]
 
 
-def _greatest(lines: Mapping[str, Sequence[float | None]]) -> float:
-    return max(value for values in lines.values() for value in values if value is not None)
+def _without_scripts(svg: Element) -> Element:
+    """Leave out what makes tooltips: the page lets no script in that is not a file of its own."""
+    for parent in svg.iter():
+        for script in [child for child in parent if child.tag == "script"]:
+            parent.remove(script)
+    return svg
+
+
+def _span(lines: Mapping[str, Sequence[float | None]]) -> tuple[float, float]:
+    values = [value for line in lines.values() for value in line if value is not None]
+    return min(values), max(values)

@@ -131,7 +131,8 @@ class Monitor:
                 if reports is not None:
                     self.now.retention, handled = reports, moved
             took_s = time.monotonic() - begun_s
-            pause_s = max(RETENTION_PAUSE_S, RETENTION_SHARE * took_s) if self.now.retention else LOOK_S
+            known = "" in self.now.retention and self.now.retention[""].days
+            pause_s = max(RETENTION_PAUSE_S if known else LOOK_S, RETENTION_SHARE * took_s)
             await asyncio.sleep(pause_s)
 
 

@@ -75,12 +75,12 @@ class Totals:
         """Return the sum of a counter over all that has these labels."""
         return _sum(self._looks[-1][1], name, labels) if self._looks else 0.0
 
-    def by(self, name: str, label: str) -> dict[str, float]:
-        """Return the totals of a counter by the values of a label."""
+    def by(self, name: str, label: str, **labels: str) -> dict[str, float]:
+        """Return the totals of a counter by the values of a label, over all that has the other labels."""
         found: dict[str, float] = {}
-        for (sample, labels), value in (self._looks[-1][1] if self._looks else {}).items():
-            values = dict(labels)
-            if sample == name and label in values:
+        for (sample, pairs), value in (self._looks[-1][1] if self._looks else {}).items():
+            values = dict(pairs)
+            if sample == name and label in values and labels.items() <= values.items():
                 found[values[label]] = found.get(values[label], 0.0) + value
         return found
 

@@ -35,7 +35,7 @@ _TIMEOUT_S = 10.0
 _TIMES_ONCE = 10_000
 """Who asks once cannot ask for the rest later."""
 
-_while_starting = tenacity.retry(
+when_loaded = tenacity.retry(
     retry=tenacity.retry_if_exception_type(TransientError),
     stop=tenacity.stop_after_delay(_TIMEOUT_S),
     wait=tenacity.wait_fixed(0.2),
@@ -226,7 +226,7 @@ def read_lag(bootstrap: str, groups: Mapping[str, Sequence[str]] = GROUPS) -> li
     async def read() -> Lag:
         reader = LagReader(bootstrap, groups, times_a_read=_TIMES_ONCE)
         try:
-            return await _while_starting(reader.read)()
+            return await when_loaded(reader.read)()
         finally:
             await reader.close()
 
@@ -288,7 +288,7 @@ def end_offsets(observer: Consumer, sources: Sequence[TopicPartition]) -> Positi
     return _offsets(observer, sources, OFFSET_END)
 
 
-@_while_starting
+@when_loaded
 def _offsets(observer: Consumer, sources: Sequence[TopicPartition], which: int) -> Positions:
     """Ask for offsets by timestamp: the protocol has two timestamps that stand for the beginning and the end."""
     wanted = [KafkaPartition(*source, which) for source in sources]
