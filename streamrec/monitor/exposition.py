@@ -40,6 +40,7 @@ class MonitorCollector(Collector):
         yield from _groups(now.groups)
         yield from _servers(now)
         yield from _retention(now)
+        yield _counter("streamrec_looks", "How often the monitor has looked.", now.looks)
         yield _counter("streamrec_model_refusals", "Versions that were refused.", now.versions.refused)
         yield _counter("streamrec_model_rollbacks", "Rollbacks.", now.versions.rolled_back)
         good = sum(version.status in {"good", "serving"} for version in now.versions.versions)

@@ -83,7 +83,7 @@ class Monitor:
         """Look once; what cannot be seen stays as it was seen last, and is named among the faults."""
         now, faults = self.now, await asyncio.to_thread(self._servers.faults)
         lag = await _seen(reader.read, "Kafka", faults)
-        now.at_s = time.time()
+        now.at_s, now.looks = time.time(), now.looks + 1
         if lag is not None:
             self._last_s = time.monotonic()
             now.lag, now.groups = lag, self._watch.look(lag, self._last_s)

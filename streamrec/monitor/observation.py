@@ -53,12 +53,15 @@ class Observation:
         The oldest record that waits may be so old.
     at_s
         When this was seen, Unix seconds.
+    looks
+        How often was looked.
     read_s_ago
         How long before that the groups were read; `None` if they never were.
     """
 
     lag_limit_s: float
     at_s: float = 0.0
+    looks: int = 0
     read_s_ago: float | None = None
     lag: Lag | None = None
     groups: list[GroupState] = field(default_factory=list)
