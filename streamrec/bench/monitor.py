@@ -32,7 +32,7 @@ SCRAPE_S = 15.0
 
 FIRST_LOOKS = 10
 
-_TIMEOUT_S = 60.0
+_TIMEOUT_S = 180.0
 
 T = TypeVar("T")
 

@@ -14,13 +14,19 @@ from streamrec.settings import Settings
 
 
 def look_once(settings: Settings) -> Observation:
-    """Return what can be seen at once: servers and the pipeline's groups."""
-    servers = Servers(settings)
+    """Return what can be seen at once: servers and the pipeline's groups.
+
+    Raises
+    ------
+    SettingsError
+        If there is no address of Kafka.
+    """
+    kafka, servers = settings.require_kafka(), Servers(settings)
     seen = Observation(
         settings.lag_limit_s, at_s=time.time(), servers=["Kafka", *servers.names], faults=servers.faults()
     )
     try:
-        seen.lag = asyncio.run(_read(settings.require_kafka()))
+        seen.lag = asyncio.run(_read(kafka))
     except StreamrecError as error:
         seen.faults["Kafka"] = str(error).removeprefix("Kafka: ")
     else:

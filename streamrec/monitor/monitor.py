@@ -142,9 +142,11 @@ def read_versions(bootstrap: str) -> ModelVersions | None:
     with closing(BroadcastReader(bootstrap=bootstrap, topics=[MODEL_VERSIONS])) as reader:
         while not reader.caught_up:
             for _, record in reader.poll(_POLL_S) or ():
-                if record.value is not None:
-                    newest = _versions_decoder.decode(record.value)
-    return newest
+                newest = record.value or newest
+    try:
+        return None if newest is None else _versions_decoder.decode(newest)
+    except msgspec.DecodeError as error:
+        raise StreamrecError(f"{MODEL_VERSIONS}: {error}") from error
 
 
 async def _seen(look: Callable[[], Awaitable[T]], where: str, faults: dict[str, str]) -> T | None:

@@ -86,9 +86,9 @@ class Scraper:
         try:
             async with self._session.get(f"http://{endpoint.host}:{endpoint.port}/metrics") as answer:
                 text = await answer.text()
-        except (aiohttp.ClientError, TimeoutError):
-            return None
-        return parse(endpoint, text)
+            return parse(endpoint, text)
+        except (aiohttp.ClientError, TimeoutError, ValueError):
+            return None  # it has just ended, or something else answers there
 
 
 def parse(endpoint: Endpoint, text: str) -> Scraped:

@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-
 import pytest
+from chromium import chromium
 from pipeline import Pipeline
-from playwright.sync_api import sync_playwright
 
 from streamrec.local import local_stack
 from streamrec.metrics import find_endpoints
 from streamrec.settings import Settings
-
-FLAGS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 
 
 @pytest.fixture(scope="module")
@@ -44,12 +32,8 @@ def address(pipeline):
 
 @pytest.fixture(scope="module")
 def browser():
-    executable = shutil.which("chromium") or shutil.which("google-chrome")
-    assert executable, "these tests need Chromium"
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=executable, args=FLAGS)
+    with chromium() as running:
         yield running
-        running.close()
 
 
 @pytest.fixture(params=[("light", 1200), ("dark", 390)], ids=["light-desktop", "dark-phone"])
