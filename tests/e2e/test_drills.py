@@ -20,6 +20,11 @@ LAG_LIMIT_S = 3.0
 BEHIND_S = 5.0
 """What the drill of the model's age waits for; the alert waits for ten minutes."""
 
+START_S = 300.0
+"""A worker that loads torch from a cold disk on a busy machine takes minutes."""
+
+pytestmark = pytest.mark.timeout(2 * START_S)
+
 WORKERS = ("interests", "trainer", "recall", "retention")
 
 
@@ -48,7 +53,7 @@ class Drill:
 
     def wait_until_ready(self):
         self.click()
-        self.pipeline.wait(lambda: not self.causes(), "the pipeline to keep up", deadline_s=120)
+        self.pipeline.wait(lambda: not self.causes(), "the pipeline to keep up", deadline_s=START_S)
 
     def wait_for_cause(self, *words, while_waiting=lambda: None):
         def named():
