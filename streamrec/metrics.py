@@ -127,7 +127,8 @@ class TrainerMetrics:
     def record_training(self, progress: TrainingProgress, *, waiting: int) -> None:
         """Take note of how training gets on."""
         for name, counter in self._counters.items():
-            counter.inc(getattr(progress, name) - getattr(self._last, name))
+            value, last = getattr(progress, name), getattr(self._last, name)
+            counter.inc(value - last if value >= last else value)  # a rollback begins to count anew
         self._loss.set(progress.loss)
         self._waiting.set(waiting)
         self._learned.set(progress.learned_at_ms / 1_000)

@@ -59,8 +59,8 @@ class Stacking:
         """Moving average of the loss on new events, before anything learned from them."""
         self.drifted = False
         """Whether the last step's losses say that the stream has changed."""
-        self.tested = self.hits = self.popular_hits = self.drift_alarms = 0
-        """How the lists that served fared against the most popular items, since the process started."""
+        self.tested = self.hits = self.popular_hits = 0
+        """How the lists that served fared against the most popular items, since this was made."""
         self._drift = ADWIN()  # type: ignore[no-untyped-call]  # river has no types
 
     def learn(
@@ -96,7 +96,6 @@ class Stacking:
         # the detector sees one value a step: its cost is small, and single events are too noisy to say anything
         self._drift.update(loss)  # type: ignore[no-untyped-call]  # river has no types
         self.drifted = self._drift.drift_detected
-        self.drift_alarms += self.drifted
 
     def _is_popular(self, serving: ServingModel, context: Context, target_row: int) -> bool:
         """Return whether an item is among the first ten of a user's list in the control arm."""

@@ -5,21 +5,21 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import closing
 from functools import partial
 from typing import TypeVar
 
 import msgspec
 import structlog
 
-from streamrec.adapters.kafka import BroadcastReader
 from streamrec.adapters.kafka.dead_letters import DEAD_LETTER_TOPICS, newest_dead_letters
 from streamrec.adapters.kafka.lag import Lag, LagReader
+from streamrec.adapters.kafka.model_versions import read_model_versions
 from streamrec.adapters.postgres import RetentionReader, RetentionReport
+from streamrec.contracts.topics import MODEL_VERSIONS
 from streamrec.domain.arms import CONTROL, PERSONAL
 from streamrec.errors import StreamrecError
 from streamrec.monitor.groups import GroupWatch
-from streamrec.monitor.observation import ModelVersions, Observation
+from streamrec.monitor.observation import Observation
 from streamrec.monitor.scrape import Scraped, Scraper
 from streamrec.monitor.servers import Servers
 from streamrec.settings import Settings
@@ -34,10 +34,6 @@ RETENTION_PAUSE_S = 60.0
 RETENTION_SHARE = 20
 """Retention is read once a minute at most, and never for more than a twentieth of the time: it reads all activity."""
 
-MODEL_VERSIONS = "model-versions"
-
-_POLL_S = 0.2
-_versions_decoder = msgspec.json.Decoder(ModelVersions)
 _log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
@@ -107,7 +103,7 @@ class Monitor:
 
     async def _look_at_versions(self, lag: Lag, faults: dict[str, str]) -> None:
         if self._has_moved(lag, [MODEL_VERSIONS]):
-            versions = await _seen(partial(asyncio.to_thread, read_versions, self._kafka), "Kafka", faults)
+            versions = await _seen(partial(asyncio.to_thread, read_model_versions, self._kafka), "Kafka", faults)
             self.now.versions = versions or self.now.versions
 
     def _has_moved(self, lag: Lag, topics: Sequence[str]) -> bool:
@@ -136,24 +132,11 @@ class Monitor:
             await asyncio.sleep(pause_s)
 
 
-def read_versions(bootstrap: str) -> ModelVersions | None:
-    """Return what the trainer said last of its versions, `None` if it said nothing."""
-    newest = None
-    with closing(BroadcastReader(bootstrap=bootstrap, topics=[MODEL_VERSIONS])) as reader:
-        while not reader.caught_up:
-            for _, record in reader.poll(_POLL_S) or ():
-                newest = record.value or newest
-    try:
-        return None if newest is None else _versions_decoder.decode(newest)
-    except msgspec.DecodeError as error:
-        raise StreamrecError(f"{MODEL_VERSIONS}: {error}") from error
-
-
 async def _seen(look: Callable[[], Awaitable[T]], where: str, faults: dict[str, str]) -> T | None:
     """Return what is seen, or `None` and the fault that hides it."""
     try:
         return await look()
-    except StreamrecError as error:
+    except (StreamrecError, msgspec.DecodeError) as error:
         faults[where] = str(error).removeprefix(f"{where}: ")
         return None
 

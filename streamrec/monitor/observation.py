@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import msgspec
-
 from streamrec.adapters.kafka.dead_letters import DeadLetter
 from streamrec.adapters.kafka.lag import Lag
 from streamrec.adapters.postgres import RetentionReport
+from streamrec.contracts.model_version import ModelVersions
 from streamrec.monitor.groups import GroupState
 from streamrec.monitor.readiness import causes
 from streamrec.monitor.scrape import Scraped
@@ -23,24 +22,8 @@ STAGES = {
 """Where freshness is measured, and what has happened to an event there."""
 
 
-class ModelVersion(msgspec.Struct, frozen=True):
-    """What the page shows of a kept or refused version."""
-
-    name: str
-    made_at_ms: int
-    events: int
-    status: str
-    loss: float | None = None
-    because: str = ""
-
-
-class ModelVersions(msgspec.Struct, frozen=True):
-    """What the trainer says of its versions; see the topic `model-versions`."""
-
-    versions: list[ModelVersion] = []
-    refused: int = 0
-    rolled_back: int = 0
-    drifts: int = 0
+NO_VERSIONS = ModelVersions(versions=[], refused=0, rolled_back=0, drifts=0)
+"""Before the trainer has said anything."""
 
 
 @dataclass(slots=True)
@@ -74,7 +57,7 @@ class Observation:
     letter_count: int = 0
     retention: dict[str, RetentionReport] = field(default_factory=dict)
     """By arm, and under the empty name of all users."""
-    versions: ModelVersions = field(default_factory=ModelVersions)
+    versions: ModelVersions = NO_VERSIONS
 
     @property
     def causes(self) -> list[str]:
