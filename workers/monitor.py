@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from concurrent.futures import ThreadPoolExecutor
 
 import structlog
 from aiohttp import web
@@ -18,6 +19,9 @@ from streamrec.monitor.monitor import Monitor
 from streamrec.monitor.scrape import MONITOR as NAME
 from streamrec.monitor.web import Site, make_app
 from streamrec.settings import Settings, variable_name
+
+THREADS = 3
+"""For what blocks: a report on retention, the look, and a user who is looked up. Every thread takes memory of its own."""
 
 _SHUTDOWN_S = 1.0
 """Readers of the page wait for news without end; they are not waited for."""
@@ -35,6 +39,7 @@ async def serve(settings: Settings) -> None:
     StreamrecError
         If the port is taken.
     """
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS))
     monitor = Monitor(settings)
     site = Site(settings, monitor)
     runner = web.AppRunner(make_app(settings, site), access_log=None, shutdown_timeout=_SHUTDOWN_S)
