@@ -47,9 +47,9 @@ def follow(encoder, model, context):
     )
     times_s = ((times_ms - times_ms[0]) / 1000.0).astype(np.float32)
     with torch.inference_mode():
-        return encoder(torch.from_numpy(model.vectors[rows])[None], torch.from_numpy(types)[None], torch.from_numpy(times_s)[None])[
-            0, -1
-        ].numpy()
+        return encoder(
+            torch.from_numpy(model.vectors[rows])[None], torch.from_numpy(types)[None], torch.from_numpy(times_s)[None]
+        )[0, -1].numpy()
 
 
 def _neighbours(model, context):
