@@ -10,7 +10,8 @@ import torch
 
 from streamrec.model.blend import FEATURES
 from streamrec.model.covisitation import DISTANCE_DECAY, OTHER_SESSION_WEIGHT, SESSION_GAP_MS
-from streamrec.model.kernels import COUNT_FLOOR, MAX_NEIGHBOUR_CANDIDATES, NEIGHBOURS_OF
+from streamrec.model.features import COUNT_FLOOR
+from streamrec.model.kernels import MAX_NEIGHBOUR_CANDIDATES, NEIGHBOURS_OF
 from streamrec.model.popularity import HALF_LIVES_MS
 
 
