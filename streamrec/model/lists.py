@@ -87,7 +87,10 @@ def warm_up() -> None:
         vectors=vectors,
         rough=rough_table(vectors, len(ids)),
         counts=np.ones((4, len(HALF_LIVES_MS)), np.float32),
-        **{name: np.ones(4, np.int64) for name in ("first_ms", "last_ms", "events", "category")},
+        first_ms=np.ones(4, np.int64),
+        last_ms=np.ones(4, np.int64),
+        events=np.ones(4, np.int64),
+        category=np.ones(4, np.int64),
         neighbours=np.ones((4, 1), np.int32),
         shares=np.ones((4, 1), np.float32),
     )
