@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from array import array
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
 
 CUTOFF = 10
+LONGER_CUTOFF = 20
 NOT_LISTED = 1 << 30
 """Rank of an item that is not in the list."""
 
@@ -35,14 +38,38 @@ class Scores:
 
     Attributes
     ----------
-    ranks
-        Place of the event's item in the user's list, `NOT_LISTED` if it was not there.
-    baselines
-        The same for each baseline.
-    new_items
-        Whether the item had never occurred before.
+    names
+        Of what was judged: the model first, then the baselines.
     """
 
-    ranks: list[int] = field(default_factory=list)
-    baselines: list[np.ndarray] = field(default_factory=list)
-    new_items: list[bool] = field(default_factory=list)
+    names: list[str]
+    _ranks: array[int] = field(default_factory=lambda: array("i"))
+    _listed: array[int] = field(default_factory=lambda: array("i"))
+    users: array[int] = field(default_factory=lambda: array("i"))
+    """Number of each event's user, in order of first appearance."""
+    times_ms: array[int] = field(default_factory=lambda: array("q"))
+    is_new: array[int] = field(default_factory=lambda: array("b"))
+    """Whether the item had never occurred before."""
+    known_items: array[int] = field(default_factory=lambda: array("i"))
+    """How many items had occurred before."""
+    novelty: array[float] = field(default_factory=lambda: array("d"))
+    """Mean self-information of the ten items of the model's list, in bits."""
+
+    def __len__(self) -> int:
+        """Events that were scored."""
+        return len(self.users)
+
+    def add(self, ranks: Iterable[int], listed: list[int]) -> None:
+        """Take the rank of the event's item by each name, `NOT_LISTED` where there is none, and the model's list."""
+        self._ranks.extend(ranks)
+        self._listed.extend(listed + [-1] * (CUTOFF - len(listed)))
+
+    @property
+    def ranks(self) -> np.ndarray:
+        """By event and name, `(events, names)`."""
+        return np.frombuffer(self._ranks, np.int32).reshape(len(self), len(self.names))
+
+    @property
+    def listed(self) -> np.ndarray:
+        """Numbers of the items of the model's lists, -1 for none, `(events, CUTOFF)`."""
+        return np.frombuffer(self._listed, np.int32).reshape(len(self), CUTOFF)
