@@ -219,6 +219,7 @@ def find(  # noqa: PLR0913  # what a list depends on
         _add_repeats(found, events, keys, width)
         _add_categories(found, events, model)
         _add_lengths(found, events, contexts)
+        _add_sessions(found, events, contexts, keys, width)
     return found
 
 
@@ -350,6 +351,32 @@ def _add_lengths(found: Candidates, events: _Events, contexts: Sequence[Context]
     gap_ms = np.array([int(c.times_ms[-1] - c.times_ms[-2]) if len(c.rows) > 1 else 0 for c in contexts])
     found.features[:, 19] = (np.log1p(events.counts) * 0.3)[found.users]
     found.features[:, 20] = _log_hours(gap_ms)[found.users]
+
+
+def _add_sessions(
+    found: Candidates, events: _Events, contexts: Sequence[Context], keys: np.ndarray, width: int
+) -> None:
+    """Say how long ago a user had an item, and whether in the session that goes on."""
+    if not len(events.users):
+        return
+    now_ms = np.array([context.now_ms for context in contexts])
+    times_ms = np.concatenate([context.times_ms for context in contexts])
+    pauses = np.append(np.diff(times_ms) > SESSION_GAP_MS, False)
+    ends = np.cumsum(events.counts) - 1
+    silence_ms = np.where(events.counts > 0, now_ms - times_ms[ends], 0)
+    pauses[ends[events.counts > 0]] = (silence_ms > SESSION_GAP_MS)[events.counts > 0]
+    later_pauses = np.cumsum(pauses)
+    # the pause after an event counts: none up to the end means that its session goes on
+    goes_on = later_pauses[ends][events.users] - later_pauses + pauses == 0
+    lengths = np.bincount(events.users[goes_on], minlength=len(contexts))
+    own, newest = np.unique((events.users * width + events.rows)[::-1], return_index=True)
+    place = _places(own, keys)
+    hit = place >= 0
+    last = len(times_ms) - 1 - newest[place[hit]]
+    found.features[hit, 22] = _log_hours(now_ms[found.users[hit]] - times_ms[last])
+    found.features[hit, 23] = goes_on[last]
+    found.features[:, 24] = _log_hours(silence_ms)[found.users]
+    found.features[:, 25] = (np.log1p(lengths) * 0.3)[found.users]
 
 
 def _places(ascending: np.ndarray, wanted: np.ndarray) -> np.ndarray:

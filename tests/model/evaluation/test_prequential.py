@@ -89,7 +89,7 @@ def test_the_first_part_is_learned_and_not_scored(play):
     assert not all(scores.is_new)
 
 
-def test_the_same_seed_gives_the_same_scores(play, tmp_path):
+def test_the_same_seed_gives_the_same_scores(play):
     one = play(events(250))
     assert np.array_equal(one.ranks, play(events(250)).ranks)
 
