@@ -25,8 +25,9 @@ from streamrec.contracts.incoming import Item
 from streamrec.domain.interest import SequenceEvent
 from streamrec.errors import StreamrecError
 from streamrec.model import checkpoint
-from streamrec.model.candidates import encode, make_context
+from streamrec.model.candidates import encode
 from streamrec.model.content import content_buckets
+from streamrec.model.context import make_context
 from streamrec.model.items import Items
 from streamrec.model.learner import Learner
 from streamrec.model.micro_batch import UserHistory, by_user, pad
