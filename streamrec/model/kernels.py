@@ -133,7 +133,7 @@ def describe(tables: Tables, users: Users, everyones: np.ndarray, found: Found, 
         _add_repeats(rows, place, found, start, end)
         _add_categories(tables, rows, categories, found, start, end)
         _add_lengths(times_ms, found, start, end)
-        _add_session(rows, times_ms, users.now_ms[user], place, found, start, end)
+        _add_session(users, user, place, found, start, end)
         for index in range(start, end):
             place[found.rows[index]] = 0
         begin, start = users.ends[user], end
@@ -319,12 +319,13 @@ def _add_lengths(times_ms: np.ndarray, found: Found, start: int, end: int) -> No
 
 
 @compiled
-def _add_session(  # noqa: PLR0913  # compiled code takes arrays one by one
-    rows: np.ndarray, times_ms: np.ndarray, now_ms: int, place: np.ndarray, found: Found, start: int, end: int
-) -> None:
+def _add_session(users: Users, user: int, place: np.ndarray, found: Found, start: int, end: int) -> None:
     """Say how long ago a user had an item, and whether in the session that goes on."""
+    begin = users.ends[user - 1] if user > 0 else 0
+    rows, times_ms = users.rows[begin : users.ends[user]], users.times_ms[begin : users.ends[user]]
     if len(rows) == 0:
         return
+    now_ms = users.now_ms[user]
     silence = _log_hours(now_ms - times_ms[-1])
     later_ms, length, goes_on = now_ms, 0, True
     for event in range(len(rows) - 1, -1, -1):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from streamrec.contracts.derived import UserInterest
 from streamrec.domain.interest import SequenceEvent
-from streamrec.model.micro_batch import Padded, pad
+from streamrec.model.micro_batch import Padded, UserHistory, by_user, pad
 from streamrec.model.ranker import ModelRanker
 from streamrec.model.trainer import MAX_SEQUENCES, TRAINED_LENGTH, Trainer
 
@@ -74,9 +74,7 @@ class Retrained:
         earlier, later = interests[: len(interests) - held_out], interests[len(interests) - held_out :]
         for start in range(0, len(earlier), BATCH_EVENTS):
             trainer.train(earlier[start : start + BATCH_EVENTS], behind=NO_EFFORT)
-        _train_in_epochs(
-            trainer, _parts(earlier, _trained_length(trainer)), [(i.sequence, [len(i.sequence) - 1]) for i in later]
-        )
+        _train_in_epochs(trainer, _parts(earlier, _trained_length(trainer)), by_user(later))
         records = trainer.take_update()
         for start in range(0, len(later), self._micro_batch_events):
             trainer.train(later[start : start + self._micro_batch_events], behind=0)
@@ -105,10 +103,12 @@ def _parts(interests: Sequence[UserInterest], length: int) -> list[Part]:
     return parts
 
 
-def _train_in_epochs(trainer: Trainer, parts: list[Part], held_out: list[Part]) -> None:
+def _train_in_epochs(trainer: Trainer, parts: list[Part], held_out: list[UserHistory]) -> None:
     """Train until the loss on what is held out falls no more, and keep the weights of its minimum."""
     rows, learner = len(trainer.items), trainer.learner
-    tests = list(_batches(trainer, held_out))
+    tests = list(_batches(trainer, [(history.sequence, history.new) for history in held_out]))
+    for padded in tests:
+        padded.weights[padded.weights < 1.0] = 0.0  # what came before is context here, and was trained on
     best, best_loss, since = learner.state(rows), math.inf, 0
     for _ in range(MAX_EPOCHS if parts and tests else 0):
         trainer.random.shuffle(parts)
