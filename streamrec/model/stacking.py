@@ -17,8 +17,8 @@ from streamrec.model.serving import ServingModel
 from streamrec.model.tensors import Arrays, adam_state, below, load_adam_state, load_weights, prefixed, weights_of
 
 LEARNING_RATE = 3e-3
-AVERAGE_DECAY = 0.99
-"""The blend serves as an average over about the last hundred steps: single steps see few events, and are noisy."""
+AVERAGE_DECAY = 0.95
+"""The blend serves as an average over about the last twenty steps: a single one sees few events, and is noisy."""
 
 
 @dataclass(frozen=True, slots=True)
