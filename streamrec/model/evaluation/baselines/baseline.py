@@ -64,6 +64,10 @@ class Histories:
         return row
 
 
+EXACT_PLACES = 100
+"""Further down, equals count as standing below: no measure looks there."""
+
+
 def place_of(row: int, scores: np.ndarray, hidden: np.ndarray) -> int:
     """Return how many items that are not hidden stand above this one; of two that are equal the older one does.
 
@@ -73,7 +77,10 @@ def place_of(row: int, scores: np.ndarray, hidden: np.ndarray) -> int:
     hidden : (n,) distinct rows, not this one
     """
     own = scores[row]
-    above = int(np.count_nonzero(scores > own)) + int(np.count_nonzero(scores[:row] == own))
+    above = int(np.count_nonzero(scores > own))
+    if above - len(hidden) >= EXACT_PLACES:
+        return above
+    above += int(np.count_nonzero(scores[:row] == own))
     if len(hidden):
         theirs = scores[hidden]
         above -= int(np.count_nonzero((theirs > own) | ((theirs == own) & (hidden < row))))
