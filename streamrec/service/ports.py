@@ -24,8 +24,24 @@ class Outgoing(NamedTuple):
     timestamp_ms: int = 0
 
 
+class Delivery(Protocol):
+    """Records on their way to the broker."""
+
+    def wait(self) -> None:
+        """Return when the broker has acknowledged each one.
+
+        Raises
+        ------
+        TransientError
+            If one was not acknowledged; some of them may have been written.
+        """
+
+
 class Publisher(Protocol):
     """Produces records."""
+
+    def start(self, records: Sequence[Outgoing]) -> Delivery:
+        """Produce all of them and return at once, for work that may be done meanwhile."""
 
     def publish(self, records: Sequence[Outgoing]) -> None:
         """Produce all of them and return when the broker has acknowledged each one.
@@ -85,16 +101,33 @@ class InterestStore(Protocol):
         """Return the next offset of each source that was ever read."""
 
 
+class EncodedList(NamedTuple):
+    """A list as it is written, to the store and to the topic alike."""
+
+    user_id: str
+    state_version: int
+    value: bytes
+
+
 class TopKStore(Protocol):
     """Keeps the newest list of each user, and how far `user-interests` is contained in them."""
 
-    def put_many(self, lists: Sequence[TopKList], slices: Sequence[Slice]) -> bool:
-        """Replace lists whole and move the positions, atomically; a list made from an older state changes nothing.
+    def put_lists(self, lists: Sequence[EncodedList], slices: Sequence[Slice]) -> bool:
+        """Replace lists whole, all or none; a list made from an older state changes nothing.
 
         Returns
         -------
         bool
-            Whether it was written: `False` if a slice does not start where the stored position stands.
+            Whether they were written: `False` if a slice does not start where the stored position stands.
+        """
+
+    def advance(self, slices: Sequence[Slice]) -> bool:
+        """Move the positions past these slices, whose lists are written and published, all or none.
+
+        Returns
+        -------
+        bool
+            Whether they were moved: `False` if a slice does not start where the stored position stands.
         """
 
     def put_default(self, default: TopKList) -> None:

@@ -11,8 +11,10 @@ from streamrec.contracts.model_update import MAX_PART_BYTES, ModelUpdate
 from streamrec.domain.event import Event, EventType, Source
 from streamrec.domain.interest import InterestState
 from streamrec.model import updates
-from streamrec.model.candidates import encode, find, make_context
-from streamrec.model.ranker import ModelRanker, _best
+from streamrec.model.candidates import encode, find
+from streamrec.model.context import make_context
+from streamrec.model.lists import best_lists
+from streamrec.model.ranker import ModelRanker
 
 
 def trained(trainer, events=400, batch=40):
@@ -42,8 +44,8 @@ def test_a_snapshot_and_deltas_give_the_scores_of_the_trainer(new_trainer):
     for interest in interests[-20:]:
         context = make_context(trainer.serving, interest.sequence)
         found = find(trainer.serving, [context], encode(trainer.serving, [context]), hide_seen=True)
-        scores = torch.log_softmax(trainer.serving.blend(torch.from_numpy(found.features)).detach(), 0).numpy()
-        assert ranker.rank([interest], k=20)[0] == _best(trainer.serving, context, found, scores, 20, ranker._prior)
+        scores = trainer.serving.blend(torch.from_numpy(found.features)).detach().numpy()
+        assert ranker.rank([interest], k=20) == best_lists(trainer.serving, [context], found, scores, 20, ranker._prior)
 
 
 def test_a_batch_gives_the_lists_of_its_members(new_trainer):

@@ -34,7 +34,7 @@ UNSCORED_SHARE = 0.2
 """The first fifth of a stream is for settings, not for scores."""
 
 
-def prequential(  # options of a command
+def prequential(
     data: Annotated[Path, typer.Option(help="A file of past events, or its folder, as `replay` reads it.")],
     limit: Annotated[int | None, typer.Option(min=10, help="Stop after so many rows.")] = None,
     seed: Annotated[int, typer.Option(help="Seeds every draw.")] = 0,
