@@ -35,6 +35,7 @@ from streamrec.model.reservoir import Entry, Reservoir
 from streamrec.model.sequence_model import ModelConfig
 from streamrec.model.serving import ServingModel, dense_shape
 from streamrec.model.stacking import Stacking
+from streamrec.model.threads import limit_threads
 from streamrec.model.tensors import Arrays, below, prefixed, weights_of
 from streamrec.model.updates import as_sent, to_records
 from streamrec.settings import Settings
@@ -137,7 +138,7 @@ class Trainer:
     def open(cls, settings: Settings) -> Self:
         """Return a trainer that goes on from the newest checkpoint, or a new one."""
         cuda = torch.cuda.is_available() if settings.model_device == "auto" else settings.model_device == "cuda"
-        torch.set_num_threads(max(1, (os.cpu_count() or 2) - 1))
+        limit_threads(max(1, (os.cpu_count() or 2) - 1))
         config = ModelConfig(dim=settings.embedding_dim, max_length=settings.sequence_length)
         return cls(
             config,
