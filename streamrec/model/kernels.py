@@ -225,8 +225,8 @@ def _add_popularity(tables: Tables, users: Users, user: int, found: Found, start
     for index in range(start, end):
         row = found.rows[index]
         for half_life in range(tables.counts.shape[1]):
-            found.logs[index, half_life] = (
-                tables.counts[row, half_life] * users.decays[user, half_life] + np.float32(COUNT_FLOOR)
+            found.logs[index, half_life] = tables.counts[row, half_life] * users.decays[user, half_life] + np.float32(
+                COUNT_FLOOR
             )
         found.logs[index, 6] = 1.0 + max(now_ms - tables.first_ms[row], 0) / 60_000.0
         found.logs[index, 7] = 1.0 + max(now_ms - tables.last_ms[row], 0) / 60_000.0
@@ -327,18 +327,19 @@ def _add_session(users: Users, user: int, place: np.ndarray, found: Found, start
         return
     now_ms = users.now_ms[user]
     silence = _log_hours(now_ms - times_ms[-1])
-    later_ms, length, goes_on = now_ms, 0, True
-    for event in range(len(rows) - 1, -1, -1):
-        goes_on = goes_on and later_ms - times_ms[event] <= SESSION_GAP_MS
-        later_ms = times_ms[event]
-        length += goes_on
+    later_ms, begun = now_ms, len(rows)
+    while begun > 0 and later_ms - times_ms[begun - 1] <= SESSION_GAP_MS:
+        begun -= 1
+        later_ms = times_ms[begun]
+    for event in range(len(rows)):  # the newest of an item comes last and stays
         index = place[rows[event]] - 1
-        if index >= 0 and found.features[index, 22] == 0.0:
-            found.features[index, 22] = 0.05 + _log_hours(now_ms - times_ms[event])
-            found.features[index, 23] = goes_on
+        if index >= 0:
+            found.features[index, 22] = _log_hours(now_ms - times_ms[event])
+            found.features[index, 23] = event >= begun
+    length = np.log1p(len(rows) - begun) * 0.3
     for index in range(start, end):
         found.features[index, 24] = silence
-        found.features[index, 25] = np.log1p(length) * 0.3
+        found.features[index, 25] = length
 
 
 @compiled
