@@ -24,8 +24,9 @@ class Encoder:
     def __init__(self, model: SequenceModel) -> None:
         self.config = model.config
         self._item_scale = float(model.item_scale.detach())
-        self._event_type, self._gap = _array(model.event_type), _array(model.gap)
-        self._by_steps, self._by_time = _array(model.time_bias.by_steps), _array(model.time_bias.by_time)
+        self._event_type, self._by_steps = _array(model.event_type), _array(model.time_bias.by_steps)
+        self._gap = _by_bucket(model.gap, self.config.dim)
+        self._by_time = _by_bucket(model.time_bias.by_time, self.config.heads)
         self._blocks = [_Block(block) for block in model.blocks if isinstance(block, LigrBlock)]
         self._out_norm, self._out = _array(model.out_norm.weight), _array(model.out.weight).T
 
@@ -138,6 +139,11 @@ class _Gate:
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         return _sigmoid(x @ self._weight + self._bias)
+
+
+def _by_bucket(table: torch.Tensor | None, width: int) -> np.ndarray:
+    """Return what each span of time adds: nothing in a model without times."""
+    return np.zeros((TIME_BUCKETS, width), np.float32) if table is None else _array(table)
 
 
 def _array(tensor: torch.Tensor) -> np.ndarray:

@@ -18,14 +18,28 @@ from streamrec.model.sequence_model import ModelConfig, SequenceModel, sampled_s
 from streamrec.model.tensors import Arrays, adam_state, below, load_adam_state, load_weights, prefixed, weights_of
 from streamrec.model.vocabulary import grown
 
-NEGATIVES = 512
 RECENT_EVENTS = 8_192
 """Half of the negatives are items of so many newest events, the other half are drawn from all items alike."""
 
-ROW_LEARNING_RATE = 1e-2
-DENSE_LEARNING_RATE = 1e-3
-AVERAGE_DECAY = 0.98
-"""Dense weights serve as an average over about the last fifty steps."""
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """How a step is made.
+
+    Parameters
+    ----------
+    negatives
+        Items that all targets of a step are told from.
+    row_learning_rate, dense_learning_rate
+        Of item and content rows, which see few steps each, and of the network.
+    average_decay
+        Dense weights serve as an average: 0.98 is one over about the last fifty steps.
+    """
+
+    negatives: int = 512
+    row_learning_rate: float = 1e-2
+    dense_learning_rate: float = 1e-3
+    average_decay: float = 0.98
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,19 +69,24 @@ class Learner:
         Where weights and tables live.
     seed
         Seeds every draw.
+    training
+        How a step is made.
     """
 
-    def __init__(self, config: ModelConfig, *, device: torch.device, seed: int) -> None:
+    def __init__(
+        self, config: ModelConfig, *, device: torch.device, seed: int, training: Training = Training()
+    ) -> None:
         self.device = device
+        self.training = training
         self.seed = seed
         self.steps = 0
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.model = SequenceModel(config).to(device)
-        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=DENSE_LEARNING_RATE, fused=True)
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=training.dense_learning_rate, fused=True)
         self.average = copy.deepcopy(self.model).requires_grad_(requires_grad=False)
-        self.items = RowTable(config.dim, learning_rate=ROW_LEARNING_RATE, device=device)
-        self.content = RowTable(config.dim, learning_rate=ROW_LEARNING_RATE, device=device)
+        self.items = RowTable(config.dim, learning_rate=training.row_learning_rate, device=device)
+        self.content = RowTable(config.dim, learning_rate=training.row_learning_rate, device=device)
         self.content.reserve(BUCKETS)
         self.buckets = np.zeros((1024, MAX_PARTS), np.int64)
         self.recent: deque[int] = deque(maxlen=RECENT_EVENTS)
@@ -103,7 +122,7 @@ class Learner:
     def sample_negatives(self, rows_in_use: int) -> Negatives:
         """Draw negatives: half from all rows alike, half from the newest events."""
         recent = np.fromiter(self.recent, np.int64, len(self.recent))
-        half = NEGATIVES // 2
+        half = self.training.negatives // 2
         rows = np.concatenate([self.rng.integers(1, rows_in_use, half), self.rng.choice(recent, half)])
         distinct, inverse = np.unique(rows, return_inverse=True)
         among_recent = np.sort(recent)
@@ -152,7 +171,7 @@ class Learner:
                 named = torch.from_numpy(buckets > 0)
                 self.content.update(bucket_at[named], content.grad[named])
             for average, value in zip(self.average.parameters(), self.model.parameters(), strict=True):
-                average.lerp_(value, 1 - AVERAGE_DECAY)
+                average.lerp_(value, 1 - self.training.average_decay)
         changed: np.ndarray = rows[keep]
         return changed
 
@@ -164,6 +183,12 @@ class Learner:
         self.model.eval()
         with torch.inference_mode():
             return self._loss(padded, negatives, unit, torch.from_numpy(inverse).to(self.device)).item()
+
+    def set_rates(self, share: float) -> None:
+        """Let steps be so much smaller than at first, for a schedule."""
+        self.items.learning_rate = self.content.learning_rate = share * self.training.row_learning_rate
+        for group in self.optimizer.param_groups:
+            group["lr"] = share * self.training.dense_learning_rate
 
     def state(self, rows: int) -> Arrays:
         """Return everything as arrays, item tables with their first rows, for a checkpoint."""

@@ -46,7 +46,7 @@ class Prior:
         return by_row
 
 
-def best_lists(  # noqa: PLR0913, PLR0917  # what a list is made of
+def best_lists(  # what a list is made of
     model: ServingModel,
     contexts: Sequence[Context],
     found: Candidates,

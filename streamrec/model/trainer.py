@@ -35,8 +35,8 @@ from streamrec.model.reservoir import Entry, Reservoir
 from streamrec.model.sequence_model import ModelConfig
 from streamrec.model.serving import ServingModel, dense_shape
 from streamrec.model.stacking import Stacking
-from streamrec.model.threads import limit_threads
 from streamrec.model.tensors import Arrays, below, prefixed, weights_of
+from streamrec.model.threads import limit_threads
 from streamrec.model.updates import as_sent, to_records
 from streamrec.settings import Settings
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import comb, erfc, sqrt
 
 import numpy as np
@@ -37,25 +38,44 @@ def mcnemar(hits: np.ndarray, other_hits: np.ndarray) -> float:
     return erfc(max(0, abs(only - only_other) - 1) / sqrt(2 * discordant))
 
 
-def resampled_means(values: np.ndarray, users: np.ndarray, *, seed: int) -> np.ndarray:
-    """Return means over events of users drawn with replacement: the events of a user are not independent.
+def confidence_interval(
+    values: Sequence[np.ndarray], owners: Sequence[np.ndarray] | None = None, *, seed: int
+) -> tuple[float, float]:
+    """Return the 95 % interval of a mean of means, by a bootstrap over owners within each part.
+
+    Parameters
+    ----------
+    values
+        Of each part, one value an event.
+    owners
+        Of each part, whose event each is; each has an owner of its own if not given.
+    """
+    rng = np.random.default_rng(seed)
+    means = [
+        resampled_means(part[:, None], np.arange(len(part)) if owners is None else owners[index], rng)[:, 0]
+        for index, part in enumerate(values)
+    ]
+    return interval(np.mean(means, axis=0))
+
+
+def resampled_means(values: np.ndarray, owners: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return means over the events of owners drawn with replacement: the events of a user are not independent.
 
     Parameters
     ----------
     values
         `(events, columns)`.
-    users
-        Number of each event's user, `(events,)`.
+    owners
+        Whose event each is, numbers, `(events,)`.
 
     Returns
     -------
     np.ndarray
         `(RESAMPLES, columns)`
     """
-    numbers, inverse = np.unique(users, return_inverse=True)
+    numbers, inverse = np.unique(owners, return_inverse=True)
     sums = np.stack([np.bincount(inverse, column, len(numbers)) for column in values.T], axis=1)
     events = np.bincount(inverse, minlength=len(numbers)).astype(float)
-    rng = np.random.default_rng(seed)
     means = np.empty((RESAMPLES, values.shape[1]))
     for resample in means:
         drawn = np.bincount(rng.integers(0, len(numbers), len(numbers)), minlength=len(numbers)).astype(float)
@@ -63,7 +83,7 @@ def resampled_means(values: np.ndarray, users: np.ndarray, *, seed: int) -> np.n
     return means
 
 
-def interval(resampled: np.ndarray) -> list[float]:
+def interval(resampled: np.ndarray) -> tuple[float, float]:
     """Return the 95 % confidence interval that resampled figures span."""
     low, high = np.quantile(resampled, [0.025, 0.975])
-    return [round(float(low), 5), round(float(high), 5)]
+    return round(float(low), 5), round(float(high), 5)

@@ -43,7 +43,7 @@ class Window(Measures, kw_only=True):
 class PrequentialResult(Measures, kw_only=True):
     """How the lists fared on a stream; `events` are the scored ones."""
 
-    ndcg_at_10_interval: list[float]
+    ndcg_at_10_interval: tuple[float, float]
     """95 %, by a bootstrap over users; so are the others."""
     ndcg_at_10_of_known_items: float
     """Over the events on items that had occurred before."""
@@ -53,7 +53,7 @@ class PrequentialResult(Measures, kw_only=True):
     best_baseline: str
     relative_gain: float
     """Of NDCG@10 over the best baseline."""
-    relative_gain_interval: list[float]
+    relative_gain_interval: tuple[float, float]
     p_value: float
     """That the best baseline hits as often at 10, by McNemar's test."""
     windows: list[Window]
@@ -84,7 +84,7 @@ def summarize(scores: Scores, *, seed: int, **run: Any) -> PrequentialResult:  #
     best = max(of_baselines, key=lambda name: of_baselines[name])
     column = scores.names.index(best)
     hits = ranks < CUTOFF
-    resampled = resampled_means(gains[:, [0, column]], np.asarray(scores.users), seed=seed)
+    resampled = resampled_means(gains[:, [0, column]], np.asarray(scores.users), np.random.default_rng(seed))
     known = ~np.asarray(scores.is_new, bool)
     return PrequentialResult(
         **_measures(scores, slice(None)),

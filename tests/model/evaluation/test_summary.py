@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from streamrec.model.evaluation.metrics import NOT_LISTED, Scores, ndcg, reciprocal_rank
-from streamrec.model.evaluation.significance import interval, mcnemar, resampled_means
+from streamrec.model.evaluation.significance import confidence_interval, mcnemar
 from streamrec.model.evaluation.summary import summarize
 
 RUN = {"learned_events": 60, "skipped": {}, "cpu_s": {}, "seconds": 1.0, "settings": {}}
@@ -79,16 +79,16 @@ def test_p_values_are_those_of_the_books(only, only_other, p_value):
 
 def test_users_are_resampled_not_events():
     """Two users of a hundred events each are two observations, not two hundred."""
-    values, users = np.repeat([[0.0], [1.0]], 100, axis=0), np.repeat([0, 1], 100)
+    values, users = np.repeat([0.0, 1.0], 100), np.repeat([0, 1], 100)
 
-    assert interval(resampled_means(values, users, seed=0)[:, 0]) == [0.0, 1.0]
+    assert confidence_interval([values], [users], seed=0) == (0.0, 1.0)
 
 
 def test_an_interval_shrinks_with_more_users():
     draw = np.random.default_rng(0)
     widths = []
     for users in (50, 800):
-        low, high = interval(resampled_means(draw.random((users, 1)), np.arange(users), seed=0)[:, 0])
+        low, high = confidence_interval([draw.random(users)], seed=0)
         assert low < 0.5 < high
         widths.append(high - low)
     assert widths[1] == pytest.approx(widths[0] / 4, rel=0.3)
