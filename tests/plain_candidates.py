@@ -10,7 +10,8 @@ import torch
 
 from streamrec.model.blend import FEATURES
 from streamrec.model.covisitation import DISTANCE_DECAY, OTHER_SESSION_WEIGHT, SESSION_GAP_MS
-from streamrec.model.kernels import COUNT_FLOOR, MAX_NEIGHBOUR_CANDIDATES, NEIGHBOURS_OF
+from streamrec.model.features import COUNT_FLOOR
+from streamrec.model.kernels import MAX_NEIGHBOUR_CANDIDATES, NEIGHBOURS_OF
 from streamrec.model.popularity import HALF_LIVES_MS
 
 
@@ -47,9 +48,9 @@ def follow(encoder, model, context):
     )
     times_s = ((times_ms - times_ms[0]) / 1000.0).astype(np.float32)
     with torch.inference_mode():
-        return encoder(torch.from_numpy(model.vectors[rows])[None], torch.from_numpy(types)[None], torch.from_numpy(times_s)[None])[
-            0, -1
-        ].numpy()
+        return encoder(
+            torch.from_numpy(model.vectors[rows])[None], torch.from_numpy(types)[None], torch.from_numpy(times_s)[None]
+        )[0, -1].numpy()
 
 
 def _neighbours(model, context):

@@ -95,7 +95,7 @@ def run(app: faust.App, settings: Settings, *, worker: str, gives_way: bool = Fa
 
 def _give_way() -> None:
     os.nice(NICENESS)
-    # Linux may share the processors between sessions first (sched_autogroup): a session of one worker has to give way too
+    # Linux may share the processors between sessions first (sched_autogroup): then the worker's own session gives way
     if _AUTOGROUP.exists() and os.getsid(0) == os.getpid():
         _AUTOGROUP.write_text(str(NICENESS))
 

@@ -12,7 +12,6 @@ import torch
 from msgspec import Struct
 
 from streamrec.model.nearest import nearest, rough_table
-from streamrec.model.threads import limit_threads
 from streamrec.model.vocabulary import grown
 
 K = 100
@@ -36,7 +35,7 @@ class TopKTime(Struct, kw_only=True):
 def measure(sizes: Sequence[int], users: Sequence[int], *, repeats: int, seed: int) -> Iterator[TopKTime]:
     """Yield the times of every number of items with every number of users; both ways take turns, on one thread."""
     rng = np.random.default_rng(seed)
-    limit_threads(1)
+    torch.set_num_threads(1)
     for size in sizes:
         # room to grow in whole blocks, as the tables of a version have it
         vectors = grown(_unit(rng.standard_normal((size, DIM), np.float32)), size + 1)
@@ -71,9 +70,7 @@ def _naive(vectors: np.ndarray, size: int, queries: np.ndarray) -> np.ndarray:
     return rows
 
 
-def _timed(
-    search: Callable[[int, np.ndarray], np.ndarray], size: int, queries: np.ndarray
-) -> tuple[np.ndarray, float]:
+def _timed(search: Callable[[int, np.ndarray], np.ndarray], size: int, queries: np.ndarray) -> tuple[np.ndarray, float]:
     started_s = time.perf_counter()
     found = search(size, queries)
     return found, (time.perf_counter() - started_s) * 1_000

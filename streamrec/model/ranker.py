@@ -14,10 +14,9 @@ from streamrec.contracts.incoming import Item
 from streamrec.domain.interest import SequenceEvent
 from streamrec.model.candidates import MODEL_CANDIDATES, encode, find
 from streamrec.model.context import Context, make_context
-from streamrec.model.lists import Prior, best_lists, most_popular
+from streamrec.model.lists import Prior, best_lists, most_popular, warm_up
 from streamrec.model.popularity import Popularity
 from streamrec.model.serving import ServingModel
-from streamrec.model.threads import limit_threads
 from streamrec.model.updates import UpdateReader
 from streamrec.model.vocabulary import Vocabulary
 
@@ -69,7 +68,9 @@ class ModelRanker:
         self._risen: dict[int, None] = {}
         """Their rows."""
         self._prior: Prior | None = None
-        limit_threads(1)
+        warm_up()
+        # lists are small work: threads would cost more than they bring, and take cores from others
+        torch.set_num_threads(1)
 
     @property
     def model_version(self) -> str:
@@ -194,9 +195,7 @@ class ModelRanker:
         with torch.inference_mode():
             scores = model.blend(torch.from_numpy(found.features)).numpy()
         lists = best_lists(model, contexts, found, scores, k, self._prior)
-        return [
-            items or self._popular(model, context, k) for items, context in zip(lists, contexts, strict=True)
-        ]
+        return [items or self._popular(model, context, k) for items, context in zip(lists, contexts, strict=True)]
 
     def _popular(self, model: ServingModel, context: Context, k: int) -> list[ListItem]:
         counts = model.counts[: model.size, CONTROL_HALF_LIFE].copy()

@@ -138,7 +138,7 @@ class Trainer:
     def open(cls, settings: Settings) -> Self:
         """Return a trainer that goes on from the newest checkpoint, or a new one."""
         cuda = torch.cuda.is_available() if settings.model_device == "auto" else settings.model_device == "cuda"
-        limit_threads(max(1, (os.cpu_count() or 2) - 1))
+        torch.set_num_threads(max(1, (os.cpu_count() or 2) - 1))
         config = ModelConfig(dim=settings.embedding_dim, max_length=settings.sequence_length)
         return cls(
             config,

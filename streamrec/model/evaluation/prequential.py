@@ -25,7 +25,6 @@ from streamrec.model.evaluation.baselines.frozen import Frozen
 from streamrec.model.evaluation.baselines.retrained import Retrained
 from streamrec.model.evaluation.metrics import CUTOFF, LONGER_CUTOFF, NOT_LISTED, Scores
 from streamrec.model.ranker import ModelRanker
-from streamrec.model.threads import limit_threads
 from streamrec.model.trainer import Trainer
 
 P = ParamSpec("P")
@@ -40,7 +39,7 @@ RETRAININGS = 3
 
 def one_cpu_thread() -> torch.device:
     """Keep this process's training and ranking to one thread of the CPU, and return that device."""
-    limit_threads(1)
+    torch.set_num_threads(1)
     return torch.device("cpu")
 
 
