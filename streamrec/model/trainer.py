@@ -36,7 +36,6 @@ from streamrec.model.sequence_model import ModelConfig
 from streamrec.model.serving import ServingModel, dense_shape
 from streamrec.model.stacking import Stacking
 from streamrec.model.tensors import Arrays, below, prefixed, weights_of
-from streamrec.model.threads import limit_threads
 from streamrec.model.updates import as_sent, to_records
 from streamrec.settings import Settings
 
