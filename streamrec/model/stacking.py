@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,8 +16,6 @@ from streamrec.model.serving import ServingModel
 from streamrec.model.tensors import Arrays, adam_state, below, load_adam_state, load_weights, prefixed, weights_of
 
 LEARNING_RATE = 3e-3
-AVERAGE_DECAY = 0.95
-"""The blend serves as an average over about the last twenty steps: a single one sees few events, and is noisy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +50,6 @@ class Stacking:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.blend = Blend()
-        self.average = copy.deepcopy(self.blend).requires_grad_(requires_grad=False)
         self.optimizer = torch.optim.Adam(self.blend.parameters(), lr=LEARNING_RATE, fused=True)
         self.recent_loss = 0.0
         """Moving average of the loss on new events, before anything learned from them."""
@@ -79,9 +75,6 @@ class Stacking:
         self.optimizer.zero_grad(set_to_none=True)
         losses.mean().backward()  # type: ignore[no-untyped-call]  # torch's own gap
         self.optimizer.step()
-        with torch.no_grad():
-            for average, value in zip(self.average.parameters(), self.blend.parameters(), strict=True):
-                average.lerp_(value, 1 - AVERAGE_DECAY)
         out, side_by_side = out.detach(), side_by_side.detach()
         ranks = (side_by_side > out[places[usable]][:, None]).sum(1).tolist()
         self._watch(losses.detach().mean().item())
@@ -97,15 +90,13 @@ class Stacking:
 
     def changes(self) -> Arrays:
         """Return the weights by name, for a version."""
-        return prefixed("blend", weights_of(self.average))
+        return prefixed("blend", weights_of(self.blend))
 
     def state(self) -> Arrays:
         """Return everything as arrays, for a checkpoint."""
-        learned = prefixed("learned", weights_of(self.blend))
-        return {**self.changes(), **learned, **prefixed("adam", adam_state(self.optimizer))}
+        return {**self.changes(), **prefixed("adam", adam_state(self.optimizer))}
 
     def load(self, state: Arrays) -> None:
         """Become what :meth:`state` returned."""
-        load_weights(self.average, below("blend", state))
-        load_weights(self.blend, below("learned", state))
+        load_weights(self.blend, below("blend", state))
         load_adam_state(self.optimizer, below("adam", state))
