@@ -11,9 +11,11 @@ import time
 from functools import partial
 
 import faust
+import structlog
 
 from streamrec.adapters.kafka import BatchSource, BroadcastReader, KafkaPublisher
-from streamrec.contracts.topics import ITEMS, USER_INTERESTS
+from streamrec.contracts.topics import ITEMS, MODEL_CONTROL, USER_INTERESTS
+from streamrec.metrics import TrainerMetrics
 from streamrec.model.trainer import Trainer
 from streamrec.service.batch import Batch, Positions
 from streamrec.service.train_on_interests import TrainOnInterests
@@ -25,13 +27,15 @@ NAME = "trainer"
 PATIENCE_MS = 200
 """Events that train together may as well arrive together."""
 
+_log = structlog.get_logger(__name__)
+
 
 def build(settings: Settings) -> faust.App:
     """Return the worker's app."""
     kafka = settings.require_kafka()
-    training = TrainOnInterests(
-        Trainer.open(settings), KafkaPublisher(kafka), checkpoint_interval_s=settings.checkpoint_interval_s
-    )
+    trainer = Trainer.open(settings)
+    training = TrainOnInterests(trainer, KafkaPublisher(kafka), checkpoint_interval_s=settings.checkpoint_interval_s)
+    metrics = TrainerMetrics()
     admitted = threading.Event()
 
     def handle(batch: Batch) -> Positions:
@@ -39,26 +43,45 @@ def build(settings: Settings) -> faust.App:
         admitted.set()
         return positions
 
+    def report(seconds: float) -> None:
+        """Write the one line that tells all of a step, and count it."""
+        progress = trainer.progress
+        metrics.record_training(progress, waiting=training.waiting)
+        _log.info(
+            "step",
+            duration_ms=round(seconds * 1_000, 1),
+            waiting=training.waiting,
+            micro_batches=progress.micro_batches,
+            events=progress.events,
+            loss=round(progress.loss, 4),
+            version=progress.version,
+        )
+
     def train(worker: Background) -> None:
-        """Step whenever a micro-batch is full or old enough, for as long as the worker runs."""
+        """Step whenever a micro-batch is full or old enough, or a command came, for as long as the worker runs."""
         while not worker.stopping.is_set():
             if _gather(training, admitted, settings, worker):
+                begun_s = time.monotonic()
                 persist_until(worker.stopping, training.step)
+                report(time.monotonic() - begun_s)
         training.checkpoint()
 
-    def follow_items(worker: Background) -> None:
-        """Learn the catalogue, for as long as the worker runs."""
-        reader = persist_until(worker.stopping, partial(BroadcastReader, bootstrap=kafka, topics=[ITEMS]))
+    def follow(worker: Background) -> None:
+        """Learn the catalogue and hear commands, for as long as the worker runs."""
+        topics = [ITEMS, MODEL_CONTROL]
+        reader = persist_until(worker.stopping, partial(BroadcastReader, bootstrap=kafka, topics=topics))
         try:
             while not worker.stopping.is_set():
                 batch = reader.poll(POLL_S)
                 if batch is not None:
                     training.learn(batch)
+                    if training.must_step:
+                        admitted.set()
         finally:
             reader.close()
 
     app = new_app(NAME)
-    run_in_background(app, follow_items)
+    run_in_background(app, follow)
     run_in_background(app, train)
     feed(
         app,
@@ -76,16 +99,16 @@ def build(settings: Settings) -> faust.App:
 
 
 def _gather(training: TrainOnInterests, admitted: threading.Event, settings: Settings, worker: Background) -> bool:
-    """Wait for a micro-batch, full or old enough; answer whether there is one."""
-    if not training.waiting and not admitted.wait(POLL_S):
+    """Wait for a micro-batch, full or old enough, or something else to do; answer whether there is any."""
+    if not training.waiting and not training.must_step and not admitted.wait(POLL_S):
         return False
     oldest_s = time.monotonic()
-    while training.waiting < settings.micro_batch_events and not worker.stopping.is_set():
+    while training.waiting < settings.micro_batch_events and not training.must_step and not worker.stopping.is_set():
         left_s = oldest_s + settings.micro_batch_age_s - time.monotonic()
         admitted.clear()
         if left_s <= 0 or not admitted.wait(left_s):
             break
-    return training.waiting > 0
+    return training.waiting > 0 or training.must_step
 
 
 def main(settings: Settings) -> None:

@@ -15,7 +15,7 @@ from streamrec.domain.interest import SequenceEvent
 from streamrec.model.candidates import MODEL_CANDIDATES, encode, find
 from streamrec.model.context import Context, make_context
 from streamrec.model.lists import Prior, best_lists, most_popular, warm_up
-from streamrec.model.popularity import Popularity
+from streamrec.model.popularity import CONTROL_HALF_LIFE, Popularity
 from streamrec.model.serving import ServingModel
 from streamrec.model.updates import UpdateReader
 from streamrec.model.vocabulary import Vocabulary
@@ -31,9 +31,6 @@ MAX_RISEN = 256
 
 MAX_WITHDRAWN = 1_000_000
 """Withdrawn items that are remembered; beyond it the one that was withdrawn first is forgotten."""
-
-CONTROL_HALF_LIFE = 3
-"""The control arm ranks by the popularity of a day: a fixed yardstick."""
 
 MAX_SCORES = 8_000_000
 """Lists are made together as long as users times items are not more: 32 MiB of scores."""

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from interests import START_MS, fold, stream
+from safetensors.numpy import load, save
 
 from streamrec.contracts.incoming import Item
 from streamrec.contracts.model_update import MAX_PART_BYTES, ModelUpdate
@@ -95,6 +96,23 @@ def test_a_damaged_update_is_passed_over(new_trainer):
     ranker.apply_update(msgspec.json.encode(bad))
     assert ranker.model_version == version
     assert ranker.rank(interests[-1:], k=3)[0]
+
+
+@pytest.mark.parametrize("name", ["vectors", "counts", "dense.out.weight", "blend.linear.weight"])
+def test_a_version_that_is_no_number_never_serves(new_trainer, name):
+    trainer = new_trainer()
+    interests, records = trained(trainer, events=80)
+    ranker = ranker_of(records[:1])
+    version, before = ranker.model_version, ranker.rank(interests[-1:], k=5)
+    update = msgspec.json.decode(records[0][0], type=ModelUpdate)
+    arrays = load(update.payload)
+    arrays[name] = arrays[name].copy()
+    arrays[name].flat[0] = np.nan
+    ranker.apply_update(msgspec.json.encode(msgspec.structs.replace(update, model_version="x", payload=save(arrays))))
+    assert (ranker.model_version, ranker.rank(interests[-1:], k=5)) == (version, before)
+    for record in records[1]:
+        ranker.apply_update(record)
+    assert ranker.model_version == trainer.serving.version
 
 
 def test_parts_fit_a_record(new_trainer):

@@ -1,8 +1,9 @@
 """Leave-one-out: each user's last item is the test, the second last the validation, all items are ranked.
 
 Items that a user has seen are not listed; one that is seen again is a miss, and the share of such users is reported.
-Neither training nor the memory of neighbours sees the two items. The number of epochs and the blend come from the
-validation items, which at the test are part of their users' pasts. Nothing learns from the test items.
+Training sees neither of the two items. The number of epochs and the blend come from the validation items. At the test
+these have happened: they end their users' pasts, and the memory of neighbours holds them. Nothing learns from the test
+items.
 """
 
 from __future__ import annotations
@@ -81,7 +82,8 @@ class LeaveOneOut:
         self.settings, self.seed = settings, seed
         long_enough = sequences.lengths >= 3
         self.users = sequences.take(np.flatnonzero(long_enough))
-        self.past = self.users.without_last(2).joined(sequences.take(np.flatnonzero(~long_enough)))
+        self.short = sequences.take(np.flatnonzero(~long_enough))
+        self.past = self.users.without_last(2).joined(self.short)
         self.fitter = Fitter(settings.model, settings.training, settings.fitting, items=items, seed=seed)
 
     def run(self, *, report: Callable[[str], None], on_step: Callable[[float], None]) -> LeaveOneOutRanks:
@@ -114,13 +116,13 @@ class LeaveOneOut:
         return self._test(best[1], report)
 
     def _test(self, epochs: int, report: Callable[[str], None]) -> LeaveOneOutRanks:
-        blend, known = BlendedRanking(seed=self.seed), self._knowledge()
-        loss = blend.learn(known, self._ask(1), epochs=self.settings.lessons)
+        blend = BlendedRanking(seed=self.seed)
+        loss = blend.learn(self._knowledge(2), self._ask(1), epochs=self.settings.lessons)
         report(f"blend: loss {loss:.4f} on the validation items")
         questions = self._ask(0)
         seen = self.users.without_last(1)
         repeats = seen.rows == np.repeat(questions.targets, seen.lengths)
-        ranks = blend.ranks(known, questions)
+        ranks = blend.ranks(self._knowledge(1), questions)
         return LeaveOneOutRanks(
             blended=ranks.blended,
             model_alone=ranks.model_alone,
@@ -136,8 +138,10 @@ class LeaveOneOut:
         hidden = self.fitter.encode(prefixes)[prefixes.starts[1:] - 1]
         return Questions(prefixes, hidden, self.users.rows[self.users.starts[1:] - 1 - later], known)
 
-    def _knowledge(self) -> Knowledge:
+    def _knowledge(self, later: int) -> Knowledge:
+        """Return what is known when so many of each user's newest events are still to come."""
+        past = self.users.without_last(later).joined(self.short)
         neighbours = SessionNeighbours(self.settings.neighbourhood)
-        neighbours.add(self.past, 0)
-        counts = np.bincount(self.past.rows, minlength=self.fitter.items).astype(np.float32)
+        neighbours.add(past, 0)
+        counts = np.bincount(past.rows, minlength=self.fitter.items).astype(np.float32)
         return Knowledge(self.fitter.vectors(), self.fitter.temperature, neighbours, counts, counts)

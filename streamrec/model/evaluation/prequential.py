@@ -20,6 +20,7 @@ import torch
 from streamrec.contracts.derived import EventPosition, UserInterest
 from streamrec.domain.event import Event
 from streamrec.domain.interest import InterestState
+from streamrec.errors import StreamrecError
 from streamrec.model.evaluation.baselines.baseline import Baseline
 from streamrec.model.evaluation.baselines.frozen import Frozen
 from streamrec.model.evaluation.baselines.retrained import Retrained
@@ -170,6 +171,8 @@ class Prequential:
     def _train(self, *, is_scored: bool) -> None:
         self._timed("train", self._trainer.train, self._waiting, behind=0)
         records = self._timed("train", self._trainer.take_update)
+        if self._trainer.condemned:
+            raise StreamrecError(f"event {self.events}: {self._trainer.condemned}; a stream cannot be rolled back")
         for record in records:
             self._timed("apply", self._ranker.apply_update, record)
             if not is_scored:

@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterator, Sequence
 
 from streamrec.contracts.derived import UserInterest
 from streamrec.domain.interest import SequenceEvent
+from streamrec.errors import StreamrecError
+from streamrec.model.learning import MAX_SEQUENCES, TRAINED_LENGTH, Learning
 from streamrec.model.micro_batch import Padded, UserHistory, by_user, pad
 from streamrec.model.ranker import ModelRanker
-from streamrec.model.trainer import MAX_SEQUENCES, TRAINED_LENGTH, Trainer
+from streamrec.model.trainer import Trainer
 
 MAX_EVENTS = 100_000
 """The newest ones are trained on."""
@@ -74,18 +76,17 @@ class Retrained:
         earlier, later = interests[: len(interests) - held_out], interests[len(interests) - held_out :]
         for start in range(0, len(earlier), BATCH_EVENTS):
             trainer.train(earlier[start : start + BATCH_EVENTS], behind=NO_EFFORT)
-        _train_in_epochs(trainer, _parts(earlier, _trained_length(trainer)), by_user(later))
+        length = min(trainer.config.max_length, TRAINED_LENGTH)
+        _train_in_epochs(trainer.learning, _parts(earlier, length), by_user(later), length)
         records = trainer.take_update()
         for start in range(0, len(later), self._micro_batch_events):
             trainer.train(later[start : start + self._micro_batch_events], behind=0)
             records += trainer.take_update()
+        if trainer.condemned:
+            raise StreamrecError(f"retrained: {trainer.condemned}")
         self._ranker = ModelRanker(hide_seen=self._hide_seen)
         for record in records:
             self._ranker.apply_update(record)
-
-
-def _trained_length(trainer: Trainer) -> int:
-    return min(trainer.config.max_length, TRAINED_LENGTH)
 
 
 def _parts(interests: Sequence[UserInterest], length: int) -> list[Part]:
@@ -103,16 +104,16 @@ def _parts(interests: Sequence[UserInterest], length: int) -> list[Part]:
     return parts
 
 
-def _train_in_epochs(trainer: Trainer, parts: list[Part], held_out: list[UserHistory]) -> None:
+def _train_in_epochs(learning: Learning, parts: list[Part], held_out: list[UserHistory], length: int) -> None:
     """Train until the loss on what is held out falls no more, and keep the weights of its minimum."""
-    rows, learner = len(trainer.items), trainer.learner
-    tests = list(_batches(trainer, [(history.sequence, history.new) for history in held_out]))
+    rows, learner = len(learning.items), learning.learner
+    tests = list(_batches(learning, [(history.sequence, history.new) for history in held_out], length))
     for padded in tests:
         padded.weights[padded.weights < 1.0] = 0.0  # what came before is context here, and was trained on
     best, best_loss, since = learner.state(rows), math.inf, 0
     for _ in range(MAX_EPOCHS if parts and tests else 0):
-        trainer.random.shuffle(parts)
-        for padded in _batches(trainer, parts):
+        learning.random.shuffle(parts)
+        for padded in _batches(learning, parts, length):
             learner.train(padded, rows)
         loss = sum(learner.loss(padded, rows) for padded in tests) / len(tests)
         if loss < best_loss:
@@ -124,13 +125,13 @@ def _train_in_epochs(trainer: Trainer, parts: list[Part], held_out: list[UserHis
     learner.load(best)
 
 
-def _batches(trainer: Trainer, parts: Sequence[Part]) -> Iterator[Padded]:
-    row_of = trainer.items.vocabulary.row
+def _batches(learning: Learning, parts: Sequence[Part], length: int) -> Iterator[Padded]:
+    row_of = learning.items.vocabulary.row
     for start in range(0, len(parts), MAX_SEQUENCES):
         yield pad(
             [
                 (sequence, new, [row_of(event.item_id) for event in sequence])
                 for sequence, new in parts[start : start + MAX_SEQUENCES]
             ],
-            _trained_length(trainer),
+            length,
         )
