@@ -211,4 +211,5 @@ def add_session(users: Users, user: int, place: np.ndarray, found: Found, start:
 
 @compiled
 def _log_hours(age_ms: int) -> float:
-    return np.log1p(max(age_ms, 0) / 60_000.0) * 0.15
+    logged: float = np.log1p(max(age_ms, 0) / 60_000.0) * 0.15
+    return logged
