@@ -34,7 +34,7 @@ endif
 
 # pins every version anew, within the bounds of pyproject.toml
 lock: install
-	$(LOCK) --upgrade --extra local --extra dev pyproject.toml --output-file requirements/dev.txt
+	$(LOCK) --upgrade --extra local --extra eval --extra dev pyproject.toml --output-file requirements/dev.txt
 	$(LOCK) --constraints requirements/dev.txt pyproject.toml --output-file requirements/runtime.txt
 	printf 'hatchling\nuv\n' | $(LOCK) --constraints requirements/dev.txt - --output-file requirements/build.txt
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from streamrec.model.compiled import compiled, dot
-from streamrec.model.covisitation import DISTANCE_DECAY
+from streamrec.model.covisitation import DISTANCE_DECAY, SESSION_GAP_MS
 
 COUNT_FLOOR = 0.02
 """A count below this is as good as none: no evidence rather than strong evidence against."""
@@ -183,3 +183,33 @@ def add_lengths(times_ms: np.ndarray, found: Found, start: int, end: int) -> Non
     for index in range(start, end):
         found.features[index, 19] = length
         found.features[index, 20] = gap
+
+
+@compiled
+def add_session(users: Users, user: int, place: np.ndarray, found: Found, start: int, end: int) -> None:
+    """Say how long ago a user had an item, and whether in the session that goes on."""
+    begin = users.ends[user - 1] if user > 0 else 0
+    rows, times_ms = users.rows[begin : users.ends[user]], users.times_ms[begin : users.ends[user]]
+    if len(rows) == 0:
+        return
+    now_ms = users.now_ms[user]
+    silence = _log_hours(now_ms - times_ms[-1])
+    later_ms, begun = now_ms, len(rows)
+    while begun > 0 and later_ms - times_ms[begun - 1] <= SESSION_GAP_MS:
+        begun -= 1
+        later_ms = times_ms[begun]
+    for event in range(len(rows)):  # the newest of an item comes last and stays
+        index = place[rows[event]] - 1
+        if index >= 0:
+            found.features[index, 22] = _log_hours(now_ms - times_ms[event])
+            found.features[index, 23] = event >= begun
+    length = np.log1p(len(rows) - begun) * 0.3
+    for index in range(start, end):
+        found.features[index, 24] = silence
+        found.features[index, 25] = length
+
+
+@compiled
+def _log_hours(age_ms: int) -> float:
+    logged: float = np.log1p(max(age_ms, 0) / 60_000.0) * 0.15
+    return logged

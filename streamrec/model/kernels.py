@@ -22,6 +22,7 @@ from streamrec.model.features import (
     add_neighbours,
     add_popularity,
     add_repeats,
+    add_session,
 )
 
 NEIGHBOURS_OF = 8
@@ -76,6 +77,7 @@ def describe(tables: Tables, users: Users, everyones: np.ndarray, found: Found, 
         add_repeats(rows, place, found, start, end)
         add_categories(tables, rows, categories, found, start, end)
         add_lengths(times_ms, found, start, end)
+        add_session(users, user, place, found, start, end)
         for index in range(start, end):
             place[found.rows[index]] = 0
         begin, start = users.ends[user], end

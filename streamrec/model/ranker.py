@@ -116,6 +116,10 @@ class ModelRanker:
         contexts = [make_context(model, interest.sequence) for interest in interests]
         return self._rank(model, contexts, k)
 
+    def count(self, interest: UserInterest) -> None:
+        """Count the new events of a user who needs no list now."""
+        self._serving([interest])
+
     def popular(self, interests: Sequence[UserInterest], *, k: int) -> list[list[ListItem]]:
         """Return recently popular items of each user under the same rules, for the control arm."""
         model = self._serving(interests)
