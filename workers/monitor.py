@@ -21,7 +21,7 @@ from streamrec.monitor.web import Site, make_app
 from streamrec.settings import Settings, variable_name
 
 THREADS = 3
-"""For what blocks: a report on retention, the look, and a user who is looked up. Every thread takes memory of its own."""
+"""For what blocks: a report on retention, the look, a user who is looked up. Every thread takes memory of its own."""
 
 _SHUTDOWN_S = 1.0
 """Readers of the page wait for news without end; they are not waited for."""
