@@ -14,7 +14,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from streamrec.adapters.kafka.lag import GroupLag, Lag
-from streamrec.adapters.kafka.offsets import Offsets
+from streamrec.adapters.kafka.offsets import Offsets, Partitions
 from streamrec.domain.retention import RETENTION_DAYS
 from streamrec.monitor.groups import GroupState
 from streamrec.monitor.observation import Observation
@@ -60,8 +60,9 @@ class Exposition:
     def __init__(self, observation: Callable[[], Observation]) -> None:
         self._observation = observation
         self._registry = registry(observation)
-        self._labels: dict[str, tuple[int, list[str]]] = {}
-        """By group, under the empty name of all partitions: which cluster it is, and a label for each partition."""
+        self._cluster = Partitions({})
+        self._labels: list[str] = []
+        """Of each partition of it."""
 
     def text(self) -> Iterator[bytes]:
         """Return the metrics in the text format 0.0.4, in parts: all of a large cluster's are ten megabytes."""
@@ -71,24 +72,27 @@ class Exposition:
             yield from self._partitions(now.lag, now.groups)
 
     def _partitions(self, lag: Lag, groups: Sequence[GroupState]) -> Iterator[bytes]:
-        every = self._labels_of("", lag, np.arange(len(lag.partitions)))
-        labels = [self._labels_of(group.name, lag, group.partitions.index) for group in groups]
-        self._labels = {name: self._labels[name] for name in ("", *(group.name for group in groups))}
-        parts = [group.partitions for group in groups]
-        yield from _family("kafka_topic_partition_current_offset", "Offset of the next record.", [(every, lag.end)])
-        yield from _family("kafka_topic_partition_oldest_offset", "Offset of the oldest record.", [(every, lag.start)])
+        if lag.partitions is not self._cluster:
+            self._cluster = lag.partitions
+            self._labels = [f'topic="{topic}",partition="{number}"}}' for topic, number in lag.partitions.sources]
+        every = np.arange(len(self._labels))
+        for name, what, offsets in (
+            ("kafka_topic_partition_current_offset", "Offset of the next record.", lag.end),
+            ("kafka_topic_partition_oldest_offset", "Offset of the oldest record.", lag.start),
+        ):
+            yield _head(name, what)
+            yield self._lines(name + "{", every, offsets)
         for name, what, value_of in _FAMILIES:
-            values = (value_of(part, lag.at_ms) for part in parts)
-            yield from _family(f"kafka_consumergroup_{name}", what, zip(labels, values, strict=True))
+            yield _head(name, what)
+            for group in groups:
+                part = group.partitions
+                begin = f'{name}{{consumergroup="{_escaped(group.name)}",'
+                yield self._lines(begin, part.index, value_of(part, lag.at_ms))
 
-    def _labels_of(self, group: str, lag: Lag, index: Offsets) -> list[str]:
-        cluster, known = self._labels.get(group, (0, []))
-        if cluster != id(lag.partitions) or len(known) != len(index):
-            begin = f'{{consumergroup="{_escaped(group)}",' if group else "{"
-            sources = [lag.partitions.sources[at] for at in index.tolist()]
-            known = [f'{begin}topic="{source.topic}",partition="{source.partition}"}} ' for source in sources]
-            self._labels[group] = id(lag.partitions), known
-        return known
+    def _lines(self, begin: str, index: Offsets, values: np.ndarray) -> bytes:
+        labels = self._labels
+        lines = [f"{begin}{labels[at]} {value}\n" for at, value in zip(index.tolist(), values.tolist(), strict=True)]
+        return "".join(lines).encode()
 
 
 def registry(observation: Callable[[], Observation]) -> CollectorRegistry:
@@ -100,18 +104,15 @@ def registry(observation: Callable[[], Observation]) -> CollectorRegistry:
     return found
 
 
-def _family(name: str, what: str, parts: Iterable[tuple[list[str], np.ndarray]]) -> Iterator[bytes]:
-    yield f"# HELP {name} {what}\n# TYPE {name} gauge\n".encode()
-    for labels, values in parts:
-        lines = [f"{name}{label}{value}\n" for label, value in zip(labels, values.tolist(), strict=True)]
-        yield "".join(lines).encode()
+def _head(name: str, what: str) -> bytes:
+    return f"# HELP {name} {what}\n# TYPE {name} gauge\n".encode()
 
 
 _FAMILIES: list[tuple[str, str, Callable[[GroupLag, int], np.ndarray]]] = [
-    ("lag", "Records that wait.", lambda part, _: part.lag),
-    ("current_offset", "Committed offset, -1 for none.", lambda part, _: part.committed),
+    ("kafka_consumergroup_lag", "Records that wait.", lambda part, _: part.lag),
+    ("kafka_consumergroup_current_offset", "Committed offset, -1 for none.", lambda part, _: part.committed),
     (
-        "group_lag_seconds",
+        "kafka_consumergroup_group_lag_seconds",
         "Age of the record at the committed offset, 0 at the end, NaN where it was not read yet.",
         lambda part, at_ms: part.behind_s(at_ms),
     ),

@@ -41,8 +41,8 @@ class Scraped:
         return self.gauges.get((name, ()))
 
     def label(self, name: str, label: str) -> str | None:
-        """Return the value of a label of the only sample with a name."""
-        return next((dict(pairs)[label] for sample, pairs in self.gauges if sample == name), None)
+        """Return the value of a label of the only sample with a name, `None` before it has one."""
+        return next((dict(pairs).get(label) for sample, pairs in self.gauges if sample == name), None)
 
 
 class Scraper:

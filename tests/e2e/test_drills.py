@@ -112,7 +112,7 @@ def test_poison_is_a_dead_letter_with_its_reason(drill):
 
 
 def test_a_model_whose_trainer_died_is_seen_to_age(drill):
-    drill.pipeline.wait(lambda: drill.newest("model"), "a model")
+    drill.pipeline.wait(lambda: drill.newest("model"), "a model", deadline_s=START_S)
     drill.processes["trainer"].send_signal(signal.SIGKILL)
 
     def aged():
@@ -124,7 +124,9 @@ def test_a_model_whose_trainer_died_is_seen_to_age(drill):
 
     (drill.processes["trainer"],) = drill.pipeline.start("trainer")
     drill.wait_until_ready()
-    drill.pipeline.wait(lambda: drill.model_age_s() < BEHIND_S, "the model to have learned the rest")
+    drill.pipeline.wait(
+        lambda: drill.model_age_s() < BEHIND_S, "the model to have learned the rest", deadline_s=START_S
+    )
 
 
 def test_redis_that_is_away_is_named(drill):

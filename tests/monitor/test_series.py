@@ -102,6 +102,8 @@ def test_what_a_worker_says_is_read_back():
     WorkerMetrics(registry).record_batch("interests", 4, tally, seconds=0.01, now_ms=2_500)
     progress = TrainingProgress(micro_batches=2, tested=10, hits=4, popular_hits=1, version="v7", learned_at_ms=5_000)
     trainer = TrainerMetrics(registry)
+    untold = parse(Endpoint("trainer", "h", 1), generate_latest(registry).decode())
+    assert untold.label("streamrec_made_model_info", "version") is None
     for _ in range(2):  # what did not grow is not counted again
         trainer.record_training(progress, waiting=6)
     scraped = parse(Endpoint("interests", "h", 1), generate_latest(registry).decode())
