@@ -77,10 +77,10 @@ class Pipeline:
         assert self.producer.flush(DEADLINE_S) == 0
 
     def ledger(self) -> Ledger:
-        return read_ledger(self.settings.kafka, sequence_length=self.settings.sequence_length)
+        return read_ledger(self.settings.require_kafka(), sequence_length=self.settings.sequence_length)
 
     def judge(self) -> Verdict:
-        return judge(self.ledger(), self.settings.kafka, self.store)
+        return judge(self.ledger(), self.settings.require_kafka(), self.store)
 
     def wait_until_folded(self) -> None:
         """Wait until `interests` has read all that is in the log now."""

@@ -24,7 +24,7 @@ def build(settings: Settings) -> faust.App:
     app = new_app(NAME)
     feed(
         app,
-        open_source=partial(BatchSource, bootstrap=kafka, group=GROUP_PREFIX + NAME, topics=[CLICKS, PURCHASES]),
+        open_source=partial(BatchSource, kafka=kafka, group=GROUP_PREFIX + NAME, topics=[CLICKS, PURCHASES]),
         positions=store.positions,
         handle=fold.handle,
     )

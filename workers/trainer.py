@@ -48,7 +48,7 @@ def build(settings: Settings) -> faust.App:
 
     def follow_items(worker: Background) -> None:
         """Learn the catalogue, for as long as the worker runs."""
-        reader = persist_until(worker.stopping, partial(BroadcastReader, bootstrap=kafka, topics=[ITEMS]))
+        reader = persist_until(worker.stopping, partial(BroadcastReader, kafka=kafka, topics=[ITEMS]))
         try:
             while not worker.stopping.is_set():
                 batch = reader.poll(POLL_S)
@@ -64,7 +64,7 @@ def build(settings: Settings) -> faust.App:
         app,
         open_source=partial(
             BatchSource,
-            bootstrap=kafka,
+            kafka=kafka,
             group=GROUP_PREFIX + NAME,
             topics=[USER_INTERESTS],
             patience_ms=min(PATIENCE_MS, int(settings.micro_batch_age_s * 1_000)),

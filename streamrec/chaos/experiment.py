@@ -12,6 +12,7 @@ from pathlib import Path
 
 from confluent_kafka import Producer
 
+from streamrec.adapters.kafka.client import client_config
 from streamrec.adapters.redis import RedisInterestStore
 from streamrec.chaos.cast import Cast
 from streamrec.chaos.faults import Fault, Kind, schedule
@@ -149,7 +150,7 @@ def _produce(settings: Settings, seed: int, events: int, rate: float) -> None:
     """Produce a seed's events at a rate: late ones, copies and poison among them."""
     rng = random.Random(seed)  # noqa: S311  # reproducible events, no secret
     producer = Producer(
-        {"bootstrap.servers": settings.require_kafka(), "partitioner": "murmur2_random", "enable.idempotence": True}
+        client_config(settings.require_kafka()) | {"partitioner": "murmur2_random", "enable.idempotence": True}
     )
     started_s = time.monotonic()
     for number in range(events):

@@ -24,6 +24,7 @@ from streamrec.domain.event import Event, EventType, Source
 from streamrec.domain.interest import InterestState, Outcome
 from streamrec.errors import BadRecordError, TransientError
 from streamrec.service.batch import Record, TopicPartition
+from streamrec.settings import KafkaAccess
 
 EVENT_TYPES = {CLICKS: EventType.CLICK, PURCHASES: EventType.PURCHASE}
 READ_TIMEOUT_S = 60.0
@@ -90,10 +91,10 @@ class Verdict:
         return not (self.missing or self.extra or self.state_mismatches)
 
 
-def read_ledger(bootstrap: str, *, sequence_length: int) -> Ledger:
+def read_ledger(kafka: KafkaAccess, *, sequence_length: int) -> Ledger:
     """Fold all of `clicks` and `purchases` as they stand in the log, one partition after the other."""
     ledger = Ledger()
-    for source, record in read_all(bootstrap, EVENT_TYPES):
+    for source, record in read_all(kafka, EVENT_TYPES):
         event_type = EVENT_TYPES[source.topic]
         place = (int(event_type), source.partition, record.offset)
         ledger.ends[source] = record.offset + 1
@@ -108,13 +109,13 @@ def read_ledger(bootstrap: str, *, sequence_length: int) -> Ledger:
     return ledger
 
 
-def judge(ledger: Ledger, bootstrap: str, store: RedisInterestStore) -> Verdict:
+def judge(ledger: Ledger, kafka: KafkaAccess, store: RedisInterestStore) -> Verdict:
     """Compare interest states, counts, `user-interests` and dead letters with the ledger."""
     notes: list[str] = []
     missing, extra = _judge_counts(ledger, store, notes)
     for name, expected, found in (
-        ("user-interests", ledger.applied, _published_events(bootstrap)),
-        ("dead letters", ledger.refused.keys(), _dead_letters(bootstrap)),
+        ("user-interests", ledger.applied, _published_events(kafka)),
+        ("dead letters", ledger.refused.keys(), _dead_letters(kafka)),
     ):
         lost, made_up = expected - found, found - expected
         missing += len(lost)
@@ -125,7 +126,7 @@ def judge(ledger: Ledger, bootstrap: str, store: RedisInterestStore) -> Verdict:
     return Verdict(missing, extra, len(mismatches), tuple(notes))
 
 
-def read_all(bootstrap: str, topics: Iterable[str]) -> Iterator[tuple[TopicPartition, Record]]:
+def read_all(kafka: KafkaAccess, topics: Iterable[str]) -> Iterator[tuple[TopicPartition, Record]]:
     """Yield every record of some topics, up to where they ended when the reading began.
 
     Raises
@@ -134,7 +135,7 @@ def read_all(bootstrap: str, topics: Iterable[str]) -> Iterator[tuple[TopicParti
         If the broker does not deliver for a minute.
     """
     consumer = Consumer(
-        client_config(bootstrap)
+        client_config(kafka)
         | {"group.id": "streamrec-oracle", "enable.auto.commit": False, "enable.partition.eof": False}
     )
     try:
@@ -193,22 +194,22 @@ def _judge_counts(ledger: Ledger, store: RedisInterestStore, notes: list[str]) -
     return missing, extra
 
 
-def _published_events(bootstrap: str) -> set[Place]:
+def _published_events(kafka: KafkaAccess) -> set[Place]:
     return {
         (position.event_type, position.partition, position.offset)
-        for _, record in read_all(bootstrap, [USER_INTERESTS])
+        for _, record in read_all(kafka, [USER_INTERESTS])
         for position in _interest_decoder.decode(record.value or b"").new
     }
 
 
-def _dead_letters(bootstrap: str) -> set[Place]:
+def _dead_letters(kafka: KafkaAccess) -> set[Place]:
     return {
         (
             int(EVENT_TYPES[record.headers["dlq.topic"].decode()]),
             int(record.headers["dlq.partition"]),
             int(record.headers["dlq.offset"]),
         )
-        for _, record in read_all(bootstrap, [dead_letter_topic(topic) for topic in EVENT_TYPES])
+        for _, record in read_all(kafka, [dead_letter_topic(topic) for topic in EVENT_TYPES])
     }
 
 

@@ -16,13 +16,14 @@ from streamrec.contracts.topics import TOPICS
 from streamrec.errors import StreamrecError, TransientError
 from streamrec.service.batch import TopicPartition
 from streamrec.service.ports import Outgoing
+from streamrec.settings import KafkaAccess
 
 DEADLINE_S = 30
 
 
 @pytest.fixture
-def topic(kafka_bootstrap):
-    admin = AdminClient({"bootstrap.servers": kafka_bootstrap})
+def topic(kafka):
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
     name = f"test-{uuid4().hex[:12]}"
     admin.create_topics([NewTopic(name, 2, 1)])[name].result(DEADLINE_S)
     yield name
@@ -30,8 +31,8 @@ def topic(kafka_bootstrap):
 
 
 @pytest.fixture
-def publish(kafka_bootstrap, topic):
-    publisher = KafkaPublisher(kafka_bootstrap)
+def publish(kafka, topic):
+    publisher = KafkaPublisher(kafka)
 
     def publish(*values, key=b"k"):
         publisher.publish([Outgoing(topic, key, value, {"h": b"v"}) for value in values])
@@ -40,11 +41,11 @@ def publish(kafka_bootstrap, topic):
 
 
 @pytest.fixture
-def open_source(kafka_bootstrap, topic):
+def open_source(kafka, topic):
     opened = []
 
     def open_source(positions=lambda _sources: {}, group=None):
-        source = BatchSource(bootstrap=kafka_bootstrap, group=group or uuid4().hex, topics=[topic], positions=positions)
+        source = BatchSource(kafka=kafka, group=group or uuid4().hex, topics=[topic], positions=positions)
         opened.append(source)
         return source
 
@@ -107,7 +108,7 @@ def test_settling_elsewhere_goes_there(open_source, publish):
     assert slices[0].start == 2
 
 
-def test_kafkas_committed_offset_follows_for_lag(open_source, publish, kafka_bootstrap, topic):
+def test_kafkas_committed_offset_follows_for_lag(open_source, publish, kafka, topic):
     group = uuid4().hex
     publish(b"a", b"b")
     source = open_source(group=group)
@@ -115,7 +116,7 @@ def test_kafkas_committed_offset_follows_for_lag(open_source, publish, kafka_boo
     source.close()
 
     partition = slices[0].source.partition
-    consumer = Consumer({"bootstrap.servers": kafka_bootstrap, "group.id": group})
+    consumer = Consumer({"bootstrap.servers": kafka.bootstrap, "group.id": group})
     assert consumer.committed([KafkaPartition(topic, partition)], timeout=DEADLINE_S)[0].offset == 2
     consumer.close()
 
@@ -172,9 +173,9 @@ def test_two_members_share_the_partitions_and_read_all(open_source, publish):
     assert sum(positions.values()) == 40
 
 
-def test_a_broadcast_reader_reads_all_from_the_start_and_follows(kafka_bootstrap, topic, publish):
+def test_a_broadcast_reader_reads_all_from_the_start_and_follows(kafka, topic, publish):
     publish(b"a", b"b")
-    reader = BroadcastReader(bootstrap=kafka_bootstrap, topics=[topic])
+    reader = BroadcastReader(kafka=kafka, topics=[topic])
     assert not reader.caught_up
     records, _ = read(reader, 2, settle=False)
     assert reader.caught_up
@@ -184,24 +185,24 @@ def test_a_broadcast_reader_reads_all_from_the_start_and_follows(kafka_bootstrap
     reader.close()
 
 
-def test_a_broadcast_topic_that_is_not_there_is_transient(kafka_bootstrap):
+def test_a_broadcast_topic_that_is_not_there_is_transient(kafka):
     with pytest.raises(TransientError, match="does not exist yet"):
-        BroadcastReader(bootstrap=kafka_bootstrap, topics=[f"none-{uuid4().hex}"])
+        BroadcastReader(kafka=kafka, topics=[f"none-{uuid4().hex}"])
 
 
-def test_a_record_the_broker_refuses_is_an_error(kafka_bootstrap, topic):
+def test_a_record_the_broker_refuses_is_an_error(kafka, topic):
     with pytest.raises(StreamrecError, match="too large") as caught:
-        KafkaPublisher(kafka_bootstrap).publish([Outgoing(topic, None, bytes(1_500_000))])
+        KafkaPublisher(kafka).publish([Outgoing(topic, None, bytes(1_500_000))])
     assert not isinstance(caught.value, TransientError)
 
 
-def test_creating_topics_twice_changes_nothing(kafka_bootstrap):
-    create_topics(kafka_bootstrap, 4, 1)
-    assert create_topics(kafka_bootstrap, 4, 1) == []
-    names = AdminClient({"bootstrap.servers": kafka_bootstrap}).list_topics(timeout=DEADLINE_S).topics
+def test_creating_topics_twice_changes_nothing(kafka):
+    create_topics(kafka, 4, 1)
+    assert create_topics(kafka, 4, 1) == []
+    names = AdminClient({"bootstrap.servers": kafka.bootstrap}).list_topics(timeout=DEADLINE_S).topics
     assert {topic.name for topic in TOPICS} <= names.keys()
 
 
 def test_a_broker_that_is_away_is_transient():
     with pytest.raises(TransientError, match="Kafka"):
-        create_topics("127.0.0.1:1", 1, 1)
+        create_topics(KafkaAccess("127.0.0.1:1"), 1, 1)

@@ -12,6 +12,7 @@ from streamrec.adapters.kafka.broadcast import BroadcastReader
 from streamrec.contracts.topics import CLICKS, PURCHASES, dead_letter_topic
 from streamrec.service.batch import Record, TopicPartition
 from streamrec.service.ports import Outgoing
+from streamrec.settings import KafkaAccess
 
 DEAD_LETTER_TOPICS = (dead_letter_topic(CLICKS), dead_letter_topic(PURCHASES))
 CE_SOURCE = "streamrec-dlq"
@@ -46,7 +47,7 @@ class DeadLetter(NamedTuple):
         return self.record.headers.get(_HEADER_PREFIX + name, b"").decode(errors="replace")
 
 
-def read_dead_letters(bootstrap: str) -> Iterator[DeadLetter]:
+def read_dead_letters(kafka: KafkaAccess) -> Iterator[DeadLetter]:
     """Read all letters that are there now, some at a time.
 
     Raises
@@ -54,7 +55,7 @@ def read_dead_letters(bootstrap: str) -> Iterator[DeadLetter]:
     TransientError
         If the broker does not answer, or the topics do not exist yet.
     """
-    with closing(BroadcastReader(bootstrap=bootstrap, topics=DEAD_LETTER_TOPICS)) as reader:
+    with closing(BroadcastReader(kafka=kafka, topics=DEAD_LETTER_TOPICS)) as reader:
         while not reader.caught_up:
             batch = reader.poll(_POLL_S)
             for source, record in batch or ():

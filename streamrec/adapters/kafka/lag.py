@@ -16,6 +16,7 @@ from streamrec.adapters.kafka.client import client_config, patience, translate, 
 from streamrec.contracts.topics import CLICKS, IMPRESSIONS, PURCHASES, RECOMMENDATIONS, TOPICS, USER_INTERESTS
 from streamrec.errors import TransientError
 from streamrec.service.batch import Positions, TopicPartition
+from streamrec.settings import KafkaAccess
 
 GROUPS: Mapping[str, Sequence[str]] = {
     "streamrec-interests": (CLICKS, PURCHASES),
@@ -61,13 +62,13 @@ class TopicSize(Struct, frozen=True, kw_only=True):
     """Offsets between the oldest record and the end; in a compacted topic fewer records are left."""
 
 
-def read_lag(bootstrap: str, groups: Mapping[str, Sequence[str]] = GROUPS) -> list[PartitionLag]:
+def read_lag(kafka: KafkaAccess, groups: Mapping[str, Sequence[str]] = GROUPS) -> list[PartitionLag]:
     """Return the lag of groups in every partition of their topics.
 
     Parameters
     ----------
-    bootstrap
-        Kafka bootstrap servers.
+    kafka
+        Where Kafka is and how to get in.
     groups
         Consumer groups and what each one reads.
 
@@ -76,10 +77,10 @@ def read_lag(bootstrap: str, groups: Mapping[str, Sequence[str]] = GROUPS) -> li
     TransientError
         If the broker does not answer.
     """
-    return [part for group, topics in groups.items() for part in _group_lag(bootstrap, group, topics)]
+    return [part for group, topics in groups.items() for part in _group_lag(kafka, group, topics)]
 
 
-def read_topics(bootstrap: str) -> list[TopicSize]:
+def read_topics(kafka: KafkaAccess) -> list[TopicSize]:
     """Return what each of streamrec's topics holds.
 
     Raises
@@ -88,7 +89,7 @@ def read_topics(bootstrap: str) -> list[TopicSize]:
         If the broker does not answer.
     """
     names = [topic.name for topic in TOPICS]
-    with closing(open_observer(bootstrap)) as observer:
+    with closing(open_observer(kafka)) as observer:
         sources = partitions_of(observer, names)
         starts, ends = start_offsets(observer, sources), end_offsets(observer, sources)
     partitions = Counter(source.topic for source in sources)
@@ -98,10 +99,10 @@ def read_topics(bootstrap: str) -> list[TopicSize]:
     return [TopicSize(topic=name, partitions=partitions[name], records=records[name]) for name in names]
 
 
-def open_observer(bootstrap: str, group: str = "streamrec-observer", *, patience_ms: int = 0) -> Consumer:
+def open_observer(kafka: KafkaAccess, group: str = "streamrec-observer", *, patience_ms: int = 0) -> Consumer:
     """Return a consumer that looks at partitions and joins no group; see `patience` in `client`."""
     return Consumer(
-        client_config(bootstrap)
+        client_config(kafka)
         | {
             "group.id": group,  # never joined: its commits are read, and partitions are assigned by hand
             "enable.auto.commit": False,
@@ -117,7 +118,7 @@ def partitions_of(observer: Consumer, topics: Sequence[str]) -> list[TopicPartit
     try:
         known = observer.list_topics(timeout=_TIMEOUT_S).topics
     except KafkaException as error:
-        raise translate_exception(error) from error
+        raise translate_exception(error, observer) from error
     return [
         TopicPartition(topic, part) for topic in topics if topic in known for part in sorted(known[topic].partitions)
     ]
@@ -140,15 +141,15 @@ def _offsets(observer: Consumer, sources: Sequence[TopicPartition], which: int) 
     try:
         found = observer.offsets_for_times(wanted, timeout=_TIMEOUT_S) if wanted else []
     except KafkaException as error:
-        raise translate_exception(error) from error
+        raise translate_exception(error, observer) from error
     for part in found:
         if part.error is not None:
             raise translate(part.error)
     return {TopicPartition(part.topic, part.partition): part.offset for part in found}
 
 
-def _group_lag(bootstrap: str, group: str, topics: Sequence[str]) -> list[PartitionLag]:
-    with closing(open_observer(bootstrap, group)) as observer:
+def _group_lag(kafka: KafkaAccess, group: str, topics: Sequence[str]) -> list[PartitionLag]:
+    with closing(open_observer(kafka, group)) as observer:
         sources = partitions_of(observer, topics)
         committed = _committed(observer, sources)
         starts, ends = start_offsets(observer, sources), end_offsets(observer, sources)
@@ -176,7 +177,7 @@ def _committed(observer: Consumer, sources: Sequence[TopicPartition]) -> Positio
     try:
         found = observer.committed(wanted, timeout=_TIMEOUT_S) if wanted else []
     except KafkaException as error:
-        raise translate_exception(error) from error
+        raise translate_exception(error, observer) from error
     return {TopicPartition(part.topic, part.partition): part.offset for part in found if part.offset >= 0}
 
 

@@ -13,6 +13,7 @@ from confluent_kafka import TopicPartition as KafkaPartition
 from streamrec.adapters.kafka.client import client_config, patience, to_record, translate
 from streamrec.errors import StreamrecError
 from streamrec.service.batch import Batch, Positions, Slice, TopicPartition
+from streamrec.settings import KafkaAccess
 
 SESSION_TIMEOUT_MS = 6_000
 """How long a dead worker keeps its partitions; the least that brokers allow by default."""
@@ -37,8 +38,8 @@ class BatchSource:
 
     Parameters
     ----------
-    bootstrap
-        Kafka bootstrap servers.
+    kafka
+        Where Kafka is and how to get in.
     group
         Consumer group.
     topics
@@ -53,7 +54,7 @@ class BatchSource:
     def __init__(
         self,
         *,
-        bootstrap: str,
+        kafka: KafkaAccess,
         group: str,
         topics: Sequence[str],
         positions: Callable[[Sequence[TopicPartition]], Positions],
@@ -65,7 +66,7 @@ class BatchSource:
         self._paused = False
         self._last_batch_s = 0.0
         self._consumer = Consumer(
-            client_config(bootstrap)
+            client_config(kafka)
             | {
                 "group.id": group,
                 "partition.assignment.strategy": "range",

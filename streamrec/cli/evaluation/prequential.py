@@ -32,6 +32,7 @@ UNSCORED_SHARE = 0.2
 
 WINDOWS = 10
 
+
 class Window(Struct, kw_only=True):
     """A tenth of the scored events."""
 
