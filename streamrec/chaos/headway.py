@@ -6,10 +6,11 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
-from streamrec.adapters.kafka.lag import end_offsets, open_observer, partitions_of
+from streamrec.adapters.kafka.lag import committed_offsets, end_offsets, open_observer, partitions_of
 from streamrec.adapters.postgres import PostgresRetentionStore
 from streamrec.adapters.redis import RedisInterestStore, RedisTopKStore
 from streamrec.contracts.topics import CLICKS, PURCHASES, RECOMMENDATIONS, USER_INTERESTS
@@ -25,11 +26,17 @@ class Headway:
     def __init__(self, settings: Settings) -> None:
         redis_url = settings.require_redis_url()
         self._observer = open_observer(settings.require_kafka())
+        self._trainers_group = open_observer(settings.require_kafka(), "streamrec-trainer")
         interests = RedisInterestStore(redis_url, state_ttl_days=settings.state_ttl_days)
         recall = RedisTopKStore(redis_url, list_ttl_days=settings.list_ttl_days)
         retention = PostgresRetentionStore(settings.require_postgres_url())
         self._readers: dict[str, tuple[list[Any], Callable[..., Any]]] = {
             "interests": (partitions_of(self._observer, (CLICKS, PURCHASES)), interests.positions),
+            # what it has admitted is in its memory and its checkpoints; what it commits follows that within a second
+            "trainer": (
+                partitions_of(self._observer, (USER_INTERESTS,)),
+                partial(committed_offsets, self._trainers_group),
+            ),
             "recall": (partitions_of(self._observer, (USER_INTERESTS,)), recall.positions),
             "retention": (
                 partitions_of(self._observer, (CLICKS, PURCHASES, RECOMMENDATIONS)),
@@ -50,6 +57,7 @@ class Headway:
         self._stopping.set()
         self._thread.join()
         self._observer.close()
+        self._trainers_group.close()
 
     def left(self) -> dict[str, int]:
         """Return how many records wait, for each worker that has any left."""
@@ -69,6 +77,11 @@ class Headway:
                     since = None
                 last = position
         return stalls
+
+    def near(self, since_s: float, *, records: float) -> bool:
+        """Return whether every worker was seen since an instant, had done something, and had no more than this left."""
+        newest = [samples[-1] if samples else (0.0, 0, 0) for samples in self.samples.values()]
+        return all(at_s > since_s and position and lag <= records for at_s, position, lag in newest)
 
     def recovery_s(self, fault_s: float) -> float:
         """Return the time from a fault until every worker had made headway or had nothing to do."""

@@ -54,6 +54,8 @@ class Ledger:
         Next offset of each partition.
     days
         Number of applied events by user and UTC day since 1970.
+    items
+        Number of applied events by item.
     """
 
     states: dict[str, InterestState] = field(default_factory=dict)
@@ -62,6 +64,7 @@ class Ledger:
     duplicates: int = 0
     ends: dict[TopicPartition, int] = field(default_factory=dict)
     days: Counter[tuple[str, int]] = field(default_factory=Counter)
+    items: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,7 @@ class Verdict:
     extra
         Events that a store or a derived record accounts for and the log does not, or accounts for twice.
     state_mismatches
-        Users whose stored interest state is not the fold of their events.
+        Users whose stored interest state is not the fold of their events, or whose list was not made from it.
     notes
         A sample of what was found, for a person.
     """
@@ -89,6 +92,14 @@ class Verdict:
     def clean(self) -> bool:
         """Whether nothing differs."""
         return not (self.missing or self.extra or self.state_mismatches)
+
+    def __add__(self, other: Verdict) -> Verdict:
+        return Verdict(
+            self.missing + other.missing,
+            self.extra + other.extra,
+            self.state_mismatches + other.state_mismatches,
+            self.notes + other.notes,
+        )
 
 
 def read_ledger(kafka: KafkaAccess, *, sequence_length: int) -> Ledger:
@@ -114,8 +125,8 @@ def judge(ledger: Ledger, kafka: KafkaAccess, store: RedisInterestStore) -> Verd
     notes: list[str] = []
     missing, extra = _judge_counts(ledger, store, notes)
     for name, expected, found in (
-        ("user-interests", ledger.applied, _published_events(kafka)),
-        ("dead letters", ledger.refused.keys(), _dead_letters(kafka)),
+        ("user-interests", set(ledger.applied), _published_events(kafka)),
+        ("dead letters", set(ledger.refused.items()), _dead_letters(kafka)),
     ):
         lost, made_up = expected - found, found - expected
         missing += len(lost)
@@ -174,6 +185,7 @@ def _fold(ledger: Ledger, event: Event, place: Place, sequence_length: int) -> N
         return
     ledger.applied.add(place)
     ledger.days[event.user_id, event.event_time_ms // 86_400_000] += 1
+    ledger.items[event.item_id] += 1
 
 
 def _judge_counts(ledger: Ledger, store: RedisInterestStore, notes: list[str]) -> tuple[int, int]:
@@ -202,12 +214,16 @@ def _published_events(kafka: KafkaAccess) -> set[Place]:
     }
 
 
-def _dead_letters(kafka: KafkaAccess) -> set[Place]:
+def _dead_letters(kafka: KafkaAccess) -> set[tuple[Place, str]]:
+    """Return where each refused record stood, and why it was refused."""
     return {
         (
-            int(EVENT_TYPES[record.headers["dlq.topic"].decode()]),
-            int(record.headers["dlq.partition"]),
-            int(record.headers["dlq.offset"]),
+            (
+                int(EVENT_TYPES[record.headers["dlq.topic"].decode()]),
+                int(record.headers["dlq.partition"]),
+                int(record.headers["dlq.offset"]),
+            ),
+            record.headers["dlq.reason"].decode(),
         )
         for _, record in read_all(kafka, [dead_letter_topic(topic) for topic in EVENT_TYPES])
     }

@@ -166,7 +166,8 @@ def _user_interest(user_id: str, state: InterestState, changed: _Changed) -> Out
     transitions = category_transitions(state.sequence)
     message = UserInterest(
         user_id=user_id,
-        state_version=state.version + 1,
+        # not the version of the write: a store that came back older would begin again at a lower one
+        state_version=state.events_count,
         event_time_ms=state.sequence[-1].event_time_ms,
         produced_at_ms=changed.produced_at_ms,
         sequence=state.sequence,

@@ -10,6 +10,7 @@ from confluent_kafka import Consumer
 from confluent_kafka import TopicPartition as KafkaPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
+from structlog.testing import capture_logs
 
 from streamrec.adapters.kafka import BatchSource, BroadcastReader, KafkaPublisher, create_topics
 from streamrec.contracts.topics import TOPICS
@@ -106,6 +107,53 @@ def test_settling_elsewhere_goes_there(open_source, publish):
     records, slices = read(source, 3)
     assert [record.value for record in records] == [b"2", b"3", b"4"]
     assert slices[0].start == 2
+
+
+@pytest.fixture
+def truncate(kafka):
+    """Return what makes the broker forget the records before an offset, as its retention does."""
+
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
+
+    def truncate(source, before):
+        part = KafkaPartition(*source, before)
+        admin.delete_records([part])[part].result(DEADLINE_S)
+
+    return truncate
+
+
+def lost(logs):
+    return [line["count"] for line in logs if line["event"] == "records lost"]
+
+
+def test_what_the_broker_forgot_before_the_position_is_said_loudly_and_the_work_goes_on(open_source, publish, truncate):
+    publish(*(b"%d" % n for n in range(8)))
+    _, slices = read(open_source(), 8)
+    written = slices[0].source
+    truncate(written, 5)
+    with capture_logs() as logs:
+        records, slices = read(open_source(lambda _sources: {written: 3}), 3)
+
+    assert [record.value for record in records] == [b"5", b"6", b"7"]
+    assert (slices[0].start, slices[-1].next) == (3, 8), "the store's position moves on from where it stands"
+    assert lost(logs) == [2]
+    assert [line["log_level"] for line in logs if line["event"] == "records lost"] == ["error"]
+
+
+def test_what_the_broker_forgets_while_a_worker_reads_is_said_too(open_source, publish, truncate):
+    publish(*(b"%d" % n for n in range(8)))
+    source = open_source()
+    _, slices = read(source, 8, settle=False)
+    written = slices[0].source
+    truncate(written, 5)
+    with capture_logs() as logs:
+        source.settle({written: 1})
+        records, _ = read(source, 3)
+        source.settle({written: 2})
+        read(source, 3)
+
+    assert [record.value for record in records] == [b"5", b"6", b"7"]
+    assert lost(logs) == [4], "the same records are counted once"
 
 
 def test_kafkas_committed_offset_follows_for_lag(open_source, publish, kafka, topic):

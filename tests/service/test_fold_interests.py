@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 
 import pytest
@@ -141,3 +142,19 @@ def test_the_summary_names_the_strongest_categories_and_items(fold, publisher):
     assert next(iter(interest["long_term_items"])) == "i0"
     assert interest["transitions"][0] == ["c0", "c1", 2]
     assert interest["events_count"] == 25
+
+
+def test_a_record_made_after_the_store_came_back_older_is_not_taken_for_an_older_one(fold, store, publisher):
+    def fold_each(*batches):
+        for start, items in batches:
+            events = [click("u1", item, NOW_MS + start + n) for n, item in enumerate(items)]
+            fold.handle(batch(part("clicks", events, start=start)))
+
+    fold_each((0, "a"))
+    older = copy.deepcopy(store)
+    fold_each((1, "b"), (2, "c"), (3, "d"))
+    store.__dict__ = older.__dict__  # as a store that lost its newest writes
+    fold_each((1, "bcd"), (4, "e"))
+
+    versions = [json.loads(record.value)["state_version"] for record in publisher.of("user-interests")]
+    assert versions == [1, 2, 3, 4, 4, 5], "each at least as high as the one before it"

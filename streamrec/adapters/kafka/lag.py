@@ -151,7 +151,7 @@ def _offsets(observer: Consumer, sources: Sequence[TopicPartition], which: int) 
 def _group_lag(kafka: KafkaAccess, group: str, topics: Sequence[str]) -> list[PartitionLag]:
     with closing(open_observer(kafka, group)) as observer:
         sources = partitions_of(observer, topics)
-        committed = _committed(observer, sources)
+        committed = committed_offsets(observer, sources)
         starts, ends = start_offsets(observer, sources), end_offsets(observer, sources)
         # what is gone from the topic is no lag; what is not committed is read from the beginning
         positions = {source: max(starts[source], committed.get(source, 0)) for source in sources}
@@ -172,7 +172,8 @@ def _group_lag(kafka: KafkaAccess, group: str, topics: Sequence[str]) -> list[Pa
 
 
 @_while_starting
-def _committed(observer: Consumer, sources: Sequence[TopicPartition]) -> Positions:
+def committed_offsets(observer: Consumer, sources: Sequence[TopicPartition]) -> Positions:
+    """Return what the group that the observer was opened for has committed, of each partition where it has."""
     wanted = [KafkaPartition(*source) for source in sources]
     try:
         found = observer.committed(wanted, timeout=_TIMEOUT_S) if wanted else []
