@@ -100,6 +100,13 @@ class Settings(BaseSettings):
     state_ttl_days: int = Field(
         180, ge=1, description="An interest state is dropped after so many days without an event.", examples=["180"]
     )
+    dead_letter_limit: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="Share of the last 1,000 records that may be refused before `interests` pauses; 1 for no limit.",
+        examples=["1"],
+    )
 
     # lists
     top_k: int = Field(100, ge=1, le=1000, description="Items in a list.", examples=["100"])

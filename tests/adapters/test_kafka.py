@@ -112,7 +112,6 @@ def test_settling_elsewhere_goes_there(open_source, publish):
 @pytest.fixture
 def truncate(kafka):
     """Return what makes the broker forget the records before an offset, as its retention does."""
-
     admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
 
     def truncate(source, before):

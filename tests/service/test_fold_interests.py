@@ -127,6 +127,12 @@ def test_mostly_bad_records_are_a_bad_deploy_and_stop_the_worker(fold, store, pu
     assert counts(store) == (0, 0, 0)
 
 
+def test_an_operator_can_let_mostly_bad_records_through(store, publisher):
+    fold = FoldInterests(store, publisher, sequence_length=50, dead_letter_limit=1.0)
+    fold.handle(batch(part("clicks", [b"{"] * DEAD_LETTER_WINDOW)))
+    assert counts(store) == (0, 0, DEAD_LETTER_WINDOW)
+
+
 def test_a_few_bad_records_at_the_start_do_not_stop_the_worker(fold, store):
     fold.handle(batch(part("clicks", [b"{"] * 100)))
     assert counts(store) == (0, 0, 100)
