@@ -12,7 +12,7 @@ demo: install
 	.venv/bin/streamrec demo
 
 test: install
-	.venv/bin/pytest -m "not browser"
+	.venv/bin/pytest -m "not browser" -n 2 --dist loadfile
 
 install: .venv/current
 

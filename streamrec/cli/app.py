@@ -25,8 +25,8 @@ COMMANDS = {
     "worker": ("streamrec.cli.worker:worker", "Run one worker until SIGTERM or Ctrl-C."),
     "migrate": ("streamrec.cli.migrate:migrate_command", "Bring the tables of PostgreSQL up to date."),
     "eval": ("streamrec.cli.evaluation:eval_app", "Measure how good the lists are, on past events."),
-    "bench": ("streamrec.cli.bench:bench_app", "Measure how fast the pipeline is on this machine."),
-    "chaos": ("streamrec.cli.chaos:app", "Kill everything on purpose, and see whether anything is lost or doubled."),
+    "bench": ("streamrec.cli.benchmarks:bench_app", "Measure how fast the pipeline is on this machine."),
+    "chaos": ("streamrec.cli.chaos:app", "Break things on purpose, and see whether anything is lost or doubled."),
 }
 """Every command, where it is written, and what it does, in the order of `streamrec --help`."""
 

@@ -6,7 +6,9 @@ import json
 import os
 import subprocess
 import sys
+from math import inf
 
+from streamrec.bench.model_freshness import VersionWatch
 from streamrec.settings import variable_name
 
 
@@ -43,3 +45,19 @@ def test_the_exact_search_finds_what_a_plain_one_finds():
     assert [(row["items"], row["users"]) for row in figures["rows"]] == [(5000, 1), (5000, 3), (7001, 1), (7001, 3)]
     assert all(row["same_items"] for row in figures["rows"])
     assert all(row["p50_ms"] > 0 and row["naive_p50_ms"] > 0 for row in figures["rows"])
+
+
+def test_steps_are_timed_and_events_followed_until_their_weights_serve():
+    figures = bench("train", "--items", "1000", "--items", "3000", "--steps", "3", "--rate", "40", "--seconds", "3")
+
+    assert [row["items"] for row in figures["rows"]] == [1000, 3000]
+    assert all(0 < row["slowest_tokens_per_s"] <= row["tokens_per_s"] for row in figures["rows"])
+    assert 0 < figures["model_freshness_p50_s"] <= figures["model_freshness_p95_s"] <= figures["model_freshness_p99_s"]
+
+
+def test_weights_serve_from_the_first_list_of_their_version_or_of_a_later_one():
+    watch = VersionWatch("nowhere:1")
+    watch._learned_ms = {"a": 100, "b": 200, "c": 300, "never-listed": 250}
+    watch._served_ms = {"": 1, "a": 1_100, "b": 1_500, "c": 1_400}
+
+    assert watch.served_at_ms([50, 100, 101, 200, 201, 301]).tolist() == [1_100, 1_100, 1_400, 1_400, 1_400, inf]

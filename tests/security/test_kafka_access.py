@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
 from uuid import uuid4
 
 import pytest
@@ -9,6 +15,7 @@ from secured import KEY_PASSWORD, PASSWORD, USER
 
 from streamrec.adapters.kafka import BatchSource, KafkaPublisher, create_topics, lag
 from streamrec.adapters.kafka.members import member_hosts
+from streamrec.adapters.redis import RedisInterestStore
 from streamrec.chaos.oracle import read_all
 from streamrec.cli.app import main
 from streamrec.errors import SettingsError, TransientError, UsageError
@@ -17,6 +24,7 @@ from streamrec.service.ports import Outgoing
 from streamrec.settings import Settings, variable_name
 
 WRONG = "wr0ng-s3cr3t"
+DEADLINE_S = 60.0
 
 
 @pytest.fixture
@@ -153,3 +161,43 @@ def test_a_local_broker_is_not_taken_for_one_with_a_login(tmp_path):
     settings = Settings(data_dir=tmp_path, kafka_security_protocol="SASL_SSL", kafka_username=USER, kafka_password="x")
     with pytest.raises(UsageError, match="STREAMREC_KAFKA_SECURITY_PROTOCOL"), local_stack(settings, progress=False):
         pass
+
+
+@contextmanager
+def worker(settings, log):
+    """Run `interests` with all that it says in a file."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "streamrec", "worker", "interests"],
+            env=os.environ | settings.environment(),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    yield process
+    process.kill()
+    process.wait()
+
+
+def wait(condition, what, log):
+    end_s = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < end_s, f"waited for {what}: {log.read_text()[-3000:]}"
+        time.sleep(0.05)
+
+
+def test_a_worker_on_secured_servers(kafka_settings, rediss_url, tmp_path):
+    right = kafka_settings("SASL_SSL", redis_url=rediss_url, data_dir=tmp_path, log_level="DEBUG")
+    wrong = kafka_settings("SASL_SSL", redis_url=rediss_url, data_dir=tmp_path, kafka_password=WRONG)
+    create_topics(right.require_kafka(), 2, 1)
+    click = {"user_id": "u1", "item_id": "i1", "event_time_ms": time.time_ns() // 1_000_000}
+    KafkaPublisher(right.require_kafka()).publish([Outgoing("clicks", b"u1", json.dumps(click).encode())])
+    store = RedisInterestStore(rediss_url, state_ttl_days=1)
+    works, waits = tmp_path / "works.log", tmp_path / "waits.log"
+    with worker(right, works), worker(wrong, waits) as refused:
+        wait(lambda: store.load(["u1"], []).states["u1"].sequence, "the state", works)
+        wait(lambda: "Authentication failed" in waits.read_text(), "the refusal", waits)
+        assert refused.poll() is None
+
+    said = works.read_text() + waits.read_text()
+    assert "assigned" in said
+    assert not [secret for secret in (PASSWORD, WRONG, KEY_PASSWORD) if secret in said]

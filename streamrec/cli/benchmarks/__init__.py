@@ -1,0 +1,19 @@
+"""`streamrec bench`: how fast the pipeline is on this machine."""
+
+from __future__ import annotations
+
+import typer
+
+from streamrec.cli.benchmarks.freshness import freshness
+from streamrec.cli.benchmarks.topk import topk
+from streamrec.cli.benchmarks.train import train
+
+bench_app = typer.Typer(no_args_is_help=True, help=__doc__)
+bench_app.command()(freshness)
+bench_app.command()(topk)
+bench_app.command()(train)
+
+
+@bench_app.callback()
+def root() -> None:
+    """Measure how fast the pipeline is on this machine."""

@@ -1,0 +1,14 @@
+"""What machine figures were measured on."""
+
+from __future__ import annotations
+
+import os
+import platform
+
+import psutil
+
+
+def machine() -> str:
+    """Return what figures of this machine mean nothing without."""
+    memory_gib = psutil.virtual_memory().total / (1 << 30)
+    return f"{os.cpu_count()} cores, {memory_gib:.0f} GiB, {platform.system()} {platform.machine()}"

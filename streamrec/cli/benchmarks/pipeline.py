@@ -1,0 +1,60 @@
+"""A whole pipeline to measure on: real servers, all workers, a population with its history and a model that serves."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+from streamrec.adapters.redis import TopKReader
+from streamrec.bench.freshness import Load
+from streamrec.bench.population import Population, settle
+from streamrec.cli.output import progress_bar
+from streamrec.local import Stack, Supervisor, local_stack
+from streamrec.playback.backpressure import InFlight
+from streamrec.settings import Settings
+
+
+class RunningPipeline(NamedTuple):
+    """What runs."""
+
+    stack: Stack
+    supervisor: Supervisor
+    in_flight: InFlight
+
+
+@contextmanager
+def running_pipeline(population: Population) -> Iterator[RunningPipeline]:
+    """Run everything in a temporary directory, from when a model makes lists until the context is left."""
+    with TemporaryDirectory(prefix="streamrec-bench-") as directory:
+        settings = Settings.from_env(data_dir=Path(directory))
+        with local_stack(settings, progress=True) as stack:
+            _settle(population, stack.settings)
+            with (
+                Supervisor(stack, Path(directory) / "logs") as supervisor,
+                closing(InFlight(stack.settings)) as in_flight,
+            ):
+                _wait_for_model(population, stack.settings, in_flight)
+                yield RunningPipeline(stack, supervisor, in_flight)
+
+
+def _settle(population: Population, settings: Settings) -> None:
+    with progress_bar() as bar:
+        task = bar.add_task("users", total=population.users, rate="")
+        settle(
+            population,
+            settings,
+            now_ms=time.time_ns() // 1_000_000,
+            report=lambda number: bar.update(task, completed=number),
+        )
+
+
+def _wait_for_model(population: Population, settings: Settings, in_flight: InFlight) -> None:
+    """Let a few events wait until the workers have started, and go on until a model makes lists."""
+    reader = TopKReader(settings.require_redis_url())
+    while not (default := reader.read("")) or not default.model_version:
+        Load(population, settings, rate=20.0, seed=population.seed - 1).send(1.0)
+        in_flight.wait_until_at_most(0)

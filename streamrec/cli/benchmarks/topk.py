@@ -1,0 +1,52 @@
+"""`streamrec bench topk`: the exact search for the items nearest to users."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from msgspec import Struct
+from msgspec.structs import astuple
+from rich.table import Table
+
+from streamrec.bench.topk import TopKTime, measure
+from streamrec.cli.benchmarks.machine import machine
+from streamrec.cli.output import Json, console, print_json, progress_bar
+
+ITEMS = (10_000, 100_000, 1_000_000)
+USERS = (1, 16)
+
+
+class TopKTimes(Struct, kw_only=True):
+    """Exact top-100 of 64-dimensional vectors on one thread."""
+
+    machine: str
+    repeats: int
+    rows: list[TopKTime]
+
+
+def topk(
+    items: Annotated[list[int] | None, typer.Option(min=1_000, help="Number of items; may come several times.")] = None,
+    users: Annotated[list[int] | None, typer.Option(min=1, help="Users in a search; may come several times.")] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Medians are over so many searches.")] = 50,
+    seed: Annotated[int, typer.Option(help="Draws the vectors.")] = 1,
+    as_json: Json = False,
+) -> None:
+    """Measure the exact search for the items nearest to users, on one thread, against a plain one.
+
+    Examples: streamrec bench topk; streamrec bench topk --items 100000 --users 1 --json
+    """
+    sizes, together = items or list(ITEMS), users or list(USERS)
+    with progress_bar() as bar:
+        task = bar.add_task("searches", total=len(sizes) * len(together), rate="")
+        rows = list(bar.track(measure(sizes, together, repeats=repeats, seed=seed), task_id=task))
+    figures = TopKTimes(machine=machine(), repeats=repeats, rows=rows)
+    if as_json:
+        print_json(figures)
+        return
+    table = Table(title=f"Exact top-100 ({figures.machine})", title_justify="left")
+    for name in TopKTime.__struct_fields__:
+        table.add_column(name.replace("_", " "), justify="right")
+    for row in rows:
+        table.add_row(*(str(value) for value in astuple(row)))
+    console().print(table)
