@@ -8,11 +8,12 @@ import sys
 
 import pytest
 
+from streamrec.chaos import outage
 from streamrec.chaos.experiment import run
 from streamrec.chaos.faults import Kind, schedule
 from streamrec.chaos.planted import BUGS, PLACES
 
-WORKERS = ("interests", "recall")
+WORKERS = ("interests", "recall", "trainer")
 
 
 def test_a_seed_gives_the_same_schedule():
@@ -21,6 +22,9 @@ def test_a_seed_gives_the_same_schedule():
 
     assert faults(1) == faults(1) != faults(2)
     assert {fault.kind for fault in faults(1)} == set(Kind)
+    assert {fault.kind for seed in range(20) for fault in faults(seed) if fault.worker == "trainer"}.isdisjoint(
+        {Kind.ZOMBIE, Kind.ADD_WORKER, Kind.REMOVE_WORKER}
+    ), "of the trainer one process is active"
 
 
 def test_a_sound_build_survives_everything(tmp_path):
@@ -31,11 +35,24 @@ def test_a_sound_build_survives_everything(tmp_path):
     assert outcome.duplicates > 0
 
 
+FOUND_BY = {"commits-before-it-writes": "user-interests: no", "writes-twice": "state of u"}
+"""What the oracle must say of each bug."""
+
+
 @pytest.mark.parametrize("bug", BUGS)
 def test_a_broken_build_does_not_pass(tmp_path, bug):
     outcome = run(seed=2, events=2_000, rate=600, directory=tmp_path, bug=bug)
 
     assert not outcome.verdict.clean
+    assert any(note.startswith(FOUND_BY[bug]) for note in outcome.verdict.notes), outcome.verdict.notes
+
+
+def test_redis_may_be_away(tmp_path):
+    figures = outage.run("redis", away_s=4.0, rate=200.0, warm_s=0.0, directory=tmp_path)
+
+    assert (figures.missing, figures.extra, figures.state_mismatches) == (0, 0, 0), figures.notes
+    assert (figures.crashes, figures.rebalances) == (0, 0)
+    assert figures.memory_growth_mb.keys() == {"interests", "trainer", "recall", "retention"}
 
 
 def test_the_command_prints_what_happened():

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from alembic.util import CommandError
 from psycopg2.errors import UndefinedTable
 from sqlalchemy import URL, Engine, create_engine, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
@@ -77,6 +78,8 @@ def migrate(url: str) -> None:
 
     Raises
     ------
+    StreamrecError
+        If the tables are of a newer release.
     TransientError
         If the server does not answer.
     """
@@ -88,9 +91,19 @@ def migrate(url: str) -> None:
         with translated_errors(), engine.begin() as connection:
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _MIGRATION_LOCK})
             config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            _upgrade(config)
     finally:
         engine.dispose()
+
+
+def _upgrade(config: Config) -> None:
+    try:
+        command.upgrade(config, "head")
+    except CommandError as error:
+        # Alembic finds the revision of the tables among its files, or it does not
+        raise StreamrecError(
+            f"PostgreSQL has tables of a newer release of streamrec, which this one leaves alone: {error}"
+        ) from error
 
 
 def _parse(url: str) -> URL:
