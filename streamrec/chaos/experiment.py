@@ -28,7 +28,7 @@ CHECKPOINT_S = 3.0
 LOST_TAIL_BYTES = 4_096
 """What a killed Redis loses of its append-only file, as one does that was killed with its machine."""
 
-DRAIN_S = 60.0
+DRAIN_S = 120.0
 LOOK_S = 0.2
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from types import TracebackType
@@ -78,9 +78,9 @@ class Headway:
                 last = position
         return stalls
 
-    def near(self, since_s: float, *, records: float) -> bool:
-        """Return whether every worker was seen since an instant, had done something, and had no more than this left."""
-        newest = [samples[-1] if samples else (0.0, 0, 0) for samples in self.samples.values()]
+    def near(self, workers: Sequence[str], since_s: float, *, records: float) -> bool:
+        """Return whether these workers were seen since an instant, had done something, and had no more than this left."""
+        newest = [self.samples[worker][-1] if self.samples[worker] else (0.0, 0, 0) for worker in workers]
         return all(at_s > since_s and position and lag <= records for at_s, position, lag in newest)
 
     def recovery_s(self, fault_s: float) -> float:
