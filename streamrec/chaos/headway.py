@@ -79,7 +79,7 @@ class Headway:
         return stalls
 
     def near(self, workers: Sequence[str], since_s: float, *, records: float) -> bool:
-        """Return whether these workers were seen since an instant, had done something, and had no more than this left."""
+        """Return whether these workers were seen since then, had done something, and had no more than this left."""
         newest = [self.samples[worker][-1] if self.samples[worker] else (0.0, 0, 0) for worker in workers]
         return all(at_s > since_s and position and lag <= records for at_s, position, lag in newest)
 
