@@ -7,12 +7,16 @@ import json
 from uuid import uuid4
 
 import pytest
+from builders import NOW_MS, click
+from doubles import MemoryInterestStore, MemoryPublisher
 
 from streamrec.adapters.kafka import KafkaPublisher
-from streamrec.adapters.kafka.dead_letters import CE_SOURCE, read_dead_letters, records_to_replay
+from streamrec.adapters.kafka.dead_letters import CE_SOURCE, DeadLetter, read_dead_letters, records_to_replay
 from streamrec.chaos.oracle import read_all
 from streamrec.cli.app import main
 from streamrec.contracts.headers import DeadLetterHeaders
+from streamrec.service.batch import Batch, Record, Slice, TopicPartition
+from streamrec.service.fold_interests import FoldInterests
 from streamrec.service.ports import Outgoing
 
 
@@ -113,3 +117,29 @@ def test_a_record_that_was_refused_again_is_put_back_once(kafka, reason):
     (record,) = records_to_replay(letters_of(kafka, reason))
 
     assert record.headers == named
+
+
+def test_a_record_that_is_put_back_twice_is_applied_once():
+    """It was refused by a release that could not read it, and is put back, by mistake twice, under one that can."""
+    refused = letter("unknown-type", click("u1", "i1"))
+    again = [
+        record
+        for _ in range(2)
+        for record in records_to_replay(
+            [
+                DeadLetter(
+                    TopicPartition("clicks.dlq", 0), Record(5, NOW_MS, refused.key, refused.value, refused.headers)
+                )
+            ]
+        )
+    ]
+    store, source = MemoryInterestStore(), TopicPartition("clicks", 3)
+    for offset, record in enumerate(again, start=20):
+        put_back = Record(offset, NOW_MS, record.key, record.value, record.headers)
+        FoldInterests(store, MemoryPublisher(), sequence_length=50).handle(
+            Batch([Slice(source, offset, offset + 1, [put_back])])
+        )
+
+    progress = store.progress([source])[source]
+    assert (progress.applied, progress.duplicates) == (1, 1)
+    assert len(store.states["u1"].sequence) == 1

@@ -44,6 +44,12 @@ def kafka_settings(kafka_listeners, certificates):
     return make
 
 
+@pytest.fixture(scope="session")
+def acl_rules():
+    """Return what the user of Redis may do."""
+    return ACL_RULES
+
+
 @pytest.fixture
 def acl_user(redis_client):
     """Make a user of Redis who may do what streamrec does and nothing else."""

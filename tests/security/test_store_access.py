@@ -5,6 +5,8 @@ The servers of the local stack are built without TLS: it is spoken by a relay be
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from redis.exceptions import NoPermissionError
 from secured import PASSWORD, USER
@@ -35,6 +37,11 @@ TOPK = TopKList(
     produced_at_ms=NOW_MS,
     made_at_ms=NOW_MS,
 )
+
+
+def test_the_user_of_these_tests_is_the_one_that_is_documented(acl_rules):
+    document = (Path(__file__).parents[2] / "SECURITY.md").read_text()
+    assert f"ACL SETUSER streamrec on >PASSWORD {acl_rules}\n" in document
 
 
 def test_redis_over_tls_with_a_user_who_may_do_no_more_than_needed(rediss_url):
