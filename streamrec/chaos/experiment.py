@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,7 +58,15 @@ class Outcome:
     recoveries_s: list[float]
 
 
-def run(seed: int, *, events: int, rate: float, directory: Path, bug: str | None = None) -> Outcome:
+def run(
+    seed: int,
+    *,
+    events: int,
+    rate: float,
+    directory: Path,
+    workers: Sequence[str] = WORKERS,
+    bug: str | None = None,
+) -> Outcome:
     """Run one seed: the same seed gives the same events and the same schedule of faults.
 
     Parameters
@@ -70,41 +79,43 @@ def run(seed: int, *, events: int, rate: float, directory: Path, bug: str | None
         Events a second.
     directory
         Where everything is kept.
+    workers
+        Which ones run and are struck.
     bug
         A bug to plant in `interests`, for tests of the oracle.
     """
     settings = Settings.from_env(data_dir=directory, checkpoint_interval_s=CHECKPOINT_S)
     with (
         local_stack(settings, progress=False) as stack,
-        Headway(stack.settings) as headway,
+        Headway(stack.settings, workers) as headway,
         Cast(stack, directory / "chaos-logs") as cast,
     ):
-        for worker in WORKERS:
+        for worker in workers:
             cast.start(worker, plant=bug if worker == "interests" else None)
         with Load(stack.settings.require_kafka(), seed, rate, events):
-            kills, struck_s = _strike(cast, seed, events / rate)
+            kills, struck_s = _strike(cast, seed, workers, events / rate)
         drain(cast, headway)
         cast.stop("trainer")
-        ledger, verdict = judge_all(stack.settings)
+        ledger, verdict = judge_all(stack.settings, workers)
     recoveries_s = [headway.recovery_s(at_s) for at_s in struck_s]
     return Outcome(verdict, ledger.duplicates, kills, max(headway.stalls_s(), default=0.0), recoveries_s)
 
 
-def judge_all(settings: Settings) -> tuple[Ledger, Verdict]:
-    """Compare everything that is kept with the log, after the trainer has ended."""
+def judge_all(settings: Settings, workers: Sequence[str]) -> tuple[Ledger, Verdict]:
+    """Compare everything that these workers keep with the log, after the trainer has ended."""
     kafka = settings.require_kafka()
     ledger = read_ledger(kafka, sequence_length=settings.sequence_length)
     store = RedisInterestStore(settings.require_redis_url(), state_ttl_days=settings.state_ttl_days)
-    return ledger, judge(ledger, kafka, store) + judge_followers(ledger, settings)
+    return ledger, judge(ledger, kafka, store) + judge_followers(ledger, settings, workers)
 
 
-def _strike(cast: Cast, seed: int, duration_s: float) -> tuple[Counter[str], list[float]]:
+def _strike(cast: Cast, seed: int, workers: Sequence[str], duration_s: float) -> tuple[Counter[str], list[float]]:
     """Let the scheduled faults happen; answer how many of each kind there were, and when."""
     rng = random.Random(seed)  # noqa: S311  # a reproducible choice, no secret
     kills: Counter[str] = Counter()
     struck_s = []
     started_s = time.monotonic()
-    for fault in schedule(seed, workers=WORKERS, places=tuple(PLACES), duration_s=duration_s):
+    for fault in schedule(seed, workers=tuple(workers), places=tuple(PLACES), duration_s=duration_s):
         while time.monotonic() < started_s + fault.at_s:
             cast.replace_dead()
             time.sleep(LOOK_S)

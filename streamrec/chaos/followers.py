@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import date
 from pathlib import Path
 
@@ -24,13 +24,16 @@ from streamrec.settings import KafkaAccess, Settings
 EPOCH = date(1970, 1, 1)
 
 
-def judge_followers(ledger: Ledger, settings: Settings) -> Verdict:
-    """Compare all of them with the ledger; the trainer must have ended, which makes its last checkpoint."""
-    return (
-        _judge_retention(ledger, settings.require_postgres_url())
-        + _judge_lists(ledger, TopKReader(settings.require_redis_url()))
-        + _judge_model(ledger, settings.require_kafka(), settings.data_dir / "model")
-    )
+def judge_followers(ledger: Ledger, settings: Settings, workers: Sequence[str]) -> Verdict:
+    """Compare what these workers made with the ledger; the trainer must have ended, which makes its last checkpoint."""
+    verdict = Verdict()
+    if "retention" in workers:
+        verdict += _judge_retention(ledger, settings.require_postgres_url())
+    if "recall" in workers:
+        verdict += _judge_lists(ledger, TopKReader(settings.require_redis_url()))
+    if "trainer" in workers:
+        verdict += _judge_model(ledger, settings.require_kafka(), settings.data_dir / "model")
+    return verdict
 
 
 def _judge_retention(ledger: Ledger, postgres_url: str) -> Verdict:

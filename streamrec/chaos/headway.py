@@ -21,16 +21,24 @@ SAMPLE_S = 0.1
 
 
 class Headway:
-    """Watches, from a thread of its own, how far each worker is."""
+    """Watches, from a thread of its own, how far each worker is.
 
-    def __init__(self, settings: Settings) -> None:
+    Parameters
+    ----------
+    settings
+        Where everything is.
+    workers
+        Which ones run.
+    """
+
+    def __init__(self, settings: Settings, workers: Sequence[str]) -> None:
         redis_url = settings.require_redis_url()
         self._observer = open_observer(settings.require_kafka())
         self._trainers_group = open_observer(settings.require_kafka(), "streamrec-trainer")
         interests = RedisInterestStore(redis_url, state_ttl_days=settings.state_ttl_days)
         recall = RedisTopKStore(redis_url, list_ttl_days=settings.list_ttl_days)
         retention = PostgresRetentionStore(settings.require_postgres_url())
-        self._readers: dict[str, tuple[list[Any], Callable[..., Any]]] = {
+        readers: dict[str, tuple[list[Any], Callable[..., Any]]] = {
             "interests": (partitions_of(self._observer, (CLICKS, PURCHASES)), interests.positions),
             # what it has admitted is in its memory and its checkpoints; what it commits follows that within a second
             "trainer": (
@@ -43,6 +51,7 @@ class Headway:
                 retention.positions,
             ),
         }
+        self._readers = {worker: readers[worker] for worker in workers}
         self.samples: dict[str, list[tuple[float, int, int]]] = {worker: [] for worker in self._readers}
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="headway")

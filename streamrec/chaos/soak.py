@@ -67,7 +67,7 @@ def run(*, minutes: float, rate: float, directory: Path) -> SoakFigures:
     """Let events flow at a rate for so long, and look at the workers meanwhile."""
     with (
         local_stack(Settings.from_env(data_dir=directory), progress=False) as stack,
-        Headway(stack.settings) as headway,
+        Headway(stack.settings, WORKERS) as headway,
         Cast(stack, directory / "chaos-logs") as cast,
         Footprint(cast.pids, every_s=min(SAMPLE_S, minutes)) as footprint,
     ):
@@ -81,7 +81,7 @@ def run(*, minutes: float, rate: float, directory: Path) -> SoakFigures:
         crashes = cast.ended()
         drain(cast, headway)
         cast.stop("trainer")
-        _, verdict = judge_all(stack.settings)
+        _, verdict = judge_all(stack.settings, WORKERS)
     judged_s = started_s + WARM_SHARE * (ended_s - started_s), ended_s
     return SoakFigures(
         minutes=minutes,

