@@ -6,6 +6,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
+from streamrec.model.evaluation.sequences import Sequences
 from streamrec.service.batch import Batch, Record, Slice, TopicPartition
 
 NOW_MS = 1_760_000_000_000
@@ -31,3 +34,10 @@ def part(
 
 def batch(*slices: Slice) -> Batch:
     return Batch(list(slices))
+
+
+def sequences(*lists: list[int]) -> Sequences:
+    """Return sequences of these rows, an event a second."""
+    starts = np.cumsum([0, *(len(one) for one in lists)])
+    rows = np.array([row for one in lists for row in one], np.int64)
+    return Sequences(rows, starts, np.arange(len(rows), dtype=np.float32))

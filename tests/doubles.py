@@ -6,13 +6,26 @@ import copy
 from collections import Counter
 from collections.abc import Sequence
 
+import msgspec
+
 from streamrec.contracts.derived import ListItem, Reason, TopKList, UserInterest
 from streamrec.contracts.incoming import Item
 from streamrec.domain.interest import InterestState
 from streamrec.errors import TransientError
 from streamrec.service.batch import Positions, Slice, TopicPartition
 from streamrec.service.list_aging import brought_up_to_date
-from streamrec.service.ports import InterestSnapshot, Outgoing, Progress
+from streamrec.service.ports import EncodedList, InterestSnapshot, Outgoing, Progress
+
+
+class MemoryDelivery:
+    """Has arrived or failed at once."""
+
+    def __init__(self, error: TransientError | None) -> None:
+        self.error = error
+
+    def wait(self) -> None:
+        if self.error is not None:
+            raise self.error
 
 
 class MemoryPublisher:
@@ -22,11 +35,15 @@ class MemoryPublisher:
         self.records: list[Outgoing] = []
         self.failures = 0
 
-    def publish(self, records: Sequence[Outgoing]) -> None:
+    def start(self, records: Sequence[Outgoing]) -> MemoryDelivery:
         if self.failures:
             self.failures -= 1
-            raise TransientError("the broker is away")
+            return MemoryDelivery(TransientError("the broker is away"))
         self.records += records
+        return MemoryDelivery(None)
+
+    def publish(self, records: Sequence[Outgoing]) -> None:
+        self.start(records).wait()
 
     def of(self, topic: str) -> list[Outgoing]:
         return [record for record in self.records if record.topic == topic]
@@ -78,15 +95,23 @@ class MemoryTopKStore:
         self._default: TopKList | None = None
         self._withdrawn: set[str] = set()
 
-    def put_many(self, lists: Sequence[TopKList], slices: Sequence[Slice]) -> bool:
-        if any(self._positions.get(part.source, part.start) != part.start for part in slices):
+    def put_lists(self, lists: Sequence[EncodedList], slices: Sequence[Slice]) -> bool:
+        if not self._is_at(slices):
             return False
-        for topk in lists:
-            known = self._lists.get(topk.user_id)
-            if known is None or known.state_version <= topk.state_version:
-                self._lists[topk.user_id] = topk
+        for each in lists:
+            known = self._lists.get(each.user_id)
+            if known is None or known.state_version <= each.state_version:
+                self._lists[each.user_id] = msgspec.json.decode(each.value, type=TopKList)
+        return True
+
+    def advance(self, slices: Sequence[Slice]) -> bool:
+        if not self._is_at(slices):
+            return False
         self._positions |= {part.source: part.next for part in slices}
         return True
+
+    def _is_at(self, slices: Sequence[Slice]) -> bool:
+        return all(self._positions.get(part.source, part.start) == part.start for part in slices)
 
     def put_default(self, default: TopKList) -> None:
         self._default = default

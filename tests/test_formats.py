@@ -33,10 +33,11 @@ from streamrec.domain.interest import InterestState
 from streamrec.domain.retention import RememberedList, UserRetention
 from streamrec.errors import StreamrecError
 from streamrec.model import checkpoint
+from streamrec.service.admission import Admissions
 from streamrec.service.batch import TopicPartition
+from streamrec.service.fence import FenceState
 from streamrec.service.fold_interests import FoldInterests
 from streamrec.service.ports import Progress
-from streamrec.service.train_on_interests import Admissions, FenceState
 
 FILES = Path(__file__).parent / "formats"
 
@@ -121,8 +122,8 @@ def test_a_user_interest_on_the_topic():
     assert interest.transitions == [("x", "y", 1)]
 
 
-def test_a_checkpoint_of_format_1():
-    tensors, documents = checkpoint.read_newest(FILES / "model-1")
+def test_a_checkpoint_of_format_2():
+    tensors, documents = checkpoint.read(FILES / "model-2", 1)
     assert tensors.keys() == TENSORS.keys()
     assert all((tensors[name] == value).all() and tensors[name].dtype == value.dtype for name, value in TENSORS.items())
     assert msgspec.json.decode(documents["admissions"], type=Admissions) == ADMISSIONS

@@ -48,6 +48,8 @@ GARBAGE_AFTER = 50_000
 NICENESS = 10
 """Of a worker that gives way: about a tenth of the processor time where there is too little."""
 
+_AUTOGROUP = Path("/proc/self/autogroup")
+
 T = TypeVar("T")
 ReadPositions = Callable[[Sequence[TopicPartition]], Positions]
 
@@ -86,10 +88,17 @@ def run(app: faust.App, settings: Settings, *, worker: str, gives_way: bool = Fa
     One that `gives_way` takes the processor time that workers on the way to a list leave.
     """
     if gives_way:
-        os.nice(NICENESS)
+        _give_way()
     gc.set_threshold(GARBAGE_AFTER)
     logs.configure(settings.log_level, worker=worker)
     faust.Worker(app, quiet=True, override_logging=False, redirect_stdouts=False).execute_from_commandline()
+
+
+def _give_way() -> None:
+    os.nice(NICENESS)
+    # Linux may share the processors between sessions first (sched_autogroup): a session of one worker has to give way too
+    if _AUTOGROUP.exists() and os.getsid(0) == os.getpid():
+        _AUTOGROUP.write_text(str(NICENESS))
 
 
 def feed(

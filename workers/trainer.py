@@ -13,7 +13,7 @@ from functools import partial
 import faust
 
 from streamrec.adapters.kafka import BatchSource, BroadcastReader, KafkaPublisher
-from streamrec.contracts.topics import ITEMS, USER_INTERESTS
+from streamrec.contracts.topics import ITEMS, MODEL_CONTROL, USER_INTERESTS
 from streamrec.model.trainer import Trainer
 from streamrec.service.batch import Batch, Positions
 from streamrec.service.train_on_interests import TrainOnInterests
@@ -40,25 +40,28 @@ def build(settings: Settings) -> faust.App:
         return positions
 
     def train(worker: Background) -> None:
-        """Step whenever a micro-batch is full or old enough, for as long as the worker runs."""
+        """Step whenever a micro-batch is full or old enough, or a command came, for as long as the worker runs."""
         while not worker.stopping.is_set():
             if _gather(training, admitted, settings, worker):
                 persist_until(worker.stopping, training.step)
         training.checkpoint()
 
-    def follow_items(worker: Background) -> None:
-        """Learn the catalogue, for as long as the worker runs."""
-        reader = persist_until(worker.stopping, partial(BroadcastReader, kafka=kafka, topics=[ITEMS]))
+    def follow(worker: Background) -> None:
+        """Learn the catalogue and hear commands, for as long as the worker runs."""
+        topics = [ITEMS, MODEL_CONTROL]
+        reader = persist_until(worker.stopping, partial(BroadcastReader, kafka=kafka, topics=topics))
         try:
             while not worker.stopping.is_set():
                 batch = reader.poll(POLL_S)
                 if batch is not None:
                     training.learn(batch)
+                    if training.must_step:
+                        admitted.set()
         finally:
             reader.close()
 
     app = new_app(NAME)
-    run_in_background(app, follow_items)
+    run_in_background(app, follow)
     run_in_background(app, train)
     feed(
         app,
@@ -76,16 +79,16 @@ def build(settings: Settings) -> faust.App:
 
 
 def _gather(training: TrainOnInterests, admitted: threading.Event, settings: Settings, worker: Background) -> bool:
-    """Wait for a micro-batch, full or old enough; answer whether there is one."""
-    if not training.waiting and not admitted.wait(POLL_S):
+    """Wait for a micro-batch, full or old enough, or something else to do; answer whether there is any."""
+    if not training.waiting and not training.must_step and not admitted.wait(POLL_S):
         return False
     oldest_s = time.monotonic()
-    while training.waiting < settings.micro_batch_events and not worker.stopping.is_set():
+    while training.waiting < settings.micro_batch_events and not training.must_step and not worker.stopping.is_set():
         left_s = oldest_s + settings.micro_batch_age_s - time.monotonic()
         admitted.clear()
         if left_s <= 0 or not admitted.wait(left_s):
             break
-    return training.waiting > 0
+    return training.waiting > 0 or training.must_step
 
 
 def main(settings: Settings) -> None:

@@ -16,8 +16,8 @@ from streamrec.contracts.derived import EventPosition, UserInterest
 from streamrec.domain.event import Event, EventType, Source
 from streamrec.domain.interest import DAY_MS, InterestState
 from streamrec.model.trainer import Trainer
+from streamrec.service.admission import MAX_WAITING_EVENTS
 from streamrec.service.ports import InterestSnapshot
-from streamrec.service.train_on_interests import MAX_WAITING_EVENTS
 from streamrec.settings import Settings
 
 CLUSTER_ITEMS = 200
@@ -116,6 +116,7 @@ def settle(population: Population, settings: Settings, *, now_ms: int, report: R
             # as behind a long backlog: everything is counted, and a part of it trained
             trainer.train([_lesson(user_id, state) for user_id, state in states.items()], behind=MAX_WAITING_EVENTS)
         states = {}
+    trainer.take_update()  # a checkpoint is of a version
     trainer.save(b"")
 
 

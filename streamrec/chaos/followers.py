@@ -18,7 +18,8 @@ from streamrec.chaos.oracle import Ledger, Place, Verdict
 from streamrec.contracts.topics import USER_INTERESTS
 from streamrec.model import checkpoint
 from streamrec.model.vocabulary import unpack_ids
-from streamrec.service.train_on_interests import Admissions, FenceState
+from streamrec.service.admission import Admissions
+from streamrec.service.fence import FenceState
 from streamrec.settings import KafkaAccess, Settings
 
 EPOCH = date(1970, 1, 1)
@@ -66,10 +67,10 @@ def _judge_model(ledger: Ledger, kafka: KafkaAccess, checkpoints: Path) -> Verdi
 
     A step passes events over that are older than a whole sequence, so that fewer may be counted than were admitted.
     """
-    saved = checkpoint.read_newest(checkpoints)
-    if saved is None:
+    numbers = checkpoint.numbers(checkpoints)
+    if not numbers:
         return Verdict(missing=len(ledger.applied), notes=("there is no checkpoint",))
-    tensors, documents = saved
+    tensors, documents = checkpoint.read(checkpoints, numbers[-1])
     admissions = msgspec.json.decode(documents["admissions"], type=Admissions)
     admitted = {place for fence in admissions.fences for place in _admitted(fence)}
     lost, made_up = ledger.applied - admitted, admitted - ledger.applied
@@ -87,7 +88,7 @@ def _admitted(fence: FenceState) -> Iterator[Place]:
     """Return the places that a fence has admitted; a run stays within its window."""
     for offset in range(fence.highest + 1):
         byte, bit = divmod(offset, 8)
-        if fence.bits[byte] >> bit & 1:
+        if byte < len(fence.bits) and fence.bits[byte] >> bit & 1:
             yield fence.event_type, fence.partition, offset
 
 

@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from streamrec.adapters.kafka import KafkaPublisher
+from streamrec.adapters.kafka.publisher import KafkaDelivery
 from streamrec.adapters.postgres.store import PostgresTransaction
 from streamrec.adapters.redis import RedisInterestStore, RedisTopKStore
 from streamrec.domain.event import Event
@@ -48,20 +49,20 @@ def _plant(owner: type | ModuleType, name: str, *, before: bool, every: int) -> 
 
 def before_effect(every: int) -> None:
     """End before anything of a batch went out."""
-    _plant(KafkaPublisher, "publish", before=True, every=every)
+    _plant(KafkaPublisher, "start", before=True, every=every)
     _plant(PostgresTransaction, "write", before=True, every=every)
 
 
 def between_stores(every: int) -> None:
-    """End when derived records are acknowledged and the store knows nothing of them."""
-    _plant(KafkaPublisher, "publish", before=False, every=every)
+    """End when derived records are acknowledged and the store's position knows nothing of them."""
+    _plant(KafkaDelivery, "wait", before=False, every=every)
     _plant(PostgresTransaction, "write", before=False, every=every)
 
 
 def after_effect(every: int) -> None:
     """End when the store, or the checkpoint, has everything and Kafka's committed offset does not."""
     _plant(RedisInterestStore, "compare_and_set", before=False, every=every)
-    _plant(RedisTopKStore, "put_many", before=False, every=every)
+    _plant(RedisTopKStore, "advance", before=False, every=every)
     _plant(checkpoint, "write", before=False, every=1)  # there are few
 
 

@@ -20,6 +20,7 @@ COMMANDS = {
     "topk": ("streamrec.cli.topk:topk", "Print a user's newest list and why each item is in it."),
     "lag": ("streamrec.cli.lag:lag", "Print how far each worker is behind."),
     "retention": ("streamrec.cli.retention:retention", "Print who came back, by cohort and by arm."),
+    "model": ("streamrec.cli.model:app", "List the model's versions, or send the trainer back to one."),
     "topics": ("streamrec.cli.topics:app", "List the topics, or create those that are missing."),
     "dlq": ("streamrec.cli.dlq:app", "List, show or replay the records that were refused."),
     "worker": ("streamrec.cli.worker:worker", "Run one worker until SIGTERM or Ctrl-C."),

@@ -14,7 +14,9 @@ from streamrec.contracts.topics import (
     CLICKS,
     IMPRESSIONS,
     ITEMS,
+    MODEL_CONTROL,
     MODEL_UPDATES,
+    MODEL_VERSIONS,
     PURCHASES,
     RECOMMENDATIONS,
     TOPICS,
@@ -75,6 +77,14 @@ _CHANNELS = (
     _Channel(USER_INTERESTS, "user-interest", "send", "A user's interest state after new events."),
     _Channel(RECOMMENDATIONS, "topk-list", "send", "A user's new list, always whole."),
     _Channel(MODEL_UPDATES, "model-update", "send", "A part of a model version.", key=None),
+    _Channel(
+        MODEL_VERSIONS,
+        "model-versions",
+        "send",
+        "Which versions are kept and what became of them, always whole.",
+        key="Always `versions`.",
+    ),
+    _Channel(MODEL_CONTROL, "model-command", "receive", "An order to the trainer.", key=None),
     *(
         _Channel(
             dead_letter_topic(topic),

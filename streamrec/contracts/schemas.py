@@ -21,6 +21,7 @@ from streamrec.contracts.derived import ListItem, Reason, TopKList, UserInterest
 from streamrec.contracts.headers import DeadLetterHeaders
 from streamrec.contracts.incoming import Click, Impression, Item, Purchase
 from streamrec.contracts.model_update import ModelUpdate
+from streamrec.contracts.model_version import ModelCommand, ModelVersion, ModelVersions
 
 DIRECTORY = Path(__file__).parents[2] / "schemas"
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -33,10 +34,12 @@ MESSAGES: Mapping[str, type[msgspec.Struct]] = {
     "user-interest": UserInterest,
     "topk-list": TopKList,
     "model-update": ModelUpdate,
+    "model-versions": ModelVersions,
+    "model-command": ModelCommand,
 }
 """Every message by the name of its files."""
 
-_NESTED: tuple[type[msgspec.Struct], ...] = (ListItem, Reason)
+_NESTED: tuple[type[msgspec.Struct], ...] = (ListItem, Reason, ModelVersion)
 
 
 def published_files() -> dict[str, str]:

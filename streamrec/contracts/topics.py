@@ -11,6 +11,8 @@ IMPRESSIONS = "impressions"
 USER_INTERESTS = "user-interests"
 RECOMMENDATIONS = "recommendations"
 MODEL_UPDATES = "model-updates"
+MODEL_VERSIONS = "model-versions"
+MODEL_CONTROL = "model-control"
 
 DEAD_LETTER_SUFFIX = ".dlq"
 
@@ -52,6 +54,8 @@ TOPICS = (
     Topic(USER_INTERESTS),
     Topic(RECOMMENDATIONS),
     Topic(MODEL_UPDATES, partitioned=False, config=_MODEL_UPDATES),
+    Topic(MODEL_VERSIONS, partitioned=False, config={"cleanup.policy": "compact"}),
+    Topic(MODEL_CONTROL, partitioned=False),
     Topic(CLICKS + DEAD_LETTER_SUFFIX, partitioned=False, config=_ROOM_FOR_HEADERS),
     Topic(PURCHASES + DEAD_LETTER_SUFFIX, partitioned=False, config=_ROOM_FOR_HEADERS),
 )

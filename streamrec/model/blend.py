@@ -7,6 +7,8 @@ far to trust the model, which half-life of popularity matters here, and whether 
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -50,15 +52,23 @@ _PRIOR = {
 
 
 class Blend(nn.Module):
-    """A linear score with a learned correction by a hidden layer."""
+    """A linear score with a learned correction by a hidden layer.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    features
+        Names of what describes a candidate, in order.
+    prior
+        Linear weights before anything is learned, by name.
+    """
+
+    def __init__(self, features: Sequence[str] = FEATURES, prior: Mapping[str, float] = _PRIOR) -> None:
         super().__init__()
-        self.linear = nn.Linear(len(FEATURES), 1, bias=False)
-        self.hidden = nn.Linear(len(FEATURES), HIDDEN)
+        self.linear = nn.Linear(len(features), 1, bias=False)
+        self.hidden = nn.Linear(len(features), HIDDEN)
         self.out = nn.Linear(HIDDEN, 1, bias=False)
         with torch.no_grad():
-            self.linear.weight.copy_(torch.tensor([[_PRIOR.get(name, 0.0) for name in FEATURES]]))
+            self.linear.weight.copy_(torch.tensor([[prior.get(name, 0.0) for name in features]]))
             self.out.weight.zero_()
 
     def forward(self, features: Tensor) -> Tensor:

@@ -8,20 +8,18 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from hashlib import blake2b
 from pathlib import Path
 
 import msgspec
 import numpy as np
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load, save
 
 from streamrec.errors import StreamrecError
 
-FORMAT = 1
-KEPT = 3
-"""Newest checkpoints that stay."""
+FORMAT = 2
 
 _PREFIX = "checkpoint-"
 _UNFINISHED = ".unfinished-"
@@ -36,17 +34,33 @@ class Manifest(msgspec.Struct, frozen=True):
     digests: dict[str, str]
 
 
-def write(root: Path, tensors: Mapping[str, np.ndarray], documents: Mapping[str, bytes]) -> Path:
-    """Write a checkpoint after the newest one, and remove those beyond the newest `KEPT`.
+def numbers(root: Path) -> list[int]:
+    """Return the numbers of all checkpoints, oldest first."""
+    return sorted(int(path.name.removeprefix(_PREFIX)) for path in root.glob(f"{_PREFIX}*"))
+
+
+def write(
+    root: Path,
+    number: int,
+    tensors: Mapping[str, np.ndarray],
+    documents: Mapping[str, bytes],
+    *,
+    kept: Collection[int],
+) -> Path:
+    """Write a checkpoint, and remove those that are not kept.
 
     Parameters
     ----------
     root
         Directory of all checkpoints; made if it is not there.
+    number
+        Higher than that of every other checkpoint.
     tensors
         Arrays by name.
     documents
         JSON by name.
+    kept
+        Numbers of the older checkpoints that stay.
 
     Returns
     -------
@@ -54,8 +68,6 @@ def write(root: Path, tensors: Mapping[str, np.ndarray], documents: Mapping[str,
         The checkpoint.
     """
     root.mkdir(parents=True, exist_ok=True)
-    known = _all(root)
-    number = int(known[-1].name.removeprefix(_PREFIX)) + 1 if known else 1
     unfinished = root / f"{_UNFINISHED}{number:09d}"
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir()
@@ -65,26 +77,25 @@ def write(root: Path, tensors: Mapping[str, np.ndarray], documents: Mapping[str,
         _write(unfinished / name, content)
     manifest = Manifest(FORMAT, {name: _digest(content) for name, content in contents.items()})
     _write(unfinished / _MANIFEST, msgspec.json.encode(manifest))
-    path = root / f"{_PREFIX}{number:09d}"
+    path = _path(root, number)
     unfinished.rename(path)
     _flush_directory(root)
-    for old in [*_all(root)[:-KEPT], *root.glob(f"{_UNFINISHED}*")]:
+    for old in [_path(root, old) for old in numbers(root) if old not in {*kept, number}]:
+        shutil.rmtree(old)
+    for old in root.glob(f"{_UNFINISHED}*"):
         shutil.rmtree(old)
     return path
 
 
-def read_newest(root: Path) -> tuple[dict[str, np.ndarray], dict[str, bytes]] | None:
-    """Return arrays and documents of the newest checkpoint, or `None` if there is none.
+def read(root: Path, number: int) -> tuple[dict[str, np.ndarray], dict[str, bytes]]:
+    """Return arrays and documents of a checkpoint.
 
     Raises
     ------
     StreamrecError
         If it is damaged or of another format; the message says what to do.
     """
-    known = _all(root)
-    if not known:
-        return None
-    path = known[-1]
+    path = _path(root, number)
     try:
         manifest = msgspec.json.decode((path / _MANIFEST).read_bytes(), type=Manifest)
     except (OSError, msgspec.DecodeError) as error:
@@ -108,8 +119,28 @@ def read_newest(root: Path) -> tuple[dict[str, np.ndarray], dict[str, bytes]] | 
     return tensors, {name.removesuffix(".json"): content for name, content in contents.items()}
 
 
-def _all(root: Path) -> list[Path]:
-    return sorted(root.glob(f"{_PREFIX}*"))
+def read_tensors(root: Path, number: int, prefix: str) -> dict[str, np.ndarray]:
+    """Return the arrays below a prefix, and read no others.
+
+    Raises
+    ------
+    StreamrecError
+        If they cannot be read.
+    """
+    path = _path(root, number)
+    try:
+        with safe_open(path / _TENSORS, framework="numpy") as tensors:
+            return {
+                name.removeprefix(f"{prefix}."): tensors.get_tensor(name)
+                for name in tensors.keys()  # noqa: SIM118  # no mapping
+                if name.startswith(f"{prefix}.")
+            }
+    except (OSError, SafetensorError) as error:
+        raise _damaged(path, str(error)) from None
+
+
+def _path(root: Path, number: int) -> Path:
+    return root / f"{_PREFIX}{number:09d}"
 
 
 def _damaged(path: Path, why: str) -> StreamrecError:

@@ -18,14 +18,28 @@ from streamrec.model.sequence_model import ModelConfig, SequenceModel, sampled_s
 from streamrec.model.tensors import Arrays, adam_state, below, load_adam_state, load_weights, prefixed, weights_of
 from streamrec.model.vocabulary import grown
 
-NEGATIVES = 512
 RECENT_EVENTS = 8_192
 """Half of the negatives are items of so many newest events, the other half are drawn from all items alike."""
 
-ROW_LEARNING_RATE = 1e-2
-DENSE_LEARNING_RATE = 1e-3
-AVERAGE_DECAY = 0.98
-"""Dense weights serve as an average over about the last fifty steps."""
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """How a step is made.
+
+    Parameters
+    ----------
+    negatives
+        Items that all targets of a step are told from.
+    row_learning_rate, dense_learning_rate
+        Of item and content rows, which see few steps each, and of the network.
+    average_decay
+        Dense weights serve as an average: 0.98 is one over about the last fifty steps.
+    """
+
+    negatives: int = 512
+    row_learning_rate: float = 1e-2
+    dense_learning_rate: float = 1e-3
+    average_decay: float = 0.98
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,19 +69,24 @@ class Learner:
         Where weights and tables live.
     seed
         Seeds every draw.
+    training
+        How a step is made.
     """
 
-    def __init__(self, config: ModelConfig, *, device: torch.device, seed: int) -> None:
+    def __init__(
+        self, config: ModelConfig, *, device: torch.device, seed: int, training: Training = Training()
+    ) -> None:
         self.device = device
+        self.training = training
         self.seed = seed
         self.steps = 0
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.model = SequenceModel(config).to(device)
-        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=DENSE_LEARNING_RATE, fused=True)
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=training.dense_learning_rate, fused=True)
         self.average = copy.deepcopy(self.model).requires_grad_(requires_grad=False)
-        self.items = RowTable(config.dim, learning_rate=ROW_LEARNING_RATE, device=device)
-        self.content = RowTable(config.dim, learning_rate=ROW_LEARNING_RATE, device=device)
+        self.items = RowTable(config.dim, learning_rate=training.row_learning_rate, device=device)
+        self.content = RowTable(config.dim, learning_rate=training.row_learning_rate, device=device)
         self.content.reserve(BUCKETS)
         self.buckets = np.zeros((1024, MAX_PARTS), np.int64)
         self.recent: deque[int] = deque(maxlen=RECENT_EVENTS)
@@ -95,15 +114,14 @@ class Learner:
     def vectors(self, rows: np.ndarray) -> np.ndarray:
         """Return the unit vectors of items, `(n, D)`, float32."""
         with torch.inference_mode():
-            at = torch.from_numpy(rows).to(self.device)
-            weight = self.items.weight[at] + self._content_of(self.content.weight, torch.from_numpy(self.buckets[rows]))
+            weight = self.items.weight[self._on_device(rows)] + self._mean(self.content.weight, self.buckets[rows])
             unit: np.ndarray = functional.normalize(weight, dim=-1).cpu().numpy()
         return unit
 
     def sample_negatives(self, rows_in_use: int) -> Negatives:
         """Draw negatives: half from all rows alike, half from the newest events."""
         recent = np.fromiter(self.recent, np.int64, len(self.recent))
-        half = NEGATIVES // 2
+        half = self.training.negatives // 2
         rows = np.concatenate([self.rng.integers(1, rows_in_use, half), self.rng.choice(recent, half)])
         distinct, inverse = np.unique(rows, return_inverse=True)
         among_recent = np.sort(recent)
@@ -118,43 +136,41 @@ class Learner:
             return np.zeros(0, np.int64)
         negatives = self.sample_negatives(rows_in_use)
         rows, inverse = np.unique(np.concatenate([padded.rows.ravel(), negatives.rows]), return_inverse=True)
-        at = torch.from_numpy(rows).to(self.device)
+        at = self._on_device(rows)
         own = self.items.weight[at].requires_grad_()
         parts = self.buckets[rows]
         buckets, bucket_inverse = np.unique(parts, return_inverse=True)
-        bucket_at = torch.from_numpy(buckets).to(self.device)
+        bucket_at = self._on_device(buckets)
         content = self.content.weight[bucket_at].requires_grad_()
+        # row and bucket 0 stand for nothing, and come first where they come: no mask, for which a GPU would be waited
+        first, first_bucket = int(rows[0] == 0), int(buckets[0] == 0)
         self.steps += 1
         with torch.random.fork_rng(devices=[]):
             # dropout draws from the global source: seeded by the step, so that a restart repeats it
             torch.manual_seed(self.seed * 1_000_003 + self.steps)
-            unit = (
-                functional.normalize(
-                    own
-                    + _mean(
-                        content, torch.from_numpy(bucket_inverse.reshape(parts.shape)), torch.from_numpy(parts > 0)
-                    ),
-                    dim=-1,
-                )
-                * (at > 0)[:, None]
-            )
+            mean = self._mean(content, bucket_inverse.reshape(parts.shape), present=parts > 0)
+            unit = functional.normalize(own + mean, dim=-1) * (at > 0)[:, None]
             self.model.train()
-            loss = self._loss(padded, negatives, unit, torch.from_numpy(inverse).to(self.device))
+            loss = self._loss(padded, negatives, unit, self._on_device(inverse))
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]  # torch's own gap
         self.optimizer.step()
         with torch.no_grad():
             self.model.log_temperature.clamp_(min=-3.0, max=-1.6)
-            keep = rows > 0
             assert own.grad is not None
-            self.items.update(at[torch.from_numpy(keep)], own.grad[torch.from_numpy(keep)])
+            self.items.update(at[first:], own.grad[first:])
             if content.grad is not None:
-                named = torch.from_numpy(buckets > 0)
-                self.content.update(bucket_at[named], content.grad[named])
+                self.content.update(bucket_at[first_bucket:], content.grad[first_bucket:])
             for average, value in zip(self.average.parameters(), self.model.parameters(), strict=True):
-                average.lerp_(value, 1 - AVERAGE_DECAY)
-        changed: np.ndarray = rows[keep]
+                average.lerp_(value, 1 - self.training.average_decay)
+        changed: np.ndarray = rows[first:]
         return changed
+
+    def set_rates(self, share: float) -> None:
+        """Let steps be so much smaller than at first, for a schedule."""
+        self.items.learning_rate = self.content.learning_rate = share * self.training.row_learning_rate
+        for group in self.optimizer.param_groups:
+            group["lr"] = share * self.training.dense_learning_rate
 
     def state(self, rows: int) -> Arrays:
         """Return everything as arrays, item tables with their first rows, for a checkpoint."""
@@ -190,35 +206,40 @@ class Learner:
 
     def _loss(self, padded: Padded, negatives: Negatives, unit: Tensor, inverse: Tensor) -> Tensor:
         """Return the weighted mean loss over the targets of a batch."""
-        shape = padded.rows.shape
-        placed = inverse[: padded.rows.size].view(shape)
-        hidden = self.model(
-            functional.embedding(placed, unit),
-            torch.from_numpy(padded.event_types).to(self.device),
-            torch.from_numpy(padded.times_s).to(self.device),
-        )
-        weights = torch.from_numpy(padded.weights[:, 1:]).to(self.device)
-        at = weights > 0
+        placed = inverse[: padded.rows.size].view(padded.rows.shape)
         negative_at = inverse[padded.rows.size :]
-        targets = placed[:, 1:][at]
+        # half width for the network alone, and on a GPU alone: a cosine over the temperature needs its digits
+        with torch.autocast("cuda", torch.bfloat16, enabled=self.device.type == "cuda"):
+            hidden = self.model(
+                functional.embedding(placed, unit), self._on_device(padded.event_types), self._on_device(padded.times_s)
+            )
+        at = np.flatnonzero(padded.weights[:, 1:])
+        users, places = np.divmod(at, padded.rows.shape[1] - 1)
+        before = self._on_device(users * padded.rows.shape[1] + places)
+        weights = self._on_device(padded.weights[:, 1:].ravel()[at])
+        targets = placed.flatten()[before + 1]
         losses = sampled_softmax_loss(
-            hidden[:, :-1][at],
+            hidden.float().flatten(0, 1)[before],
             functional.embedding(targets, unit),
             functional.embedding(negative_at, unit),
-            torch.from_numpy(negatives.log_expected_count).to(self.device),
+            self._on_device(negatives.log_expected_count),
             targets[:, None] == negative_at[None, :],
             self.model.log_temperature.exp(),
         )
-        return (losses * weights[at]).sum() / weights[at].sum()
+        return (losses * weights).sum() / weights.sum()
 
-    def _content_of(self, table: Tensor, buckets: Tensor) -> Tensor:
-        buckets = buckets.to(self.device)
-        return _mean(table, buckets, buckets > 0)
+    def _mean(self, table: Tensor, index: np.ndarray, *, present: np.ndarray | None = None) -> Tensor:
+        """Return the mean of the parts of each item, zero without any, `(n, D)`; bucket 0 is no part."""
+        is_part = index > 0 if present is None else present
+        if not is_part.any():
+            return table.new_zeros(len(index), table.shape[1])
+        share = is_part / np.maximum(is_part.sum(1, keepdims=True), 1)
+        parts: Tensor = table[self._on_device(index)] * self._on_device(share.astype(np.float32))[..., None]
+        return parts.sum(1)
 
-
-def _mean(table: Tensor, index: Tensor, present: Tensor) -> Tensor:
-    """Return the mean of the present parts of each item, zero without any, `(n, D)`."""
-    if not present.any():
-        return table.new_zeros(len(index), table.shape[1])
-    present = present.to(table.dtype)[..., None]
-    return (table[index] * present).sum(1) / present.sum(1).clamp(min=1.0)
+    def _on_device(self, array: np.ndarray) -> Tensor:
+        """Return an array on the device; a GPU fetches it by itself while this thread goes on."""
+        tensor = torch.from_numpy(array)
+        if self.device.type == "cuda":
+            tensor = tensor.pin_memory()
+        return tensor.to(self.device, non_blocking=True)

@@ -10,6 +10,7 @@ import numpy as np
 from streamrec.contracts.derived import UserInterest
 from streamrec.domain.event import EventType
 from streamrec.domain.interest import SequenceEvent
+from streamrec.service.fence import Fences
 
 PURCHASE_LOSS_WEIGHT = 2.0
 OLD_LOSS_WEIGHT = 0.25
@@ -73,7 +74,12 @@ def by_user(interests: Sequence[UserInterest]) -> list[UserHistory]:
     return histories
 
 
-def pad(histories: Iterable[tuple[Sequence[SequenceEvent], Sequence[int], Sequence[int]]], max_length: int) -> Padded:
+def pad(
+    histories: Iterable[tuple[Sequence[SequenceEvent], Sequence[int], Sequence[int]]],
+    max_length: int,
+    *,
+    spared: Fences | None = None,
+) -> Padded:
     """Lay sequences side by side.
 
     Parameters
@@ -82,6 +88,8 @@ def pad(histories: Iterable[tuple[Sequence[SequenceEvent], Sequence[int], Sequen
         Sequence, indices of its new events, and the row of each event.
     max_length
         Newest events that are kept.
+    spared
+        Events that are never a target.
     """
     kept = [(sequence[-max_length:], len(sequence), new, rows[-max_length:]) for sequence, new, rows in histories]
     length = max(len(sequence) for sequence, *_ in kept)
@@ -99,6 +107,8 @@ def pad(histories: Iterable[tuple[Sequence[SequenceEvent], Sequence[int], Sequen
         weights[[index - offset for index in new if index >= offset]] = 1.0
         weights[np.array(types) == EventType.PURCHASE] *= PURCHASE_LOSS_WEIGHT
         weights[0] = 0.0
+        if spared:
+            weights[[event in spared for event in sequence]] = 0.0
         out.weights[place, :n] = weights
     out.weights[out.rows == 0] = 0.0
     return out

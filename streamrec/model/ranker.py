@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from threading import Lock
-from typing import NamedTuple
 
 import msgspec
 import numpy as np
 import torch
 
-from streamrec.contracts.derived import Channel, ListItem, Reason, UserInterest
+from streamrec.contracts.derived import ListItem, UserInterest
 from streamrec.contracts.incoming import Item
 from streamrec.domain.interest import SequenceEvent
-from streamrec.model.candidates import MODEL_CANDIDATES, NEIGHBOURS_OF, Candidates, Context, encode, find, make_context
+from streamrec.model.candidates import MODEL_CANDIDATES, encode, find
+from streamrec.model.context import Context, make_context
+from streamrec.model.lists import Prior, best_lists, most_popular
 from streamrec.model.popularity import Popularity
 from streamrec.model.serving import ServingModel
 from streamrec.model.updates import UpdateReader
@@ -37,9 +37,6 @@ CONTROL_HALF_LIFE = 3
 
 MAX_SCORES = 8_000_000
 """Lists are made together as long as users times items are not more: 32 MiB of scores."""
-
-_CHANNELS: tuple[Channel, ...] = ("neighbour", "popular", "model", "recent")
-_NEIGHBOUR, _POPULAR, _MODEL, _RECENT = range(len(_CHANNELS))
 
 
 class ModelRanker:
@@ -70,7 +67,7 @@ class ModelRanker:
         """Events that the serving version has not learned, by source position, with the time of their production."""
         self._risen: dict[int, None] = {}
         """Their rows."""
-        self._prior: _Prior | None = None
+        self._prior: Prior | None = None
         # lists are small work: threads would cost more than they bring, and take cores from others
         torch.set_num_threads(1)
 
@@ -133,7 +130,7 @@ class ModelRanker:
         items = self._rank(model, [make_context(model, [])], k)[0]
         if not model.version:
             return items
-        self._prior = _Prior({item.item_id: item.score for item in items}, items[-1].score if items else 0.0)
+        self._prior = Prior({item.item_id: item.score for item in items}, items[-1].score if items else 0.0)
         return [msgspec.structs.replace(item, prior=item.score) for item in items]
 
     def _serving(self, interests: Sequence[UserInterest]) -> ServingModel:
@@ -188,11 +185,10 @@ class ModelRanker:
             risen=np.array(list(self._risen)[-MAX_RISEN:], np.int64),
         )
         with torch.inference_mode():
-            scores = model.blend(torch.from_numpy(found.features))
-            likely = [part.log_softmax(0).numpy() for part in scores.split(np.diff(found.starts).tolist())]
+            scores = model.blend(torch.from_numpy(found.features)).numpy()
+        lists = best_lists(model, contexts, found, scores, k, self._prior)
         return [
-            _best(model, context, found.of(user), scores, k, self._prior) or self._popular(model, context, k)
-            for user, (context, scores) in enumerate(zip(contexts, likely, strict=True))
+            items or self._popular(model, context, k) for items, context in zip(lists, contexts, strict=True)
         ]
 
     def _popular(self, model: ServingModel, context: Context, k: int) -> list[ListItem]:
@@ -203,18 +199,7 @@ class ModelRanker:
         if self._hide_seen:
             left = counts.copy()
             left[context.rows] = 0.0
-        return _most(model, left, k) or _most(model, counts, k)
-
-
-class _Prior(NamedTuple):
-    """How likely items are for a user nobody knows, as the newest default list has it."""
-
-    scores: Mapping[str, float]
-    least: float
-    """Of what is not in it."""
-
-    def of(self, item_id: str) -> float:
-        return self.scores.get(item_id, self.least)
+        return most_popular(model, left, k) or most_popular(model, counts, k)
 
 
 class _OwnCounts:
@@ -253,54 +238,8 @@ class _OwnCounts:
             last_ms=last_ms,
             events=self._vocabulary.events[:size].copy(),
             category=np.zeros(size, np.int64),
+            neighbours=np.zeros((size, 1), np.int32),
+            shares=np.zeros((size, 1), np.float32),
             reference_ms=popularity.reference_ms,
             newest_event_ms=int(last_ms.max(initial=0)),
         )
-
-
-def _best(  # what a list is made of
-    model: ServingModel, context: Context, candidates: Candidates, scores: np.ndarray, k: int, prior: _Prior | None
-) -> list[ListItem]:
-    """Return the list of the only user among the candidates."""
-    order = np.argsort(-scores, kind="stable")[:k]
-    order = order[np.isfinite(scores[order])]  # what a broken network says is worse than popularity
-    if not len(order):
-        return []
-    rows = candidates.rows[order]
-    reasons = _reasons(model, context, rows, candidates.leads[order], candidates.features[order])
-    rounded = np.round(scores[order].astype(np.float64), 4).tolist()
-    item_ids = [model.ids[row] for row in rows.tolist()]
-    priors = [prior.of(item_id) for item_id in item_ids] if prior else [None] * len(item_ids)
-    return list(map(ListItem, item_ids, rounded, reasons, priors))
-
-
-def _reasons(
-    model: ServingModel, context: Context, rows: np.ndarray, leads: np.ndarray, features: np.ndarray
-) -> list[Reason]:
-    """Say for each listed item which channel speaks for it most, and which of the user's own items led to it."""
-    knows = features[:, 21] > 0
-    popular = model.is_popular[rows] & (~knows | (features[:, 1] < -1.0))
-    channels = np.where(leads > 0, _NEIGHBOUR, np.where(popular, _POPULAR, np.where(knows, _MODEL, _RECENT)))
-    sources = leads
-    own = list(dict.fromkeys(row for row in context.rows[::-1].tolist() if row))[:NEIGHBOURS_OF]
-    if own:
-        nearest = np.array(own)[(model.vectors[rows] @ model.vectors[own].T).argmax(1)]
-        sources = np.where(channels == _MODEL, nearest, leads)
-    known: dict[tuple[int, int], Reason] = {}
-    reasons = []
-    for why in zip(channels.tolist(), sources.tolist(), strict=True):
-        if why not in known:
-            known[why] = Reason(_CHANNELS[why[0]], model.ids[why[1]] if why[1] else None)
-        reasons.append(known[why])
-    return reasons
-
-
-def _most(model: ServingModel, counts: np.ndarray, k: int) -> list[ListItem]:
-    n = min(k, len(counts))
-    top = np.argpartition(-counts, n - 1)[:n]
-    top = top[np.argsort(-counts[top], kind="stable")]
-    return [
-        ListItem(model.ids[row], round(math.log1p(float(counts[row])), 4), Reason("popular"))
-        for row in top.tolist()
-        if counts[row] > 0 and model.ids[row]
-    ]

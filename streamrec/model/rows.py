@@ -60,15 +60,15 @@ class RowTable:
     def update(self, rows: Tensor, gradient: Tensor) -> None:
         """Make one Adam step on distinct rows; rows without gradient stay as they are."""
         squared = gradient.square().mean(1)
-        moved = squared > 0
-        rows, gradient, squared = rows[moved], gradient[moved], squared[moved]
-        self.steps[rows] += 1
-        steps = self.steps[rows]
-        momentum = self.momentum[rows].mul_(_BETA_1).add_(gradient, alpha=1 - _BETA_1)
-        variance = self.variance[rows].mul_(_BETA_2).add_(squared, alpha=1 - _BETA_2)
-        self.momentum[rows], self.variance[rows] = momentum, variance
-        size = self.learning_rate / (1 - _BETA_1**steps)
-        scale = size / ((variance / (1 - _BETA_2**steps)).sqrt() + _EPSILON)
+        # chosen by arithmetic, not by a mask, for whose size a GPU would be waited
+        moved = (squared > 0).float()
+        steps = self.steps[rows] + moved
+        momentum = self.momentum[rows].lerp(gradient, (1 - _BETA_1) * moved[:, None])
+        variance = self.variance[rows].lerp(squared, (1 - _BETA_2) * moved)
+        self.steps[rows], self.momentum[rows], self.variance[rows] = steps, momentum, variance
+        taken = steps.clamp(min=1.0)  # of a row that never moved nothing is used
+        size = self.learning_rate * moved / (1 - _BETA_1**taken)
+        scale = size / ((variance / (1 - _BETA_2**taken)).sqrt() + _EPSILON)
         self.weight[rows] -= scale[:, None] * momentum
 
     def state(self, rows: int) -> dict[str, np.ndarray]:

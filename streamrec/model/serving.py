@@ -13,18 +13,62 @@ import numpy as np
 import torch
 
 from streamrec.model.blend import Blend
+from streamrec.model.forward import Encoder
+from streamrec.model.nearest import rough_table
 from streamrec.model.popularity import HALF_LIVES_MS, HOUR_MS, decay
 from streamrec.model.sequence_model import ModelConfig, SequenceModel
+from streamrec.model.tensors import Arrays, below, load_weights, prefixed, weights_of
 from streamrec.model.vocabulary import grown, unpack_ids
-
-Arrays = dict[str, np.ndarray]
 
 POPULAR_PER_HALF_LIFE = 64
 
 MAX_AHEAD_MS = 10 * HOUR_MS
 """A weight doubles with each half-life after the reference instant, which moves on before a float cannot hold it."""
 
-_ROW_TABLES = ("vectors", "counts", "first_ms", "last_ms", "events", "category")
+_COUNT_TABLES = ("counts", "first_ms", "last_ms", "events", "category")
+_ROW_TABLES = ("vectors", *_COUNT_TABLES, "neighbours", "shares")
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What is learned by gradient in a version: without it nothing is left but counts.
+
+    Attributes
+    ----------
+    vectors, rough, dense, encoder, blend
+        As in :class:`ServingModel`.
+    """
+
+    vectors: np.ndarray = field(default_factory=lambda: np.zeros((1, 1), np.float32))
+    rough: torch.Tensor = field(default_factory=lambda: rough_table(np.zeros((1, 1), np.float32), 1))
+    dense: Arrays = field(default_factory=dict)
+    encoder: Encoder | None = None
+    blend: Blend = field(default_factory=Blend)
+
+    def grown(self, rows: int, dim: int) -> Weights:
+        """Return the weights with vectors for so many rows, itself if it has them; new ones are zero."""
+        if self.vectors.shape == (rows, dim):
+            return self
+        vectors = np.zeros((rows, dim), np.float32)
+        known = min(rows, len(self.vectors)) if self.vectors.shape[1] == dim else 0
+        vectors[:known] = self.vectors[:known]
+        return replace(self, vectors=vectors, rough=rough_table(vectors, rows))
+
+    def state(self) -> Arrays:
+        """Return the weights as arrays, vectors in half width as they travel."""
+        return {"vectors": self.vectors.astype(np.float16), **self.dense, **prefixed("blend", weights_of(self.blend))}
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, np.ndarray]) -> Weights:
+        """Return what :meth:`state` was called on."""
+        vectors, dense = arrays["vectors"].astype(np.float32), _dense_in(arrays)
+        return cls(
+            vectors=vectors,
+            rough=rough_table(vectors, len(vectors)),
+            dense=dense,
+            encoder=_encoder_of(dense) if dense else None,
+            blend=_blend_of(arrays) or Blend(),
+        )
 
 
 @dataclass
@@ -47,10 +91,12 @@ class ServingModel:
         Events by row.
     category
         Category code by row, 0 for none.
-    neighbours
-        By row: neighbour rows, best first, and their weights, which sum to 1.
-    encoder, blend
-        The network, `None` before it was trained; and what weighs the channels.
+    neighbours, shares
+        By row: neighbour rows, best first, 0 for none, and their weights, which sum to 1, `(capacity, N)`.
+    rough
+        The vectors as :func:`~streamrec.model.nearest.nearest` searches them.
+    dense, encoder, blend
+        The network's weights as they travel, the network, `None` before it was trained; and what weighs the channels.
     newest_event_ms
         Event time of the newest event in it.
     """
@@ -67,8 +113,11 @@ class ServingModel:
     events: np.ndarray = field(default_factory=lambda: np.zeros(1, np.int64))
     category: np.ndarray = field(default_factory=lambda: np.zeros(1, np.int64))
     reference_ms: int = 0
-    neighbours: dict[int, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
-    encoder: SequenceModel | None = None
+    neighbours: np.ndarray = field(default_factory=lambda: np.zeros((1, 1), np.int32))
+    shares: np.ndarray = field(default_factory=lambda: np.zeros((1, 1), np.float32))
+    rough: torch.Tensor = field(default_factory=lambda: rough_table(np.zeros((1, 1), np.float32), 1))
+    dense: Arrays = field(default_factory=dict)
+    encoder: Encoder | None = None
     blend: Blend = field(default_factory=Blend)
     newest_event_ms: int = 0
     _popular: np.ndarray | None = None
@@ -106,6 +155,22 @@ class ServingModel:
             self._in_use = np.fromiter(map(bool, self.ids[: self.size]), bool, self.size)
         return self._in_use
 
+    @property
+    def weights(self) -> Weights:
+        """What is learned by gradient, as it is now: vectors are not copied."""
+        return Weights(self.vectors[: self.size], self.rough, self.dense, self.encoder, self.blend)
+
+    def with_weights(self, weights: Weights) -> ServingModel:
+        """Return this version with the weights of another one, for as many rows."""
+        return replace(
+            self,
+            vectors=weights.vectors,
+            rough=weights.rough[: len(self.rough)],
+            dense=weights.dense,
+            encoder=weights.encoder,
+            blend=weights.blend,
+        )
+
     def countable(self) -> ServingModel:
         """Return this version with counts of its own, which :meth:`count` may change."""
         return replace(self, counts=self.counts.copy(), last_ms=self.last_ms.copy())
@@ -127,14 +192,10 @@ class ServingModel:
         model = replace(self, version=version, _popular=None, _is_popular=None, _in_use=None)
         model._apply_ids(changes["vocabulary.rows"], unpack_ids(changes["vocabulary.ids"]), in_place=in_place)  # noqa: SLF001  # its own class
         model._apply_rows(changes, in_place=in_place)  # noqa: SLF001  # its own class
-        model._apply_neighbours(changes, in_place=in_place)  # noqa: SLF001  # its own class
-        dense = {name[6:]: torch.from_numpy(value) for name, value in changes.items() if name.startswith("dense.")}
-        if dense:
-            model.encoder = _encoder(changes["dense_shape"].tolist(), dense)
-        blend = {name[6:]: torch.from_numpy(value) for name, value in changes.items() if name.startswith("blend.")}
-        if blend:
-            model.blend = Blend()
-            model.blend.load_state_dict(blend)
+        model._apply_neighbours(changes)  # noqa: SLF001  # its own class
+        if dense := _dense_in(changes):
+            model.dense, model.encoder = dense, _encoder_of(dense)
+        model.blend = _blend_of(changes) or model.blend
         model.newest_event_ms = int(changes["newest_event_ms"][0])
         return model
 
@@ -165,23 +226,26 @@ class ServingModel:
             self.counts *= decay(reference_ms - self.reference_ms).astype(np.float32)
             self.reference_ms = reference_ms
         self.vectors[changes["vector_rows"]] = changes["vectors"]
-        for name in _ROW_TABLES[1:]:
+        self.rough = rough_table(self.vectors, self.size)
+        for name in _COUNT_TABLES:
             getattr(self, name)[changes["count_rows"]] = changes[name]
         self.totals = changes["totals"]
 
-    def _apply_neighbours(self, changes: Mapping[str, np.ndarray], *, in_place: bool) -> None:
-        if not in_place:
-            self.neighbours = self.neighbours.copy()
-        ends = changes["neighbours.ends"].tolist()
-        start = 0
-        for row, end in zip(changes["neighbours.rows"].tolist(), ends, strict=True):
-            if end > start:
-                others = changes["neighbours.others"][start:end].astype(np.int64)
-                weights = changes["neighbours.weights"][start:end].astype(np.float32)
-                self.neighbours[row] = (others, weights / (weights.sum() or 1.0))  # weights may decay to nothing
-            else:
-                self.neighbours.pop(row, None)
-            start = end
+    def _apply_neighbours(self, changes: Mapping[str, np.ndarray]) -> None:
+        rows, ends = changes["neighbours.rows"], changes["neighbours.ends"]
+        lengths = np.diff(ends, prepend=0)
+        wider = int(lengths.max(initial=0)) - self.neighbours.shape[1]
+        if wider > 0:
+            self.neighbours = np.pad(self.neighbours, ((0, 0), (0, wider)))
+            self.shares = np.pad(self.shares, ((0, 0), (0, wider)))
+        self.neighbours[rows], self.shares[rows] = 0, 0.0
+        of = np.repeat(np.arange(len(rows)), lengths)
+        places = np.arange(len(of)) - (ends - lengths)[of]
+        weights = changes["neighbours.weights"].astype(np.float32)
+        sums = np.bincount(of, weights, len(rows))
+        sums[sums == 0.0] = 1.0  # weights may decay to nothing
+        self.neighbours[rows[of], places] = changes["neighbours.others"]
+        self.shares[rows[of], places] = weights / sums[of]
 
 
 def dense_shape(config: ModelConfig) -> np.ndarray:
@@ -189,8 +253,22 @@ def dense_shape(config: ModelConfig) -> np.ndarray:
     return np.array([config.dim, config.max_length, config.blocks, config.heads, config.feedforward])
 
 
-def _encoder(shape: list[int], weights: Mapping[str, torch.Tensor]) -> SequenceModel:
-    dim, max_length, blocks, heads, feedforward = shape
-    encoder = SequenceModel(ModelConfig(dim, max_length, blocks, heads, feedforward, dropout=0.0))
-    encoder.load_state_dict({name: weight.float() for name, weight in weights.items()})
-    return encoder.eval()
+def _dense_in(arrays: Mapping[str, np.ndarray]) -> Arrays:
+    """Return the weights of the network and its shape, nothing if they are not among the arrays."""
+    return {name: value for name, value in arrays.items() if name.startswith(("dense.", "dense_shape"))}
+
+
+def _encoder_of(dense: Arrays) -> Encoder:
+    dim, max_length, blocks, heads, feedforward = dense["dense_shape"].tolist()
+    network = SequenceModel(ModelConfig(dim, max_length, blocks, heads, feedforward, dropout=0.0))
+    load_weights(network, {name: value.astype(np.float32) for name, value in below("dense", dense).items()})
+    return Encoder(network)
+
+
+def _blend_of(arrays: Mapping[str, np.ndarray]) -> Blend | None:
+    weights = below("blend", arrays)
+    if not weights:
+        return None
+    blend = Blend()
+    load_weights(blend, weights)
+    return blend

@@ -10,7 +10,8 @@ import torch
 from river.drift import ADWIN
 
 from streamrec.model.blend import Blend, listwise_loss
-from streamrec.model.candidates import Context, find
+from streamrec.model.candidates import find
+from streamrec.model.context import Context
 from streamrec.model.serving import ServingModel
 from streamrec.model.tensors import Arrays, adam_state, below, load_adam_state, load_weights, prefixed, weights_of
 

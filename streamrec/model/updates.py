@@ -52,10 +52,18 @@ def as_sent(changes: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {name: _widened(_narrowed(name, value)) for name, value in changes.items()}
 
 
+def not_finite(arrays: Mapping[str, np.ndarray]) -> str:
+    """Return the name of an array that holds what is no number, empty if there is none."""
+    return next(
+        (name for name, value in arrays.items() if value.dtype.kind == "f" and not np.isfinite(value).all()), ""
+    )
+
+
 class UpdateReader:
     """Collects the parts of versions and applies whole ones.
 
-    A version that is not whole, or builds on one that is not here, is passed over until the next snapshot.
+    A version that is not whole, builds on one that is not here, or holds what is no number, is passed over until the
+    next snapshot.
     """
 
     def __init__(self) -> None:
@@ -83,12 +91,20 @@ class UpdateReader:
             return None  # a gap, or the time before the first snapshot
         base = model if update.kind == "delta" else ServingModel()
         try:
-            applied = base.applied(update.model_version, {n: _widened(v) for n, v in load(blob).items()})
+            changes = load(blob)
+            _check(changes)
+            applied = base.applied(update.model_version, {n: _widened(v) for n, v in changes.items()})
         except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
             _log.error("model version refused", model_version=update.model_version, because=str(error))
             return None
         self.newest_produced_at_ms = update.newest_produced_at_ms
         return applied
+
+
+def _check(changes: Mapping[str, np.ndarray]) -> None:
+    """Raise a `ValueError` that names what is no number."""
+    if broken := not_finite(changes):
+        raise ValueError(f"{broken} is not finite")
 
 
 def _narrowed(name: str, value: np.ndarray) -> np.ndarray:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+
 WINDOW_OFFSETS = 1 << 20
 """Offsets of a source partition that are told apart: 128 KiB of bits."""
 
@@ -24,11 +29,13 @@ class PositionFence:
     >>> fence = PositionFence()
     >>> fence.admit(3), fence.admit(1), fence.admit(3)
     (True, True, False)
+    >>> 1 in fence, 2 in fence
+    (True, False)
     """
 
     __slots__ = ("bits", "highest")
 
-    def __init__(self, highest: int = -1, bits: bytes = b"") -> None:
+    def __init__(self, highest: int = -1, bits: bytes | bytearray = b"") -> None:
         self.highest = highest
         self.bits = bytearray(bits)
 
@@ -47,6 +54,34 @@ class PositionFence:
         self.bits[byte] |= 1 << bit
         return True
 
+    def __contains__(self, offset: int) -> bool:
+        """Whether an offset was admitted, as far as the window still knows."""
+        if not self.highest - WINDOW_OFFSETS < offset <= self.highest:
+            return False
+        byte, bit = divmod(offset % WINDOW_OFFSETS, 8)
+        return byte < len(self.bits) and bool(self.bits[byte] >> bit & 1)
+
+    def join(self, other: PositionFence) -> None:
+        """Admit all that another fence admitted."""
+        mine, others, highest = self._aligned(other)
+        self.highest, self.bits = highest, _to_bits(mine | others)
+
+    def leave_out(self, other: PositionFence) -> None:
+        """Forget all that another fence admitted."""
+        mine, others, highest = self._aligned(other)
+        self.highest, self.bits = highest, _to_bits(mine & ~others)
+
+    def _aligned(self, other: PositionFence) -> tuple[int, int, int]:
+        """Return the bits of both fences as numbers, in the window below the higher of the two, and where that ends."""
+        highest = max(self.highest, other.highest)
+        numbers = []
+        for fence in (self, other):
+            copy = PositionFence(fence.highest, fence.bits)
+            if highest > copy.highest:
+                copy._advance(highest)
+            numbers.append(int.from_bytes(copy.bits, "little"))
+        return numbers[0], numbers[1], highest
+
     def _advance(self, offset: int) -> None:
         """Make room: what falls out of the window frees its bit for the offset that takes its place."""
         first, self.highest = self.highest + 1, offset
@@ -57,3 +92,75 @@ class PositionFence:
             byte, bit = divmod(freed % WINDOW_OFFSETS, 8)
             if byte < len(self.bits):
                 self.bits[byte] &= ~(1 << bit)
+
+
+def _to_bits(number: int) -> bytearray:
+    return bytearray(number.to_bytes((number.bit_length() + 7) // 8, "little"))
+
+
+class FenceState(msgspec.Struct, frozen=True, array_like=True):
+    """A fence in a checkpoint."""
+
+    event_type: int
+    partition: int
+    highest: int
+    bits: bytes
+
+
+class Placed(Protocol):
+    """What says where its event stands in the log."""
+
+    @property
+    def event_type(self) -> int:
+        """0 click, 1 purchase."""
+
+    @property
+    def partition(self) -> int:
+        """Of its topic."""
+
+    @property
+    def offset(self) -> int:
+        """In the partition."""
+
+
+class Fences:
+    """A fence for each source partition of events.
+
+    Parameters
+    ----------
+    states
+        What :meth:`state` returned.
+    """
+
+    def __init__(self, states: Sequence[FenceState] = ()) -> None:
+        self._fences = {
+            (state.event_type, state.partition): PositionFence(state.highest, state.bits) for state in states
+        }
+
+    def __bool__(self) -> bool:
+        """Whether anything was ever admitted."""
+        return bool(self._fences)
+
+    def __contains__(self, event: Placed) -> bool:
+        """Whether an event was admitted, as far as its window still knows."""
+        fence = self._fences.get((event.event_type, event.partition))
+        return fence is not None and event.offset in fence
+
+    def admit(self, event: Placed) -> bool:
+        """Take note of an event, and return whether it is new."""
+        return self._fences.setdefault((event.event_type, event.partition), PositionFence()).admit(event.offset)
+
+    def join(self, other: Fences) -> None:
+        """Admit all that others admitted."""
+        for key, fence in other._fences.items():
+            self._fences.setdefault(key, PositionFence()).join(fence)
+
+    def leave_out(self, other: Fences) -> None:
+        """Forget all that others admitted."""
+        for key, fence in self._fences.items():
+            if key in other._fences:
+                fence.leave_out(other._fences[key])
+
+    def state(self) -> list[FenceState]:
+        """Return everything, for a checkpoint."""
+        return [FenceState(*key, fence.highest, bytes(fence.bits)) for key, fence in self._fences.items()]

@@ -9,9 +9,11 @@ from typing import NamedTuple, Protocol
 
 from streamrec.contracts.derived import ListItem, TopKList, UserInterest
 from streamrec.contracts.incoming import Item
+from streamrec.contracts.model_version import ModelVersions
 from streamrec.domain.interest import InterestState
 from streamrec.domain.retention import UserRetention
 from streamrec.service.batch import Positions, Slice, TopicPartition
+from streamrec.service.fence import Fences
 
 
 class Outgoing(NamedTuple):
@@ -24,8 +26,24 @@ class Outgoing(NamedTuple):
     timestamp_ms: int = 0
 
 
+class Delivery(Protocol):
+    """Records on their way to the broker."""
+
+    def wait(self) -> None:
+        """Return when the broker has acknowledged each one.
+
+        Raises
+        ------
+        TransientError
+            If one was not acknowledged; some of them may have been written.
+        """
+
+
 class Publisher(Protocol):
     """Produces records."""
+
+    def start(self, records: Sequence[Outgoing]) -> Delivery:
+        """Produce all of them and return at once, for work that may be done meanwhile."""
 
     def publish(self, records: Sequence[Outgoing]) -> None:
         """Produce all of them and return when the broker has acknowledged each one.
@@ -85,16 +103,33 @@ class InterestStore(Protocol):
         """Return the next offset of each source that was ever read."""
 
 
+class EncodedList(NamedTuple):
+    """A list as it is written, to the store and to the topic alike."""
+
+    user_id: str
+    state_version: int
+    value: bytes
+
+
 class TopKStore(Protocol):
     """Keeps the newest list of each user, and how far `user-interests` is contained in them."""
 
-    def put_many(self, lists: Sequence[TopKList], slices: Sequence[Slice]) -> bool:
-        """Replace lists whole and move the positions, atomically; a list made from an older state changes nothing.
+    def put_lists(self, lists: Sequence[EncodedList], slices: Sequence[Slice]) -> bool:
+        """Replace lists whole, all or none; a list made from an older state changes nothing.
 
         Returns
         -------
         bool
-            Whether it was written: `False` if a slice does not start where the stored position stands.
+            Whether they were written: `False` if a slice does not start where the stored position stands.
+        """
+
+    def advance(self, slices: Sequence[Slice]) -> bool:
+        """Move the positions past these slices, whose lists are written and published, all or none.
+
+        Returns
+        -------
+        bool
+            Whether they were moved: `False` if a slice does not start where the stored position stands.
         """
 
     def put_default(self, default: TopKList) -> None:
@@ -134,20 +169,49 @@ class Ranker(Protocol):
 
 
 class Trainer(Protocol):
-    """Learns from interests in micro-batches; `train`, `take_update` and `save` are called by one thread."""
+    """Learns from interests in micro-batches, and guards what serves; one thread calls all but the catalogue's methods.
+
+    Where it is `condemned`, what it has learned since the last good version must not go on: it is to be rolled back.
+    """
 
     @property
     def admissions(self) -> bytes:
         """What was given to `save` with the checkpoint that this trainer was opened from, empty without one."""
 
+    @property
+    def condemned(self) -> str:
+        """Why what was learned must not go on, empty while all is well."""
+
+    @property
+    def versions(self) -> ModelVersions:
+        """The versions that are kept or were refused, and what became of them."""
+
     def train(self, interests: Sequence[UserInterest], *, behind: int) -> None:
         """Learn the `new` events of each interest; with many events behind them, with less effort on each."""
 
     def take_update(self) -> list[bytes]:
-        """Return the records of `model-updates` that tell what was learned since the last call, perhaps none."""
+        """Return the records of `model-updates` that tell what was learned since the last call, perhaps none.
+
+        A version that fails the check before serving is refused: there is none, and the trainer is condemned.
+        """
 
     def save(self, admissions: bytes) -> None:
         """Write a checkpoint of all that was learned, atomically, with the caller's own record of it."""
+
+    def can_go_back_to(self, version: str) -> bool:
+        """Return whether a version is kept."""
+
+    def roll_back(self, version: str | None, because: str) -> bytes:
+        """Go on from a version that is kept, the last good one if none is named, as if it had been opened from it.
+
+        Returns
+        -------
+        bytes
+            What was given to `save` with that version; empty if there is no good version, and the trainer begins anew.
+        """
+
+    def spare(self, events: Fences) -> None:
+        """Count these events when they come again, and never train them by gradient."""
 
     def put_item(self, item: Item) -> None:
         """Learn what the catalogue says of an item; any thread may call it."""

@@ -1,8 +1,8 @@
 """The `recall` use case: every new interest state of a user becomes a fresh top-K list.
 
 Of many states of one user in a batch only the newest is computed: under load lists get a little older, never wrong.
-Lists go to Kafka first and are acknowledged, then to the store together with the positions, so that a crash makes a
-list again and never leaves one out.
+Lists go to the store while they are on their way to Kafka, and the positions move when both have them. So a crash makes
+a list again and never leaves one out: made again it replaces itself, for it comes from the same state or a newer one.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from streamrec.contracts.topics import ITEMS, RECOMMENDATIONS
 from streamrec.domain.arms import CONTROL, PERSONAL
 from streamrec.errors import BadRecordError, TransientError
 from streamrec.service.batch import Batch, Positions, Record
-from streamrec.service.ports import Outgoing, Publisher, Ranker, TopKStore
+from streamrec.service.ports import EncodedList, Outgoing, Publisher, Ranker, TopKStore
 
 DEFAULT_LIST_AGE_MS = 100
 """The list of unknown users is made anew at most so often: it costs half a millisecond."""
@@ -76,10 +76,13 @@ class RefreshTopK:
             If the store or the broker is away; the same batch can be handed in again.
         """
         lists = self._make_lists(_newest_by_user(batch))
-        self._publisher.publish(
-            [Outgoing(RECOMMENDATIONS, topk.user_id.encode(), _encoder.encode(topk)) for topk in lists]
+        encoded = [EncodedList(topk.user_id, topk.state_version, _encoder.encode(topk)) for topk in lists]
+        delivery = self._publisher.start(
+            [Outgoing(RECOMMENDATIONS, each.user_id.encode(), each.value) for each in encoded]
         )
-        if not self._store.put_many(lists, batch.slices):
+        written = self._store.put_lists(encoded, batch.slices)
+        delivery.wait()
+        if not written or not self._store.advance(batch.slices):
             return self._store.positions([part.source for part in batch.slices])
         for topk in lists:
             self._newest_event_time_ms = max(self._newest_event_time_ms, topk.event_time_ms)

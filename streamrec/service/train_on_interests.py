@@ -2,7 +2,8 @@
 
 `handle` admits events and returns at once; `step`, in a thread of its own, trains on what was admitted. An event counts
 as consumed once it is admitted, and a checkpoint holds what was admitted and not yet trained, so that a restart goes on
-from the checkpoint's positions and every event is admitted once in the lineage that survives.
+from the checkpoint's positions and every event is admitted once in the lineage that survives. A rollback is a restart
+from an older checkpoint without the end of the process: the positions go back, and the reader with them.
 """
 
 from __future__ import annotations
@@ -10,49 +11,39 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from threading import Lock
+from typing import NamedTuple
 
 import msgspec
 import structlog
 
 from streamrec.contracts.decode import decode_item
-from streamrec.contracts.derived import EventPosition, UserInterest
-from streamrec.contracts.topics import ITEMS, MODEL_UPDATES
-from streamrec.errors import BadRecordError, TransientError
-from streamrec.service.batch import Batch, Positions, TopicPartition
-from streamrec.service.fence import PositionFence
+from streamrec.contracts.derived import UserInterest
+from streamrec.contracts.model_version import ModelCommand
+from streamrec.contracts.topics import ITEMS, MODEL_CONTROL, MODEL_UPDATES, MODEL_VERSIONS
+from streamrec.errors import BadRecordError
+from streamrec.service.admission import Admission, Admissions
+from streamrec.service.batch import Batch, Positions, Record, TopicPartition
 from streamrec.service.ports import Outgoing, Publisher, Trainer
-
-MAX_WAITING_EVENTS = 16_384
-"""More events than this never wait for training: the reader holds back instead."""
-
-MAX_STEP_EVENTS = 1_024
-"""A step takes at most so many; when more wait, each one gets less effort."""
 
 PUBLISH_INTERVAL_S = 0.5
 """Versions are published at most so often: lists are then seconds fresh, and the broker is not flooded."""
 
+MAX_COMMANDS = 100
+"""Orders that wait; beyond it the oldest one is dropped."""
+
+VERSIONS_KEY = b"versions"
+
+_command_decoder = msgspec.json.Decoder(ModelCommand)
+_encoder = msgspec.json.Encoder()
 _interest_decoder = msgspec.json.Decoder(UserInterest)
 _log = structlog.get_logger(__name__)
 
 
-class FenceState(msgspec.Struct, frozen=True, array_like=True):
-    """A fence in a checkpoint."""
+class _Order(NamedTuple):
+    """A command, and where it stands."""
 
-    event_type: int
-    partition: int
-    highest: int
-    bits: bytes
-
-
-class Admissions(msgspec.Struct, frozen=True):
-    """What a checkpoint says of consumption: taken at one instant, together with the trained state."""
-
-    positions: list[tuple[str, int, int]]
-    """Topic, partition, next offset."""
-    fences: list[FenceState]
-    waiting: list[UserInterest]
-    """Admitted and not yet trained; `new` holds only what was admitted from each."""
+    offset: int
+    roll_back_to: str
 
 
 class TrainOnInterests:
@@ -84,25 +75,30 @@ class TrainOnInterests:
         self._publisher = publisher
         self._checkpoint_interval_s = checkpoint_interval_s
         self._monotonic_s = monotonic_s
-        self._lock = Lock()
-        self._waiting: deque[UserInterest] = deque()
-        self._waiting_events = 0
-        self._fences: dict[tuple[int, int], PositionFence] = {}
-        self._positions: Positions = {}
+        self._admission = Admission()
+        self._orders: deque[_Order] = deque(maxlen=MAX_COMMANDS)
+        self._next_command = 0
         self._unpublished: list[Outgoing] = []
+        self._published_versions = b""
         self._published_s = float("-inf")
         self._checkpointed_s = monotonic_s()
-        self._checkpoint_is_stale = False
         if trainer.admissions:
-            self._restore(msgspec.json.decode(trainer.admissions, type=Admissions))
+            admissions = msgspec.json.decode(trainer.admissions, type=Admissions)
+            self._admission.restore(admissions)
+            self._next_command = admissions.next_command
 
     @property
     def waiting(self) -> int:
         """Number of events that were admitted and are not trained yet."""
-        return self._waiting_events
+        return self._admission.waiting
+
+    @property
+    def must_step(self) -> bool:
+        """Whether a step is due although no events wait: a command, or a version that must go."""
+        return bool(self._orders or self._trainer.condemned)
 
     def handle(self, batch: Batch) -> Positions:
-        """Admit the new events of a batch of `user-interests`, and return the next offset of each of its sources.
+        """Admit the new events of a batch of `user-interests`, and return the position of each of its sources.
 
         Raises
         ------
@@ -110,51 +106,39 @@ class TrainOnInterests:
             If too many events wait for training; the same batch can be handed in again.
         """
         interests = [interest for interest in map(_decode, batch) if interest is not None]
-        with self._lock:
-            if self._waiting_events > MAX_WAITING_EVENTS:
-                raise TransientError(f"{self._waiting_events} events wait for training")
-            for interest in interests:
-                self._admit(interest)
-            positions = {part.source: part.next for part in batch.slices}
-            self._positions |= positions
-            self._checkpoint_is_stale = True
-        return positions
+        return self._admission.admit(interests, batch.slices)
 
     def learn(self, batch: Batch) -> None:
-        """Take in a batch of `items`."""
+        """Take in a batch of `items` and `model-control`."""
         for source, record in batch:
-            if source.topic != ITEMS:
-                continue
-            if record.value is None:
-                self._trainer.delete_item((record.key or b"").decode(errors="replace"))
-                continue
-            try:
-                item = decode_item(record.value)
-            except BadRecordError as error:
-                _log.warning("item refused", offset=record.offset, because=str(error))
-            else:
-                self._trainer.put_item(item)
+            if source.topic == ITEMS:
+                self._learn_item(record)
+            elif source.topic == MODEL_CONTROL:
+                self._take_order(record)
 
     def step(self) -> None:
-        """Train on what waits, publish what was learned when it is time to, and checkpoint when it is time to.
+        """Obey, train on what waits, and publish what was learned and checkpoint when it is time to.
 
         Raises
         ------
         TransientError
             If the broker is away; what was not published goes out with the next call.
         """
-        taken, behind = self._take()
+        self._obey()
+        taken, behind = self._admission.take()
         if taken:
             self._trainer.train(taken, behind=behind)
         now_s = self._monotonic_s()
-        if now_s - self._published_s >= PUBLISH_INTERVAL_S or not self._waiting_events:
+        must_checkpoint = now_s - self._checkpointed_s >= self._checkpoint_interval_s
+        may_publish = now_s - self._published_s >= PUBLISH_INTERVAL_S or not self._admission.waiting
+        if must_checkpoint or may_publish or self._trainer.condemned:
             self.publish()
             self._published_s = now_s
-        if now_s - self._checkpointed_s >= self._checkpoint_interval_s:
+        if must_checkpoint:
             self.checkpoint()
 
     def publish(self) -> None:
-        """Publish what was learned since the last time.
+        """Publish what was learned since the last time, unless it must not serve: then go back instead.
 
         Raises
         ------
@@ -162,10 +146,12 @@ class TrainOnInterests:
             If the broker is away; the same records go out with the next call.
         """
         if not self._unpublished:
-            self._unpublished = [Outgoing(MODEL_UPDATES, None, value) for value in self._trainer.take_update()]
-        if self._unpublished:
-            self._publisher.publish(self._unpublished)
-            self._unpublished = []
+            self._take_update()
+        versions = _encoder.encode(self._trainer.versions)
+        told = [] if versions == self._published_versions else [Outgoing(MODEL_VERSIONS, VERSIONS_KEY, versions)]
+        if self._unpublished or told:
+            self._publisher.publish([*self._unpublished, *told])
+            self._unpublished, self._published_versions = [], versions
 
     def checkpoint(self) -> None:
         """Save the trained state with the positions it contains, unless nothing came since the last time.
@@ -173,55 +159,66 @@ class TrainOnInterests:
         Call it from the thread that calls `step`: between two steps the trained state and the positions agree.
         """
         self._checkpointed_s = self._monotonic_s()
-        with self._lock:
-            if not self._checkpoint_is_stale:
-                return
-            self._checkpoint_is_stale = False
-            admissions = Admissions(
-                positions=[(*source, offset) for source, offset in self._positions.items()],
-                fences=[FenceState(*key, fence.highest, bytes(fence.bits)) for key, fence in self._fences.items()],
-                waiting=list(self._waiting),
-            )
-        self._trainer.save(msgspec.json.encode(admissions))
+        if not self._unpublished:
+            self._take_update()  # nothing is kept that was not checked
+        if self._admission.is_stale:
+            self._save()
 
     def positions(self, sources: Sequence[TopicPartition]) -> Positions:
         """Return the next offset of each source that was ever read."""
-        with self._lock:
-            return {source: self._positions[source] for source in sources if source in self._positions}
+        return self._admission.positions(sources)
 
-    def _admit(self, interest: UserInterest) -> None:
-        new = [position for position in interest.new if self._fence_of(position).admit(position.offset)]
-        if not new:
+    def _take_update(self) -> None:
+        records = [] if self._trainer.condemned else self._trainer.take_update()
+        if self._trainer.condemned:
+            self._roll_back(None, self._trainer.condemned)
+            records = self._trainer.take_update()
+        self._unpublished = [Outgoing(MODEL_UPDATES, None, value) for value in records]
+
+    def _roll_back(self, version: str | None, because: str) -> None:
+        """Go on from an older version, as after a restart from it, and keep that on the disk before anybody sees it."""
+        admissions = self._trainer.roll_back(version, because)
+        undone = self._admission.restore(
+            msgspec.json.decode(admissions, type=Admissions) if admissions else Admissions([], [], [])
+        )
+        self._trainer.spare(undone)
+        self._unpublished = []
+        self._save()
+
+    def _save(self) -> None:
+        self._trainer.save(_encoder.encode(self._admission.state(self._next_command)))
+
+    def _take_order(self, record: Record) -> None:
+        """Take note of a command, unless it was obeyed before."""
+        if record.offset < self._next_command:
             return
-        if len(new) < len(interest.new):
-            interest = msgspec.structs.replace(interest, new=new)
-        self._waiting.append(interest)
-        self._waiting_events += len(new)
+        try:
+            command = _command_decoder.decode(record.value or b"")
+        except msgspec.DecodeError as error:
+            _log.error("command refused", offset=record.offset, because=str(error))
+        else:
+            self._orders.append(_Order(record.offset, command.roll_back_to))
 
-    def _fence_of(self, position: EventPosition) -> PositionFence:
-        key = (position.event_type, position.partition)
-        fence = self._fences.get(key)
-        if fence is None:
-            fence = self._fences[key] = PositionFence()
-        return fence
+    def _obey(self) -> None:
+        while self._orders:
+            order = self._orders.popleft()
+            # before the checkpoint of the rollback, so that the two are on the disk together
+            self._next_command = order.offset + 1
+            if self._trainer.can_go_back_to(order.roll_back_to):
+                self._roll_back(order.roll_back_to, "by hand")
+            else:
+                _log.error("command refused", because=f"{order.roll_back_to} is not kept")
 
-    def _take(self) -> tuple[list[UserInterest], int]:
-        """Return the oldest interests that wait, and how many events still wait behind them."""
-        taken: list[UserInterest] = []
-        events = 0
-        with self._lock:
-            while self._waiting and events < MAX_STEP_EVENTS:
-                taken.append(self._waiting.popleft())
-                events += len(taken[-1].new)
-            self._waiting_events -= events
-            return taken, self._waiting_events
-
-    def _restore(self, admissions: Admissions) -> None:
-        self._positions = {TopicPartition(topic, part): offset for topic, part, offset in admissions.positions}
-        for state in admissions.fences:
-            self._fences[state.event_type, state.partition] = PositionFence(state.highest, state.bits)
-        self._waiting.extend(admissions.waiting)
-        self._waiting_events = sum(len(interest.new) for interest in admissions.waiting)
+    def _learn_item(self, record: Record) -> None:
+        if record.value is None:
+            self._trainer.delete_item((record.key or b"").decode(errors="replace"))
+            return
+        try:
+            item = decode_item(record.value)
+        except BadRecordError as error:
+            _log.warning("item refused", offset=record.offset, because=str(error))
+        else:
+            self._trainer.put_item(item)
 
 
 def _decode(entry: tuple[TopicPartition, object]) -> UserInterest | None:

@@ -12,6 +12,7 @@ from streamrec.adapters.redis.topk import WITHDRAWN_KEY, list_key
 from streamrec.contracts.derived import ListItem, Reason, TopKList
 from streamrec.domain.interest import DAY_MS
 from streamrec.service.batch import TopicPartition
+from streamrec.service.ports import EncodedList
 
 SOURCE = TopicPartition("user-interests", 0)
 
@@ -43,12 +44,18 @@ def topk(user_id, *item_ids, version=1):
     )
 
 
+def put(store, lists, slices):
+    """Write lists and move the positions, as a batch does; answer whether both were done."""
+    encoded = [EncodedList(each.user_id, each.state_version, msgspec.json.encode(each)) for each in lists]
+    return store.put_lists(encoded, slices) and store.advance(slices)
+
+
 def slices(start, following):
     return [part("user-interests", [b""] * (following - start), start=start)]
 
 
 def test_a_list_comes_back_as_written(store):
-    assert store.put_many([topk("ü1", "a", "b")], slices(0, 3))
+    assert put(store, [topk("ü1", "a", "b")], slices(0, 3))
     assert store.read("ü1") == topk("ü1", "a", "b")
     assert store.positions([SOURCE]) == {SOURCE: 3}
 
@@ -63,22 +70,31 @@ def test_a_user_without_a_list_reads_the_default(store):
 
 
 def test_newest_wins(store):
-    store.put_many([topk("u1", "new", version=10)], slices(0, 1))
-    store.put_many([topk("u1", "old", version=9)], slices(1, 2))
+    put(store, [topk("u1", "new", version=10)], slices(0, 1))
+    put(store, [topk("u1", "old", version=9)], slices(1, 2))
     assert [item.item_id for item in store.read("u1").items] == ["new"]
     assert store.positions([SOURCE]) == {SOURCE: 2}
 
 
 def test_a_slice_from_elsewhere_writes_nothing(store):
-    store.put_many([topk("u1", "a")], slices(0, 5))
-    assert not store.put_many([topk("u1", "b", version=2), topk("u2", "b")], slices(3, 8))
+    put(store, [topk("u1", "a")], slices(0, 5))
+    assert not put(store, [topk("u1", "b", version=2), topk("u2", "b")], slices(3, 8))
     assert [item.item_id for item in store.read("u1").items] == ["a"]
     assert store.read("u2") is None
     assert store.positions([SOURCE]) == {SOURCE: 5}
 
 
+def test_lists_leave_the_positions_alone(store):
+    work = slices(0, 5)
+    assert store.put_lists([], work)
+    assert store.positions([SOURCE]) == {}
+    assert store.advance(work)
+    assert not store.advance(work)
+    assert store.positions([SOURCE]) == {SOURCE: 5}
+
+
 def test_readers_drop_withdrawn_items_until_they_are_back(store):
-    store.put_many([topk("u1", "a", "b")], slices(0, 1))
+    put(store, [topk("u1", "a", "b")], slices(0, 1))
     store.mark_items({"a": NOW_MS}, [])
     assert [item.item_id for item in store.read("u1").items] == ["b"]
     store.mark_items({}, ["a"])
@@ -91,7 +107,7 @@ def test_the_list_of_a_user_who_has_been_away_follows_what_became_popular(store)
         return msgspec.structs.replace(topk("", version=1), items=items, **fields)
 
     own = scored({"faded": (-1.0, -2.0), "steady": (-1.5, -4.0)}, user_id="u1")
-    store.put_many([own], slices(0, 1))
+    put(store, [own], slices(0, 1))
     default = {"new": (-0.5, -0.5), "steady": (-4.0, -4.0), "least": (-6.0, -6.0)}
     store.put_default(scored(default, event_time_ms=NOW_MS + DAY_MS))
     assert [item.item_id for item in store.read("u1").items] == ["new", "steady"]
@@ -99,7 +115,7 @@ def test_the_list_of_a_user_who_has_been_away_follows_what_became_popular(store)
 
 def test_lists_expire_and_so_do_marks(redis_url, redis_client):
     store = RedisTopKStore(redis_url, list_ttl_days=1)
-    store.put_many([topk("u1", "a")], slices(0, 1))
+    put(store, [topk("u1", "a")], slices(0, 1))
     assert 86_000 < redis_client.ttl(list_key("u1")) <= 86_400
 
     store.mark_items({"old": NOW_MS - 86_400_001}, [])
@@ -108,5 +124,5 @@ def test_lists_expire_and_so_do_marks(redis_url, redis_client):
 
 
 def test_the_stored_list_is_the_published_one(redis_url, redis_client):
-    RedisTopKStore(redis_url, list_ttl_days=1).put_many([topk("u1", "a")], slices(0, 1))
+    put(RedisTopKStore(redis_url, list_ttl_days=1), [topk("u1", "a")], slices(0, 1))
     assert msgspec.json.decode(redis_client.get("rec:u1"), type=TopKList) == topk("u1", "a")

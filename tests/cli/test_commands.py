@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from uuid import uuid4
 
+import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -13,6 +14,7 @@ from streamrec.adapters.redis import RedisTopKStore
 from streamrec.chaos.oracle import read_all
 from streamrec.cli.app import main
 from streamrec.contracts.derived import ListItem, Reason, TopKList
+from streamrec.service.ports import EncodedList
 
 NOON_MS = 1_700_000_000_000
 
@@ -58,7 +60,7 @@ def test_topk_shows_a_list_and_why(servers, capsys):
     store.put_default(a_list(""))
     assert "the default list" in run(["topk", "u1"], capsys)
 
-    store.put_many([a_list("u1")], [])
+    store.put_lists([EncodedList("u1", 1, msgspec.json.encode(a_list("u1")))], [])
     shown = run(["topk", "u1"], capsys)
     assert "model of i0" in shown
     assert "default" not in shown

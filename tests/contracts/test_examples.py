@@ -51,6 +51,8 @@ DECODERS: dict[str, Callable[[bytes], object]] = {
     "user-interest": derived_decoder("user-interest"),
     "topk-list": derived_decoder("topk-list"),
     "model-update": derived_decoder("model-update"),
+    "model-versions": derived_decoder("model-versions"),
+    "model-command": derived_decoder("model-command"),
 }
 
 

@@ -13,6 +13,13 @@ def pipeline(tmp_path):
         yield pipeline
 
 
+@pytest.fixture
+def often_saved(tmp_path):
+    """Run servers for workers that write a checkpoint every second."""
+    with own_servers(tmp_path, checkpoint_interval_s=1.0) as pipeline:
+        yield pipeline
+
+
 @pytest.fixture(scope="module")
 def running(tmp_path_factory):
     """Run all workers for the tests of a module, which keep to users and items of their own."""

@@ -7,15 +7,21 @@ from streamrec.model.sequence_model import ModelConfig
 from streamrec.model.trainer import Trainer
 
 
+@pytest.fixture(params=["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"])
+def device(request):
+    """Return where networks train: on a machine with a GPU every test of a trainer runs there too."""
+    return torch.device(request.param)
+
+
 @pytest.fixture
-def new_trainer(tmp_path):
+def new_trainer(tmp_path, device):
     """Open a trainer of a small network on a directory of checkpoints."""
 
     def open_trainer(directory="model", *, seed=0, dim=16, hide_seen=True):
         return Trainer(
             ModelConfig(dim=dim, max_length=20),
             hide_seen=hide_seen,
-            device=torch.device("cpu"),
+            device=device,
             checkpoints=tmp_path / directory,
             seed=seed,
         )

@@ -5,14 +5,17 @@ import numpy as np
 import pytest
 import torch
 from interests import START_MS, fold, stream
+from safetensors.numpy import load, save
 
 from streamrec.contracts.incoming import Item
 from streamrec.contracts.model_update import MAX_PART_BYTES, ModelUpdate
 from streamrec.domain.event import Event, EventType, Source
 from streamrec.domain.interest import InterestState
 from streamrec.model import updates
-from streamrec.model.candidates import encode, find, make_context
-from streamrec.model.ranker import ModelRanker, _best
+from streamrec.model.candidates import encode, find
+from streamrec.model.context import make_context
+from streamrec.model.lists import best_lists
+from streamrec.model.ranker import ModelRanker
 
 
 def trained(trainer, events=400, batch=40):
@@ -42,8 +45,8 @@ def test_a_snapshot_and_deltas_give_the_scores_of_the_trainer(new_trainer):
     for interest in interests[-20:]:
         context = make_context(trainer.serving, interest.sequence)
         found = find(trainer.serving, [context], encode(trainer.serving, [context]), hide_seen=True)
-        scores = torch.log_softmax(trainer.serving.blend(torch.from_numpy(found.features)).detach(), 0).numpy()
-        assert ranker.rank([interest], k=20)[0] == _best(trainer.serving, context, found, scores, 20, ranker._prior)
+        scores = trainer.serving.blend(torch.from_numpy(found.features)).detach().numpy()
+        assert ranker.rank([interest], k=20) == best_lists(trainer.serving, [context], found, scores, 20, ranker._prior)
 
 
 def test_a_batch_gives_the_lists_of_its_members(new_trainer):
@@ -93,6 +96,23 @@ def test_a_damaged_update_is_passed_over(new_trainer):
     ranker.apply_update(msgspec.json.encode(bad))
     assert ranker.model_version == version
     assert ranker.rank(interests[-1:], k=3)[0]
+
+
+@pytest.mark.parametrize("name", ["vectors", "counts", "dense.out.weight", "blend.linear.weight"])
+def test_a_version_that_is_no_number_never_serves(new_trainer, name):
+    trainer = new_trainer()
+    interests, records = trained(trainer, events=80)
+    ranker = ranker_of(records[:1])
+    version, before = ranker.model_version, ranker.rank(interests[-1:], k=5)
+    update = msgspec.json.decode(records[0][0], type=ModelUpdate)
+    arrays = load(update.payload)
+    arrays[name] = arrays[name].copy()
+    arrays[name].flat[0] = np.nan
+    ranker.apply_update(msgspec.json.encode(msgspec.structs.replace(update, model_version="x", payload=save(arrays))))
+    assert (ranker.model_version, ranker.rank(interests[-1:], k=5)) == (version, before)
+    for record in records[1]:
+        ranker.apply_update(record)
+    assert ranker.model_version == trainer.serving.version
 
 
 def test_parts_fit_a_record(new_trainer):

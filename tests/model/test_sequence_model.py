@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from streamrec.model.sequence_model import ModelConfig, SequenceModel, sampled_softmax_loss, time_bucket
+from streamrec.model.sequence_model import ModelConfig, SequenceModel, dropout, sampled_softmax_loss, time_bucket
 
 CONFIG = ModelConfig(dim=16, max_length=8, blocks=2)
 
@@ -78,3 +78,38 @@ def test_a_negative_that_is_the_target_is_left_out():
     unit = torch.nn.functional.normalize(torch.randn(2, 8), dim=-1)
     loss = sampled_softmax_loss(unit[:1], unit[1:], unit[1:], torch.zeros(1), torch.tensor([[True]]), torch.tensor(0.1))
     assert loss.item() == pytest.approx(0.0, abs=1e-6)
+
+
+def test_without_times_only_the_order_counts():
+    torch.manual_seed(0)
+    untimed = SequenceModel(ModelConfig(dim=16, max_length=8, blocks=2, timed=False)).eval()
+    items, types, times = batch()
+
+    assert torch.equal(untimed(items, types, times), untimed(items, types, times * 50))
+    asked = torch.tensor([5, 2, 0])
+    alone = untimed(items, types, times, asked)
+    assert torch.allclose(alone, untimed(items, types, times)[torch.arange(3), asked], atol=1e-6)
+
+
+def test_a_target_without_any_negative_has_a_gradient_of_zero():
+    unit = torch.nn.functional.normalize(torch.randn(2, 8), dim=-1).requires_grad_()
+    sampled_softmax_loss(
+        unit[:1], unit[1:], unit[1:], torch.zeros(1), torch.tensor([[True]]), torch.tensor(0.1)
+    ).backward()
+
+    assert unit.grad.abs().max() < 1e-6
+
+
+def test_dropout_keeps_the_mean_and_drops_its_share():
+    torch.manual_seed(0)
+    dropped = dropout(torch.ones(200, 100), 0.3, active=True)
+
+    assert (dropped == 0).float().mean().item() == pytest.approx(0.3, abs=0.01)
+    assert dropped.mean().item() == pytest.approx(1.0, abs=0.02)
+    assert torch.equal(dropout(torch.ones(3), 0.3, active=False), torch.ones(3))
+
+
+@pytest.mark.parametrize("changes", [{"dim": 15}, {"blocks": 0}, {"max_length": 0}])
+def test_a_shape_that_cannot_be_is_refused(changes):
+    with pytest.raises(ValueError, match="no network has this shape"):
+        ModelConfig(**changes)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 from redis.exceptions import NoPermissionError
 from secured import PASSWORD, USER
@@ -20,6 +21,7 @@ from streamrec.contracts.derived import ListItem, Reason, TopKList
 from streamrec.domain.event import Event, EventType, Source
 from streamrec.errors import SettingsError, StreamrecError, TransientError
 from streamrec.service.batch import Slice, TopicPartition
+from streamrec.service.ports import EncodedList
 
 CLICKS = TopicPartition("clicks", 0)
 INTERESTS = TopicPartition("user-interests", 0)
@@ -52,7 +54,8 @@ def test_redis_over_tls_with_a_user_who_may_do_no_more_than_needed(rediss_url):
     assert store.compare_and_set(snapshot)
     assert store.positions([CLICKS]) == {CLICKS: 1}
     lists = RedisTopKStore(rediss_url, list_ttl_days=1)
-    assert lists.put_many([TOPK], [Slice(INTERESTS, 0, 1)])
+    assert lists.put_lists([EncodedList("u1", 1, msgspec.json.encode(TOPK))], [Slice(INTERESTS, 0, 1)])
+    assert lists.advance([Slice(INTERESTS, 0, 1)])
     lists.put_default(TOPK)
     lists.mark_items({"gone": NOW_MS}, ["i1"])
     assert [item.item_id for item in TopKReader(rediss_url).read("u1").items] == ["i1"]

@@ -100,12 +100,23 @@ def test_the_same_state_makes_a_list_of_the_same_name():
     assert first.store.read("u1").list_id == second.store.read("u1").list_id
 
 
-def test_nothing_is_stored_before_the_broker_has_the_lists(bench):
+def test_the_position_stays_until_the_broker_has_the_lists(bench):
     bench.publisher.failures = 1
     work = batch(part("user-interests", [interest("u1", "a")]))
     with pytest.raises(TransientError):
         bench.refresh.handle(work)
     assert bench.store.positions([SOURCE]) == {}
+    assert bench.refresh.handle(work) == {SOURCE: 1}
+    assert len(bench.publisher.of("recommendations")) == 1
+
+
+def test_lists_are_stored_while_they_are_on_their_way_to_the_broker(bench):
+    stored = []
+    bench.publisher.start = lambda records: bench.publisher
+    bench.publisher.wait = lambda: stored.append((bench.store.read("u1"), bench.store.positions([SOURCE])))
+    bench.refresh.handle(batch(part("user-interests", [interest("u1", "a")])))
+    ((topk, positions),) = stored
+    assert ([item.item_id for item in topk.items], positions) == (["a"], {})
 
 
 def test_a_user_nobody_knows_gets_the_default_list(bench):

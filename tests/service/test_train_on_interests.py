@@ -8,24 +8,30 @@ from hypothesis import given
 from hypothesis import strategies as st
 from interests import stream
 
-from streamrec.contracts.topics import MODEL_UPDATES, USER_INTERESTS
+from streamrec.contracts.model_version import ModelCommand, ModelVersions
+from streamrec.contracts.topics import MODEL_CONTROL, MODEL_UPDATES, MODEL_VERSIONS, USER_INTERESTS
 from streamrec.errors import TransientError
-from streamrec.service import train_on_interests
+from streamrec.service import admission
 from streamrec.service.batch import TopicPartition
-from streamrec.service.fence import WINDOW_OFFSETS, PositionFence
+from streamrec.service.fence import WINDOW_OFFSETS, Fences, PositionFence
 from streamrec.service.train_on_interests import TrainOnInterests
 
 SOURCE = TopicPartition(USER_INTERESTS, 0)
 
 
 class RememberingTrainer:
-    """Keeps what it was given; a checkpoint is a copy of that."""
+    """Keeps what it was given; a checkpoint is a copy of that, and a version is the number of events it has learned."""
 
     def __init__(self, saved=None) -> None:
         self.admissions, trained = saved or (b"", [])
         self.trained = list(trained)
         self.behind = []
         self.saved = saved
+        self.kept = {}
+        self.condemned = ""
+        self.spared = Fences()
+        self.refuse_next = False
+        self.versions = ModelVersions(versions=[], refused=0, rolled_back=0, drifts=0)
         self._told = len(self.trained)
 
     def train(self, interests, *, behind):
@@ -36,14 +42,36 @@ class RememberingTrainer:
         if self._told == len(self.trained):
             return []
         self._told = len(self.trained)
+        if self.refuse_next:
+            self.condemned = "refused"
+            return []
         return [str(len(self.trained)).encode()]
 
     def save(self, admissions):
         self.saved = (admissions, list(self.trained))
+        self.kept[str(len(self.trained))] = self.saved
+
+    def can_go_back_to(self, version):
+        return version in self.kept
+
+    def roll_back(self, version, because):
+        assert because
+        self.condemned, self.refuse_next = "", False
+        admissions, trained = self.kept[version] if version else next(iter(self.kept.values()), (b"", []))
+        self.trained, self._told = list(trained), -1
+        self.versions = msgspec.structs.replace(self.versions, rolled_back=self.versions.rolled_back + 1)
+        return admissions
+
+    def spare(self, events):
+        self.spared.join(events)
 
 
 def records(interests):
     return [msgspec.json.encode(interest) for interest in interests]
+
+
+def command(name):
+    return msgspec.json.encode(ModelCommand(roll_back_to=name, asked_at_ms=1))
 
 
 @pytest.fixture
@@ -120,7 +148,7 @@ def test_an_update_that_was_not_acknowledged_goes_out_with_the_next_step(trainin
 
 
 def test_a_step_is_bounded_and_knows_what_waits_behind(training, monkeypatch):
-    monkeypatch.setattr(train_on_interests, "MAX_STEP_EVENTS", 8)
+    monkeypatch.setattr(admission, "MAX_STEP_EVENTS", 8)
     trainer = RememberingTrainer()
     use_case = training(trainer)
     use_case.handle(batch(part(USER_INTERESTS, records(stream(20)))))
@@ -131,7 +159,7 @@ def test_a_step_is_bounded_and_knows_what_waits_behind(training, monkeypatch):
 
 
 def test_too_many_waiting_events_hold_the_reader_back(training, monkeypatch):
-    monkeypatch.setattr(train_on_interests, "MAX_WAITING_EVENTS", 8)
+    monkeypatch.setattr(admission, "MAX_WAITING_EVENTS", 8)
     use_case = training(RememberingTrainer())
     use_case.handle(batch(part(USER_INTERESTS, records(stream(10)))))
     with pytest.raises(TransientError):
@@ -139,6 +167,91 @@ def test_too_many_waiting_events_hold_the_reader_back(training, monkeypatch):
     use_case.step()
     use_case.handle(batch(part(USER_INTERESTS, records(stream(10, first_offset=10)), start=10)))
     assert use_case.waiting == 10
+
+
+def test_a_version_that_is_refused_is_not_published_and_the_reader_goes_back(training):
+    trainer, publisher = RememberingTrainer(), MemoryPublisher()
+    use_case = training(trainer, publisher)
+    values = records(stream(60))
+    use_case.handle(batch(part(USER_INTERESTS, values[:20])))
+    use_case.step()
+    use_case.checkpoint()
+    use_case.handle(batch(part(USER_INTERESTS, values[20:40], start=20)))
+    trainer.refuse_next = True
+    use_case.step()
+    assert use_case.positions([SOURCE]) == {SOURCE: 20}
+    # what the reader had in its hands starts where nobody stands any more
+    assert use_case.handle(batch(part(USER_INTERESTS, values[40:], start=40))) == {SOURCE: 20}
+    assert use_case.waiting == 0
+    use_case.handle(batch(part(USER_INTERESTS, values[20:], start=20)))
+    use_case.step()
+    assert [record.value for record in publisher.of(MODEL_UPDATES)] == [b"20", b"20", b"60"]
+    assert len(trainer.trained) == len(set(trainer.trained)) == 60
+    spared = [position for position in trainer.trained if position in trainer.spared]
+    assert spared == trainer.trained[20:40]
+
+
+def test_a_rollback_before_the_first_checkpoint_reads_everything_again(training):
+    trainer = RememberingTrainer()
+    use_case = training(trainer)
+    values = records(stream(20))
+    use_case.handle(batch(part(USER_INTERESTS, values)))
+    trainer.refuse_next = True
+    use_case.step()
+    assert use_case.positions([SOURCE]) == {SOURCE: 0}
+    use_case.handle(batch(part(USER_INTERESTS, values)))
+    use_case.step()
+    assert len(trainer.trained) == 20
+
+
+def test_a_rollback_is_on_the_disk_before_anybody_sees_it(training):
+    trainer, publisher = RememberingTrainer(), MemoryPublisher()
+    use_case = training(trainer, publisher)
+    values = records(stream(40))
+    use_case.handle(batch(part(USER_INTERESTS, values[:20])))
+    use_case.step()
+    use_case.checkpoint()
+    use_case.handle(batch(part(USER_INTERESTS, values[20:], start=20)))
+    use_case.step()
+    use_case.checkpoint()
+    use_case.learn(batch(part(MODEL_CONTROL, [command("20")])))
+    publisher.failures = 1
+    with pytest.raises(TransientError):
+        use_case.step()
+    again = training(RememberingTrainer(trainer.saved))
+    assert again.positions([SOURCE]) == {SOURCE: 20}
+    again.learn(batch(part(MODEL_CONTROL, [command("20")])))
+    assert not again.must_step
+    use_case.step()
+    assert [record.value for record in publisher.of(MODEL_UPDATES)] == [b"20", b"40", b"20"]
+
+
+def test_a_command_for_what_is_not_kept_changes_nothing(training):
+    trainer = RememberingTrainer()
+    use_case = training(trainer)
+    use_case.handle(batch(part(USER_INTERESTS, records(stream(20)))))
+    use_case.learn(batch(part(MODEL_CONTROL, [command("7"), b"{", None])))
+    assert use_case.must_step
+    use_case.step()
+    assert len(trainer.trained) == 20
+    assert use_case.positions([SOURCE]) == {SOURCE: 20}
+    assert not use_case.must_step
+
+
+def test_the_list_of_versions_is_published_when_it_changes(training):
+    trainer, publisher = RememberingTrainer(), MemoryPublisher()
+    use_case = training(trainer, publisher)
+    use_case.step()
+    use_case.step()
+    assert len(publisher.of(MODEL_VERSIONS)) == 1
+    trainer.versions = msgspec.structs.replace(trainer.versions, drifts=1)
+    publisher.failures = 1
+    with pytest.raises(TransientError):
+        use_case.step()
+    use_case.step()
+    (_, newest) = publisher.of(MODEL_VERSIONS)
+    assert msgspec.json.decode(newest.value, type=ModelVersions).drifts == 1
+    assert newest.key == b"versions"
 
 
 def test_a_broken_record_is_passed_over(training):
@@ -153,6 +266,32 @@ def test_a_fence_admits_each_offset_once(offsets):
     for offset in offsets:
         assert fence.admit(offset) == (offset not in seen)
         seen.add(offset)
+
+
+@given(st.sets(st.integers(0, 300)), st.sets(st.integers(0, 300)))
+def test_fences_join_and_leave_out_like_sets(one, other):
+    def fence_of(offsets):
+        fence = PositionFence()
+        for offset in sorted(offsets):
+            fence.admit(offset)
+        return fence
+
+    joined, left = fence_of(one), fence_of(one)
+    joined.join(fence_of(other))
+    left.leave_out(fence_of(other))
+    assert {offset for offset in range(320) if offset in joined} == one | other
+    assert {offset for offset in range(320) if offset in left} == one - other
+
+
+def test_joined_fences_know_their_windows():
+    old, new = PositionFence(), PositionFence()
+    old.admit(3)
+    old.admit(10)
+    new.admit(WINDOW_OFFSETS + 5)
+    old.join(new)
+    assert 10 in old
+    assert WINDOW_OFFSETS + 5 in old
+    assert 3 not in old
 
 
 def test_a_fence_is_exact_within_its_window_and_refuses_what_is_older():

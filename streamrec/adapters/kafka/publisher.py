@@ -16,6 +16,39 @@ _MAX_MESSAGE_BYTES = 2_000_000
 """More than a broker takes by default: a dead letter is a record of the largest size with headers on top."""
 
 
+class KafkaDelivery:
+    """Records on their way to the broker."""
+
+    def __init__(self, producer: Producer) -> None:
+        self._producer = producer
+        self._failures: list[KafkaError] = []
+
+    def note(self, error: KafkaError | None, _message: Message) -> None:
+        """Take note of what became of a record."""
+        if error is not None:
+            self._failures.append(error)
+
+    def wait(self) -> None:
+        """Return when the broker has acknowledged each one, and whatever else the producer was given.
+
+        Raises
+        ------
+        TransientError
+            If one was not acknowledged; some of them may have been written.
+        """
+        left = self._producer.flush(DELIVERY_TIMEOUT_S + 5)
+        if self._failures:
+            raise self._explained(self._failures[0])
+        if left:
+            raise TransientError(f"Kafka: {left} records were not acknowledged in {DELIVERY_TIMEOUT_S} s")
+
+    def _explained(self, failure: KafkaError) -> StreamrecError:
+        """Return our error for a record that was not acknowledged: if it timed out, the password may be wrong."""
+        if failure.name() == "_MSG_TIMED_OUT":
+            return explain(failure, self._producer, patience_s=RECONNECT_S + 1)
+        return translate(failure)
+
+
 class KafkaPublisher:
     """Publishes to Kafka, idempotently and acknowledged by all replicas.
 
@@ -38,6 +71,13 @@ class KafkaPublisher:
             }
         )
 
+    def start(self, records: Sequence[Outgoing]) -> KafkaDelivery:
+        """Produce all of them and return at once, for work that may be done meanwhile."""
+        delivery = KafkaDelivery(self._producer)
+        for record in records:
+            self._produce(record, delivery.note)
+        return delivery
+
     def publish(self, records: Sequence[Outgoing]) -> None:
         """Produce all of them and return when the broker has acknowledged each one.
 
@@ -46,25 +86,7 @@ class KafkaPublisher:
         TransientError
             If one was not acknowledged; some of them may have been written.
         """
-        failures: list[KafkaError] = []
-
-        def delivered(error: KafkaError | None, _message: Message) -> None:
-            if error is not None:
-                failures.append(error)
-
-        for record in records:
-            self._produce(record, delivered)
-        left = self._producer.flush(DELIVERY_TIMEOUT_S + 5)
-        if failures:
-            raise self._explained(failures[0])
-        if left:
-            raise TransientError(f"Kafka: {left} records were not acknowledged in {DELIVERY_TIMEOUT_S} s")
-
-    def _explained(self, failure: KafkaError) -> StreamrecError:
-        """Return our error for a record that was not acknowledged: if it timed out, the password may be wrong."""
-        if failure.name() == "_MSG_TIMED_OUT":
-            return explain(failure, self._producer, patience_s=RECONNECT_S + 1)
-        return translate(failure)
+        self.start(records).wait()
 
     def _produce(self, record: Outgoing, delivered: object) -> None:
         while True:

@@ -11,6 +11,7 @@ from streamrec.adapters.redis.client import connect, position_key, translated_er
 from streamrec.contracts.derived import TopKList
 from streamrec.service.batch import Positions, Slice, TopicPartition
 from streamrec.service.list_aging import brought_up_to_date
+from streamrec.service.ports import EncodedList
 
 WORKER = "recall"
 DEFAULT_KEY = "rec-default"
@@ -19,20 +20,30 @@ DAY_S = 86_400
 
 _PUT = """
 -- KEYS: positions, then lists; ARGV: number of positions, seconds to live of lists;
--- then for each position the expected and the new offset, for each list its state version and its value
+-- then for each position the expected offset, for each list its state version and its value
 local count = tonumber(ARGV[1])
 for i = 1, count do
   local stored = redis.call('GET', KEYS[i])
-  if stored and stored ~= ARGV[2 * i + 1] then return 0 end
+  if stored and stored ~= ARGV[i + 2] then return 0 end
 end
 for i = count + 1, #KEYS do
   -- a list begins with the version of the state that it was made from
   local stored = string.match(redis.call('GETRANGE', KEYS[i], 0, 40), '^{"state_version":(%d+)')
-  if not stored or tonumber(stored) <= tonumber(ARGV[2 * i + 1]) then
-    redis.call('SET', KEYS[i], ARGV[2 * i + 2], 'EX', ARGV[2])
+  local version = 2 * i - count + 1
+  if not stored or tonumber(stored) <= tonumber(ARGV[version]) then
+    redis.call('SET', KEYS[i], ARGV[version + 1], 'EX', ARGV[2])
   end
 end
-for i = 1, count do redis.call('SET', KEYS[i], ARGV[2 * i + 2]) end
+return 1
+"""
+
+_ADVANCE = """
+-- KEYS: positions; ARGV: for each one the expected and the new offset
+for i, key in ipairs(KEYS) do
+  local stored = redis.call('GET', key)
+  if stored and stored ~= ARGV[2 * i - 1] then return 0 end
+end
+for i, key in ipairs(KEYS) do redis.call('SET', key, ARGV[2 * i]) end
 return 1
 """
 
@@ -54,26 +65,37 @@ class RedisTopKStore:
     def __init__(self, url: str, *, list_ttl_days: int) -> None:
         self._redis = connect(url)
         self._put = self._redis.register_script(_PUT)
+        self._advance = self._redis.register_script(_ADVANCE)
         self._ttl_s = list_ttl_days * DAY_S
 
-    def put_many(self, lists: Sequence[TopKList], slices: Sequence[Slice]) -> bool:
-        """Replace lists whole and move the positions, atomically.
+    def put_lists(self, lists: Sequence[EncodedList], slices: Sequence[Slice]) -> bool:
+        """Replace lists whole, all or none.
 
         A list that was made from an older state than the stored one changes nothing.
 
         Returns
         -------
         bool
-            Whether it was written: `False` if a slice does not start where the stored position stands.
+            Whether they were written: `False` if a slice does not start where the stored position stands.
         """
-        keys = [position_key(WORKER, part.source) for part in slices] + [list_key(topk.user_id) for topk in lists]
-        arguments: list[Any] = [len(slices), self._ttl_s]
-        for part in slices:
-            arguments += (part.start, part.next)
+        keys = _position_keys(slices) + [list_key(topk.user_id) for topk in lists]
+        arguments: list[Any] = [len(slices), self._ttl_s, *(part.start for part in slices)]
         for topk in lists:
-            arguments += (topk.state_version, _encoder.encode(topk))
+            arguments += (topk.state_version, topk.value)
         with translated_errors():
             return bool(self._put(keys=keys, args=arguments))
+
+    def advance(self, slices: Sequence[Slice]) -> bool:
+        """Move the positions past these slices, all or none.
+
+        Returns
+        -------
+        bool
+            Whether they were moved: `False` if a slice does not start where the stored position stands.
+        """
+        arguments = [offset for part in slices for offset in (part.start, part.next)]
+        with translated_errors():
+            return bool(self._advance(keys=_position_keys(slices), args=arguments))
 
     def put_default(self, default: TopKList) -> None:
         """Replace the list of users who have none."""
@@ -143,6 +165,10 @@ class TopKReader:
             marks: Any = self._redis.zmscore(WITHDRAWN_KEY, item_ids) if item_ids else []
         withdrawn = {item_id for item_id, mark in zip(item_ids, marks, strict=True) if mark is not None}
         return [_without(topk, withdrawn) if topk and withdrawn else topk for topk in lists]
+
+
+def _position_keys(slices: Sequence[Slice]) -> list[str]:
+    return [position_key(WORKER, part.source) for part in slices]
 
 
 def list_key(user_id: str) -> str:

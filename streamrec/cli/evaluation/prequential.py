@@ -169,7 +169,7 @@ def _result(
         baselines=baselines,
         best_baseline=best,
         relative_gain=_rounded(gains.mean() / max(baselines[best]["ndcg_at_10"], 1e-9) - 1),
-        coverage=_rounded(len(run.listed) / max(run.trainer.items.vocabulary.live_items, 1)),
+        coverage=_rounded(len(run.listed) / max(run.trainer.learning.items.vocabulary.live_items, 1)),
         new_item_share=_rounded(np.mean(run.scores.new_items)),
         windows=_windows(run.scores, list(baselines).index(best)),
         train_cpu_ms_per_event=_rounded(1e3 * costs.train_s / costs.events),

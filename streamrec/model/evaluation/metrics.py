@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -46,3 +47,30 @@ class Scores:
     ranks: list[int] = field(default_factory=list)
     baselines: list[np.ndarray] = field(default_factory=list)
     new_items: list[bool] = field(default_factory=list)
+
+
+RESAMPLES = 1000
+
+
+def confidence_interval(
+    values: Sequence[np.ndarray], owners: Sequence[np.ndarray] | None = None, *, seed: int
+) -> tuple[float, float]:
+    """Return the 95 % interval of a mean of means, by a bootstrap over owners within each part.
+
+    Parameters
+    ----------
+    values
+        Of each part, one value an event.
+    owners
+        Of each part, whose event each is, numbers from 0; each has an owner of its own if not given.
+    """
+    rng = np.random.default_rng(seed)
+    means = np.zeros((len(values), RESAMPLES))
+    for index, part in enumerate(values):
+        owner = np.arange(len(part)) if owners is None else np.unique(owners[index], return_inverse=True)[1]
+        sums, counts = np.bincount(owner, part), np.bincount(owner)
+        for sample in range(RESAMPLES):
+            drawn = rng.integers(0, len(sums), len(sums))
+            means[index, sample] = sums[drawn].sum() / counts[drawn].sum()
+    low, high = np.quantile(means.mean(0), [0.025, 0.975])
+    return round(float(low), 5), round(float(high), 5)

@@ -18,6 +18,7 @@ import torch
 from streamrec.contracts.derived import EventPosition, UserInterest
 from streamrec.domain.event import Event
 from streamrec.domain.interest import InterestState
+from streamrec.errors import StreamrecError
 from streamrec.model.evaluation.metrics import CUTOFF, NOT_LISTED, Scores
 from streamrec.model.ranker import ModelRanker
 from streamrec.model.trainer import Trainer
@@ -113,6 +114,8 @@ class Prequential:
         started_s = time.thread_time()
         self.trainer.train(self._waiting, behind=0)
         records = self.trainer.take_update()
+        if self.trainer.condemned:
+            raise StreamrecError(f"event {self.costs.events}: {self.trainer.condemned}; a stream cannot be rolled back")
         trained_s = time.thread_time()
         for record in records:
             self.ranker.apply_update(record)

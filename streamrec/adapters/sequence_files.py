@@ -1,0 +1,189 @@
+"""Reading whole files of sequences for evaluations that need all of one at once.
+
+What is read, by columns:
+
+- `user_id, item_id, timestamp` (Unix milliseconds), perhaps `event_type`: events;
+- `user_id, item_id, pos`, perhaps `timestamp`: events whose exact order is known, 0 the oldest;
+- `session_id, item_id, period`, perhaps `timestamp`: sessions in slices of time, the rows in the order of time;
+- a text file, plain or compressed with zstd, of one line a user: `user item item ...`, oldest first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.json
+import pyarrow.parquet as pq
+
+from streamrec.adapters.event_files import CLICK_TYPES, PURCHASE_TYPES
+from streamrec.errors import UsageError
+
+TABLES = (".parquet", ".csv", ".jsonl")
+TEXTS = (".txt", ".txt.zst")
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceFile:
+    """Events in the order in which they happened.
+
+    Attributes
+    ----------
+    path
+        The file.
+    groups
+        Number of each event's user or session, `(E,)`, int64.
+    items
+        Number of its item, from 0, `(E,)`, int64.
+    item_ids
+        Id by number.
+    times_ms
+        Event times, or none where the file does not know them all, `(E,)`, int64.
+    periods
+        Number of the slice of time, `(E,)`, int64.
+    """
+
+    path: Path
+    groups: np.ndarray
+    items: np.ndarray
+    item_ids: list[str]
+    times_ms: np.ndarray | None = None
+    periods: np.ndarray | None = None
+
+
+def read_users(path: Path) -> SequenceFile:
+    """Read the sequences of users, from a file or from the one in a folder.
+
+    Raises
+    ------
+    UsageError
+        If there is no such file, it cannot be read, or a column is missing.
+    """
+    file = _find(path, ("sequences", "*.txt", "*.txt.zst", "events"))
+    if file.name.endswith(TEXTS):
+        return _lines(file)
+    table = _table(file)
+    _require(file, table, ["user_id", "item_id"])
+    if "pos" not in table.column_names:
+        _require(file, table, ["timestamp"])
+        if "event_type" in table.column_names:
+            kinds = pa.array(sorted(CLICK_TYPES | PURCHASE_TYPES))
+            table = table.filter(pc.is_in(pc.cast(table["event_type"], pa.string()), kinds))
+    times_ms = _times(table)
+    key = _integers(file, table, "pos") if "pos" in table.column_names else times_ms
+    if key is None:
+        raise UsageError(f"{file}: column timestamp has empty values")
+    order = np.argsort(key, kind="stable")
+    groups, _ = _numbered(table, "user_id")
+    items, item_ids = _numbered(table, "item_id")
+    return SequenceFile(file, groups[order], items[order], item_ids, times_ms if times_ms is None else times_ms[order])
+
+
+def read_sessions(path: Path) -> SequenceFile:
+    """Read sessions in slices of time, from a file or from the one in a folder.
+
+    Raises
+    ------
+    UsageError
+        If there is no such file, it cannot be read, or a column is missing.
+    """
+    file = _find(path, ("sessions",))
+    if file.name.endswith(TEXTS):
+        raise UsageError(f"{file}: sessions need the columns session_id, item_id, period")
+    table = _table(file)
+    _require(file, table, ["session_id", "item_id", "period"])
+    periods = _integers(file, table, "period")
+    order = np.argsort(periods, kind="stable")
+    groups, _ = _numbered(table, "session_id")
+    items, item_ids = _numbered(table, "item_id")
+    times_ms = _times(table)
+    return SequenceFile(
+        file,
+        groups[order],
+        items[order],
+        item_ids,
+        times_ms if times_ms is None else times_ms[order],
+        periods[order],
+    )
+
+
+def _find(path: Path, names: tuple[str, ...]) -> Path:
+    if path.is_file():
+        if not path.name.endswith(TABLES + TEXTS):
+            raise UsageError(f"{path}: a file of sequences ends in {', '.join(TABLES + TEXTS)}")
+        return path
+    if not path.is_dir():
+        raise UsageError(f"{path}: no such file")
+    for name in names:
+        found = sorted(path.glob(name) if "*" in name else (path / f"{name}{suffix}" for suffix in TABLES))
+        for file in found:
+            if file.is_file():
+                return file
+    looked = (name if "*" in name else f"{name}{{{','.join(TABLES)}}}" for name in names)
+    raise UsageError(f"{path}: no {', '.join(looked)} in this folder")
+
+
+def _table(file: Path) -> pa.Table:
+    try:
+        if file.suffix == ".parquet":
+            return pq.read_table(file)
+        if file.suffix == ".csv":
+            return pyarrow.csv.read_csv(file)
+        return pyarrow.json.read_json(file)
+    except (OSError, pa.ArrowException) as error:
+        raise UsageError(f"{file}: {error}") from error
+
+
+def _require(file: Path, table: pa.Table, columns: list[str]) -> None:
+    missing = [name for name in columns if name not in table.column_names]
+    if missing:
+        raise UsageError(f"{file}: no column {', '.join(missing)}; there are {', '.join(table.column_names)}")
+    for name in columns:
+        if name != "timestamp" and table[name].null_count:
+            raise UsageError(f"{file}: column {name} has empty values")
+
+
+def _numbered(table: pa.Table, name: str) -> tuple[np.ndarray, list[str]]:
+    """Return a number for each value, by first occurrence, and the values as text."""
+    column = table[name].combine_chunks()
+    if not isinstance(column, pa.DictionaryArray):
+        column = column.dictionary_encode()
+    numbers = column.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+    return numbers, [str(value) for value in column.dictionary.to_pylist()]
+
+
+def _integers(file: Path, table: pa.Table, name: str) -> np.ndarray:
+    try:
+        numbers: np.ndarray = pc.cast(table[name], pa.int64()).to_numpy()
+    except pa.ArrowException as error:
+        raise UsageError(f"{file}: column {name}: {error}") from error
+    return numbers
+
+
+def _times(table: pa.Table) -> np.ndarray | None:
+    if "timestamp" not in table.column_names or table["timestamp"].null_count:
+        return None
+    try:
+        times: np.ndarray = pc.cast(table["timestamp"], pa.int64()).to_numpy()
+    except pa.ArrowException as error:
+        raise UsageError(f"column timestamp: {error}") from error
+    return times
+
+
+def _lines(file: Path) -> SequenceFile:
+    numbers: dict[str, int] = {}
+    groups, items = [], []
+    try:
+        with pa.input_stream(str(file), compression="detect") as stream:
+            lines = stream.read().decode().splitlines()
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
+        raise UsageError(f"{file}: {error}") from error
+    for line_number, line in enumerate(lines):
+        _, *item_ids = line.split() or [""]
+        groups += [line_number] * len(item_ids)
+        items += [numbers.setdefault(item_id, len(numbers)) for item_id in item_ids]
+    return SequenceFile(file, np.array(groups, np.int64), np.array(items, np.int64), list(numbers))

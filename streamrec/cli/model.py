@@ -1,0 +1,94 @@
+"""`streamrec model`: the versions of the model, and going back to one."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from streamrec.adapters.kafka.model_versions import read_model_versions, roll_back
+from streamrec.cli.addresses import resolved_settings
+from streamrec.cli.output import Json, console, print_json
+from streamrec.contracts.model_version import ModelVersions
+from streamrec.errors import StreamrecError, UsageError
+
+ANSWER_WITHIN_S = 60.0
+
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, help="List the model's versions, or send the trainer back to one."
+)
+
+
+@app.command("list")
+def list_(as_json: Json = False) -> None:
+    """Print the versions that the trainer keeps, oldest first, and those that it refused or gave up.
+
+    Those with a checkpoint can be gone back to. Any machine that reaches Kafka can ask.
+
+    Examples: streamrec model list; streamrec model list --json
+    """
+    versions = read_model_versions(resolved_settings().require_kafka())
+    if versions is None:
+        raise UsageError("there is no version yet: the trainer keeps the first one with its first checkpoint")
+    if as_json:
+        print_json(versions)
+        return
+    console().print(_table(versions))
+
+
+@app.command("rollback")
+def rollback(
+    name: Annotated[str, typer.Argument(help="Which version: a name that `model list` prints with a checkpoint.")],
+    as_json: Json = False,
+) -> None:
+    """Send the trainer back to a version that it keeps; lists follow within seconds.
+
+    The trainer goes on from there as after a restart. Events that it had learned since are counted again, and never
+    trained by gradient.
+
+    Example: streamrec model rollback 3fa9c1d2-120
+    """
+    kafka = resolved_settings().require_kafka()
+    versions = read_model_versions(kafka)
+    known = {version.name: version for version in versions.versions} if versions else {}
+    if name not in known:
+        raise UsageError(f"there is no version {name}; `streamrec model list` names them")
+    if not known[name].checkpoint:
+        raise UsageError(f"{name} is not kept any more; `streamrec model list` shows which ones have a checkpoint")
+    made = roll_back(kafka, name, within_s=ANSWER_WITHIN_S)
+    if made is None:
+        raise StreamrecError(
+            f"no answer in {ANSWER_WITHIN_S:.0f} s: the trainer goes back to {name} as soon as it runs, if it still "
+            "keeps it then"
+        )
+    if as_json:
+        print_json(made)
+    else:
+        console().print(f"the trainer went back to {name} and goes on as {made.name}")
+
+
+def _table(versions: ModelVersions) -> Table:
+    table = Table("version", "made at", title=_title(versions), title_justify="left")
+    for name in ("events", "loss"):
+        table.add_column(name, justify="right")
+    for name in ("status", "checkpoint", "because"):
+        table.add_column(name)
+    for version in versions.versions:
+        because = version.because or (f"went on from {version.went_on_from}" if version.went_on_from else "")
+        table.add_row(
+            version.name,
+            datetime.fromtimestamp(version.made_at_ms / 1_000, UTC).isoformat(" ", "seconds"),
+            f"{version.events:,}",
+            "" if version.loss is None else f"{version.loss:.3f}",
+            version.status,
+            str(version.checkpoint or ""),
+            escape(because),
+        )
+    return table
+
+
+def _title(versions: ModelVersions) -> str:
+    return f"{versions.refused} refused, {versions.rolled_back} rolled back, {versions.drifts} drifts"

@@ -1,0 +1,274 @@
+"""What keeps a bad version from serving, or from serving for long.
+
+Before a version serves it is checked on held events: the newest ones of users whose events are counted and never
+trained by gradient. It has to be finite, and must not be far worse than what served when those events came.
+
+What serves is tested on new events before anything learns them (:mod:`streamrec.model.stacking`), and the last good
+version on some of the same events: its network, item vectors and blend, with the counts of today, which a rollback
+brings back anyway. Where what serves is worse beyond noise, it has to go; where a version had a full window of events
+after it and was not worse, it is the last good one.
+
+Two losses are compared. That of the lists is what users see; but the blend soon learns to pass over a network that says
+nothing, and popularity hides the damage. So that of the network alone is compared too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Mapping, Sequence
+from zlib import crc32
+
+import msgspec
+import numpy as np
+import torch
+
+from streamrec.domain.interest import SequenceEvent
+from streamrec.model.candidates import encode, find
+from streamrec.model.context import Context, make_context
+from streamrec.model.serving import ServingModel, Weights
+from streamrec.model.tensors import Arrays
+from streamrec.model.updates import not_finite
+
+HELD_ONE_IN = 64
+"""One user in so many is never trained by gradient, only counted and served."""
+
+HELD_EVENTS = 32
+"""The newest events of held users, on which versions are checked before they serve."""
+
+MIN_HELD = 8
+"""Fewer held events say nothing."""
+
+FAR_WORSE = 0.5
+"""Nats by which a version may be worse on held events than what served when they came."""
+
+WINDOW = 1_024
+"""Newest events on which what serves is compared with the last good version."""
+
+MIN_COMPARED = 256
+"""Fewer events never roll anything back. The newest ones, so many, are looked at by themselves too: what was good
+before them must not hide them."""
+
+COMPARED_SHARE = 0.25
+"""Share of the tested events on which the last good version is tested too."""
+
+WORSE = 0.02
+"""Nats that matter: less is not worth a rollback, however sure it is."""
+
+BEYOND_NOISE = 4.0
+"""Standard errors. The comparison is looked at after every step, so that two or three would come by chance."""
+
+SAMPLED_ITEMS = 256
+"""The network is to tell the event's item from so many others, spread evenly over all rows."""
+
+LOSSES = ("lists", "network")
+
+WORST_LOSS = 10.0
+"""Nats, for an item that is no candidate or a score that is no number: a blind guess among 22,000 items."""
+
+NO_WORSE = 2.0
+"""Standard errors up to which a version counts as no worse."""
+
+
+class Held(msgspec.Struct, array_like=True):
+    """An event of a held user."""
+
+    sequence: list[SequenceEvent]
+    """What came before it, oldest first."""
+    item_id: str
+    losses: tuple[float, float] | None
+    """Of what served when it came, lists and network; `None` where they are not known, or no measure any more."""
+
+
+def is_held(user_id: str) -> bool:
+    """Whether a user is never trained by gradient."""
+    return crc32(user_id.encode()) % HELD_ONE_IN == 0
+
+
+class Guard:
+    """Checks versions before they serve, and watches the one that does.
+
+    Parameters
+    ----------
+    hide_seen
+        As the ranker hides.
+    """
+
+    def __init__(self, *, hide_seen: bool) -> None:
+        self.good = Weights()
+        """Of the last good version; before there is one, lists by popularity and neighbours alone."""
+        self._hide_seen = hide_seen
+        self._held: deque[Held] = deque(maxlen=HELD_EVENTS)
+        self._losses: deque[float] = deque(maxlen=WINDOW)
+        """Of the lists that served, oldest first."""
+        self._differences: deque[np.ndarray] = deque(maxlen=WINDOW)
+        """Both losses of what served less those of the last good version."""
+        self._on_trial = 0
+        """Compared events since there is a candidate."""
+
+    @property
+    def loss(self) -> float | None:
+        """Mean loss of the lists that served on the newest compared events, in nats."""
+        return float(np.mean(self._losses)) if self._losses else None
+
+    def hold(self, serving: ServingModel, sequence: Sequence[SequenceEvent], index: int) -> None:
+        """Keep an event of a held user, `sequence[index]`, for the check of later versions."""
+        before, item_id = list(sequence[:index]), sequence[index].item_id
+        losses = None
+        if serving.version:
+            lists, network = self._losses_of(serving, [make_context(serving, before)], [serving.row(item_id)])[0]
+            losses = float(lists), float(network)
+        self._held.append(Held(before, item_id, losses))
+
+    def fault_of(self, candidate: ServingModel, weights: Sequence[Mapping[str, np.ndarray]]) -> str:
+        """Say why a version must not serve, nothing if it may.
+
+        Parameters
+        ----------
+        candidate
+            The version.
+        weights
+            All arrays by name that must be finite.
+        """
+        for arrays in weights:
+            if broken := not_finite(arrays):
+                return f"{broken} is not finite"
+        if not self._held:
+            return ""
+        contexts = [make_context(candidate, held.sequence) for held in self._held]
+        losses = self._losses_of(candidate, contexts, [candidate.row(held.item_id) for held in self._held])
+        known = [index for index, held in enumerate(self._held) if held.losses is not None]
+        if len(known) >= MIN_HELD:
+            before = np.array([self._held[index].losses for index in known])
+            for name, differences in self._looked_at(losses[known] - before):
+                mean, error = _mean_and_error(differences)
+                if mean > FAR_WORSE and mean > BEYOND_NOISE * error:
+                    return f"the loss of its {name} on {len(known)} held events is {mean:.2f} above what served then"
+        return ""
+
+    def compare(
+        self,
+        serving: ServingModel,
+        contexts: Sequence[Context],
+        hidden: np.ndarray,
+        target_rows: Sequence[int],
+        losses: Sequence[float | None],
+    ) -> None:
+        """Test the last good version on events on which what serves was tested.
+
+        Parameters
+        ----------
+        hidden
+            What serves said of the users, `(B, D)`.
+        losses
+            Of its lists, `None` where the event's item was no candidate.
+        """
+        if not serving.version:
+            return
+        self.good = self.good.grown(*serving.vectors.shape)
+        good = self._losses_of(serving.with_weights(self.good), contexts, target_rows)
+        served = np.array([WORST_LOSS if loss is None else _bounded(loss) for loss in losses])
+        network = _network_losses(serving, hidden, target_rows)
+        self._losses.extend(served.tolist())
+        self._differences.extend(np.column_stack([served, network]) - good)
+        self._on_trial += len(served)
+
+    def fault(self, last_good: str) -> str:
+        """Say why what serves must go, nothing if it may stay."""
+        if len(self._differences) < MIN_COMPARED:
+            return ""
+        all_of_them = np.array(self._differences)
+        for part in (all_of_them, all_of_them[-MIN_COMPARED:]):
+            for name, differences in self._looked_at(part):
+                mean, error = _mean_and_error(differences)
+                if mean > WORSE and mean > BEYOND_NOISE * error:
+                    than = f"that of {last_good}" if last_good else "that without a network"
+                    return f"the loss of its {name} is {mean:.2f} above {than} on {len(part)} events"
+        return ""
+
+    def begin_trial(self) -> None:
+        """Begin the trial of a version: compared events count from here."""
+        self._on_trial = 0
+
+    def judgement(self) -> bool | None:
+        """Return whether the version on trial is no worse than the last good one, `None` while that is open.
+
+        The first one, which stands against no network at all, need not wait for a full window if it is better beyond
+        noise: nobody would want to go back that far.
+        """
+        if self._on_trial < MIN_COMPARED or (self._on_trial < WINDOW and self.good.encoder is not None):
+            return None
+        newest = np.array(self._differences)[-self._on_trial :]
+        tested = [_mean_and_error(differences) for _, differences in self._looked_at(newest)]
+        if self._on_trial >= WINDOW:
+            return all(mean <= NO_WORSE * error for mean, error in tested)
+        return True if all(mean < -BEYOND_NOISE * error for mean, error in tested) else None
+
+    def promote(self, good: Weights) -> None:
+        """Compare with another version from now on."""
+        self.good = good
+        self._differences.clear()
+        self._on_trial = 0
+
+    def go_back(self, good: Weights) -> None:
+        """Compare with the version that was rolled back to, which serves now.
+
+        Held events stay. What their losses were does not: the version that serves is older, and need not reach them.
+        """
+        self.promote(good)
+        self._losses.clear()
+        for held in self._held:
+            held.losses = None
+
+    def state(self) -> tuple[Arrays, bytes]:
+        """Return everything but the good version, for a checkpoint."""
+        arrays = {
+            "losses": np.array(self._losses, np.float64),
+            "differences": np.array(self._differences, np.float64).reshape(-1, len(LOSSES)),
+            "on_trial": np.array([self._on_trial]),
+        }
+        return arrays, msgspec.json.encode(list(self._held))
+
+    def load(self, arrays: Arrays, held: bytes) -> None:
+        """Become what :meth:`state` returned."""
+        self._losses.extend(arrays["losses"].tolist())
+        self._differences.extend(arrays["differences"])
+        self._on_trial = int(arrays["on_trial"][0])
+        self._held.extend(msgspec.json.decode(held, type=list[Held]))
+
+    def _looked_at(self, differences: np.ndarray) -> list[tuple[str, np.ndarray]]:
+        """Return the losses that count, by name; while there is no good version, the network is allowed to be bad."""
+        return list(zip(LOSSES, differences.T, strict=True))[: 1 if self.good.encoder is None else None]
+
+    def _losses_of(self, model: ServingModel, contexts: Sequence[Context], target_rows: Sequence[int]) -> np.ndarray:
+        """Return the losses of lists and network for each event, `(B, 2)`."""
+        hidden = encode(model, contexts)
+        found = find(model, contexts, hidden, hide_seen=self._hide_seen)
+        with torch.inference_mode():
+            scores = model.blend(torch.from_numpy(found.features))
+            parts = [part.log_softmax(0).numpy() for part in scores.split(np.diff(found.starts).tolist())]
+        places = found.places(np.asarray(target_rows)) - found.starts[:-1]
+        lists = [
+            _bounded(-float(part[place])) if row and place >= 0 else WORST_LOSS
+            for part, place, row in zip(parts, places.tolist(), target_rows, strict=True)
+        ]
+        return np.column_stack([lists, _network_losses(model, hidden, target_rows)])
+
+
+def _network_losses(model: ServingModel, hidden: np.ndarray, target_rows: Sequence[int]) -> np.ndarray:
+    """Return the cross-entropy of each event's item among a sample of all items, by the network alone, `(B,)`."""
+    others = np.linspace(1, model.size - 1, SAMPLED_ITEMS).astype(np.int64)
+    temperature = math.exp(model.dense["dense.log_temperature"].item()) if model.dense else 1.0
+    positive = (hidden * model.vectors[np.asarray(target_rows)]).sum(1, keepdims=True) / temperature
+    negative = hidden @ model.vectors[others].T / temperature
+    losses = np.logaddexp.reduce(np.column_stack([positive, negative]), axis=1) - positive[:, 0]
+    return np.where(np.isfinite(losses), np.minimum(losses, WORST_LOSS), WORST_LOSS)
+
+
+def _bounded(loss: float) -> float:
+    return min(loss, WORST_LOSS) if math.isfinite(loss) else WORST_LOSS
+
+
+def _mean_and_error(values: np.ndarray) -> tuple[float, float]:
+    """Return the mean and its standard error."""
+    return float(values.mean()), float(values.std(ddof=1) / math.sqrt(len(values)))

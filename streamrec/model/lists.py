@@ -1,0 +1,144 @@
+"""From scored candidates to lists: the best of each user, how likely they are, and why each one is there."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from streamrec.contracts.derived import Channel, ListItem, Reason
+from streamrec.model.candidates import Candidates
+from streamrec.model.context import Context
+from streamrec.model.kernels import NEIGHBOURS_OF, nearest_own
+from streamrec.model.serving import ServingModel
+
+_CHANNELS: tuple[Channel, ...] = ("neighbour", "popular", "model", "recent")
+_NEIGHBOUR, _POPULAR, _MODEL, _RECENT = range(len(_CHANNELS))
+
+_WITHIN_BITS, _USER_SHIFT = 20, 52
+"""A key to sort by: user, score, place among the user's candidates. There is room for 2^11 users and 2^20 places."""
+
+
+class Prior:
+    """How likely items are for a user nobody knows, as the newest default list has it.
+
+    Parameters
+    ----------
+    scores
+        By item id.
+    least
+        Of what is not in it.
+    """
+
+    def __init__(self, scores: Mapping[str, float], least: float) -> None:
+        self._scores, self._least = scores, least
+        self._by_row: tuple[ServingModel | None, np.ndarray] = (None, np.zeros(0))
+
+    def by_row(self, model: ServingModel) -> np.ndarray:
+        """Return it by row of a model, `(size,)`."""
+        of_model, by_row = self._by_row
+        if of_model is not model:
+            by_row = np.full(model.size, self._least)
+            rows = [model.row(item_id) for item_id in self._scores]
+            by_row[rows] = list(self._scores.values())
+            self._by_row = (model, by_row)
+        return by_row
+
+
+def best_lists(  # noqa: PLR0913, PLR0917  # what a list is made of
+    model: ServingModel,
+    contexts: Sequence[Context],
+    found: Candidates,
+    scores: np.ndarray,
+    k: int,
+    prior: Prior | None,
+) -> list[list[ListItem]]:
+    """Return the `k` best candidates of each user, best first; none of a user whose scores are no numbers.
+
+    Parameters
+    ----------
+    scores
+        Of each candidate, `(M,)`, float32.
+    prior
+        Goes into the items, if there is any yet.
+    """
+    likely = _log_softmax(scores, found)
+    order, ends = _best(likely, found, k)
+    rows = found.rows[order]
+    rounded = np.round(likely[order].astype(np.float64), 4).tolist()
+    priors = [None] * len(rows) if prior is None else prior.by_row(model)[rows].tolist()
+    item_ids = map(model.ids.__getitem__, rows.tolist())
+    items = list(map(ListItem, item_ids, rounded, _reasons(model, contexts, found, order), priors))
+    return [items[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+
+
+def most_popular(model: ServingModel, counts: np.ndarray, k: int) -> list[ListItem]:
+    """Return the items with the highest counts, best first, `counts` by row."""
+    n = min(k, len(counts))
+    top = np.argpartition(-counts, n - 1)[:n]
+    top = top[np.argsort(-counts[top], kind="stable")]
+    return [
+        ListItem(model.ids[row], round(math.log1p(float(counts[row])), 4), Reason("popular"))
+        for row in top.tolist()
+        if counts[row] > 0 and model.ids[row]
+    ]
+
+
+def _log_softmax(scores: np.ndarray, found: Candidates) -> np.ndarray:
+    """Return the logarithms of the probabilities that scores stand for, user by user, `(M,)`."""
+    if not len(scores):
+        return scores
+    begins = found.starts[:-1][np.diff(found.starts) > 0]
+    # of several sections, one for each user with any candidates
+    section = np.cumsum(np.bincount(begins, minlength=len(scores))) - 1
+    below_best = scores - np.maximum.reduceat(scores, begins)[section]
+    sums = np.add.reduceat(np.exp(below_best), begins, dtype=np.float64)
+    likely: np.ndarray = below_best - np.log(sums).astype(np.float32)[section]
+    return likely
+
+
+def _best(likely: np.ndarray, found: Candidates, k: int) -> tuple[np.ndarray, list[int]]:
+    """Return the places of each user's best candidates, best first, and where each user's end.
+
+    Of equals the first comes first. What is no number is left out: what a broken network says is worse than popularity.
+    """
+    places = np.flatnonzero(np.isfinite(likely))
+    users = found.users[places]
+    bits = likely[places].view(np.int32).astype(np.int64)
+    ascending = np.where(bits < 0, bits ^ 0x7FFFFFFF, bits)  # as integers in the order of the numbers
+    within = places - found.starts[users]
+    keys = np.sort(users << _USER_SHIFT | (0x7FFFFFFF - ascending) << _WITHIN_BITS | within)
+    users = keys >> _USER_SHIFT
+    counts = np.bincount(users, minlength=len(found.starts) - 1)
+    is_best = np.arange(len(keys)) - (np.cumsum(counts) - counts)[users] < k
+    order = found.starts[users] + (keys & (1 << _WITHIN_BITS) - 1)
+    return order[is_best], np.cumsum(np.minimum(counts, k)).tolist()
+
+
+def _reasons(
+    model: ServingModel, contexts: Sequence[Context], found: Candidates, order: np.ndarray
+) -> list[Reason]:
+    """Say for each listed item which channel speaks for it most, and which of the user's own items led to it."""
+    rows, leads, features = found.rows[order], found.leads[order], found.features[order]
+    knows = features[:, 21] > 0
+    popular = model.is_popular[rows] & (~knows | (features[:, 1] < -1.0))
+    channels = np.where(leads > 0, _NEIGHBOUR, np.where(popular, _POPULAR, np.where(knows, _MODEL, _RECENT)))
+    by_model = np.flatnonzero(channels == _MODEL)
+    sources = leads.copy()
+    sources[by_model] = nearest_own(model.vectors, rows[by_model], found.users[order[by_model]], _own(contexts))
+    whys = (sources * len(_CHANNELS) + channels).tolist()
+    known = {}
+    for why in set(whys):
+        source, channel = divmod(why, len(_CHANNELS))
+        known[why] = Reason(_CHANNELS[channel], model.ids[source] if source else None)
+    return [known[why] for why in whys]
+
+
+def _own(contexts: Sequence[Context]) -> np.ndarray:
+    """Return the newest distinct rows of each user, newest first, 0 for none, `(B, NEIGHBOURS_OF)`."""
+    own = np.zeros((len(contexts), NEIGHBOURS_OF), np.int64)
+    for user, context in enumerate(contexts):
+        newest = list(dict.fromkeys(row for row in context.rows[::-1].tolist() if row))[:NEIGHBOURS_OF]
+        own[user, : len(newest)] = newest
+    return own

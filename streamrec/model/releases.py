@@ -1,0 +1,108 @@
+"""Making versions: what was learned since the last one, as a delta or, from time to time, everything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from streamrec.model.items import Items
+from streamrec.model.learner import Learner
+from streamrec.model.serving import ServingModel, dense_shape
+from streamrec.model.stacking import Stacking
+from streamrec.model.tensors import Arrays, prefixed, weights_of
+from streamrec.model.updates import as_sent, to_records
+
+PUBLISHED_DISTANCE = 0.03
+"""A unit vector that is nearer than this to the published one is not sent again."""
+
+DENSE_EVERY = 8
+"""Versions from one with the network's weights to the next: an average over many steps, it changes slowly."""
+
+SNAPSHOT_INTERVAL_MS = 3_600_000
+"""A snapshot comes at least so often while events arrive, well within what `model-updates` keeps."""
+
+SNAPSHOT_SHARE = 2.0
+"""A snapshot also comes when the versions since the last one outweigh it so much: reading all stays cheap."""
+
+
+class Releases:
+    """Makes each version from what the trainer has learned, and holds the newest one as readers will see it.
+
+    Parameters
+    ----------
+    items, learner, stacking
+        What learns.
+    """
+
+    def __init__(self, items: Items, learner: Learner, stacking: Stacking) -> None:
+        self.serving = ServingModel()
+        self._items, self._learner, self._stacking = items, learner, stacking
+        self._moved: set[int] = set()
+        """Rows whose vectors changed since the last version."""
+        self._versions = 0
+        self._snapshot_at_ms = 0
+        self._snapshot_bytes = self._delta_bytes = 0
+
+    def moved(self, rows: Iterable[int]) -> None:
+        """Take note of rows whose vectors have changed."""
+        self._moved.update(rows)
+
+    @property
+    def is_due(self) -> bool:
+        """Whether anything was learned since the last version."""
+        if not self.serving.version:
+            return len(self._items) > 1
+        return bool(self._items.counted or self._items.renamed)
+
+    def make(self, version: str, newest_produced_at_ms: int) -> tuple[Arrays, list[bytes]]:
+        """Make a version, which serves here at once; return what changed, and the records that tell readers."""
+        since_ms = newest_produced_at_ms - self._snapshot_at_ms
+        everything = (
+            not self.serving.version
+            or self._delta_bytes > SNAPSHOT_SHARE * self._snapshot_bytes
+            or since_ms > SNAPSHOT_INTERVAL_MS
+        )
+        changes = as_sent(self._everything() if everything else self._changes())
+        self._versions += 1
+        base = "" if everything else self.serving.version
+        self.serving = (ServingModel() if everything else self.serving).applied(version, changes, in_place=True)
+        records = to_records("snapshot" if everything else "delta", version, base, newest_produced_at_ms, changes)
+        size = sum(map(len, records))
+        if everything:
+            self._snapshot_at_ms, self._snapshot_bytes, self._delta_bytes = newest_produced_at_ms, size, 0
+        else:
+            self._delta_bytes += size
+        return changes, records
+
+    def _everything(self) -> Arrays:
+        rows = np.arange(1, len(self._items))
+        self._moved = set()
+        return {
+            **self._items.changes(everything=True),
+            **self._stacking.changes(),
+            **self._dense(),
+            "vector_rows": rows,
+            "vectors": self._learner.vectors(rows),
+        }
+
+    def _changes(self) -> Arrays:
+        moved = np.array(sorted(self._moved), np.int64)
+        vectors = self._learner.vectors(moved)
+        known = moved < self.serving.size
+        far = np.ones(len(moved), bool)
+        distances = np.linalg.norm(vectors[known] - self.serving.vectors[moved[known]], axis=1)
+        far[known] = ~(distances <= PUBLISHED_DISTANCE)  # what is not a number is sent, and noticed
+        # what stays near waits until it has come far enough: most rows of a step are negatives that hardly move
+        self._moved = set(moved[~far].tolist())
+        return {
+            **self._items.changes(everything=False),
+            **self._stacking.changes(),
+            **(self._dense() if self._versions % DENSE_EVERY == 0 else {}),
+            "vector_rows": moved[far],
+            "vectors": vectors[far],
+        }
+
+    def _dense(self) -> Arrays:
+        shape = dense_shape(self._learner.average.config)
+        return {"dense_shape": shape, **prefixed("dense", weights_of(self._learner.average))}

@@ -1,0 +1,129 @@
+"""What the `trainer` has read: each event is admitted to training once, and waits there for its step."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from threading import Lock
+
+import msgspec
+
+from streamrec.contracts.derived import UserInterest
+from streamrec.errors import TransientError
+from streamrec.service.batch import Positions, Slice, TopicPartition
+from streamrec.service.fence import Fences, FenceState
+
+MAX_WAITING_EVENTS = 16_384
+"""More events than this never wait for training: the reader holds back instead."""
+
+MAX_STEP_EVENTS = 1_024
+"""A step takes at most so many; when more wait, each one gets less effort."""
+
+
+class Admissions(msgspec.Struct, frozen=True):
+    """What a checkpoint says of consumption: taken at one instant, together with the trained state."""
+
+    positions: list[tuple[str, int, int]]
+    """Topic, partition, next offset."""
+    fences: list[FenceState]
+    waiting: list[UserInterest]
+    """Admitted and not yet trained; `new` holds only what was admitted from each."""
+    next_command: int = 0
+    """Offset of the first order that was not obeyed."""
+
+
+class Admission:
+    """Admits each event once; one thread may admit while another one takes."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._waiting: deque[UserInterest] = deque()
+        self._waiting_events = 0
+        self._fences = Fences()
+        self._positions: Positions = {}
+        self._is_stale = False
+
+    @property
+    def waiting(self) -> int:
+        """Number of events that were admitted and are not trained yet."""
+        return self._waiting_events
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether anything was admitted since the last :meth:`state`."""
+        return self._is_stale
+
+    def admit(self, interests: Sequence[UserInterest], slices: Sequence[Slice]) -> Positions:
+        """Admit the new events of the interests in these slices, and return the position of each of their sources.
+
+        Slices that do not start at the position, because the trainer was rolled back since they were read, change
+        nothing.
+
+        Raises
+        ------
+        TransientError
+            If too many events wait for training; the same call can be made again.
+        """
+        with self._lock:
+            if any(self._positions.get(part.source, part.start) != part.start for part in slices):
+                return {part.source: self._positions.get(part.source, part.start) for part in slices}
+            if self._waiting_events > MAX_WAITING_EVENTS:
+                raise TransientError(f"{self._waiting_events} events wait for training")
+            for interest in interests:
+                self._admit(interest)
+            positions = {part.source: part.next for part in slices}
+            self._positions |= positions
+            self._is_stale = True
+            return positions
+
+    def take(self) -> tuple[list[UserInterest], int]:
+        """Return the oldest interests that wait, and how many events still wait behind them."""
+        taken: list[UserInterest] = []
+        events = 0
+        with self._lock:
+            while self._waiting and events < MAX_STEP_EVENTS:
+                taken.append(self._waiting.popleft())
+                events += len(taken[-1].new)
+            self._waiting_events -= events
+            return taken, self._waiting_events
+
+    def positions(self, sources: Sequence[TopicPartition]) -> Positions:
+        """Return the next offset of each source that was ever read."""
+        with self._lock:
+            return {source: self._positions[source] for source in sources if source in self._positions}
+
+    def state(self, next_command: int) -> Admissions:
+        """Return everything, for a checkpoint."""
+        with self._lock:
+            self._is_stale = False
+            return Admissions(
+                positions=[(*source, offset) for source, offset in self._positions.items()],
+                fences=self._fences.state(),
+                waiting=list(self._waiting),
+                next_command=next_command,
+            )
+
+    def restore(self, admissions: Admissions) -> Fences:
+        """Become what :meth:`state` returned, and return what was admitted here and is not in it.
+
+        A source that was not read then is read from its beginning again.
+        """
+        with self._lock:
+            self._positions = dict.fromkeys(self._positions, 0) | {
+                TopicPartition(topic, part): offset for topic, part, offset in admissions.positions
+            }
+            undone, self._fences = self._fences, Fences(admissions.fences)
+            undone.leave_out(self._fences)
+            self._waiting = deque(admissions.waiting)
+            self._waiting_events = sum(len(interest.new) for interest in admissions.waiting)
+            self._is_stale = False
+        return undone
+
+    def _admit(self, interest: UserInterest) -> None:
+        new = [position for position in interest.new if self._fences.admit(position)]
+        if not new:
+            return
+        if len(new) < len(interest.new):
+            interest = msgspec.structs.replace(interest, new=new)
+        self._waiting.append(interest)
+        self._waiting_events += len(new)

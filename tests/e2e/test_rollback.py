@@ -1,0 +1,59 @@
+"""A rollback by hand, with the trainer killed around it: the surviving lineage has every event once."""
+
+from __future__ import annotations
+
+import random
+import signal
+
+import numpy as np
+from pipeline import stop
+
+from streamrec.adapters.kafka.lag import read_lag
+from streamrec.adapters.kafka.model_versions import read_model_versions, roll_back
+from streamrec.model import checkpoint
+
+USERS, ITEMS, EVENTS = 200, 60, 3_000
+
+
+def clicks(seed):
+    rng = random.Random(seed)
+    for n in range(EVENTS):
+        yield {
+            "user_id": f"u{rng.randrange(USERS)}",
+            "item_id": f"i{int(rng.paretovariate(1.0)) % ITEMS}",
+            "event_time_ms": 1_760_000_000_000 + (seed * EVENTS + n) * 1_000,
+        }
+
+
+def kept(pipeline):
+    versions = read_model_versions(pipeline.settings.kafka)
+    return [version for version in versions.versions if version.checkpoint] if versions else []
+
+
+def wait_until_trained(pipeline):
+    pipeline.wait_until_folded()
+    pipeline.wait(lambda: not sum(part.lag for part in read_lag(pipeline.settings.kafka)), "no lag")
+
+
+def test_rolled_back_and_killed_every_event_is_counted_once(often_saved):
+    often_saved.produce("clicks", clicks(0))
+    often_saved.start("interests")
+    (trainer,) = often_saved.start("trainer")
+    older = often_saved.wait(lambda: kept(often_saved), "a version")[0]
+    wait_until_trained(often_saved)
+    often_saved.produce("clicks", clicks(1))
+    often_saved.wait(lambda: kept(often_saved)[-1].events > older.events, "a newer version")
+
+    assert roll_back(often_saved.settings.kafka, older.name, within_s=60).went_on_from == older.name
+    stop(trainer, signal.SIGKILL)
+    (trainer,) = often_saved.start("trainer")
+    wait_until_trained(often_saved)
+    often_saved.produce("clicks", clicks(2))
+    wait_until_trained(often_saved)
+    assert stop(trainer) == 0
+
+    directory = often_saved.settings.data_dir / "model"
+    tensors, _ = checkpoint.read(directory, checkpoint.numbers(directory)[-1])
+    assert np.sum(tensors["items.vocabulary.events"]) == 3 * EVENTS
+    versions = read_model_versions(often_saved.settings.kafka)
+    assert versions.rolled_back == 1

@@ -1,0 +1,83 @@
+"""The compiled loops find and describe what the plain words of `plain_candidates.py` do."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from interests import stream
+from plain_candidates import find_one, follow
+
+from streamrec.model import nearest as nearest_module
+from streamrec.model.candidates import encode, find
+from streamrec.model.context import make_context
+from streamrec.model.forward import Encoder
+from streamrec.model.nearest import nearest, rough_table
+from streamrec.model.sequence_model import ModelConfig, SequenceModel
+
+
+@pytest.fixture
+def taught(new_trainer):
+    """A trainer, and interests that it has learned, among them users of whom nothing is known."""
+    trainer = new_trainer()
+    interests = stream(1_200)
+    for start in range(0, len(interests), 60):
+        trainer.train(interests[start : start + 60], behind=0)
+        trainer.take_update()
+    return trainer, interests
+
+
+@pytest.mark.parametrize("hide_seen", [True, False])
+@pytest.mark.parametrize("everything", [True, False])
+def test_candidates_and_features_are_those_of_the_plain_reference(taught, hide_seen, everything):
+    trainer, interests = taught
+    model = trainer.serving
+    contexts = [make_context(model, interest.sequence) for interest in interests[-40:]]
+    contexts += [make_context(model, [])]
+    contexts[0].rows[:] = 0
+    hidden = encode(model, contexts)
+    options = {"hide_seen": hide_seen, "model_candidates": model.size if everything else 7}
+    withdrawn, risen = np.array([3, 5]), np.array([9, model.size - 1])
+    found = find(model, contexts, hidden, **options, withdrawn=withdrawn, risen=risen)
+    assert hidden[1].any()
+    assert not hidden[0].any()
+    assert found.features.any(axis=0).all()
+    for user, context in enumerate(contexts):
+        rows, leads, features = find_one(
+            model, context, hidden[user], **options, withdrawn=withdrawn.tolist(), risen=risen.tolist()
+        )
+        own = found.of(user)
+        assert own.rows.tolist() == rows
+        assert own.leads.tolist() == leads
+        np.testing.assert_allclose(own.features, features, atol=2e-5)
+
+
+@pytest.mark.parametrize("blocks", [1, 2])
+def test_the_encoder_says_what_the_network_says(taught, blocks):
+    trainer, interests = taught
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = SequenceModel(ModelConfig(dim=trainer.config.dim, max_length=12, blocks=blocks)).eval()
+        for weight in network.parameters():
+            torch.nn.init.normal_(weight, std=0.3)
+    model = trainer.serving
+    model.encoder = Encoder(network)
+    contexts = [make_context(model, interest.sequence[-index:]) for index, interest in enumerate(interests[-20:], 1)]
+    for context, vector in zip(contexts, encode(model, contexts), strict=True):
+        np.testing.assert_allclose(vector, follow(network, model, context), atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("size", "n"), [(5_000, 100), (5_000, 1), (100, 90), (70, 128)])
+def test_the_search_is_exact_whatever_it_scores_roughly_with(monkeypatch, dtype, size, n):
+    monkeypatch.setattr(nearest_module, "_fastest", lambda: dtype)
+    rng = np.random.default_rng(1)
+    vectors = rng.standard_normal((size + 30, 32)).astype(np.float32)
+    vectors[: size // 2] = vectors[0] + 0.05 * vectors[: size // 2]  # closer to each other than a rough score can tell
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    queries = np.concatenate([vectors[:3], -vectors[:1]])
+    found = nearest(vectors, size, rough_table(vectors, size), queries, n)
+    wanted = np.sort(-(queries @ vectors[:size].T), axis=1)[:, :n]
+    assert all(len(set(rows)) == min(n, size) for rows in found.tolist())
+    scores = np.take_along_axis(queries @ vectors[:size].T, found, axis=1)
+    np.testing.assert_allclose(np.sort(-scores, axis=1), wanted, atol=1e-6)

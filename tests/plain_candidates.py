@@ -1,0 +1,107 @@
+"""What the compiled loops compute, written for reading: one user, one candidate, one feature at a time."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+
+import numpy as np
+import torch
+
+from streamrec.model.blend import FEATURES
+from streamrec.model.covisitation import DISTANCE_DECAY, OTHER_SESSION_WEIGHT, SESSION_GAP_MS
+from streamrec.model.kernels import COUNT_FLOOR, MAX_NEIGHBOUR_CANDIDATES, NEIGHBOURS_OF
+from streamrec.model.popularity import HALF_LIVES_MS
+
+
+def find_one(model, context, hidden, *, hide_seen, model_candidates=128, withdrawn=(), risen=()):
+    """Return the candidates of one user: rows ascending, which own item leads to each, features `(M, F)`."""
+    weights, of_last, leads = _neighbours(model, context)
+    strongest = sorted(weights, key=lambda row: (-weights[row], row))[:MAX_NEIGHBOUR_CANDIDATES]
+    cosines = model.vectors[: model.size] @ hidden if hidden.any() else None
+    rows = {*model.popular_rows.tolist(), *risen, *strongest}
+    if cosines is not None:
+        rows |= set(np.argsort(-cosines, kind="stable")[:model_candidates].tolist())
+    own = set(context.rows.tolist())
+    rows = rows - own if hide_seen else rows | own
+    rows = sorted(row for row in rows if model.ids[row] and row not in withdrawn)
+    best = max((cosines[row] for row in rows), default=0.0) if cosines is not None else 0.0
+    described = []
+    for row in rows:
+        values = dict.fromkeys(FEATURES, 0.0)
+        if cosines is not None:
+            values |= {"cosine": 2 * cosines[row], "cosine_below_best": 4 * (cosines[row] - best), "knows_user": 1.0}
+        values |= _popularity(model, context, row)
+        if row in weights:
+            values |= {"neighbour": _log_weight(weights[row]), "is_neighbour": 1.0}
+            values["neighbour_of_last"] = _log_weight(of_last[row]) if of_last[row] > 0 else 0.0
+        values |= _own(model, context, row)
+        described.append([values[name] for name in FEATURES])
+    return rows, [leads.get(row, 0) for row in rows], np.array(described).reshape(len(rows), len(FEATURES))
+
+
+def follow(encoder, model, context):
+    """Return what the network says of a user, with torch."""
+    rows, types, times_ms = (
+        each[-encoder.config.max_length :] for each in (context.rows, context.event_types, context.times_ms)
+    )
+    times_s = ((times_ms - times_ms[0]) / 1000.0).astype(np.float32)
+    with torch.inference_mode():
+        return encoder(torch.from_numpy(model.vectors[rows])[None], torch.from_numpy(types)[None], torch.from_numpy(times_s)[None])[
+            0, -1
+        ].numpy()
+
+
+def _neighbours(model, context):
+    weights, of_last, leads, best = defaultdict(float), defaultdict(float), {}, {}
+    weight, later_ms, done = 1.0, context.now_ms, []
+    for row, time_ms in zip(context.rows[::-1].tolist(), context.times_ms[::-1].tolist(), strict=True):
+        if later_ms - time_ms > SESSION_GAP_MS:
+            weight *= OTHER_SESSION_WEIGHT
+        later_ms = time_ms
+        if row and row not in done and len(done) < NEIGHBOURS_OF:
+            for other, share in zip(model.neighbours[row].tolist(), model.shares[row].tolist(), strict=True):
+                if not other or other >= model.size:
+                    continue
+                weights[other] += weight * share
+                of_last[other] += 0.0 if done else share
+                if share >= best.get(other, 0.0):
+                    best[other], leads[other] = share, row
+            done.append(row)
+        weight *= DISTANCE_DECAY
+    return weights, of_last, leads
+
+
+def _popularity(model, context, row):
+    left = 0.5 ** ((context.now_ms - model.reference_ms) / HALF_LIVES_MS)
+    logs = np.log(model.counts[row] * left + COUNT_FLOOR) * 0.3
+    return dict(zip(FEATURES[2:8], logs, strict=True)) | {
+        "age": _log_time(context.now_ms - model.first_ms[row]),
+        "silence": _log_time(context.now_ms - model.last_ms[row]),
+        "events": math.log1p(model.events[row]) * 0.3,
+    }
+
+
+def _own(model, context, row):
+    newest_first = context.rows[::-1].tolist()
+    categories = context.categories[::-1].tolist()
+    values = {"sequence_length": math.log1p(len(newest_first)) * 0.3}
+    if len(newest_first) > 1:
+        values["last_gap"] = _log_time(context.times_ms[-1] - context.times_ms[-2])
+    if row in newest_first:
+        values |= {"repeats": 1.0, "times_seen": math.log(newest_first.count(row))}
+        values["repeat_recency"] = 1.0 / (1.0 + 0.3 * newest_first.index(row))
+    category = model.category[row]
+    if category and category in categories:
+        weights = [DISTANCE_DECAY**steps for steps in range(len(categories))]
+        same = [weight for weight, other in zip(weights, categories, strict=True) if other == category]
+        values |= {"same_category": float(category == categories[0]), "category_share": sum(same) / sum(weights)}
+    return values
+
+
+def _log_weight(weight):
+    return (math.log(weight + 1e-3) + 7.0) * 0.2
+
+
+def _log_time(ms):
+    return math.log1p(max(ms, 0) / 60_000.0) * 0.15
