@@ -18,7 +18,8 @@ RUN useradd --uid 10001 --create-home --home-dir /var/lib/streamrec streamrec
 COPY --from=build /opt/streamrec /opt/streamrec
 ENV PATH=/opt/streamrec/bin:$PATH \
     PYTHONUNBUFFERED=1 \
-    STREAMREC_DATA_DIR=/var/lib/streamrec
+    STREAMREC_DATA_DIR=/var/lib/streamrec \
+    NUMBA_CACHE_DIR=/var/lib/streamrec/compiled
 USER streamrec
 WORKDIR /var/lib/streamrec
 VOLUME /var/lib/streamrec

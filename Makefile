@@ -29,11 +29,12 @@ endif
 	if command -v uv >/dev/null; then set -- uv pip install --python .venv/bin/python; else set -- .venv/bin/pip install; fi; \
 	set -x; \
 	"$$@" --require-hashes -r requirements/dev.txt && "$$@" --no-deps --no-build-isolation --editable .
+	.venv/bin/python -c 'from streamrec.model.lists import warm_up; warm_up()'  # compiles what lists are made with
 	touch $@
 
 # pins every version anew, within the bounds of pyproject.toml
 lock: install
-	$(LOCK) --upgrade --extra local --extra dev pyproject.toml --output-file requirements/dev.txt
+	$(LOCK) --upgrade --extra local --extra eval --extra dev pyproject.toml --output-file requirements/dev.txt
 	$(LOCK) --constraints requirements/dev.txt pyproject.toml --output-file requirements/runtime.txt
 	printf 'hatchling\nuv\n' | $(LOCK) --constraints requirements/dev.txt - --output-file requirements/build.txt
 

@@ -83,6 +83,42 @@ class Settings(BaseSettings):
         30.0, gt=0, description="Seconds between checkpoints while events arrive.", examples=["30"]
     )
 
+    # what can be watched
+    metrics_host: str = Field(
+        "127.0.0.1", description="Address that workers show their metrics on.", examples=["10.0.0.5"]
+    )
+    metrics_port: int = Field(
+        0,
+        ge=0,
+        le=65_535,
+        description="Port of it; 0 takes a free one, which the monitor finds through the data directory.",
+        examples=["9464"],
+    )
+    metrics_targets: str = Field(
+        "",
+        description="Where the monitor finds the metrics of workers on other machines, apart by commas.",
+        examples=["interests:9464,trainer:9464"],
+    )
+    monitor_host: str = Field(
+        "127.0.0.1",
+        description="Address of the monitor's page; one that others can reach needs a token.",
+        examples=["10.0.0.5"],
+    )
+    monitor_port: int = Field(
+        8474, ge=0, le=65_535, description="Port of the monitor's page; 0 takes a free one.", examples=["8474"]
+    )
+    monitor_token: SecretStr | None = Field(
+        None,
+        description="Who brings it may see the page; needed where others can reach it.",
+        examples=["a-long-secret"],
+    )
+    lag_limit_s: float = Field(
+        10.0,
+        gt=0,
+        description="The pipeline keeps up while the oldest record that waits is younger than this.",
+        examples=["60"],
+    )
+
     # logs
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="Least severe log line that is written.", examples=["DEBUG"]

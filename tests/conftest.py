@@ -9,7 +9,7 @@ import pytest
 import redis
 from psycopg2 import sql
 
-from streamrec.adapters.postgres import migrate
+from streamrec.adapters.postgres.migrate import migrate
 from streamrec.local import local_stack
 from streamrec.settings import Settings
 

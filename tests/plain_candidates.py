@@ -10,7 +10,8 @@ import torch
 
 from streamrec.model.blend import FEATURES
 from streamrec.model.covisitation import DISTANCE_DECAY, OTHER_SESSION_WEIGHT, SESSION_GAP_MS
-from streamrec.model.kernels import COUNT_FLOOR, MAX_NEIGHBOUR_CANDIDATES, NEIGHBOURS_OF
+from streamrec.model.features import COUNT_FLOOR
+from streamrec.model.kernels import MAX_NEIGHBOUR_CANDIDATES, NEIGHBOURS_OF
 from streamrec.model.popularity import HALF_LIVES_MS
 
 
@@ -47,9 +48,9 @@ def follow(encoder, model, context):
     )
     times_s = ((times_ms - times_ms[0]) / 1000.0).astype(np.float32)
     with torch.inference_mode():
-        return encoder(torch.from_numpy(model.vectors[rows])[None], torch.from_numpy(types)[None], torch.from_numpy(times_s)[None])[
-            0, -1
-        ].numpy()
+        return encoder(
+            torch.from_numpy(model.vectors[rows])[None], torch.from_numpy(types)[None], torch.from_numpy(times_s)[None]
+        )[0, -1].numpy()
 
 
 def _neighbours(model, context):
@@ -86,17 +87,31 @@ def _own(model, context, row):
     newest_first = context.rows[::-1].tolist()
     categories = context.categories[::-1].tolist()
     values = {"sequence_length": math.log1p(len(newest_first)) * 0.3}
+    session = _session_length(context)
+    if newest_first:
+        values["session_length"] = math.log1p(session) * 0.3
+        values["user_silence"] = _log_time(context.now_ms - context.times_ms[-1])
     if len(newest_first) > 1:
         values["last_gap"] = _log_time(context.times_ms[-1] - context.times_ms[-2])
     if row in newest_first:
         values |= {"repeats": 1.0, "times_seen": math.log(newest_first.count(row))}
-        values["repeat_recency"] = 1.0 / (1.0 + 0.3 * newest_first.index(row))
+        steps = newest_first.index(row)
+        values["repeat_recency"] = 1.0 / (1.0 + 0.3 * steps)
+        values["repeat_age"] = _log_time(context.now_ms - context.times_ms[-1 - steps])
+        values["repeat_of_session"] = float(steps < session)
     category = model.category[row]
     if category and category in categories:
         weights = [DISTANCE_DECAY**steps for steps in range(len(categories))]
         same = [weight for weight, other in zip(weights, categories, strict=True) if other == category]
         values |= {"same_category": float(category == categories[0]), "category_share": sum(same) / sum(weights)}
     return values
+
+
+def _session_length(context):
+    """Return how many of the newest events have no pause of half an hour after them."""
+    later_ms = np.append(context.times_ms[1:], context.now_ms)[: len(context.rows)]
+    pauses = np.flatnonzero(later_ms - context.times_ms > SESSION_GAP_MS)
+    return len(context.rows) - (pauses[-1] + 1 if len(pauses) else 0)
 
 
 def _log_weight(weight):

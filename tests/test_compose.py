@@ -24,6 +24,13 @@ ROOT = Path(__file__).parents[1]
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES = COMPOSE["services"]
 SERVERS = {"kafka", "valkey", "postgres"}
+WATCHERS = {"prometheus", "grafana"}
+PLACES = {"kafka", "redis_url", "postgres_url", "data_dir", "metrics_host", "metrics_port", "metrics_targets"} | {
+    "monitor_host",
+    "monitor_port",
+    "monitor_token",
+}
+"""Settings that say where things are in this network."""
 OURS = {*WORKERS, "migrate"}
 DEFAULTED = re.compile(r"\$\{(\w+):-([^}]*)\}")
 
@@ -45,7 +52,7 @@ def set_environment(monkeypatch):
     def apply(service, **given):
         for field in Settings.model_fields:
             monkeypatch.delenv(variable_name(field), raising=False)
-        for name, value in environment(service, POSTGRES_PASSWORD="pw", **given).items():
+        for name, value in environment(service, POSTGRES_PASSWORD="pw", STREAMREC_MONITOR_TOKEN="mt", **given).items():
             monkeypatch.setenv(name, value)
 
     return apply
@@ -57,7 +64,7 @@ def test_file_is_valid_by_the_compose_specification():
 
 
 def test_every_worker_and_server_is_a_service():
-    assert SERVICES.keys() == SERVERS | OURS
+    assert SERVICES.keys() == SERVERS | OURS | WATCHERS
     for worker in WORKERS:
         assert SERVICES[worker]["command"] == ["worker", worker]
 
@@ -70,8 +77,7 @@ def test_environment_holds_every_setting_and_nothing_else(service):
 def test_environment_reads_as_the_defaults_but_for_the_addresses(set_environment):
     set_environment("interests")
     settings = Settings.from_env()
-    places = {"kafka", "redis_url", "postgres_url", "data_dir"}
-    assert settings.model_dump(exclude=places) == Settings.model_construct().model_dump(exclude=places)
+    assert settings.model_dump(exclude=PLACES) == Settings.model_construct().model_dump(exclude=PLACES)
     assert settings.require_kafka() == "kafka:19092"
     assert settings.require_redis_url() == "redis://valkey:6379/0"
     assert settings.require_postgres_url() == "postgresql://streamrec:pw@postgres:5432/streamrec"
@@ -81,7 +87,7 @@ def test_operator_can_change_every_other_setting(set_environment):
     set_environment("recall", STREAMREC_TOP_K="7", STREAMREC_HIDE_SEEN="true")
     settings = Settings.from_env()
     assert (settings.top_k, settings.hide_seen) == (7, True)
-    for field in settings.model_fields_set - {"kafka", "redis_url", "postgres_url", "data_dir"}:
+    for field in settings.model_fields_set - PLACES:
         (name, _) = DEFAULTED.fullmatch(SERVICES["recall"]["environment"][variable_name(field)]).groups()
         assert name == variable_name(field)
 
@@ -95,8 +101,8 @@ def test_addresses_lead_to_services_that_listen_there():
 
 
 def test_images_are_pinned():
-    for name in SERVERS:
-        assert re.fullmatch(r"[\w/]+:\d+(\.\d+)+", SERVICES[name]["image"]), name
+    for name in SERVERS | WATCHERS:
+        assert re.fullmatch(r"[\w/]+:v?\d+(\.\d+)+", SERVICES[name]["image"]), name
     assert {SERVICES[name]["image"] for name in OURS} == {f"streamrec:{__version__}"}
     bases = re.findall(r"^FROM (\S+)", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
     assert bases
@@ -105,7 +111,7 @@ def test_images_are_pinned():
 
 def test_ports_are_on_loopback_only():
     ports = [port for service in SERVICES.values() for port in service.get("ports", [])]
-    assert len(ports) == len(SERVERS)
+    assert len(ports) == len(SERVERS | WATCHERS | {"monitor"})
     assert all(port.startswith("127.0.0.1:") for port in ports)
 
 
@@ -119,13 +125,13 @@ def test_service_is_unprivileged_limited_and_starts_again(name):
     assert service["restart"] == ("on-failure" if name == "migrate" else "unless-stopped")
 
 
-@pytest.mark.parametrize("name", sorted({*SERVERS, *WORKERS}))
+@pytest.mark.parametrize("name", sorted({*SERVERS, *WORKERS, *WATCHERS}))
 def test_service_has_a_health_check(name):
     assert {"test", "interval", "timeout", "retries", "start_period"} <= SERVICES[name]["healthcheck"].keys()
 
 
 def test_health_check_of_a_worker_asks_for_that_worker():
-    for worker in WORKERS:
+    for worker in set(WORKERS) - {"monitor"}:  # which is in no group
         assert SERVICES[worker]["healthcheck"]["test"] == ["CMD", "python", "-m", "workers.alive", worker]
 
 
@@ -141,17 +147,17 @@ def test_nothing_starts_before_what_it_needs():
 
 def test_what_must_survive_is_on_named_volumes():
     mounted = {name: [volume.split(":") for volume in SERVICES[name].get("volumes", [])] for name in SERVICES}
-    named = {volume for volumes in mounted.values() for volume, _ in volumes}
+    named = {volume[0] for volumes in mounted.values() for volume in volumes if not volume[0].startswith(".")}
     assert named == COMPOSE["volumes"].keys()
-    assert all(mounted[server] for server in SERVERS)
+    assert all(mounted[server] for server in SERVERS | WATCHERS)
     assert mounted["trainer"] == [["checkpoints", SERVICES["trainer"]["environment"]["STREAMREC_DATA_DIR"]]]
 
 
 def test_no_password_is_written_down():
     for service in SERVICES.values():
         for name, value in service["environment"].items() if "environment" in service else ():
-            if "PASSWORD" in name or "@" in value.removeprefix("1@localhost"):
-                assert "${POSTGRES_PASSWORD:?" in value
+            if "PASSWORD" in name or "TOKEN" in name or "@" in value.removeprefix("1@localhost"):
+                assert "${POSTGRES_PASSWORD:?" in value or "${STREAMREC_MONITOR_TOKEN:?" in value
 
 
 def test_image_runs_as_the_user_of_the_compose_file_and_installs_hashed_requirements():
@@ -168,6 +174,24 @@ def test_what_the_dockerfile_copies_is_not_ignored():
         for source in line.split():
             assert (ROOT / source).exists()
             assert f"!{source.split('/')[0]}" in ignored
+
+
+def test_prometheus_asks_where_the_workers_answer():
+    config = yaml.safe_load((ROOT / "monitoring" / "prometheus.yml").read_text())
+    monitor, workers = config["scrape_configs"]
+    own = environment("monitor", POSTGRES_PASSWORD="pw", STREAMREC_MONITOR_TOKEN="mt")
+
+    assert monitor["static_configs"][0]["targets"] == [f"monitor:{own['STREAMREC_MONITOR_PORT']}"]
+    assert SERVICES["monitor"]["ports"] == [
+        f"127.0.0.1:{own['STREAMREC_MONITOR_PORT']}:{own['STREAMREC_MONITOR_PORT']}"
+    ]
+    assert workers["dns_sd_configs"][0]["port"] == int(own["STREAMREC_METRICS_PORT"])
+    assert {*workers["dns_sd_configs"][0]["names"], "monitor"} == set(WORKERS)
+    assert own["STREAMREC_METRICS_TARGETS"] == ",".join(
+        f"{name}:{own['STREAMREC_METRICS_PORT']}" for name in workers["dns_sd_configs"][0]["names"]
+    )
+    assert monitor["authorization"]["credentials_file"] == "/run/secrets/monitor_token"
+    assert SERVICES["prometheus"]["secrets"] == ["monitor_token"]
 
 
 def test_what_the_containers_run_needs_no_package_of_the_local_servers():

@@ -27,6 +27,7 @@ def build(settings: Settings) -> faust.App:
         open_source=partial(BatchSource, bootstrap=kafka, group=GROUP_PREFIX + NAME, topics=[CLICKS, PURCHASES]),
         positions=store.positions,
         handle=fold.handle,
+        tally=lambda: fold.tally,
     )
     return app
 

@@ -16,6 +16,7 @@ from streamrec.adapters.redis import RedisTopKStore
 from streamrec.contracts.topics import ITEMS, MODEL_UPDATES, USER_INTERESTS
 from streamrec.domain.arms import assign_arm
 from streamrec.errors import TransientError
+from streamrec.metrics import ServingMetrics, worker_metrics
 from streamrec.model.ranker import ModelRanker
 from streamrec.service.batch import Batch, Positions
 from streamrec.service.refresh_topk import RefreshTopK
@@ -29,15 +30,22 @@ def build(settings: Settings) -> faust.App:
     """Return the worker's app."""
     kafka = settings.require_kafka()
     store = RedisTopKStore(settings.require_redis_url(), list_ttl_days=settings.list_ttl_days)
+    ranker = ModelRanker(hide_seen=settings.hide_seen)
     refresh = RefreshTopK(
         store,
         KafkaPublisher(kafka),
-        ModelRanker(hide_seen=settings.hide_seen),
+        ranker,
         top_k=settings.top_k,
         arm_of=partial(assign_arm, settings.experiment, control_share=settings.control_share),
         now_ms=lambda: time.time_ns() // 1_000_000,
     )
+    serving = ServingMetrics()
     caught_up = threading.Event()
+
+    def report() -> None:
+        """Tell how fresh a version is that begins to serve."""
+        if serving.record_version(ranker.model_version) and caught_up.is_set():
+            worker_metrics().record_fresh("model", [ranker.newest_produced_at_ms], now_ms=time.time_ns() // 1_000_000)
 
     def follow(worker: Background) -> None:
         """Learn the catalogue and the model, for as long as the worker runs."""
@@ -51,6 +59,7 @@ def build(settings: Settings) -> faust.App:
                 batch = reader.poll(POLL_S)
                 if batch is not None:
                     persist_until(worker.stopping, partial(refresh.learn, batch))
+                    report()
         finally:
             reader.close()
 
@@ -66,6 +75,7 @@ def build(settings: Settings) -> faust.App:
         open_source=partial(BatchSource, bootstrap=kafka, group=GROUP_PREFIX + NAME, topics=[USER_INTERESTS]),
         positions=store.positions,
         handle=handle,
+        tally=lambda: refresh.tally,
         when_idle=refresh.refresh_default,
     )
     return app

@@ -40,6 +40,7 @@ def build(settings: Settings) -> faust.App:
         ),
         positions=store.positions,
         handle=record.handle,
+        tally=lambda: record.tally,
     )
     return app
 

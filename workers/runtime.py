@@ -28,7 +28,9 @@ from mode import CrashingSupervisor
 from streamrec import logs
 from streamrec.adapters.kafka import BatchSource
 from streamrec.errors import TooManyDeadLettersError, TransientError
+from streamrec.metrics import exported, worker_metrics
 from streamrec.service.batch import Batch, Positions, TopicPartition
+from streamrec.service.tally import Tally
 from streamrec.settings import Settings
 
 GROUP_PREFIX = "streamrec-"
@@ -90,12 +92,13 @@ def run(app: faust.App, settings: Settings, *, worker: str, gives_way: bool = Fa
         _give_way()
     gc.set_threshold(GARBAGE_AFTER)
     logs.configure(settings.log_level, worker=worker)
-    faust.Worker(app, quiet=True, override_logging=False, redirect_stdouts=False).execute_from_commandline()
+    with exported(settings, worker):
+        faust.Worker(app, quiet=True, override_logging=False, redirect_stdouts=False).execute_from_commandline()
 
 
 def _give_way() -> None:
     os.nice(NICENESS)
-    # Linux may share the processors between sessions first (sched_autogroup): a session of one worker has to give way too
+    # Linux may share the processors between sessions first (sched_autogroup): then the worker's own session gives way
     if _AUTOGROUP.exists() and os.getsid(0) == os.getpid():
         _AUTOGROUP.write_text(str(NICENESS))
 
@@ -106,6 +109,7 @@ def feed(
     open_source: Callable[..., BatchSource],
     positions: ReadPositions,
     handle: Callable[[Batch], Positions],
+    tally: Callable[[], Tally] = Tally,
     when_idle: Callable[[], None] | None = None,
 ) -> None:
     """Give an app an agent that handles batches, and the thread that reads them.
@@ -118,16 +122,37 @@ def feed(
         Reads the store's positions; tried again while the store is away.
     handle
         Applies a batch and returns the store's positions; runs off the event loop.
+    tally
+        Tells what the last batch came to.
     when_idle
         Called by the reading thread after a second without a record, for what waits for the end of a burst.
     """
     channel = app.channel(maxsize=1)
+    metrics = worker_metrics()
+    worker_name = app.conf.id.removeprefix(GROUP_PREFIX)
+
+    def report(batch: Batch, done: Tally, seconds: float) -> None:
+        """Write the one line that tells all of a batch, and count it."""
+        now_ms = time.time_ns() // 1_000_000
+        metrics.record_batch(worker_name, len(batch), done, seconds=seconds, now_ms=now_ms)
+        _log.info(
+            "batch",
+            records=len(batch),
+            partitions=len(batch.slices),
+            duration_ms=round(seconds * 1_000, 1),
+            oldest_ms=now_ms - min((record.timestamp_ms for _, record in batch), default=now_ms),
+            **{outcome.replace("-", "_"): count for outcome, count in done.outcomes.items()},
+            **{f"{topic}_{reason}": count for (topic, reason), count in done.refused.items()},
+        )
+
     handler_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="handle")
 
     @app.agent(channel, supervisor_strategy=CrashingSupervisor)
     async def apply(deliveries: faust.StreamT[Delivery]) -> None:
         async for batch, settled in deliveries:
+            begun_s = time.monotonic()
             settled.set_result(await _persist(handler_thread, partial(handle, batch)))
+            report(batch, tally(), time.monotonic() - begun_s)
 
     def read(worker: Background) -> None:
         def stored(sources: Sequence[TopicPartition]) -> Positions:

@@ -11,9 +11,11 @@ import time
 from functools import partial
 
 import faust
+import structlog
 
 from streamrec.adapters.kafka import BatchSource, BroadcastReader, KafkaPublisher
 from streamrec.contracts.topics import ITEMS, MODEL_CONTROL, USER_INTERESTS
+from streamrec.metrics import TrainerMetrics
 from streamrec.model.trainer import Trainer
 from streamrec.service.batch import Batch, Positions
 from streamrec.service.train_on_interests import TrainOnInterests
@@ -25,13 +27,15 @@ NAME = "trainer"
 PATIENCE_MS = 200
 """Events that train together may as well arrive together."""
 
+_log = structlog.get_logger(__name__)
+
 
 def build(settings: Settings) -> faust.App:
     """Return the worker's app."""
     kafka = settings.require_kafka()
-    training = TrainOnInterests(
-        Trainer.open(settings), KafkaPublisher(kafka), checkpoint_interval_s=settings.checkpoint_interval_s
-    )
+    trainer = Trainer.open(settings)
+    training = TrainOnInterests(trainer, KafkaPublisher(kafka), checkpoint_interval_s=settings.checkpoint_interval_s)
+    metrics = TrainerMetrics()
     admitted = threading.Event()
 
     def handle(batch: Batch) -> Positions:
@@ -39,11 +43,27 @@ def build(settings: Settings) -> faust.App:
         admitted.set()
         return positions
 
+    def report(seconds: float) -> None:
+        """Write the one line that tells all of a step, and count it."""
+        progress = trainer.progress
+        metrics.record_training(progress, waiting=training.waiting)
+        _log.info(
+            "step",
+            duration_ms=round(seconds * 1_000, 1),
+            waiting=training.waiting,
+            micro_batches=progress.micro_batches,
+            events=progress.events,
+            loss=round(progress.loss, 4),
+            version=progress.version,
+        )
+
     def train(worker: Background) -> None:
         """Step whenever a micro-batch is full or old enough, or a command came, for as long as the worker runs."""
         while not worker.stopping.is_set():
             if _gather(training, admitted, settings, worker):
+                begun_s = time.monotonic()
                 persist_until(worker.stopping, training.step)
+                report(time.monotonic() - begun_s)
         training.checkpoint()
 
     def follow(worker: Background) -> None:

@@ -2,25 +2,55 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
+from typing import Annotated
+
+import typer
+from rich.live import Live
 from rich.table import Table
 
-from streamrec.adapters.kafka.lag import PartitionLag, read_lag
+from streamrec.adapters.kafka.lag import GROUPS, LagReader, PartitionLag, read_lag, when_loaded
 from streamrec.cli.addresses import resolved_settings
 from streamrec.cli.output import Json, console, print_json
+from streamrec.errors import UsageError
+
+WATCH_S = 1.5
+
+Watch = Annotated[bool, typer.Option("--watch", "-w", help="Read again and again, until Ctrl-C.")]
 
 
-def lag(as_json: Json = False) -> None:
+def lag(watch: Watch = False, as_json: Json = False) -> None:
     """Print how far each worker is behind in each partition, in records and in seconds.
 
     Seconds behind is the age of the oldest record that the worker has not handled yet.
 
-    Examples: streamrec lag; streamrec lag --json
+    Examples: streamrec lag; streamrec lag --watch; streamrec lag --json
     """
-    partitions = read_lag(resolved_settings().require_kafka())
+    kafka = resolved_settings().require_kafka()
+    if watch and as_json:
+        raise UsageError("--watch is for people, --json for one reading: leave one of them out")
+    if watch:
+        with suppress(KeyboardInterrupt):
+            asyncio.run(_watch(kafka))
+        return
+    partitions = read_lag(kafka)
     if as_json:
         print_json({"lag": sum(part.lag for part in partitions), "partitions": partitions})
     else:
         console().print(lag_table(partitions))
+
+
+async def _watch(kafka: str) -> None:
+    reader = LagReader(kafka)
+    try:
+        with Live(console=console(), auto_refresh=False) as live:
+            while True:
+                seen = await when_loaded(reader.read)()
+                live.update(lag_table([part for group in GROUPS for part in seen.of(group)]), refresh=True)
+                await asyncio.sleep(WATCH_S)
+    finally:
+        await reader.close()
 
 
 def lag_table(partitions: list[PartitionLag]) -> Table:

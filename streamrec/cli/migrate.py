@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from streamrec.adapters.postgres import migrate
+from streamrec.adapters.postgres.migrate import migrate
 from streamrec.cli.addresses import resolved_settings
 from streamrec.cli.output import console
 

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from streamrec.cli.output import console
 from streamrec.local import Stack, Supervisor, local_stack
+from streamrec.local.supervisor import WORKERS
 from streamrec.settings import Settings, variable_name
 
 
@@ -28,7 +29,7 @@ def up() -> None:
     settings = Settings.from_env()
     with local_stack(settings, progress=True) as stack:
         logs = stack.settings.data_dir / "logs"
-        with Supervisor(stack, logs):
+        with Supervisor(stack, logs, (*WORKERS, "monitor")):
             _show(stack, console())
             stopping.wait()
             console().print("stopping: workers finish their batch, servers close their files")
@@ -53,6 +54,8 @@ def _show(stack: Stack, terminal: Console) -> None:
     table.add_row("Kafka", f"{stack.settings.kafka} ({stack.broker})")
     for field in ("redis_url", "postgres_url"):
         table.add_row(field.removesuffix("_url"), stack.settings.addresses()[field])
+    if stack.settings.monitor_port:
+        table.add_row("page", f"http://{stack.settings.monitor_host}:{stack.settings.monitor_port}")
     table.add_row("data", str(stack.settings.data_dir))
     table.add_row("logs", str(stack.settings.data_dir / "logs"))
     terminal.print(table)

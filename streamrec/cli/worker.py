@@ -10,7 +10,7 @@ import typer
 from streamrec.cli.addresses import resolved_settings
 from streamrec.errors import UsageError
 
-WORKERS = ("interests", "trainer", "recall", "retention")
+WORKERS = ("interests", "trainer", "recall", "retention", "monitor")
 
 
 def worker(name: Annotated[str, typer.Argument(help=f"Which one: {', '.join(WORKERS)}.")]) -> None:

@@ -1,7 +1,8 @@
-"""Headers: where the data is, and what a dead letter says of itself."""
+"""Headers: what a dead letter says of itself, and the trace that a record belongs to."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated
 
 from msgspec import Meta, Struct
@@ -32,3 +33,22 @@ class DeadLetterHeaders(Struct, frozen=True, kw_only=True):
     def encode(self) -> dict[str, bytes]:
         """Return the headers as Kafka takes them."""
         return {f"dlq.{name}": str(getattr(self, name)).encode() for name in self.__struct_fields__}
+
+
+TRACE_HEADERS = ("traceparent", "tracestate")
+"""The trace that a producer's record belongs to (https://www.w3.org/TR/trace-context): handed on as it came, by way of
+`user-interests` to the list."""
+
+MAX_TRACE_BYTES = 512
+"""The standard asks for no more; a longer value is left out."""
+
+
+def traced(headers: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Return what headers say of a trace.
+
+    Examples
+    --------
+    >>> traced({"traceparent": b"00-1-2-01", "content-type": b"application/json"})
+    {'traceparent': b'00-1-2-01'}
+    """
+    return {name: headers[name] for name in TRACE_HEADERS if 0 < len(headers.get(name, b"")) <= MAX_TRACE_BYTES}

@@ -12,7 +12,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from streamrec.adapters.kafka import create_topics
-from streamrec.adapters.postgres import migrate
+from streamrec.adapters.postgres.migrate import migrate
 from streamrec.errors import UsageError
 from streamrec.local.guardian import Guardian
 from streamrec.local.kafka_broker import start_kafka

@@ -35,6 +35,10 @@ FEATURES = (
     "sequence_length",
     "last_gap",
     "knows_user",
+    "repeat_age",
+    "repeat_of_session",
+    "user_silence",
+    "session_length",
 )
 """Of a candidate, all scaled to about 1."""
 

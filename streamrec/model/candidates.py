@@ -17,16 +17,8 @@ import numpy as np
 
 from streamrec.model.blend import FEATURES
 from streamrec.model.context import Context
-from streamrec.model.kernels import (
-    LOG_SCALE,
-    LOG_SHIFT,
-    LOGS,
-    MAX_NEIGHBOUR_CANDIDATES,
-    Found,
-    Tables,
-    Users,
-    describe,
-)
+from streamrec.model.features import LOG_SCALE, LOG_SHIFT, LOGS, Found, Tables, Users
+from streamrec.model.kernels import MAX_NEIGHBOUR_CANDIDATES, describe
 from streamrec.model.nearest import nearest
 from streamrec.model.popularity import decay
 from streamrec.model.serving import ServingModel

@@ -2,7 +2,8 @@
 
 The same arithmetic as :class:`~streamrec.model.sequence_model.SequenceModel` without gradients. Torch takes a
 millisecond for the calls alone that a batch of few users makes; here events of all users lie one after the other, and
-only attention pads them.
+only attention pads them. Products are torch's all the same: numpy's take as many threads as there are cores, and wait
+for each of them, also for one that gets no core.
 """
 
 from __future__ import annotations
@@ -28,9 +29,11 @@ class Encoder:
         self._gap = _by_bucket(model.gap, self.config.dim)
         self._by_time = _by_bucket(model.time_bias.by_time, self.config.heads)
         self._blocks = [_Block(block) for block in model.blocks if isinstance(block, LigrBlock)]
-        self._out_norm, self._out = _array(model.out_norm.weight), _array(model.out.weight).T
+        self._out_norm, self._out = _array(model.out_norm.weight), _Linear(model.out.weight)
 
-    def __call__(self, items: np.ndarray, event_types: np.ndarray, times_s: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    def __call__(
+        self, items: np.ndarray, event_types: np.ndarray, times_s: np.ndarray, counts: np.ndarray
+    ) -> np.ndarray:
         """Return the unit vector near each user's next item, `(B, D)`.
 
         Parameters
@@ -57,7 +60,7 @@ class Encoder:
         last = counts - 1
         bias = self._bias(padded_s, last[:, None], padded_s[np.arange(len(last)), last][:, None])
         x = self._blocks[-1](x, layout, bias, asked=last)
-        x = _normed(x, self._out_norm) @ self._out
+        x = self._out(_normed(x, self._out_norm))
         unit: np.ndarray = x / np.maximum(np.sqrt(np.einsum("bd,bd->b", x, x)), 1e-12)[:, None]
         return unit
 
@@ -67,7 +70,8 @@ class Encoder:
         bucket = _time_bucket(looking_s[:, :, None] - times_s[:, None, :])
         bias = self._by_time[bucket] + self._by_steps[np.maximum(steps, 0)]
         bias[np.broadcast_to(steps < 0, bucket.shape)] = -np.inf
-        return bias.transpose(0, 3, 1, 2)
+        by_head: np.ndarray = bias.transpose(0, 3, 1, 2)
+        return by_head
 
 
 class _Layout:
@@ -92,30 +96,30 @@ class _Block:
     def __init__(self, block: LigrBlock) -> None:
         self._heads = block.heads
         self._attention_norm = _array(block.attention_norm.weight)
-        self._query_key_value = _array(block.query_key_value.weight).T
-        self._attention_out = _array(block.attention_out.weight).T
+        query, *key_value = block.query_key_value.weight.chunk(3)
+        self._query, self._key_value = _Linear(query), _Linear(torch.cat(key_value))
+        self._attention_out = _Linear(block.attention_out.weight)
         self._attention_gate = _Gate(block.attention_gate)
         self._feedforward_norm = _array(block.feedforward_norm.weight)
-        self._feedforward_in = _array(block.feedforward_in.weight).T
-        self._feedforward_out = _array(block.feedforward_out.weight).T
+        self._feedforward_in = _Linear(block.feedforward_in.weight)
+        self._feedforward_out = _Linear(block.feedforward_out.weight)
         self._feedforward_gate = _Gate(block.feedforward_gate)
 
     def __call__(self, x: np.ndarray, layout: _Layout, bias: np.ndarray, *, asked: np.ndarray | None) -> np.ndarray:
         """Mix events, `(E, D)`; return all of them, or each user's `asked` one, the last, `(B, D)`."""
-        dim = x.shape[1]
         normed = _normed(x, self._attention_norm)
-        key_value = layout.padded(normed @ self._query_key_value[:, dim:])
+        key_value = layout.padded(self._key_value(normed))
         if asked is None:
-            query = layout.padded(normed @ self._query_key_value[:, :dim])
+            query = layout.padded(self._query(normed))
             mixed = self._attend(query, key_value, bias)[layout.users, layout.places]
         else:
             x, normed = x[layout.ends - 1], normed[layout.ends - 1]
-            mixed = self._attend((normed @ self._query_key_value[:, :dim])[:, None], key_value, bias)[:, 0]
-        x = x + self._attention_gate(normed) * (mixed @ self._attention_out)
+            mixed = self._attend(self._query(normed)[:, None], key_value, bias)[:, 0]
+        x = x + self._attention_gate(normed) * self._attention_out(mixed)
         normed = _normed(x, self._feedforward_norm)
-        gate, inner = np.split(normed @ self._feedforward_in, 2, axis=1)
+        gate, inner = np.split(self._feedforward_in(normed), 2, axis=1)
         inner *= gate * _sigmoid(gate)
-        gated: np.ndarray = x + self._feedforward_gate(normed) * (inner @ self._feedforward_out)
+        gated: np.ndarray = x + self._feedforward_gate(normed) * self._feedforward_out(inner)
         return gated
 
     def _attend(self, query: np.ndarray, key_value: np.ndarray, bias: np.ndarray) -> np.ndarray:
@@ -128,17 +132,29 @@ class _Block:
         weights -= weights.max(axis=3, keepdims=True)
         np.exp(weights, out=weights)
         weights /= weights.sum(axis=3, keepdims=True)
-        return (weights @ value).transpose(0, 2, 1, 3).reshape(users, -1, both // 2)
+        mixed: np.ndarray = (weights @ value).transpose(0, 2, 1, 3).reshape(users, -1, both // 2)
+        return mixed
+
+
+class _Linear:
+    """A product with weights, `(out, in)`."""
+
+    def __init__(self, weight: torch.Tensor) -> None:
+        self._weight = weight.detach().cpu().float().T.contiguous()
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        product: np.ndarray = torch.mm(torch.from_numpy(x), self._weight).numpy()
+        return product
 
 
 class _Gate:
     """A learned sigmoid gate."""
 
     def __init__(self, linear: torch.nn.Linear) -> None:
-        self._weight, self._bias = _array(linear.weight).T, _array(linear.bias)
+        self._linear, self._bias = _Linear(linear.weight), _array(linear.bias)
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
-        return _sigmoid(x @ self._weight + self._bias)
+        return _sigmoid(self._linear(x) + self._bias)
 
 
 def _by_bucket(table: torch.Tensor | None, width: int) -> np.ndarray:

@@ -166,6 +166,15 @@ class Learner:
         changed: np.ndarray = rows[first:]
         return changed
 
+    def loss(self, padded: Padded, rows_in_use: int) -> float:
+        """Return the loss that a step would begin with, without dropout, and learn nothing."""
+        negatives = self.sample_negatives(rows_in_use)
+        rows, inverse = np.unique(np.concatenate([padded.rows.ravel(), negatives.rows]), return_inverse=True)
+        unit = torch.from_numpy(self.vectors(rows) * (rows > 0)[:, None]).to(self.device)
+        self.model.eval()
+        with torch.inference_mode():
+            return self._loss(padded, negatives, unit, torch.from_numpy(inverse).to(self.device)).item()
+
     def set_rates(self, share: float) -> None:
         """Let steps be so much smaller than at first, for a schedule."""
         self.items.learning_rate = self.content.learning_rate = share * self.training.row_learning_rate

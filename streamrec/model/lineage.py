@@ -57,8 +57,9 @@ class Lineage:
 
     @property
     def last_good(self) -> str:
-        """The newest good version, empty before there is one."""
-        return next((version.name for version in reversed(self.versions) if version.status == "good"), "")
+        """The newest good version that is kept, empty before there is one."""
+        good = (version.name for version in reversed(self.versions) if version.status == "good" and version.checkpoint)
+        return next(good, "")
 
     def next_name(self) -> str:
         """Return a new name."""
@@ -135,13 +136,9 @@ class Lineage:
         self.versions, self.candidate, self.refused, self.rolled_back, self._number = msgspec.json.decode(
             state, type=tuple[list[ModelVersion], str, int, int, int]
         )
-        gone = {version.name for version in self.versions if version.checkpoint not in checkpoints}
+        gone = {version.name for version in self.versions if version.checkpoint not in {0, *checkpoints}}
         self.versions = [
-            version
-            if version.name not in gone
-            else msgspec.structs.replace(
-                version, checkpoint=0, status="new" if version.status == "good" else version.status
-            )
+            msgspec.structs.replace(version, checkpoint=0) if version.name in gone else version
             for version in self.versions
         ]
         self.candidate = "" if self.candidate in gone else self.candidate

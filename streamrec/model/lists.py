@@ -8,9 +8,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from streamrec.contracts.derived import Channel, ListItem, Reason
-from streamrec.model.candidates import Candidates
-from streamrec.model.context import Context
+from streamrec.domain.interest import SequenceEvent
+from streamrec.model.candidates import Candidates, find
+from streamrec.model.context import Context, make_context
 from streamrec.model.kernels import NEIGHBOURS_OF, nearest_own
+from streamrec.model.nearest import rough_table
+from streamrec.model.popularity import HALF_LIVES_MS
 from streamrec.model.serving import ServingModel
 
 _CHANNELS: tuple[Channel, ...] = ("neighbour", "popular", "model", "recent")
@@ -46,7 +49,7 @@ class Prior:
         return by_row
 
 
-def best_lists(  # noqa: PLR0913, PLR0917  # what a list is made of
+def best_lists(  # what a list is made of
     model: ServingModel,
     contexts: Sequence[Context],
     found: Candidates,
@@ -71,6 +74,29 @@ def best_lists(  # noqa: PLR0913, PLR0917  # what a list is made of
     item_ids = map(model.ids.__getitem__, rows.tolist())
     items = list(map(ListItem, item_ids, rounded, _reasons(model, contexts, found, order), priors))
     return [items[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+
+
+def warm_up() -> None:
+    """Compile what lists are made with, or read it from the disk, before anybody waits for one."""
+    vectors = np.eye(4, dtype=np.float32)
+    ids = ["", "a", "b", "c"]
+    model = ServingModel(
+        ids=ids,
+        rows={item_id: row for row, item_id in enumerate(ids) if item_id},
+        size=len(ids),
+        vectors=vectors,
+        rough=rough_table(vectors, len(ids)),
+        counts=np.ones((4, len(HALF_LIVES_MS)), np.float32),
+        first_ms=np.ones(4, np.int64),
+        last_ms=np.ones(4, np.int64),
+        events=np.ones(4, np.int64),
+        category=np.ones(4, np.int64),
+        neighbours=np.ones((4, 1), np.int32),
+        shares=np.ones((4, 1), np.float32),
+    )
+    context = make_context(model, [SequenceEvent(1, 0, 0, 0, "a", "")])
+    found = find(model, [context], vectors[1:2], hide_seen=False)
+    best_lists(model, [context], found, np.zeros(len(found.rows), np.float32), 1, None)
 
 
 def most_popular(model: ServingModel, counts: np.ndarray, k: int) -> list[ListItem]:
@@ -116,9 +142,7 @@ def _best(likely: np.ndarray, found: Candidates, k: int) -> tuple[np.ndarray, li
     return order[is_best], np.cumsum(np.minimum(counts, k)).tolist()
 
 
-def _reasons(
-    model: ServingModel, contexts: Sequence[Context], found: Candidates, order: np.ndarray
-) -> list[Reason]:
+def _reasons(model: ServingModel, contexts: Sequence[Context], found: Candidates, order: np.ndarray) -> list[Reason]:
     """Say for each listed item which channel speaks for it most, and which of the user's own items led to it."""
     rows, leads, features = found.rows[order], found.leads[order], found.features[order]
     knows = features[:, 21] > 0

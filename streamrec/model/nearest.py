@@ -16,12 +16,14 @@ from torch import Tensor
 from streamrec.model.compiled import compiled, dot
 from streamrec.model.vocabulary import BLOCK_ROWS
 
-SEARCHED_TOGETHER = 32
+GROUP = 32
 """Rough scores are looked at in groups of so many, of which most are left out by their best one."""
 
 _ERROR = {torch.float32: 2.0**-16, torch.bfloat16: 2.0**-7}
 """How far a rough score of unit vectors can be off: both factors and the result are rounded to 8 bits, each by 2^-9 at
 most; in single precision the order of additions alone matters."""
+
+_BITS = {torch.float32: torch.int32, torch.bfloat16: torch.int16}
 
 
 def rough_table(vectors: np.ndarray, size: int) -> Tensor:
@@ -54,57 +56,81 @@ def nearest(vectors: np.ndarray, size: int, rough: Tensor, queries: np.ndarray, 
         Rows in no order, `(B, min(n, size))`.
     """
     with torch.inference_mode():
-        scores = torch.from_numpy(queries).to(rough.dtype) @ rough.T
-        # a group is every so-many-th row: maxima of whole rows of numbers are fast
-        groups = scores.view(len(queries), SEARCHED_TOGETHER, -1)
-        maxima, groups = groups.amax(1).float().numpy(), groups.view(_BITS[rough.dtype]).numpy()
+        scores = (torch.from_numpy(queries).to(rough.dtype) @ rough.T).view(_BITS[rough.dtype]).numpy()
     n = min(n, size)
+    maxima = _group_maxima(scores)
     # the n-th best score is no lower than the n-th best of the groups' best ones, of which padding may be some
     place = maxima.shape[1] - n - (len(rough) - size)
-    at_least = np.full(len(queries), -np.inf, np.float32)
+    at_least = np.full(len(queries), np.iinfo(np.int32).min, np.int32)
     if place >= 0:
-        at_least = np.partition(maxima, place, axis=1)[:, place] - np.float32(2 * _ERROR[rough.dtype])
-    return _search(vectors, queries, groups, maxima, at_least, size, n)
+        at_least = _lowered(np.partition(maxima, place, axis=1)[:, place], 2 * _ERROR[rough.dtype], scores.itemsize)
+    return _search(vectors[:size], queries, scores, maxima, at_least, n)
 
 
-_BITS = {torch.float32: torch.int32, torch.bfloat16: torch.int16}
+def _lowered(keys: np.ndarray, margin: float, width: int) -> np.ndarray:
+    """Return the keys of scores that are lower by a margin, or a little lower still; keys are of `width` bytes."""
+    unused = 32 - 8 * width
+    scores = _as_key(keys << unused, np.int32(31)).view(np.float32) - np.float32(margin)
+    lowered: np.ndarray = _as_key(scores.view(np.int32), np.int32(31)) >> unused
+    return lowered
+
+
+def _as_key(bits: np.ndarray, sign: np.int32) -> np.ndarray:
+    """Return integers in the order of the numbers whose bits these are, or the bits whose key these are."""
+    keys: np.ndarray = bits ^ (bits >> sign & np.int32(0x7FFFFFFF))
+    return keys
+
+
+@compiled
+def _group_maxima(scores: np.ndarray) -> np.ndarray:
+    """Return the key of the highest score of each group, given the bits of all, `(B, N)` to `(B, N / GROUP)`."""
+    users, padded = scores.shape
+    maxima = np.zeros((users, padded // GROUP), np.int32)
+    sign = 8 * scores.itemsize - 1
+    mask = (1 << sign) - 1
+    for user in range(users):
+        for group in range(padded // GROUP):
+            best = np.int32(-(1 << 31))
+            for row in range(group * GROUP, (group + 1) * GROUP):
+                bits = np.int32(scores[user, row])
+                best = max(best, np.int32(bits ^ (bits >> sign & mask)))
+            maxima[user, group] = best
+    return maxima
 
 
 @compiled
 def _search(
     vectors: np.ndarray,
     queries: np.ndarray,
-    groups: np.ndarray,
+    scores: np.ndarray,
     maxima: np.ndarray,
     at_least: np.ndarray,
-    size: int,
     n: int,
 ) -> np.ndarray:
     """Return the n best rows of each query among those whose rough score is high enough.
 
     Parameters
     ----------
-    groups
-        The bits of all rough scores: row `t * G + g` is the member `t` of the group `g`, `(B, T, G)`.
+    scores
+        The bits of all rough scores, `(B, N)`.
     maxima
-        The highest of each group, `(B, G)`.
+        The key of the highest of each group, `(B, N / GROUP)`.
     at_least
-        What a rough score has to be, `(B,)`.
+        What the key of a rough score has to be, `(B,)`.
     """
-    users, together, count = groups.shape
+    users, padded = scores.shape
     found = np.zeros((users, n), np.int64)
-    rows, exact = np.zeros(together * count, np.int64), np.zeros(together * count, np.float32)
-    bits = np.zeros(1, np.int32)
-    shift = 32 - 8 * groups.itemsize
+    rows, exact = np.zeros(padded, np.int64), np.zeros(padded, np.float32)
+    sign = 8 * scores.itemsize - 1
+    mask = (1 << sign) - 1
     for user in range(users):
         candidates = 0
-        for group in range(count):
+        for group in range(maxima.shape[1]):
             if maxima[user, group] < at_least[user]:
                 continue
-            for member in range(together):
-                row = member * count + group
-                bits[0] = np.int32(groups[user, member, group]) << shift
-                if row < size and bits.view(np.float32)[0] >= at_least[user]:
+            for row in range(group * GROUP, min(len(vectors), (group + 1) * GROUP)):
+                bits = np.int32(scores[user, row])
+                if bits ^ (bits >> sign & mask) >= at_least[user]:
                     rows[candidates] = row
                     exact[candidates] = dot(vectors[row], queries[user])
                     candidates += 1

@@ -13,6 +13,9 @@ DAY_MS = 24 * HOUR_MS
 HALF_LIVES_MS = np.array([10 * MINUTE_MS, HOUR_MS, 6 * HOUR_MS, DAY_MS, 7 * DAY_MS, 30 * DAY_MS], np.float64)
 """From breaking news to seasonal goods; which of them matter is learned."""
 
+CONTROL_HALF_LIFE = 3
+"""The control arm ranks by the popularity of a day: a fixed yardstick."""
+
 _MAX_DOUBLINGS = 24.0
 """Counts refer to one instant; it moves on before the newest events weigh 2^24 times as much as those at it."""
 

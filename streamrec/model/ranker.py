@@ -14,8 +14,8 @@ from streamrec.contracts.incoming import Item
 from streamrec.domain.interest import SequenceEvent
 from streamrec.model.candidates import MODEL_CANDIDATES, encode, find
 from streamrec.model.context import Context, make_context
-from streamrec.model.lists import Prior, best_lists, most_popular
-from streamrec.model.popularity import Popularity
+from streamrec.model.lists import Prior, best_lists, most_popular, warm_up
+from streamrec.model.popularity import CONTROL_HALF_LIFE, Popularity
 from streamrec.model.serving import ServingModel
 from streamrec.model.updates import UpdateReader
 from streamrec.model.vocabulary import Vocabulary
@@ -31,9 +31,6 @@ MAX_RISEN = 256
 
 MAX_WITHDRAWN = 1_000_000
 """Withdrawn items that are remembered; beyond it the one that was withdrawn first is forgotten."""
-
-CONTROL_HALF_LIFE = 3
-"""The control arm ranks by the popularity of a day: a fixed yardstick."""
 
 MAX_SCORES = 8_000_000
 """Lists are made together as long as users times items are not more: 32 MiB of scores."""
@@ -68,6 +65,7 @@ class ModelRanker:
         self._risen: dict[int, None] = {}
         """Their rows."""
         self._prior: Prior | None = None
+        warm_up()
         # lists are small work: threads would cost more than they bring, and take cores from others
         torch.set_num_threads(1)
 
@@ -91,8 +89,7 @@ class ModelRanker:
             learned_ms = self._reader.newest_produced_at_ms
             self._base, self._model, self._risen = base, base.countable(), {}
             self._recent = {position: later for position, later in self._recent.items() if later[0] > learned_ms}
-            for _, event in self._recent.values():
-                self._count(event)
+            self._count([event for _, event in self._recent.values()])
 
     def put_item(self, item: Item) -> None:
         """Learn what the catalogue says of an item."""
@@ -119,6 +116,10 @@ class ModelRanker:
         contexts = [make_context(model, interest.sequence) for interest in interests]
         return self._rank(model, contexts, k)
 
+    def count(self, interest: UserInterest) -> None:
+        """Count the new events of a user who needs no list now."""
+        self._serving([interest])
+
     def popular(self, interests: Sequence[UserInterest], *, k: int) -> list[list[ListItem]]:
         """Return recently popular items of each user under the same rules, for the control arm."""
         model = self._serving(interests)
@@ -137,26 +138,30 @@ class ModelRanker:
         if not self._base.version:
             return self._own.learn(interests)
         with self._lock:
-            for interest in interests:
-                if interest.produced_at_ms > self._reader.newest_produced_at_ms:
-                    self._note(interest)
+            learned_ms = self._reader.newest_produced_at_ms
+            self._note([interest for interest in interests if interest.produced_at_ms > learned_ms])
             return self._model
 
-    def _note(self, interest: UserInterest) -> None:
-        """Count the newest events of a user once, however often they are ranked for."""
-        for event in interest.sequence[-len(interest.new) :]:
-            position = (event.event_type, event.partition, event.offset)
-            if position not in self._recent:
-                self._recent[position] = (interest.produced_at_ms, event)
-                self._count(event)
+    def _note(self, interests: Sequence[UserInterest]) -> None:
+        """Count the newest events of users once, however often they are ranked for."""
+        later = []
+        for interest in interests:
+            for event in interest.sequence[-len(interest.new) :]:
+                position = (event.event_type, event.partition, event.offset)
+                if position not in self._recent:
+                    self._recent[position] = (interest.produced_at_ms, event)
+                    later.append(event)
+        self._count(later)
         while len(self._recent) > MAX_RECENT_EVENTS:
             del self._recent[next(iter(self._recent))]
 
-    def _count(self, event: SequenceEvent) -> None:
-        row = self._model.row(event.item_id)
-        if row:
-            self._model.count(row, event.event_time_ms)
-            self._risen[row] = None
+    def _count(self, events: Sequence[SequenceEvent]) -> None:
+        model = self._model
+        known = [(row, event.event_time_ms) for event in events if (row := model.row(event.item_id))]
+        if known:
+            rows, times_ms = zip(*known, strict=True)
+            model.count(rows, times_ms)
+            self._risen.update(dict.fromkeys(rows))
 
     def _withdrawn_in(self, model: ServingModel) -> np.ndarray:
         """Return the rows of withdrawn items, distinct."""
@@ -187,9 +192,7 @@ class ModelRanker:
         with torch.inference_mode():
             scores = model.blend(torch.from_numpy(found.features)).numpy()
         lists = best_lists(model, contexts, found, scores, k, self._prior)
-        return [
-            items or self._popular(model, context, k) for items, context in zip(lists, contexts, strict=True)
-        ]
+        return [items or self._popular(model, context, k) for items, context in zip(lists, contexts, strict=True)]
 
     def _popular(self, model: ServingModel, context: Context, k: int) -> list[ListItem]:
         counts = model.counts[: model.size, CONTROL_HALF_LIFE].copy()

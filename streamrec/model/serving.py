@@ -6,7 +6,7 @@ what the blend is learned on is what serves.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -175,17 +175,18 @@ class ServingModel:
         """Return this version with counts of its own, which :meth:`count` may change."""
         return replace(self, counts=self.counts.copy(), last_ms=self.last_ms.copy())
 
-    def count(self, row: int, event_time_ms: int) -> None:
-        """Count an event that came after this version, in place: a single number at a time, which readers may see."""
-        if event_time_ms - self.reference_ms > MAX_AHEAD_MS:
-            factors = decay(event_time_ms - self.reference_ms)
+    def count(self, rows: Sequence[int], times_ms: Sequence[int]) -> None:
+        """Count events that came after this version, in place: a single number at a time, which readers may see."""
+        newest_ms = max(times_ms)
+        if newest_ms - self.reference_ms > MAX_AHEAD_MS:
+            factors = decay(newest_ms - self.reference_ms)
             self.counts *= factors.astype(np.float32)
             self.totals = self.totals * factors
-            self.reference_ms = event_time_ms
-        weights = decay(self.reference_ms - event_time_ms)
-        self.counts[row] += weights.astype(np.float32)
-        self.last_ms[row] = max(int(self.last_ms[row]), event_time_ms)
-        self.newest_event_ms = max(self.newest_event_ms, event_time_ms)
+            self.reference_ms = newest_ms
+        at = np.array(times_ms, np.int64)
+        np.add.at(self.counts, np.array(rows), decay((self.reference_ms - at)[:, None]).astype(np.float32))
+        np.maximum.at(self.last_ms, np.array(rows), at)
+        self.newest_event_ms = max(self.newest_event_ms, newest_ms)
 
     def applied(self, version: str, changes: Mapping[str, np.ndarray], *, in_place: bool = False) -> ServingModel:
         """Return this version with changes; unless `in_place`, this one stays as it is for those who read it."""

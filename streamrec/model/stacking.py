@@ -12,10 +12,14 @@ from river.drift import ADWIN
 from streamrec.model.blend import Blend, listwise_loss
 from streamrec.model.candidates import find
 from streamrec.model.context import Context
+from streamrec.model.popularity import CONTROL_HALF_LIFE
 from streamrec.model.serving import ServingModel
 from streamrec.model.tensors import Arrays, adam_state, below, load_adam_state, load_weights, prefixed, weights_of
 
 LEARNING_RATE = 3e-3
+
+HIT_AT = 10
+"""Places of a list in which the event's item counts as a hit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,8 @@ class Stacking:
         """Moving average of the loss on new events, before anything learned from them."""
         self.drifted = False
         """Whether the last step's losses say that the stream has changed."""
+        self.tested = self.hits = self.popular_hits = 0
+        """How the lists that served fared against the most popular items, since this was made."""
         self._drift = ADWIN()  # type: ignore[no-untyped-call]  # river has no types
 
     def learn(
@@ -65,6 +71,8 @@ class Stacking:
         places = found.places(np.asarray(target_rows))
         usable = np.flatnonzero((places >= 0) & (np.asarray(target_rows) > 0))
         scores = [Score(None, None)] * len(contexts)
+        self.tested += len(contexts)
+        self.popular_hits += sum(map(self._is_popular, [serving] * len(contexts), contexts, target_rows))
         if not len(usable):
             return scores
         out = self.blend(torch.from_numpy(found.features))
@@ -77,6 +85,7 @@ class Stacking:
         self.optimizer.step()
         out, side_by_side = out.detach(), side_by_side.detach()
         ranks = (side_by_side > out[places[usable]][:, None]).sum(1).tolist()
+        self.hits += sum(rank < HIT_AT for rank in ranks)
         self._watch(losses.detach().mean().item())
         for index, rank, loss in zip(usable.tolist(), ranks, losses.tolist(), strict=True):
             scores[index] = Score(rank, loss)
@@ -87,6 +96,14 @@ class Stacking:
         # the detector sees one value a step: its cost is small, and single events are too noisy to say anything
         self._drift.update(loss)  # type: ignore[no-untyped-call]  # river has no types
         self.drifted = self._drift.drift_detected
+
+    def _is_popular(self, serving: ServingModel, context: Context, target_row: int) -> bool:
+        """Return whether an item is among the first ten of a user's list in the control arm."""
+        rows = serving.popular_rows
+        if self.hide_seen:
+            rows = rows[~np.isin(rows, context.rows)]
+        first = np.argsort(-serving.counts[rows, CONTROL_HALF_LIFE], kind="stable")[:HIT_AT]
+        return target_row > 0 and target_row in rows[first]
 
     def changes(self) -> Arrays:
         """Return the weights by name, for a version."""

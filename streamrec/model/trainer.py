@@ -30,6 +30,7 @@ from streamrec.model.sequence_model import ModelConfig
 from streamrec.model.serving import ServingModel, Weights, dense_shape
 from streamrec.model.tensors import below, prefixed, weights_of
 from streamrec.service.fence import Fences, FenceState
+from streamrec.service.tally import TrainingProgress
 from streamrec.settings import Settings
 
 _log = structlog.get_logger(__name__)
@@ -74,6 +75,7 @@ class Trainer:
         self.condemned = ""
         self.admissions = b""
         self._unsent: list[bytes] = []
+        self._micro_batches = self._events = 0
         saved = checkpoint.numbers(checkpoints)
         if saved:
             self._open(saved[-1], saved)
@@ -91,6 +93,22 @@ class Trainer:
             checkpoints=settings.data_dir.expanduser() / "model",
         )
 
+    @property
+    def progress(self) -> TrainingProgress:
+        """How it gets on; what was tested is counted from the last rollback on."""
+        stacking = self.learning.stacking
+        return TrainingProgress(
+            micro_batches=self._micro_batches,
+            events=self._events,
+            tested=stacking.tested,
+            hits=stacking.hits,
+            popular_hits=stacking.popular_hits,
+            drift_alarms=self.learning.drifts,
+            loss=stacking.recent_loss,
+            version=self.serving.version,
+            learned_at_ms=self.learning.newest_produced_at_ms,
+        )
+
     def put_item(self, item: Item) -> None:
         """Learn what the catalogue says of an item; any one thread may call it."""
         self.catalogue.put(item, is_known=bool(self.learning.items.vocabulary.row(item.item_id)))
@@ -102,6 +120,8 @@ class Trainer:
     def train(self, interests: Sequence[UserInterest], *, behind: int) -> None:
         """Learn the `new` events of each interest; with many events behind them, with less effort on each."""
         self.learning.learn(interests, self.guard, self.spared, behind=behind)
+        self._micro_batches += 1
+        self._events += sum(len(interest.new) for interest in interests)
         self._judge()
 
     @property

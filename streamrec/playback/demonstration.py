@@ -23,11 +23,11 @@ from streamrec.adapters.redis import RedisInterestStore, TopKReader
 from streamrec.contracts.derived import TopKList
 from streamrec.contracts.topics import CLICKS, PURCHASES, RECOMMENDATIONS
 from streamrec.errors import StreamrecError
+from streamrec.model.evaluation.baselines.popularity import RecentPopularity
 from streamrec.playback.backpressure import InFlight, Throttle
 from streamrec.playback.freshness import FreshnessWatch, ModelWatch
 from streamrec.playback.pace import at_rate, in_time
 from streamrec.playback.player import Player
-from streamrec.playback.popularity import RecentPopularity
 from streamrec.playback.records import event_record
 from streamrec.playback.turns import PlayedEvent, Turn, hold_back
 from streamrec.settings import Settings

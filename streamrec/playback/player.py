@@ -9,7 +9,7 @@ import numpy as np
 
 from streamrec.adapters.redis import TopKReader
 from streamrec.contracts.derived import TopKList
-from streamrec.playback.popularity import HALF_LIVES_MS, RecentPopularity
+from streamrec.model.evaluation.baselines.popularity import HALF_LIVES_MS, RecentPopularity
 from streamrec.playback.turns import Play, Turn
 from streamrec.service.ports import Publisher
 

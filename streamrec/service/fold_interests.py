@@ -26,13 +26,14 @@ import structlog
 from streamrec import __version__
 from streamrec.contracts.decode import decode_event
 from streamrec.contracts.derived import EventPosition, UserInterest
-from streamrec.contracts.headers import MAX_MESSAGE_BYTES, DeadLetterHeaders
+from streamrec.contracts.headers import MAX_MESSAGE_BYTES, DeadLetterHeaders, traced
 from streamrec.contracts.topics import CLICKS, PURCHASES, USER_INTERESTS, dead_letter_topic
 from streamrec.domain.event import Event, EventType, Source
 from streamrec.domain.interest import InterestState, Outcome, category_transitions, summarise
 from streamrec.errors import BadRecordError, TooManyDeadLettersError
 from streamrec.service.batch import Batch, Positions, Record, TopicPartition
 from streamrec.service.ports import InterestSnapshot, InterestStore, Outgoing, Publisher
+from streamrec.service.tally import Tally
 
 STAGE = "interests"
 EVENT_TYPES = {CLICKS: EventType.CLICK, PURCHASES: EventType.PURCHASE}
@@ -55,8 +56,7 @@ T = TypeVar("T")
 class _Decoded:
     """A batch after decoding: what can be folded, in order, and what cannot."""
 
-    events: list[tuple[Event, int]] = field(default_factory=list)
-    """Events with the time of their production."""
+    events: list[tuple[Event, Record]] = field(default_factory=list)
     refused: list[tuple[TopicPartition, Record, BadRecordError]] = field(default_factory=list)
 
 
@@ -76,6 +76,8 @@ class FoldInterests:
         self._publisher = publisher
         self._sequence_length = sequence_length
         self._recent: deque[bool] = deque(maxlen=DEAD_LETTER_WINDOW)
+        self.tally = Tally()
+        """What the last batch came to."""
 
     def handle(self, batch: Batch) -> Positions:
         """Apply a batch, and return the store's position of each of its sources.
@@ -89,6 +91,7 @@ class FoldInterests:
         TooManyDeadLettersError
             If most of the recent records were refused; nothing of the batch was written.
         """
+        self.tally = Tally()
         decoded = _decode(batch)
         self._guard(batch, decoded)
         user_ids = list(dict.fromkeys(event.user_id for event, _ in decoded.events))
@@ -119,20 +122,27 @@ class FoldInterests:
     def _fold(self, batch: Batch, decoded: _Decoded, snapshot: InterestSnapshot) -> list[Outgoing]:
         """Fold the batch into the snapshot and return what follows from it."""
         changed: dict[str, _Changed] = {}
-        for event, produced_at_ms in decoded.events:
+        self.tally = Tally()
+        for event, record in decoded.events:
             state = snapshot.states[event.user_id]
             outcome = state.fold(event, sequence_length=self._sequence_length)
             progress = snapshot.progress[TopicPartition(_TOPICS[event.source.event_type], event.source.partition)]
             if outcome is Outcome.DUPLICATE:
                 progress.duplicates += 1
+                self.tally.outcomes["duplicate"] += 1
                 continue
             progress.applied += 1
+            self.tally.outcomes["applied"] += 1
+            self.tally.produced_at_ms.append(record.timestamp_ms)
             # a fenced event is in the state already, but its record may not have gone out: it is sent again
             user = changed.setdefault(event.user_id, _Changed())
             user.new.append(EventPosition(event.source.event_type, event.source.partition, event.offset))
-            user.produced_at_ms = max(user.produced_at_ms, produced_at_ms)
-        for source, _, _ in decoded.refused:
+            if record.timestamp_ms >= user.produced_at_ms:
+                user.produced_at_ms, user.headers = record.timestamp_ms, traced(record.headers)
+        for source, _, error in decoded.refused:
             snapshot.progress[source].dead_lettered += 1
+            self.tally.outcomes["dead-lettered"] += 1
+            self.tally.refused[source.topic, error.reason] += 1
         for part in batch.slices:
             snapshot.progress[part.source].next_offset = part.next
         derived = [_user_interest(user_id, snapshot.states[user_id], user) for user_id, user in changed.items()]
@@ -143,6 +153,8 @@ class FoldInterests:
 class _Changed:
     new: list[EventPosition] = field(default_factory=list)
     produced_at_ms: int = 0
+    headers: dict[str, bytes] = field(default_factory=dict)
+    """What the newest of them says of its trace."""
 
 
 _TOPICS = {event_type: topic for topic, event_type in EVENT_TYPES.items()}
@@ -157,7 +169,7 @@ def _decode(batch: Batch) -> _Decoded:
         except BadRecordError as error:
             decoded.refused.append((source, record, error))
         else:
-            decoded.events.append((event, record.timestamp_ms))
+            decoded.events.append((event, record))
     return decoded
 
 
@@ -177,7 +189,7 @@ def _user_interest(user_id: str, state: InterestState, changed: _Changed) -> Out
         transitions=[(*step, count) for step, count in _strongest(transitions.items(), lambda count: count)],
         events_count=state.events_count,
     )
-    return Outgoing(USER_INTERESTS, user_id.encode(), _encoder.encode(message))
+    return Outgoing(USER_INTERESTS, user_id.encode(), _encoder.encode(message), changed.headers)
 
 
 def _strongest(weights: Iterable[tuple[K, T]], strength: Callable[[T], float]) -> list[tuple[K, T]]:

@@ -1,6 +1,6 @@
 """The `retention` use case: events, lists and impressions become activity, attribution and counts by day and arm.
 
-All of a batch is one transaction of the store, with the positions in it. Bad records are counted in the log and passed
+All of a batch is one transaction of the store, with the positions in it. Bad records are counted and passed
 over: `interests` writes those of `clicks` and `purchases` to the dead letters.
 """
 
@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import Annotated
 
 import msgspec
-import structlog
 
 from streamrec.contracts.decode import check_event_time, decode_event, decode_impression
 from streamrec.contracts.incoming import EventTimeMs, Id, Impression
@@ -22,6 +21,7 @@ from streamrec.domain.retention import RememberedList, UserRetention, day_of, it
 from streamrec.errors import BadRecordError
 from streamrec.service.batch import Batch, Positions, Record, TopicPartition
 from streamrec.service.ports import Counts, Followed, RetentionChanges, RetentionStore
+from streamrec.service.tally import Tally
 
 _EVENT_TYPES = {CLICKS: EventType.CLICK, PURCHASES: EventType.PURCHASE}
 _MINUTE_MS = 60_000
@@ -41,7 +41,6 @@ class _MadeList(msgspec.Struct, frozen=True):
 
 
 _list_decoder = msgspec.json.Decoder(_MadeList)
-_log = structlog.get_logger(__name__)
 
 Message = Event | _MadeList | Impression
 
@@ -63,6 +62,8 @@ class RecordRetention:
         self._store = store
         self._arm_of = arm_of
         self._window_ms = follow_window_minutes * _MINUTE_MS
+        self.tally = Tally()
+        """What the last batch came to."""
 
     def handle(self, batch: Batch) -> Positions:
         """Record a batch, and return the store's position of each of its sources.
@@ -74,7 +75,8 @@ class RecordRetention:
         TransientError
             If the store is away; the same batch can be handed in again.
         """
-        messages = _decode_all(batch)
+        self.tally = Tally()
+        messages, refused = _decode_all(batch)
         arms = {message.user_id: self._arm_of(message.user_id) for message in messages}
         with self._store.transaction() as transaction:
             stored = transaction.lock_positions([part.source for part in batch.slices])
@@ -85,6 +87,9 @@ class RecordRetention:
                 work.take(message)
             positions = {part.source: part.next for part in batch.slices}
             transaction.write(work.changes, positions)
+        self.tally.outcomes.update(applied=len(messages), refused=refused.total())
+        self.tally.refused = refused
+        self.tally.produced_at_ms = [record.timestamp_ms for source, record in batch if source.topic in _EVENT_TYPES]
         return positions
 
 
@@ -138,17 +143,16 @@ class _Work:
         return self.changes.counts.setdefault((day_of(message.event_time_ms), self.arms[message.user_id]), Counts())
 
 
-def _decode_all(batch: Batch) -> list[Message]:
+def _decode_all(batch: Batch) -> tuple[list[Message], Counter[tuple[str, str]]]:
+    """Return what can be recorded, and how often what could not, by topic and reason."""
     messages: list[Message] = []
-    refused: Counter[str] = Counter()
+    refused: Counter[tuple[str, str]] = Counter()
     for source, record in batch:
         try:
             messages.append(_decode(source, record))
         except BadRecordError as error:
-            refused[f"{source.topic} {error.reason}"] += 1
-    if refused:
-        _log.info("passed over", **refused)
-    return messages
+            refused[source.topic, error.reason] += 1
+    return messages, refused
 
 
 def _decode(source: TopicPartition, record: Record) -> Message:

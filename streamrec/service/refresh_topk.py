@@ -7,7 +7,7 @@ a list again and never leaves one out: made again it replaces itself, for it com
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
 
 import msgspec
@@ -15,11 +15,13 @@ import structlog
 
 from streamrec.contracts.decode import decode_item
 from streamrec.contracts.derived import ListItem, TopKList, UserInterest
+from streamrec.contracts.headers import traced
 from streamrec.contracts.topics import ITEMS, RECOMMENDATIONS
 from streamrec.domain.arms import CONTROL, PERSONAL
 from streamrec.errors import BadRecordError, TransientError
 from streamrec.service.batch import Batch, Positions, Record
 from streamrec.service.ports import EncodedList, Outgoing, Publisher, Ranker, TopKStore
+from streamrec.service.tally import Tally
 
 DEFAULT_LIST_AGE_MS = 100
 """The list of unknown users is made anew at most so often: it costs half a millisecond."""
@@ -66,6 +68,8 @@ class RefreshTopK:
         self._newest_produced_at_ms = 0
         self._default_made_at_ms = 0
         self._default_is_stale = False
+        self.tally = Tally()
+        """What the last batch came to."""
 
     def handle(self, batch: Batch) -> Positions:
         """Make the lists of a batch of `user-interests`, and return the store's position of each of its sources.
@@ -75,10 +79,15 @@ class RefreshTopK:
         TransientError
             If the store or the broker is away; the same batch can be handed in again.
         """
-        lists = self._make_lists(_newest_by_user(batch))
+        self.tally = Tally()
+        newest = _newest_by_user(batch)
+        lists = self._make_lists([interest for interest, _ in newest.values()])
         encoded = [EncodedList(topk.user_id, topk.state_version, _encoder.encode(topk)) for topk in lists]
         delivery = self._publisher.start(
-            [Outgoing(RECOMMENDATIONS, each.user_id.encode(), each.value) for each in encoded]
+            [
+                Outgoing(RECOMMENDATIONS, each.user_id.encode(), each.value, traced(newest[each.user_id][1]))
+                for each in encoded
+            ]
         )
         written = self._store.put_lists(encoded, batch.slices)
         delivery.wait()
@@ -87,6 +96,8 @@ class RefreshTopK:
         for topk in lists:
             self._newest_event_time_ms = max(self._newest_event_time_ms, topk.event_time_ms)
             self._newest_produced_at_ms = max(self._newest_produced_at_ms, topk.produced_at_ms)
+        self.tally.outcomes["lists"] = len(lists)
+        self.tally.produced_at_ms = [topk.produced_at_ms for topk in lists]
         self._default_is_stale = True
         if self._now_ms() - self._default_made_at_ms >= DEFAULT_LIST_AGE_MS:
             self.refresh_default()
@@ -181,8 +192,9 @@ class RefreshTopK:
         )
 
 
-def _newest_by_user(batch: Batch) -> list[UserInterest]:
-    newest: dict[str, UserInterest] = {}
+def _newest_by_user(batch: Batch) -> dict[str, tuple[UserInterest, Mapping[str, bytes]]]:
+    """Return the newest interest of each user, with the headers that it came with."""
+    newest: dict[str, tuple[UserInterest, Mapping[str, bytes]]] = {}
     for source, record in batch:
         try:
             interest = _interest_decoder.decode(record.value or b"")
@@ -191,9 +203,9 @@ def _newest_by_user(batch: Batch) -> list[UserInterest]:
             _log.error("interest refused", partition=source.partition, offset=record.offset, because=str(error))
             continue
         known = newest.get(interest.user_id)
-        if known is None or interest.state_version >= known.state_version:
-            newest[interest.user_id] = interest
-    return list(newest.values())
+        if known is None or interest.state_version >= known[0].state_version:
+            newest[interest.user_id] = interest, record.headers
+    return newest
 
 
 def _list_id(*parts: object) -> str:

@@ -15,7 +15,8 @@ import pytest
 from builders import batch, part
 from sqlalchemy import create_engine, text
 
-from streamrec.adapters.postgres import PostgresRetentionStore, RetentionReader, migrate
+from streamrec.adapters.postgres import PostgresRetentionStore, RetentionReader
+from streamrec.adapters.postgres.migrate import migrate
 from streamrec.contracts.derived import ListItem, Reason, TopKList
 from streamrec.domain.retention import RETENTION_DAYS
 from streamrec.errors import TransientError

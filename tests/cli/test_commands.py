@@ -123,6 +123,21 @@ def test_lag_and_topics_print_figures(capsys):
     assert json.loads(run(["topics", "create", "--json"], capsys)) == {"created": []}
 
 
+@pytest.mark.usefixtures("servers")
+def test_status_names_the_causes_and_its_exit_code_tells_scripts(capsys):
+    said = json.loads(run(["status", "--json"], capsys, code=1))
+
+    assert not said["ready"]
+    assert "streamrec-recall has no member: nobody works" in said["causes"]
+    assert {group["group"] for group in said["groups"]} >= {"streamrec-interests", "streamrec-recall"}
+    assert "not keeping up" in run(["status"], capsys, code=1)
+
+
+@pytest.mark.usefixtures("servers")
+def test_lag_is_followed_by_people_only(capsys):
+    assert "leave one of them out" in run(["lag", "--watch", "--json"], capsys, code=2)
+
+
 def test_commands_find_the_stack_that_runs_on_the_data_directory(stack, capsys, monkeypatch):
     for name in ("KAFKA", "REDIS_URL", "POSTGRES_URL"):
         monkeypatch.delenv(f"STREAMREC_{name}", raising=False)

@@ -6,7 +6,7 @@ import random
 import signal
 
 import numpy as np
-from pipeline import stop
+from pipeline import DEADLINE_S, stop
 
 from streamrec.adapters.kafka.lag import read_lag
 from streamrec.adapters.kafka.model_versions import read_model_versions, roll_back
@@ -39,6 +39,8 @@ def test_rolled_back_and_killed_every_event_is_counted_once(often_saved):
     often_saved.produce("clicks", clicks(0))
     often_saved.start("interests")
     (trainer,) = often_saved.start("trainer")
+    directory = often_saved.settings.data_dir / "model"
+    often_saved.wait(lambda: checkpoint.numbers(directory), "a checkpoint", deadline_s=2 * DEADLINE_S)
     older = often_saved.wait(lambda: kept(often_saved), "a version")[0]
     wait_until_trained(often_saved)
     often_saved.produce("clicks", clicks(1))
@@ -52,7 +54,6 @@ def test_rolled_back_and_killed_every_event_is_counted_once(often_saved):
     wait_until_trained(often_saved)
     assert stop(trainer) == 0
 
-    directory = often_saved.settings.data_dir / "model"
     tensors, _ = checkpoint.read(directory, checkpoint.numbers(directory)[-1])
     assert np.sum(tensors["items.vocabulary.events"]) == 3 * EVENTS
     versions = read_model_versions(often_saved.settings.kafka)

@@ -18,7 +18,7 @@ from streamrec.model.sequence_model import ModelConfig, SequenceModel
 
 @pytest.fixture
 def taught(new_trainer):
-    """A trainer, and interests that it has learned, among them users of whom nothing is known."""
+    """Return a trainer, and interests that it has learned."""
     trainer = new_trainer()
     interests = stream(1_200)
     for start in range(0, len(interests), 60):
@@ -35,13 +35,15 @@ def test_candidates_and_features_are_those_of_the_plain_reference(taught, hide_s
     contexts = [make_context(model, interest.sequence) for interest in interests[-40:]]
     contexts += [make_context(model, [])]
     contexts[0].rows[:] = 0
+    contexts[2].times_ms[:-3] -= 3_600_000  # a session before this one
+    contexts[3].now_ms += 3_600_000  # a session that is over
     hidden = encode(model, contexts)
     options = {"hide_seen": hide_seen, "model_candidates": model.size if everything else 7}
     withdrawn, risen = np.array([3, 5]), np.array([9, model.size - 1])
     found = find(model, contexts, hidden, **options, withdrawn=withdrawn, risen=risen)
     assert hidden[1].any()
     assert not hidden[0].any()
-    assert found.features.any(axis=0).all()
+    assert hide_seen or found.features.any(axis=0).all()
     for user, context in enumerate(contexts):
         rows, leads, features = find_one(
             model, context, hidden[user], **options, withdrawn=withdrawn.tolist(), risen=risen.tolist()
@@ -68,7 +70,7 @@ def test_the_encoder_says_what_the_network_says(taught, blocks):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize(("size", "n"), [(5_000, 100), (5_000, 1), (100, 90), (70, 128)])
+@pytest.mark.parametrize(("size", "n"), [(6_400, 100), (5_000, 1), (100, 90), (70, 128)])
 def test_the_search_is_exact_whatever_it_scores_roughly_with(monkeypatch, dtype, size, n):
     monkeypatch.setattr(nearest_module, "_fastest", lambda: dtype)
     rng = np.random.default_rng(1)

@@ -13,9 +13,11 @@ from streamrec.contracts.model_version import ModelCommand
 from streamrec.domain.event import Event, EventType, Source
 from streamrec.domain.interest import InterestState
 from streamrec.model import guard, learning
+from streamrec.model.candidates import encode, find
+from streamrec.model.context import make_context
 from streamrec.model.learner import Learner
 from streamrec.model.ranker import ModelRanker
-from streamrec.model.serving import ServingModel
+from streamrec.model.serving import ServingModel, Weights
 from streamrec.model.updates import UpdateReader
 
 
@@ -170,6 +172,35 @@ def test_held_users_are_counted_and_never_trained(new_trainer):
     assert len(running.trainer.guard._held) == guard.HELD_EVENTS
     after = running.trainer.learning.stacking.changes()
     assert all(np.array_equal(after[name], blend[name]) for name in blend)
+
+
+def test_a_trainer_that_began_anew_can_be_restarted(new_trainer):
+    log = log_of(400)
+    running = Running(new_trainer(), log)
+    running.play(200)
+    break_network(running.trainer)
+    while not running.trainer.versions.rolled_back:
+        running.turn()
+    again = Running(new_trainer(), log)
+    assert (again.position, again.trainer.serving.version) == (0, "")
+    again.play(400)
+    assert again.counted == 400
+    assert again.trainer.serving.version
+
+
+def test_the_last_good_version_is_tested_as_it_served(new_trainer):
+    """Its weights over the counts of today give the candidates and features of the version that they came from."""
+    running = Running(new_trainer(hide_seen=False), log_of(600))
+    running.play(600)
+    serving = running.trainer.serving
+    weights = Weights.of(serving.weights.state()).grown(*serving.vectors.shape)
+    again = serving.with_weights(weights)
+    contexts = [make_context(serving, interest.sequence) for interest in stream(600)[-8:]]
+    one, other = (find(model, contexts, encode(model, contexts), hide_seen=False) for model in (serving, again))
+
+    assert np.array_equal(one.rows, other.rows)
+    assert np.array_equal(one.features, other.features)
+    assert again.encoder is not serving.encoder
 
 
 def test_a_rollback_by_hand_brings_back_the_lists_of_the_older_version(new_trainer):

@@ -7,9 +7,9 @@ from doubles import MemoryPublisher
 
 from streamrec.contracts.derived import ListItem, Reason, TopKList
 from streamrec.contracts.incoming import Click
+from streamrec.model.evaluation.baselines.popularity import RecentPopularity
 from streamrec.playback.backpressure import MAX_IN_FLIGHT, MIN_IN_FLIGHT, Throttle
 from streamrec.playback.player import HIT_AT, Player
-from streamrec.playback.popularity import RecentPopularity
 from streamrec.playback.turns import Play, PlayedEvent, Turn, hold_back, shop_turns
 from streamrec.simulated_shop import SimulatedShop
 

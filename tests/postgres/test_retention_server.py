@@ -13,7 +13,8 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from builders import NOW_MS, batch, part
 
-from streamrec.adapters.postgres import PostgresRetentionStore, RetentionReader, engine, migrate
+from streamrec.adapters.postgres import PostgresRetentionStore, RetentionReader, engine
+from streamrec.adapters.postgres.migrate import migrate
 from streamrec.adapters.postgres.store import PostgresTransaction
 from streamrec.adapters.postgres.tables import metadata
 from streamrec.errors import SettingsError, StreamrecError, TransientError

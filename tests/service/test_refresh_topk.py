@@ -112,7 +112,7 @@ def test_the_position_stays_until_the_broker_has_the_lists(bench):
 
 def test_lists_are_stored_while_they_are_on_their_way_to_the_broker(bench):
     stored = []
-    bench.publisher.start = lambda records: bench.publisher
+    bench.publisher.start = lambda _records: bench.publisher
     bench.publisher.wait = lambda: stored.append((bench.store.read("u1"), bench.store.positions([SOURCE])))
     bench.refresh.handle(batch(part("user-interests", [interest("u1", "a")])))
     ((topk, positions),) = stored

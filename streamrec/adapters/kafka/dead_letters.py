@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from typing import Any, NamedTuple
 
 import msgspec
+from confluent_kafka import TopicPartition as KafkaPartition
 
 from streamrec.adapters.kafka.broadcast import BroadcastReader
+from streamrec.adapters.kafka.client import to_record
+from streamrec.adapters.kafka.lag import end_offsets, open_observer, partitions_of, start_offsets
 from streamrec.contracts.topics import CLICKS, PURCHASES, dead_letter_topic
 from streamrec.service.batch import Record, TopicPartition
 from streamrec.service.ports import Outgoing
@@ -19,6 +23,7 @@ CE_SOURCE = "streamrec-dlq"
 
 _HEADER_PREFIX = "dlq."
 _POLL_S = 1.0
+_TIMEOUT_S = 5.0
 
 
 class DeadLetter(NamedTuple):
@@ -59,6 +64,33 @@ def read_dead_letters(bootstrap: str) -> Iterator[DeadLetter]:
             batch = reader.poll(_POLL_S)
             for source, record in batch or ():
                 yield DeadLetter(source, record)
+
+
+def newest_dead_letters(bootstrap: str, count: int) -> list[DeadLetter]:
+    """Return the newest letters of each topic, at most so many, newest first.
+
+    Raises
+    ------
+    TransientError
+        If the broker does not answer.
+    """
+    letters: list[DeadLetter] = []
+    with closing(open_observer(bootstrap)) as observer:
+        sources = partitions_of(observer, DEAD_LETTER_TOPICS)
+        starts, ends = start_offsets(observer, sources), end_offsets(observer, sources)
+        firsts = {source: max(starts[source], ends[source] - count) for source in sources}
+        left = {source for source in sources if firsts[source] < ends[source]}
+        observer.assign([KafkaPartition(*source, firsts[source]) for source in left])
+        end_s = time.monotonic() + _TIMEOUT_S
+        while left and (left_s := end_s - time.monotonic()) > 0:
+            message = observer.poll(left_s)
+            if message is None or message.error() is not None:
+                continue
+            source = TopicPartition(str(message.topic()), int(message.partition() or 0))
+            letters.append(DeadLetter(source, to_record(message)))
+            if letters[-1].record.offset + 1 >= ends[source]:
+                left.discard(source)
+    return sorted(letters, key=lambda letter: letter.record.timestamp_ms, reverse=True)
 
 
 def records_to_replay(letters: Iterable[DeadLetter]) -> Iterator[Outgoing]:

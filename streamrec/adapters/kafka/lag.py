@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from dataclasses import dataclass, field
 
+import numpy as np
 import tenacity
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaException
 from confluent_kafka import TopicPartition as KafkaPartition
 from msgspec import Struct
 
 from streamrec.adapters.kafka.client import client_config, patience, translate, translate_exception
+from streamrec.adapters.kafka.members import GroupMembers
+from streamrec.adapters.kafka.offsets import END, START, OffsetReader, Offsets, Partitions
+from streamrec.adapters.kafka.record_times import RecordTimes
 from streamrec.contracts.topics import CLICKS, IMPRESSIONS, PURCHASES, RECOMMENDATIONS, TOPICS, USER_INTERESTS
 from streamrec.errors import TransientError
 from streamrec.service.batch import Positions, TopicPartition
@@ -26,8 +32,10 @@ GROUPS: Mapping[str, Sequence[str]] = {
 """The workers' consumer groups and what each one reads."""
 
 _TIMEOUT_S = 10.0
+_TIMES_ONCE = 10_000
+"""Who asks once cannot ask for the rest later."""
 
-_while_starting = tenacity.retry(
+when_loaded = tenacity.retry(
     retry=tenacity.retry_if_exception_type(TransientError),
     stop=tenacity.stop_after_delay(_TIMEOUT_S),
     wait=tenacity.wait_fixed(0.2),
@@ -51,6 +59,82 @@ class PartitionLag(Struct, frozen=True, kw_only=True):
     """Age of the record at the committed position, 0 without a lag; `None` if the record could not be read in time."""
 
 
+@dataclass(slots=True)
+class GroupLag:
+    """How far a group is behind, in every partition that it reads.
+
+    Parameters
+    ----------
+    index
+        Which of the cluster's partitions these are, ascending; every array below has their order.
+    committed
+        Next offset to read, -1 where nothing was ever committed.
+    start, end
+        Offset of the oldest record, and the one that the next record gets.
+    since_ms
+        Time of production of the record at the position, where there is a lag; -1 where it was not read yet.
+    members
+        How many members the group has.
+    """
+
+    index: Offsets
+    committed: Offsets
+    start: Offsets
+    end: Offsets
+    since_ms: Offsets
+    members: int
+
+    @property
+    def position(self) -> Offsets:
+        """Where reading goes on: what is gone is no lag, and what is not committed is read from the beginning."""
+        return np.minimum(np.maximum(self.start, self.committed), self.end)
+
+    @property
+    def lag(self) -> Offsets:
+        """Records between the position and the end."""
+        return self.end - self.position
+
+    def behind_s(self, now_ms: int) -> np.ndarray:
+        """Return the age of the record at each position: 0 without a lag, NaN where it was not read yet."""
+        age_s = np.maximum(now_ms - self.since_ms, 0) / 1_000
+        return np.where(self.lag == 0, 0.0, np.where(self.since_ms < 0, np.nan, age_s))
+
+
+@dataclass(slots=True)
+class Lag:
+    """What the broker says of all groups at one instant."""
+
+    at_ms: int
+    partitions: Partitions
+    start: Offsets
+    end: Offsets
+    groups: dict[str, GroupLag] = field(default_factory=dict)
+
+    def of(self, group: str) -> list[PartitionLag]:
+        """Return the partitions of a group, one by one."""
+        found = self.groups[group]
+        rows = zip(
+            found.index.tolist(),
+            found.committed.tolist(),
+            found.end.tolist(),
+            found.lag.tolist(),
+            found.behind_s(self.at_ms).tolist(),
+            strict=True,
+        )
+        return [
+            PartitionLag(
+                group=group,
+                topic=self.partitions.sources[index].topic,
+                partition=self.partitions.sources[index].partition,
+                committed=None if committed < 0 else committed,
+                end=end,
+                lag=lag,
+                behind_s=None if behind_s != behind_s else round(behind_s, 3),  # noqa: PLR0124  # NaN
+            )
+            for index, committed, end, lag, behind_s in rows
+        ]
+
+
 class TopicSize(Struct, frozen=True, kw_only=True):
     """What a topic holds."""
 
@@ -61,8 +145,70 @@ class TopicSize(Struct, frozen=True, kw_only=True):
     """Offsets between the oldest record and the end; in a compacted topic fewer records are left."""
 
 
+class LagReader:
+    """Reads the lag of groups again and again; made and used in one event loop.
+
+    Parameters
+    ----------
+    bootstrap
+        Kafka bootstrap servers.
+    groups
+        Consumer groups and what each one reads, whether or not it has committed anything yet.
+    others
+        Whether all other groups that the broker knows are read, too, where they have committed something.
+    times_a_read
+        Times of so many records are looked up in a read; the others are for the next ones.
+    """
+
+    def __init__(
+        self,
+        bootstrap: str,
+        groups: Mapping[str, Sequence[str]] = GROUPS,
+        *,
+        others: bool = False,
+        times_a_read: int = 128,
+    ) -> None:
+        self._groups = groups
+        self._others = others
+        self._offsets = OffsetReader(bootstrap)
+        self._members = GroupMembers(bootstrap)
+        self._times = RecordTimes(bootstrap, at_most=times_a_read)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._offsets.close()
+        await asyncio.to_thread(self._times.close)
+
+    async def read(self) -> Lag:
+        """Return the lag of every group in every partition that it reads.
+
+        Raises
+        ------
+        TransientError
+            If the broker does not answer.
+        """
+        partitions = await self._offsets.partitions()
+        await asyncio.to_thread(self._members.refresh, list(self._groups), others=self._others)
+        committed = {name: await self._offsets.committed(name) for name in self._members.counts}
+        # the end is read last: what is committed before it is never beyond it
+        start, end = await self._offsets.edges(START), await self._offsets.edges(END)
+        lag = Lag(time.time_ns() // 1_000_000, partitions, start, end)
+        for name, members in self._members.counts.items():
+            reads = committed[name] >= 0
+            reads[partitions.of(self._groups.get(name, ()))] = True
+            index = np.flatnonzero(reads)
+            lag.groups[name] = GroupLag(
+                index, committed[name][index], start[index], end[index], np.full(len(index), -1, np.int64), members
+            )
+        positions = {name: (group.index, group.position, group.lag > 0) for name, group in lag.groups.items()}
+        since_ms = await asyncio.to_thread(self._times.look_up, partitions, positions)
+        for name, group in lag.groups.items():
+            group.since_ms = since_ms[name]
+        return lag
+
+
 def read_lag(bootstrap: str, groups: Mapping[str, Sequence[str]] = GROUPS) -> list[PartitionLag]:
-    """Return the lag of groups in every partition of their topics.
+    """Return the lag of groups in every partition of their topics, once.
 
     Parameters
     ----------
@@ -76,7 +222,16 @@ def read_lag(bootstrap: str, groups: Mapping[str, Sequence[str]] = GROUPS) -> li
     TransientError
         If the broker does not answer.
     """
-    return [part for group, topics in groups.items() for part in _group_lag(bootstrap, group, topics)]
+
+    async def read() -> Lag:
+        reader = LagReader(bootstrap, groups, times_a_read=_TIMES_ONCE)
+        try:
+            return await when_loaded(reader.read)()
+        finally:
+            await reader.close()
+
+    lag = asyncio.run(read())
+    return [part for group in groups for part in lag.of(group)]
 
 
 def read_topics(bootstrap: str) -> list[TopicSize]:
@@ -133,7 +288,7 @@ def end_offsets(observer: Consumer, sources: Sequence[TopicPartition]) -> Positi
     return _offsets(observer, sources, OFFSET_END)
 
 
-@_while_starting
+@when_loaded
 def _offsets(observer: Consumer, sources: Sequence[TopicPartition], which: int) -> Positions:
     """Ask for offsets by timestamp: the protocol has two timestamps that stand for the beginning and the end."""
     wanted = [KafkaPartition(*source, which) for source in sources]
@@ -145,54 +300,3 @@ def _offsets(observer: Consumer, sources: Sequence[TopicPartition], which: int) 
         if part.error is not None:
             raise translate(part.error)
     return {TopicPartition(part.topic, part.partition): part.offset for part in found}
-
-
-def _group_lag(bootstrap: str, group: str, topics: Sequence[str]) -> list[PartitionLag]:
-    with closing(open_observer(bootstrap, group)) as observer:
-        sources = partitions_of(observer, topics)
-        committed = _committed(observer, sources)
-        starts, ends = start_offsets(observer, sources), end_offsets(observer, sources)
-        # what is gone from the topic is no lag; what is not committed is read from the beginning
-        positions = {source: max(starts[source], committed.get(source, 0)) for source in sources}
-        behind = {source: position for source, position in positions.items() if position < ends[source]}
-        ages_s = _ages(observer, behind)
-    return [
-        PartitionLag(
-            group=group,
-            topic=source.topic,
-            partition=source.partition,
-            committed=committed.get(source),
-            end=ends[source],
-            lag=max(0, ends[source] - positions[source]),
-            behind_s=ages_s.get(source) if source in behind else 0.0,
-        )
-        for source in sources
-    ]
-
-
-@_while_starting
-def _committed(observer: Consumer, sources: Sequence[TopicPartition]) -> Positions:
-    wanted = [KafkaPartition(*source) for source in sources]
-    try:
-        found = observer.committed(wanted, timeout=_TIMEOUT_S) if wanted else []
-    except KafkaException as error:
-        raise translate_exception(error) from error
-    return {TopicPartition(part.topic, part.partition): part.offset for part in found if part.offset >= 0}
-
-
-def _ages(observer: Consumer, positions: Positions) -> dict[TopicPartition, float]:
-    """Return the age in seconds of the record at each position, of those that can be read in time."""
-    ages_s: dict[TopicPartition, float] = {}
-    if not positions:
-        return ages_s
-    observer.assign([KafkaPartition(*source, offset) for source, offset in positions.items()])
-    end_s = time.monotonic() + _TIMEOUT_S
-    while len(ages_s) < len(positions) and (left_s := end_s - time.monotonic()) > 0:
-        message = observer.poll(left_s)
-        if message is None or message.error() is not None:
-            continue
-        source = TopicPartition(str(message.topic()), int(message.partition() or 0))
-        if source not in ages_s:
-            ages_s[source] = round(max(0.0, time.time() - message.timestamp()[1] / 1_000), 3)
-            observer.pause([KafkaPartition(*source)])
-    return ages_s

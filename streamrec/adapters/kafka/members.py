@@ -2,12 +2,55 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
+from typing import Any
+
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
 from streamrec.adapters.kafka.client import client_config, translate_exception
 
+MEMBERS_AGE_S = 5.0
+"""Groups and their members are asked for anew after so long: the broker itself needs longer to miss a dead one."""
+
 _TIMEOUT_S = 10.0
+
+
+class GroupMembers:
+    """How many members each group has, not older than `MEMBERS_AGE_S`.
+
+    Parameters
+    ----------
+    bootstrap
+        Kafka bootstrap servers.
+    """
+
+    def __init__(self, bootstrap: str) -> None:
+        self._admin = AdminClient(client_config(bootstrap))
+        self._read_s = float("-inf")
+        self.counts: dict[str, int] = {}
+        """Members by group."""
+
+    def refresh(self, groups: Sequence[str], *, others: bool) -> None:
+        """Ask for the members of these groups, which may not exist, and of all `others` that the broker knows.
+
+        Raises
+        ------
+        TransientError
+            If the broker does not answer.
+        """
+        if time.monotonic() - self._read_s < MEMBERS_AGE_S:
+            return
+        names = list(groups)
+        if others:
+            try:
+                listed = self._admin.list_consumer_groups(request_timeout=_TIMEOUT_S).result()
+            except KafkaException as error:
+                raise translate_exception(error) from error
+            names += sorted({group.group_id for group in listed.valid} - set(names))
+        self.counts = {name: len(members) for name, members in _members(self._admin, names).items()}
+        self._read_s = time.monotonic()
 
 
 def member_hosts(bootstrap: str, group: str) -> set[str]:
@@ -18,12 +61,23 @@ def member_hosts(bootstrap: str, group: str) -> set[str]:
     TransientError
         If the broker does not answer.
     """
+    # the client must outlive its futures, else they fail
     admin = AdminClient(client_config(bootstrap))
-    try:
-        # librdkafka ends the request in time, one way or the other
-        described = admin.describe_consumer_groups([group], request_timeout=_TIMEOUT_S)[group].result()
-    except KafkaException as error:
-        if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
-            return set()
-        raise translate_exception(error) from error
-    return {member.host.removeprefix("/") for member in described.members}
+    return {member.host.removeprefix("/") for member in _members(admin, [group])[group]}
+
+
+def _members(admin: AdminClient, groups: Sequence[str]) -> dict[str, list[Any]]:
+    """Return the members of groups; a group that does not exist has none."""
+    if not groups:
+        return {}
+    # librdkafka ends the request in time, one way or the other
+    futures = admin.describe_consumer_groups(list(groups), request_timeout=_TIMEOUT_S)
+    found: dict[str, list[Any]] = {}
+    for group, future in futures.items():
+        try:
+            found[group] = future.result().members
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.GROUP_ID_NOT_FOUND:
+                raise translate_exception(error) from error
+            found[group] = []
+    return found

@@ -20,9 +20,11 @@ SESSION_TIMEOUT_MS = 6_000
 MAX_BATCH_RECORDS = 1_000
 """Enough to spread the round trips of a batch thin; a batch is one record when the stream is quiet."""
 
-PACE_S = 0.01
-"""Batches begin at least so far apart. A record of a quiet stream does not wait; a busy one is handled in fewer, larger
-batches, at a fraction of the cost of each."""
+PACE_S = 0.004
+MAX_REST_S = 0.05
+SMALL_BATCH_RECORDS = 16
+"""After a small batch a reader rests as long as the batch took, so that the next one is larger: a record of a quiet
+stream does not wait, and one of a busy stream costs a fraction. What larger batches save beyond that is little."""
 
 PREFETCH_KILOBYTES = 16_384
 
@@ -63,7 +65,9 @@ class BatchSource:
         self._next: dict[TopicPartition, int | None] = {}
         self._arrived: list[Message] = []
         self._paused = False
-        self._last_batch_s = 0.0
+        self._began_s: float | None = None
+        """When the batch in flight began."""
+        self._next_batch_s = 0.0
         self._consumer = Consumer(
             client_config(bootstrap)
             | {
@@ -104,14 +108,20 @@ class BatchSource:
             if first is None:
                 return None
             messages = [first]
-            time.sleep(max(0.0, self._last_batch_s + PACE_S - time.monotonic()))
-        self._last_batch_s = time.monotonic()
+            time.sleep(max(0.0, self._next_batch_s - time.monotonic()))
+        self._began_s = time.monotonic()
         # consume() waits until it has all it was asked for or the time is over; with no time it takes what is there
         messages += self._consumer.consume(MAX_BATCH_RECORDS - len(messages), 0)
+        if len(messages) >= SMALL_BATCH_RECORDS:
+            self._began_s = None  # no rest
         return self._to_batch(messages)
 
     def settle(self, stored: Positions) -> None:
         """Take note of the store's positions after a batch, and go back or forth to where they differ from ours."""
+        if self._began_s is not None:
+            now_s = time.monotonic()
+            self._next_batch_s = max(self._began_s + PACE_S, now_s + min(MAX_REST_S, now_s - self._began_s))
+            self._began_s = None
         offsets = []
         for source, offset in stored.items():
             if source not in self._next:

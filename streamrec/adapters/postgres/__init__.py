@@ -1,7 +1,6 @@
-"""PostgreSQL: retention, and the tables it needs."""
+"""PostgreSQL: retention."""
 
-from streamrec.adapters.postgres.engine import migrate
 from streamrec.adapters.postgres.report import RetentionReader, RetentionReport
 from streamrec.adapters.postgres.store import PostgresRetentionStore
 
-__all__ = ["PostgresRetentionStore", "RetentionReader", "RetentionReport", "migrate"]
+__all__ = ["PostgresRetentionStore", "RetentionReader", "RetentionReport"]

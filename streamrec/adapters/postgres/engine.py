@@ -1,15 +1,12 @@
-"""Connecting to PostgreSQL, its errors in our words, and its tables brought up to date."""
+"""Connecting to PostgreSQL, and its errors in our words."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
-from alembic import command
-from alembic.config import Config
 from psycopg2.errors import UndefinedTable
-from sqlalchemy import URL, Engine, create_engine, make_url, text
+from sqlalchemy import URL, Engine, create_engine, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
 
 from streamrec.errors import SettingsError, StreamrecError, TransientError
@@ -21,9 +18,6 @@ STATEMENT_TIMEOUT_MS = 30_000
 IDLE_TRANSACTION_TIMEOUT_MS = 15_000
 """The server ends a transaction that says nothing for so long: a process that was stopped, or whose host is gone, would
 hold its locks on positions, and whoever took its partitions over would wait."""
-
-_MIGRATION_LOCK = 7_221_061
-"""Any number, the same in every process: two migrations at once would trip over each other."""
 
 
 def connect(url: str, *, statement_timeout_ms: int = STATEMENT_TIMEOUT_MS) -> Engine:
@@ -70,27 +64,6 @@ def translated_errors() -> Iterator[None]:
         if error.connection_invalidated:
             raise TransientError(f"PostgreSQL: {_first_line(error)}") from error
         raise StreamrecError(f"PostgreSQL: {_first_line(error)}") from error
-
-
-def migrate(url: str) -> None:
-    """Bring the tables up to date; does nothing when they are.
-
-    Raises
-    ------
-    TransientError
-        If the server does not answer.
-    """
-    engine = connect(url)
-    config = Config()
-    # a percent sign would begin an interpolation
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
-    try:
-        with translated_errors(), engine.begin() as connection:
-            connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _MIGRATION_LOCK})
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
-    finally:
-        engine.dispose()
 
 
 def _parse(url: str) -> URL:

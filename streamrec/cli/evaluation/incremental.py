@@ -18,7 +18,8 @@ from streamrec.cli.evaluation.settings_file import SettingsFile, read_settings
 from streamrec.cli.output import Json, console, print_json, progress_bar
 from streamrec.errors import UsageError
 from streamrec.model.evaluation.incremental import Incremental, IncrementalSettings, SliceRanks, slices_of
-from streamrec.model.evaluation.metrics import confidence_interval, reciprocal_rank
+from streamrec.model.evaluation.metrics import reciprocal_rank
+from streamrec.model.evaluation.significance import confidence_interval
 from streamrec.model.evaluation.training import use_threads
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
 
 CUTOFF = 10
+LONGER_CUTOFF = 20
 NOT_LISTED = 1 << 30
 """Rank of an item that is not in the list."""
 
@@ -36,41 +38,38 @@ class Scores:
 
     Attributes
     ----------
-    ranks
-        Place of the event's item in the user's list, `NOT_LISTED` if it was not there.
-    baselines
-        The same for each baseline.
-    new_items
-        Whether the item had never occurred before.
+    names
+        Of what was judged: the model first, then the baselines.
     """
 
-    ranks: list[int] = field(default_factory=list)
-    baselines: list[np.ndarray] = field(default_factory=list)
-    new_items: list[bool] = field(default_factory=list)
+    names: list[str]
+    _ranks: array[int] = field(default_factory=lambda: array("i"))
+    _listed: array[int] = field(default_factory=lambda: array("i"))
+    users: array[int] = field(default_factory=lambda: array("i"))
+    """Number of each event's user, in order of first appearance."""
+    times_ms: array[int] = field(default_factory=lambda: array("q"))
+    is_new: array[int] = field(default_factory=lambda: array("b"))
+    """Whether the item had never occurred before."""
+    known_items: array[int] = field(default_factory=lambda: array("i"))
+    """How many items had occurred before."""
+    novelty: array[float] = field(default_factory=lambda: array("d"))
+    """Mean self-information of the ten items of the model's list, in bits."""
 
+    def __len__(self) -> int:
+        """Events that were scored."""
+        return len(self.users)
 
-RESAMPLES = 1000
+    def add(self, ranks: Iterable[int], listed: list[int]) -> None:
+        """Take the rank of the event's item by each name, `NOT_LISTED` where there is none, and the model's list."""
+        self._ranks.extend(ranks)
+        self._listed.extend(listed + [-1] * (CUTOFF - len(listed)))
 
+    @property
+    def ranks(self) -> np.ndarray:
+        """By event and name, `(events, names)`."""
+        return np.frombuffer(self._ranks, np.int32).reshape(len(self), len(self.names))
 
-def confidence_interval(
-    values: Sequence[np.ndarray], owners: Sequence[np.ndarray] | None = None, *, seed: int
-) -> tuple[float, float]:
-    """Return the 95 % interval of a mean of means, by a bootstrap over owners within each part.
-
-    Parameters
-    ----------
-    values
-        Of each part, one value an event.
-    owners
-        Of each part, whose event each is, numbers from 0; each has an owner of its own if not given.
-    """
-    rng = np.random.default_rng(seed)
-    means = np.zeros((len(values), RESAMPLES))
-    for index, part in enumerate(values):
-        owner = np.arange(len(part)) if owners is None else np.unique(owners[index], return_inverse=True)[1]
-        sums, counts = np.bincount(owner, part), np.bincount(owner)
-        for sample in range(RESAMPLES):
-            drawn = rng.integers(0, len(sums), len(sums))
-            means[index, sample] = sums[drawn].sum() / counts[drawn].sum()
-    low, high = np.quantile(means.mean(0), [0.025, 0.975])
-    return round(float(low), 5), round(float(high), 5)
+    @property
+    def listed(self) -> np.ndarray:
+        """Numbers of the items of the model's lists, -1 for none, `(events, CUTOFF)`."""
+        return np.frombuffer(self._listed, np.int32).reshape(len(self), CUTOFF)

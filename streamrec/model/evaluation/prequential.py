@@ -1,27 +1,41 @@
 """Prequential evaluation (Vinagre et al. 2015, arXiv 1504.08175): recommend, score, then learn, in stream order.
 
-What runs is the workers' own fold, training step and ranking. A user's list is the one that was made right after the
-user's last event, with the model version that served then, as a reader of the topic would find it; nothing knows what
-comes later. Until a micro-batch is full its events are in the users' sequences, not in the model.
+What runs is the workers' own fold, training step and ranking. A user's list is made for the moment before the user's
+event, by the version that serves then and with all events so far counted. Lists of a few consecutive events of distinct
+users are made together, before the first of them, which makes them a few events older than the baselines that learn
+from the log alone: those know every event at once. The model learns in micro-batches; until one is full its events are
+in the users' sequences and counts, not in the model.
 """
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import Protocol
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import ParamSpec, TypeVar
 
-import numpy as np
 import torch
 
 from streamrec.contracts.derived import EventPosition, UserInterest
 from streamrec.domain.event import Event
 from streamrec.domain.interest import InterestState
 from streamrec.errors import StreamrecError
-from streamrec.model.evaluation.metrics import CUTOFF, NOT_LISTED, Scores
+from streamrec.model.evaluation.baselines.baseline import Baseline
+from streamrec.model.evaluation.baselines.frozen import Frozen
+from streamrec.model.evaluation.baselines.retrained import Retrained
+from streamrec.model.evaluation.metrics import CUTOFF, LONGER_CUTOFF, NOT_LISTED, Scores
 from streamrec.model.ranker import ModelRanker
 from streamrec.model.trainer import Trainer
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+LISTS_TOGETHER = 32
+"""Lists are made for so many events at once: cheaper by far, and seconds old at most on a busy stream."""
+
+RETRAININGS = 3
+"""The scored part is cut in so many; before each, the retrained model is trained anew."""
 
 
 def one_cpu_thread() -> torch.device:
@@ -30,113 +44,159 @@ def one_cpu_thread() -> torch.device:
     return torch.device("cpu")
 
 
-class Baseline(Protocol):
-    """Something that ranks all items for a user, to compare with; it may hold several rankings."""
-
-    def ranks(self, user_id: str, item_id: str) -> np.ndarray:
-        """Return the place of an item in each ranking."""
-
-    def learn_one(self, user_id: str, item_id: str, event_time_ms: int) -> None:
-        """Take in an event."""
-
-
-@dataclass(slots=True)
-class Costs:
-    """Processor time of the thread, by what it was spent on."""
-
-    train_s: float = 0.0
-    apply_s: float = 0.0
-    rank_s: float = 0.0
-    events: int = 0
-
-
-@dataclass(slots=True)
 class Prequential:
-    """Plays a stream through a trainer and a ranker in one thread.
+    """Plays a stream through a trainer and a ranker in one thread, and through everything they are compared with.
+
+    Its size is that of the users and items of the stream, and of the scores.
 
     Parameters
     ----------
     trainer, ranker
         What is judged.
-    baseline
-        What it is compared with, on the same events and with every event known at once.
+    baselines
+        What learns from the log alone, with every event known at once.
+    frozen, retrained
+        What the same model would be with less learning; `None` to do without.
     micro_batch_events
         Events of a training step; the version after it serves at once.
     sequence_length
         Newest events of a user's sequence.
     """
 
-    trainer: Trainer
-    ranker: ModelRanker
-    baseline: Baseline
-    micro_batch_events: int
-    sequence_length: int
-    scores: Scores = field(default_factory=Scores)
-    costs: Costs = field(default_factory=Costs)
-    listed: set[str] = field(default_factory=set)
-    """Items that were in any list that was scored."""
-    _states: dict[str, InterestState] = field(default_factory=dict)
-    _lists: dict[str, list[str]] = field(default_factory=dict)
-    _default: tuple[str, list[str]] = ("", [])
-    _known: set[str] = field(default_factory=set)
-    _waiting: list[UserInterest] = field(default_factory=list)
+    def __init__(  # noqa: PLR0913  # what is compared
+        self,
+        trainer: Trainer,
+        ranker: ModelRanker,
+        baselines: Sequence[Baseline],
+        *,
+        frozen: Frozen,
+        retrained: Retrained,
+        micro_batch_events: int,
+        sequence_length: int,
+    ) -> None:
+        self._trainer, self._ranker = trainer, ranker
+        self._baselines = baselines
+        self._frozen, self._retrained = frozen, retrained
+        self._micro_batch_events = micro_batch_events
+        self._sequence_length = sequence_length
+        names = [name for baseline in baselines for name in baseline.names]
+        self.scores = Scores(["streamrec", frozen.name, retrained.name, *names])
+        self.events = 0
+        self.cpu_s: defaultdict[str, float] = defaultdict(float)
+        """Processor time of the thread, by what it was spent on."""
+        self._states: dict[str, InterestState] = {}
+        self._interests: dict[str, UserInterest] = {}
+        self._user_numbers: dict[str, int] = {}
+        self._item_numbers: dict[str, int] = {}
+        self._occurrences: list[int] = []
+        """Events by item number."""
+        self._waiting: list[UserInterest] = []
 
-    def play(self, events: Iterable[Event], *, unscored: int) -> None:
-        """Play events; the first ones are learned without being scored."""
-        for number, event in enumerate(events):
-            if number >= unscored:
-                self._score(event)
-            self._learn(event)
+    def play(self, events: Iterable[Event], *, unscored: int, total: int) -> None:
+        """Play events.
 
-    def _score(self, event: Event) -> None:
-        items = self._lists.get(event.user_id) or self._default_list()
-        self.listed.update(items)
-        self.scores.ranks.append(items.index(event.item_id) if event.item_id in items else NOT_LISTED)
-        self.scores.baselines.append(self.baseline.ranks(event.user_id, event.item_id))
-        self.scores.new_items.append(event.item_id not in self._known)
+        Parameters
+        ----------
+        unscored
+            The first ones are learned without being scored.
+        total
+            How many events there are, about: it decides when a model is trained anew.
+        """
+        anew = {unscored + part * (total - unscored) // RETRAININGS for part in range(RETRAININGS)}
+        for together in self._together(events, cuts=anew | {unscored}):
+            if self.events in anew:
+                self._timed("retrain", self._retrained.retrain)
+            lists = self._timed("rank", self._lists, together) if self.events >= unscored else None
+            for place, event in enumerate(together):
+                if lists is not None:
+                    self._score(event, [lists_of[place] for lists_of in lists])
+                self._learn(event, is_scored=lists is not None)
 
-    def _learn(self, event: Event) -> None:
-        self._known.add(event.item_id)
-        self.baseline.learn_one(event.user_id, event.item_id, event.event_time_ms)
+    def _together(self, events: Iterable[Event], cuts: set[int]) -> Iterator[list[Event]]:
+        """Cut the stream into events of distinct users, with every cut and every training step between two parts."""
+        part: list[Event] = []
+        users: set[str] = set()
+        for event in events:
+            full = len(part) == min(LISTS_TOGETHER, self._micro_batch_events - len(self._waiting))
+            if part and (full or event.user_id in users or self.events + len(part) in cuts):
+                yield part
+                part, users = [], set()
+            part.append(event)
+            users.add(event.user_id)
+        if part:
+            yield part
+
+    def _lists(self, together: list[Event]) -> list[list[list[str]]]:
+        """Return the lists of the users of these events, by the model, frozen and retrained."""
+        interests = [self._interests.get(event.user_id) or _nobody(event.user_id) for event in together]
+        items = self._ranker.rank(interests, k=LONGER_CUTOFF)
+        return [
+            [[item.item_id for item in listed] for listed in items],
+            self._frozen.rank(interests, k=LONGER_CUTOFF),
+            self._retrained.rank(interests, k=LONGER_CUTOFF),
+        ]
+
+    def _score(self, event: Event, lists: list[list[str]]) -> None:
+        scores, numbers = self.scores, self._item_numbers
+        ranks = [listed.index(event.item_id) if event.item_id in listed else NOT_LISTED for listed in lists]
+        for baseline in self._baselines:
+            ranks += self._timed("baselines", baseline.ranks, event.user_id, event.item_id).tolist()
+        listed = [numbers[item_id] for item_id in lists[0][:CUTOFF]]
+        bits = [math.log2(self.events / self._occurrences[number]) for number in listed]
+        scores.add(ranks, listed)
+        scores.users.append(self._user_numbers.setdefault(event.user_id, len(self._user_numbers)))
+        scores.times_ms.append(event.event_time_ms)
+        scores.is_new.append(event.item_id not in numbers)
+        scores.known_items.append(len(numbers))
+        scores.novelty.append(sum(bits) / max(len(bits), 1))
+
+    def _learn(self, event: Event, *, is_scored: bool) -> None:
+        self.events += 1
+        number = self._item_numbers.setdefault(event.item_id, len(self._item_numbers))
+        if number == len(self._occurrences):
+            self._occurrences.append(0)
+        self._occurrences[number] += 1
+        for baseline in self._baselines:
+            self._timed("baselines", baseline.learn_one, event.user_id, event.item_id, event.event_time_ms)
         state = self._states.setdefault(event.user_id, InterestState())
-        state.fold(event, sequence_length=self.sequence_length)
+        state.fold(event, sequence_length=self._sequence_length)
         state.version += 1
-        interest = _interest(event, state)
-        started_s = time.thread_time()
-        self._lists[event.user_id] = [item.item_id for item in self.ranker.rank([interest], k=CUTOFF)[0]]
-        self.costs.rank_s += time.thread_time() - started_s
-        self.costs.events += 1
+        interest = self._interests[event.user_id] = _interest(event, state, self.events)
+        for counting in (self._ranker.count, self._frozen.count, self._retrained.count):
+            self._timed("count", counting, interest)
         self._waiting.append(interest)
-        if len(self._waiting) >= self.micro_batch_events:
-            self._train()
+        if len(self._waiting) >= self._micro_batch_events:
+            self._train(is_scored=is_scored)
 
-    def _train(self) -> None:
-        started_s = time.thread_time()
-        self.trainer.train(self._waiting, behind=0)
-        records = self.trainer.take_update()
-        if self.trainer.condemned:
-            raise StreamrecError(f"event {self.costs.events}: {self.trainer.condemned}; a stream cannot be rolled back")
-        trained_s = time.thread_time()
+    def _train(self, *, is_scored: bool) -> None:
+        self._timed("train", self._trainer.train, self._waiting, behind=0)
+        records = self._timed("train", self._trainer.take_update)
+        if self._trainer.condemned:
+            raise StreamrecError(f"event {self.events}: {self._trainer.condemned}; a stream cannot be rolled back")
         for record in records:
-            self.ranker.apply_update(record)
-        self.costs.train_s += trained_s - started_s
-        self.costs.apply_s += time.thread_time() - trained_s
+            self._timed("apply", self._ranker.apply_update, record)
+            if not is_scored:
+                self._frozen.apply_update(record)
         self._waiting = []
 
-    def _default_list(self) -> list[str]:
-        version = self.ranker.model_version
-        if version != self._default[0] or not version:
-            self._default = (version, [item.item_id for item in self.ranker.default(k=CUTOFF)])
-        return self._default[1]
+    def _timed(self, name: str, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Do some work, and note the processor time that it takes."""
+        started_s = time.thread_time()
+        done = work(*args, **kwargs)
+        self.cpu_s[name] += time.thread_time() - started_s
+        return done
 
 
-def _interest(event: Event, state: InterestState) -> UserInterest:
-    """Return what `interests` says of a user, without the summaries, which the model does not read."""
+def _interest(event: Event, state: InterestState, number: int) -> UserInterest:
+    """Return what `interests` says of a user, without the summaries, which the model does not read.
+
+    Its time of production goes by the number of the event: in a file several events may have happened at once.
+    """
     return UserInterest(
         user_id=event.user_id,
         state_version=state.version,
         event_time_ms=state.sequence[-1].event_time_ms,
-        produced_at_ms=event.event_time_ms,
+        produced_at_ms=number,
         sequence=list(state.sequence),
         new=[EventPosition(event.source.event_type, event.source.partition, event.offset)],
         short_term={},
@@ -144,4 +204,21 @@ def _interest(event: Event, state: InterestState) -> UserInterest:
         long_term_items={},
         transitions=[],
         events_count=state.events_count,
+    )
+
+
+def _nobody(user_id: str) -> UserInterest:
+    """Return the interest of a user without events."""
+    return UserInterest(
+        user_id=user_id,
+        state_version=0,
+        event_time_ms=0,
+        produced_at_ms=0,
+        sequence=[],
+        new=[],
+        short_term={},
+        long_term={},
+        long_term_items={},
+        transitions=[],
+        events_count=0,
     )

@@ -6,7 +6,7 @@ import random
 
 import numpy as np
 
-from streamrec.playback.popularity import HALF_LIVES_MS, RecentPopularity
+from streamrec.model.evaluation.baselines.popularity import HALF_LIVES_MS, RecentPopularity
 
 MINUTE_MS = 60_000
 

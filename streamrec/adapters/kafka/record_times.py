@@ -1,0 +1,186 @@
+"""When the records at some positions were produced: read from the records themselves, a bounded number at a time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from confluent_kafka import Consumer, KafkaError, KafkaException
+from confluent_kafka import TopicPartition as KafkaPartition
+
+from streamrec.adapters.kafka.client import client_config, translate_exception
+from streamrec.adapters.kafka.offsets import Offsets, Partitions
+from streamrec.service.batch import TopicPartition
+
+PATIENCE_S = 1.0
+"""What has not come so long after the last record waits for the next time."""
+
+UNKNOWN = -1
+
+_TIMEOUT_S = 5.0
+_FETCH_BYTES = 65_536
+_OFFSET_BITS = 44
+"""A partition's index and an offset in it fit one number: half a million partitions of seventeen trillion records."""
+
+_EOF: int = KafkaError._PARTITION_EOF  # noqa: SLF001  # librdkafka's own codes have no other name
+
+Place = tuple[int, int]
+"""Index of a partition and an offset in it."""
+
+
+@dataclass(slots=True)
+class _Known:
+    """What is known of a group's positions, in the order of the cluster's partitions."""
+
+    position: Offsets
+    since_ms: Offsets
+    looked_up: Offsets
+    """When each was looked up last: the number of the look-up."""
+
+
+class RecordTimes:
+    """Looks up when the records at the positions of groups were produced.
+
+    A position that has not moved is not looked up again. Where more have moved than may be read at a time, those go
+    first that have waited longest, and the others keep the time of the last record that was read there: they are at
+    most as far behind as that says.
+
+    Parameters
+    ----------
+    bootstrap
+        Kafka bootstrap servers.
+    at_most
+        Records that are read in a look-up.
+    """
+
+    def __init__(self, bootstrap: str, *, at_most: int) -> None:
+        self._at_most = at_most
+        self._consumer = Consumer(
+            client_config(bootstrap)
+            | {
+                "group.id": "streamrec-observer",  # never joined: partitions are assigned by hand
+                "enable.auto.commit": False,
+                "auto.offset.reset": "earliest",
+                "enable.partition.eof": True,
+                "fetch.wait.max.ms": 100,
+                "max.partition.fetch.bytes": _FETCH_BYTES,
+                "queued.min.messages": 1,
+                "fetch.queue.backoff.ms": 10,
+            }
+        )
+        self._partitions = Partitions({})
+        self._known: dict[str, _Known] = {}
+        self._look_ups = 0
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._consumer.close()
+
+    def look_up(
+        self, partitions: Partitions, groups: Mapping[str, tuple[Offsets, Offsets, np.ndarray]]
+    ) -> dict[str, Offsets]:
+        """Return when the record at each position of each group was produced, `UNKNOWN` where it was not read yet.
+
+        Parameters
+        ----------
+        partitions
+            The cluster's partitions.
+        groups
+            Of each group: indices of partitions, the position in each, and whether there is a lag; where there is none,
+            nothing is looked up.
+
+        Raises
+        ------
+        TransientError
+            If the consumer cannot be used.
+        """
+        if partitions is not self._partitions:
+            self._partitions, self._known = partitions, {}
+            self._learn_leaders()
+        self._known = {name: self._known.get(name) or _nothing(len(partitions)) for name in groups}
+        self._look_ups += 1
+        wanted = self._wanted(groups)
+        read = self._read({place for _, _, place in wanted})
+        for name, index, (_, offset) in wanted:
+            known = self._known[name]
+            if (index, offset) in read:
+                known.since_ms[index], known.position[index] = read[index, offset], offset
+            known.looked_up[index] = self._look_ups
+        return {name: self._known[name].since_ms[index] for name, (index, _, _) in groups.items()}
+
+    def _learn_leaders(self) -> None:
+        """Ask who leads what: of a topic that it does not know the consumer would find that out a second later."""
+        try:
+            self._consumer.list_topics(timeout=_TIMEOUT_S)
+        except KafkaException as error:
+            raise translate_exception(error) from error
+
+    def _wanted(self, groups: Mapping[str, tuple[Offsets, Offsets, np.ndarray]]) -> list[tuple[str, int, Place]]:
+        """Forget what no longer holds, and return what to read, what has waited longest first."""
+        names, places, waited = [], [], []
+        for name, (index, position, lagging) in groups.items():
+            known = self._known[name]
+            gone = ~lagging | (position < known.position[index])  # handled, or read again from further back
+            known.since_ms[index[gone]] = UNKNOWN
+            known.position[index[gone]] = UNKNOWN
+            moved = lagging & (position != known.position[index])
+            names += [name] * int(moved.sum())
+            places.append(index[moved] << _OFFSET_BITS | position[moved])
+            waited.append(known.looked_up[index[moved]])
+        if not names:
+            return []
+        # groups that stand at the same place share one record
+        distinct, which = np.unique(np.concatenate(places), return_inverse=True)
+        looked_up = np.full(len(distinct), self._look_ups)
+        np.minimum.at(looked_up, which, np.concatenate(waited))
+        chosen = np.zeros(len(distinct), bool)
+        chosen[np.argsort(looked_up, kind="stable")[: self._at_most]] = True
+        at = np.flatnonzero(chosen[which])
+        index, offset = distinct[which[at]] >> _OFFSET_BITS, distinct[which[at]] & (1 << _OFFSET_BITS) - 1
+        return [
+            (names[entry], place[0], place)
+            for entry, place in zip(at.tolist(), zip(index.tolist(), offset.tolist(), strict=True), strict=True)
+        ]
+
+    def _read(self, places: Iterable[Place]) -> dict[Place, int]:
+        """Read the record at each place, or the next one where it is gone, one place of a partition after the other."""
+        found: dict[Place, int] = {}
+        waiting = sorted(places)
+        while waiting:
+            together = dict(waiting)  # of several places of one partition the last one
+            came = self._read_together(together)
+            found |= came
+            waiting = [place for place in waiting if place not in together.items()]
+            if len(came) < len(together):
+                break  # the broker is slow: the rest is for the next time
+        return found
+
+    def _read_together(self, places: dict[int, int]) -> dict[Place, int]:
+        index_of = {self._partitions.sources[index]: index for index in places}
+        found: dict[Place, int] = {}
+        try:
+            self._consumer.assign([KafkaPartition(*source, places[index]) for source, index in index_of.items()])
+            end_s = time.monotonic() + PATIENCE_S
+            while len(found) < len(places) and (left_s := end_s - time.monotonic()) > 0:
+                message = self._consumer.poll(left_s)
+                if message is None:
+                    continue
+                error = message.error()
+                if error is not None and error.code() != _EOF:
+                    continue  # librdkafka goes on by itself; what does not come waits for the next time
+                index = index_of[TopicPartition(str(message.topic()), int(message.partition() or 0))]
+                if (index, places[index]) in found:
+                    continue
+                # nothing but marks of transactions is left where the end comes first: as good as handled
+                found[index, places[index]] = message.timestamp()[1] if error is None else time.time_ns() // 1_000_000
+                end_s = time.monotonic() + PATIENCE_S
+            self._consumer.unassign()
+        except KafkaException as error:
+            raise translate_exception(error) from error
+        return found
+
+
+def _nothing(size: int) -> _Known:
+    return _Known(np.full(size, UNKNOWN, np.int64), np.full(size, UNKNOWN, np.int64), np.zeros(size, np.int64))

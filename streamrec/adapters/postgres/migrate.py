@@ -1,0 +1,35 @@
+"""The tables brought up to date; apart, because Alembic takes memory that no worker needs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import text
+
+from streamrec.adapters.postgres.engine import connect, translated_errors
+
+_MIGRATION_LOCK = 7_221_061
+"""Any number, the same in every process: two migrations at once would trip over each other."""
+
+
+def migrate(url: str) -> None:
+    """Bring the tables up to date; does nothing when they are.
+
+    Raises
+    ------
+    TransientError
+        If the server does not answer.
+    """
+    engine = connect(url)
+    config = Config()
+    # a percent sign would begin an interpolation
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+    try:
+        with translated_errors(), engine.begin() as connection:
+            connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _MIGRATION_LOCK})
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+    finally:
+        engine.dispose()

@@ -1,0 +1,49 @@
+"""`streamrec status`: whether the pipeline keeps up, for people and for scripts."""
+
+from __future__ import annotations
+
+from rich.markup import escape
+from rich.table import Table
+
+from streamrec.cli.addresses import resolved_settings
+from streamrec.cli.output import Json, console, print_json
+from streamrec.monitor.groups import GroupState
+from streamrec.monitor.look import look_once
+from streamrec.monitor.words import duration
+
+
+def status(as_json: Json = False) -> int:
+    """Say whether the pipeline keeps up, and what keeps it from doing so.
+
+    It looks for itself and needs no monitor. The exit code is 0 if all servers answer, every worker runs and the oldest
+    record that waits is younger than STREAMREC_LAG_LIMIT_S; else 1.
+
+    Examples: streamrec status; streamrec status --json; until streamrec status; do sleep 1; done
+    """
+    seen = look_once(resolved_settings())
+    causes = seen.causes
+    if as_json:
+        groups = [
+            {"group": group.name, "members": group.members, "lag": group.lag, "behind_s": group.behind_s}
+            for group in seen.groups
+        ]
+        print_json({"ready": not causes, "causes": causes, "groups": groups})
+        return int(bool(causes))
+    output = console()
+    output.print("[bold red]not keeping up[/]" if causes else "[bold green]keeping up[/]")
+    for cause in causes:
+        output.print(f"- {escape(cause)}")
+    output.print(group_table(seen.groups))
+    return int(bool(causes))
+
+
+def group_table(groups: list[GroupState]) -> Table:
+    """Return how each group does as a table."""
+    table = Table("group")
+    for name in ("members", "lag", "behind", "lost"):
+        table.add_column(name, justify="right")
+    for group in groups:
+        table.add_row(
+            escape(group.name), str(group.members), f"{group.lag:,}", duration(group.behind_s), f"{group.lost:,}"
+        )
+    return table

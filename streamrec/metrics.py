@@ -1,0 +1,209 @@
+"""The metrics of a worker, on a port of its own; whoever watches finds it through the data directory."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, Info, start_http_server
+
+from streamrec.service.tally import Tally, TrainingProgress
+from streamrec.settings import Settings
+
+_DIRECTORY = "metrics"
+
+FRESHNESS_BUCKETS_S = (0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 300)
+"""Densest where a healthy pipeline is."""
+
+_RECORDS_BUCKETS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000)
+
+
+class WorkerMetrics:
+    """What every worker says of itself.
+
+    Parameters
+    ----------
+    registry
+        Where the metrics are registered.
+    """
+
+    def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
+        self._freshness = Histogram(
+            "streamrec_freshness_seconds",
+            "From the production of an event to its effect: in the interest state, the list, retention, the model.",
+            ["stage"],
+            buckets=FRESHNESS_BUCKETS_S,
+            registry=registry,
+        )
+        self._outcomes = Counter(
+            "streamrec_outcomes",
+            "What records became (applied, duplicate, dead-lettered, refused), and lists made.",
+            ["worker", "outcome"],
+            registry=registry,
+        )
+        self._refused = Counter(
+            "streamrec_refused",
+            "Records that were refused; those of `interests` are the dead letters.",
+            ["worker", "topic", "reason"],
+            registry=registry,
+        )
+        self._batch_seconds = Histogram(
+            "streamrec_batch_seconds", "Time that a batch took.", ["worker"], registry=registry
+        )
+        self._batch_records = Histogram(
+            "streamrec_batch_records", "Records in a batch.", ["worker"], buckets=_RECORDS_BUCKETS, registry=registry
+        )
+        self._newest = Gauge(
+            "streamrec_newest_effect_timestamp_seconds",
+            "When the newest event was produced whose effect can be seen.",
+            ["stage"],
+            registry=registry,
+        )
+
+    def record_batch(self, worker: str, records: int, tally: Tally, *, seconds: float, now_ms: int) -> None:
+        """Take note of a batch that was applied."""
+        self._batch_seconds.labels(worker).observe(seconds)
+        self._batch_records.labels(worker).observe(records)
+        for outcome, count in tally.outcomes.items():
+            self._outcomes.labels(worker, outcome).inc(count)
+        for (topic, reason), count in tally.refused.items():
+            self._refused.labels(worker, topic, reason).inc(count)
+        self.record_fresh(worker, tally.produced_at_ms, now_ms=now_ms)
+
+    def record_fresh(self, stage: str, produced_at_ms: list[int], *, now_ms: int) -> None:
+        """Take note that the effect of events can be seen from now on."""
+        if not produced_at_ms:
+            return
+        freshness = self._freshness.labels(stage)
+        for at_ms in produced_at_ms:
+            freshness.observe(max(0, now_ms - at_ms) / 1_000)
+        self._newest.labels(stage).set(max(produced_at_ms) / 1_000)
+
+
+@cache
+def worker_metrics() -> WorkerMetrics:
+    """Return the metrics of this process."""
+    return WorkerMetrics()
+
+
+class TrainerMetrics:
+    """What the trainer says beside that.
+
+    Parameters
+    ----------
+    registry
+        Where the metrics are registered.
+    """
+
+    def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
+        def counter(name: str, what: str) -> Counter:
+            return Counter(f"streamrec_{name}", what, registry=registry)
+
+        self._counters = {
+            "micro_batches": counter("micro_batches", "Training steps."),
+            "events": counter("trained_events", "Events that the model was trained on."),
+            "tested": counter("prequential_tested", "Events that what serves was tested on before it learned them."),
+            "hits": counter("prequential_hits", "Tested events whose item was among the first ten of the list."),
+            "popular_hits": counter("prequential_popular_hits", "The same of the most popular items of a day."),
+            "drift_alarms": counter("drift_alarms", "How often the losses said that the stream has changed."),
+        }
+        self._loss = Gauge("streamrec_training_loss", "Moving average of the loss on new events.", registry=registry)
+        self._waiting = Gauge("streamrec_training_waiting_events", "Events that wait for training.", registry=registry)
+        self._made = Info("streamrec_made_model", "The newest version that was made.", registry=registry)
+        self._learned = Gauge(
+            "streamrec_learned_timestamp_seconds",
+            "When the newest event was produced that the trainer has learned.",
+            registry=registry,
+        )
+        self._last = TrainingProgress()
+
+    def record_training(self, progress: TrainingProgress, *, waiting: int) -> None:
+        """Take note of how training gets on."""
+        for name, counter in self._counters.items():
+            value, last = getattr(progress, name), getattr(self._last, name)
+            counter.inc(value - last if value >= last else value)  # a rollback begins to count anew
+        self._loss.set(progress.loss)
+        self._waiting.set(waiting)
+        self._learned.set(progress.learned_at_ms / 1_000)
+        if progress.version != self._last.version:
+            self._made.info({"version": progress.version})
+        self._last = progress
+
+
+class ServingMetrics:
+    """What recall says beside that.
+
+    Parameters
+    ----------
+    registry
+        Where the metrics are registered.
+    """
+
+    def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
+        self._serving = Info("streamrec_serving_model", "The version that serves.", registry=registry)
+        self._version = ""
+
+    def record_version(self, version: str) -> bool:
+        """Take note of the version that serves, and return whether it is another one than before."""
+        if version == self._version:
+            return False
+        self._serving.info({"version": version})
+        self._version = version
+        return True
+
+
+class Endpoint(NamedTuple):
+    """Where a worker's metrics are."""
+
+    worker: str
+    host: str
+    port: int
+
+
+@contextmanager
+def exported(settings: Settings, worker: str) -> Iterator[None]:
+    """Serve the metrics of this process while it works."""
+    server, thread = start_http_server(settings.metrics_port, settings.metrics_host)
+    with announced(settings, Endpoint(worker, settings.metrics_host, server.server_port)):
+        yield
+    # in a thread: a worker that is told to stop twice must not wait for a reader of metrics
+    threading.Thread(target=server.shutdown, daemon=True).start()
+    thread.join(1.0)
+
+
+@contextmanager
+def announced(settings: Settings, endpoint: Endpoint) -> Iterator[None]:
+    """Say in the data directory where this process can be asked, while it can; other machines are told by settings."""
+    directory = settings.data_dir.expanduser() / _DIRECTORY
+    directory.mkdir(parents=True, exist_ok=True)
+    file = directory / f"{endpoint.worker}-{os.getpid()}.json"
+    file.write_text(json.dumps(endpoint._asdict()))
+    try:
+        yield
+    finally:
+        file.unlink(missing_ok=True)
+
+
+def find_endpoints(settings: Settings) -> list[Endpoint]:
+    """Return the endpoints of the workers that run on the data directory, and clear away those of dead ones."""
+    found = []
+    for file in sorted((settings.data_dir.expanduser() / _DIRECTORY).glob("*-*.json")):
+        if not psutil.pid_exists(int(file.stem.rpartition("-")[2])):
+            file.unlink(missing_ok=True)
+            continue
+        found.append(_read(file))
+    return [endpoint for endpoint in found if endpoint is not None]
+
+
+def _read(file: Path) -> Endpoint | None:
+    try:
+        return Endpoint(**json.loads(file.read_text()))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None  # it has just ended, or is being written

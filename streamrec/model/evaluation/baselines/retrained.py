@@ -1,0 +1,137 @@
+"""The same model, trained from scratch from time to time, as is common practice."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+
+from streamrec.contracts.derived import UserInterest
+from streamrec.domain.interest import SequenceEvent
+from streamrec.errors import StreamrecError
+from streamrec.model.learning import MAX_SEQUENCES, TRAINED_LENGTH, Learning
+from streamrec.model.micro_batch import Padded, UserHistory, by_user, pad
+from streamrec.model.ranker import ModelRanker
+from streamrec.model.trainer import Trainer
+
+MAX_EVENTS = 100_000
+"""The newest ones are trained on."""
+
+HELD_OUT_SHARE = 0.2
+"""Of these events, the newest: they say when to stop, and the blend learns from them."""
+
+MAX_EPOCHS = 30
+PATIENCE = 2
+"""Epochs without a lower loss on what is held out."""
+
+CONTEXT = 8
+"""A sequence that is longer than a training step takes is cut into parts that overlap by so many events."""
+
+BATCH_EVENTS = 1_024
+NO_EFFORT = 1 << 20
+"""Events behind a step, so that it does little but count."""
+
+Part = tuple[list[SequenceEvent], list[int]]
+
+
+class Retrained:
+    """Trains a new model on the events before a point, in epochs with early stopping, and serves it until the next.
+
+    Between the points it is what :class:`~streamrec.model.evaluation.baselines.frozen.Frozen` is.
+
+    Parameters
+    ----------
+    new_trainer
+        Makes a trainer that has learned nothing.
+    hide_seen
+        As of the ranker.
+    micro_batch_events
+        Events of a step on what was held out.
+    """
+
+    name = "retrained"
+
+    def __init__(self, new_trainer: Callable[[], Trainer], *, hide_seen: bool, micro_batch_events: int) -> None:
+        self._micro_batch_events = micro_batch_events
+        self._new_trainer = new_trainer
+        self._hide_seen = hide_seen
+        self._ranker = ModelRanker(hide_seen=hide_seen)
+        self._newest: deque[UserInterest] = deque(maxlen=MAX_EVENTS)
+
+    def rank(self, interests: Sequence[UserInterest], *, k: int) -> list[list[str]]:
+        """Return each user's list."""
+        return [[item.item_id for item in items] for items in self._ranker.rank(interests, k=k)]
+
+    def count(self, interest: UserInterest) -> None:
+        """Keep an event for the next training, and count it."""
+        self._newest.append(interest)
+        if self._ranker.model_version:
+            self._ranker.count(interest)
+
+    def retrain(self) -> None:
+        """Train a new model on what is kept, and serve it from now on."""
+        trainer = self._new_trainer()
+        interests = list(self._newest)
+        held_out = int(HELD_OUT_SHARE * len(interests))
+        earlier, later = interests[: len(interests) - held_out], interests[len(interests) - held_out :]
+        for start in range(0, len(earlier), BATCH_EVENTS):
+            trainer.train(earlier[start : start + BATCH_EVENTS], behind=NO_EFFORT)
+        length = min(trainer.config.max_length, TRAINED_LENGTH)
+        _train_in_epochs(trainer.learning, _parts(earlier, length), by_user(later), length)
+        records = trainer.take_update()
+        for start in range(0, len(later), self._micro_batch_events):
+            trainer.train(later[start : start + self._micro_batch_events], behind=0)
+            records += trainer.take_update()
+        if trainer.condemned:
+            raise StreamrecError(f"retrained: {trainer.condemned}")
+        self._ranker = ModelRanker(hide_seen=self._hide_seen)
+        for record in records:
+            self._ranker.apply_update(record)
+
+
+def _parts(interests: Sequence[UserInterest], length: int) -> list[Part]:
+    """Return all events of each user in parts that a training step takes, each event once as a target."""
+    events: dict[str, list[SequenceEvent]] = {}
+    for interest in interests:
+        events.setdefault(interest.user_id, []).append(interest.sequence[-1])
+    parts = []
+    for own in events.values():
+        for start in range(0, len(own), length - CONTEXT):
+            before = max(0, start - CONTEXT)
+            part = own[before : start + length - CONTEXT]
+            if len(part) > 1:
+                parts.append((part, list(range(start - before, len(part)))))
+    return parts
+
+
+def _train_in_epochs(learning: Learning, parts: list[Part], held_out: list[UserHistory], length: int) -> None:
+    """Train until the loss on what is held out falls no more, and keep the weights of its minimum."""
+    rows, learner = len(learning.items), learning.learner
+    tests = list(_batches(learning, [(history.sequence, history.new) for history in held_out], length))
+    for padded in tests:
+        padded.weights[padded.weights < 1.0] = 0.0  # what came before is context here, and was trained on
+    best, best_loss, since = learner.state(rows), math.inf, 0
+    for _ in range(MAX_EPOCHS if parts and tests else 0):
+        learning.random.shuffle(parts)
+        for padded in _batches(learning, parts, length):
+            learner.train(padded, rows)
+        loss = sum(learner.loss(padded, rows) for padded in tests) / len(tests)
+        if loss < best_loss:
+            best, best_loss, since = learner.state(rows), loss, 0
+        else:
+            since += 1
+        if since == PATIENCE:
+            break
+    learner.load(best)
+
+
+def _batches(learning: Learning, parts: Sequence[Part], length: int) -> Iterator[Padded]:
+    row_of = learning.items.vocabulary.row
+    for start in range(0, len(parts), MAX_SEQUENCES):
+        yield pad(
+            [
+                (sequence, new, [row_of(event.item_id) for event in sequence])
+                for sequence, new in parts[start : start + MAX_SEQUENCES]
+            ],
+            length,
+        )

@@ -1,0 +1,159 @@
+"""The monitor's eyes: it looks at everything again and again, and dies of nothing that it sees."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import TypeVar
+
+import msgspec
+import structlog
+
+from streamrec.adapters.kafka.dead_letters import DEAD_LETTER_TOPICS, newest_dead_letters
+from streamrec.adapters.kafka.lag import Lag, LagReader
+from streamrec.adapters.kafka.model_versions import read_model_versions
+from streamrec.adapters.postgres import RetentionReader, RetentionReport
+from streamrec.contracts.topics import MODEL_VERSIONS
+from streamrec.domain.arms import CONTROL, PERSONAL
+from streamrec.errors import StreamrecError
+from streamrec.monitor.groups import GroupWatch
+from streamrec.monitor.observation import Observation
+from streamrec.monitor.scrape import Scraped, Scraper
+from streamrec.monitor.servers import Servers
+from streamrec.settings import Settings
+
+LOOK_S = 1.5
+"""From one look to the next."""
+
+SHOWN_LETTERS = 20
+"""Newest dead letters of each topic that are kept."""
+
+RETENTION_PAUSE_S = 60.0
+RETENTION_SHARE = 20
+"""Retention is read once a minute at most, and never for more than a twentieth of the time: it reads all activity."""
+
+_log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+
+class Monitor:
+    """Looks at groups, workers, servers, dead letters, model versions and retention.
+
+    Parameters
+    ----------
+    settings
+        Say where everything is.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._kafka = settings.require_kafka()
+        self._watch = GroupWatch()
+        self._servers = Servers(settings)
+        self._seen_ends: dict[str, int] = {}
+        self._last_s: float | None = None
+        self.now = Observation(settings.lag_limit_s, servers=["Kafka", *self._servers.names])
+        self.looked = asyncio.Condition()
+        """Notified after each look."""
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        reader, scraper = LagReader(self._kafka, others=True), Scraper(self._settings)
+        retention = asyncio.create_task(self._follow_retention())
+        try:
+            while True:
+                begun_s = time.monotonic()
+                await self._look(reader, scraper)
+                async with self.looked:
+                    self.looked.notify_all()
+                await asyncio.sleep(max(0.1, LOOK_S - (time.monotonic() - begun_s)))
+        finally:
+            retention.cancel()
+            await scraper.close()
+            await reader.close()
+
+    async def _look(self, reader: LagReader, scraper: Scraper) -> None:
+        """Look once; what cannot be seen stays as it was seen last, and is named among the faults."""
+        now, faults = self.now, await asyncio.to_thread(self._servers.faults)
+        lag = await _seen(reader.read, "Kafka", faults)
+        now.at_s, now.looks = time.time(), now.looks + 1
+        if lag is not None:
+            self._last_s = time.monotonic()
+            now.lag, now.groups = lag, self._watch.look(lag, self._last_s)
+            await self._look_at_letters(lag, faults)
+            await self._look_at_versions(lag, faults)
+        now.read_s_ago = None if self._last_s is None else time.monotonic() - self._last_s
+        now.workers = await scraper.scrape()
+        now.totals.take(now.at_s, {_process(worker): worker.counters for worker in now.workers})
+        if faults.keys() != now.faults.keys():
+            _log.warning("faults", **faults) if faults else _log.info("all servers answer")
+        now.faults = faults
+        now.record()
+
+    async def _look_at_letters(self, lag: Lag, faults: dict[str, str]) -> None:
+        count = _records(lag, DEAD_LETTER_TOPICS)
+        if self._has_moved(lag, DEAD_LETTER_TOPICS):
+            read = partial(asyncio.to_thread, newest_dead_letters, self._kafka, SHOWN_LETTERS)
+            letters = await _seen(read, "Kafka", faults)
+            if letters is not None:
+                self.now.letters, self.now.letter_count = letters, count
+
+    async def _look_at_versions(self, lag: Lag, faults: dict[str, str]) -> None:
+        if self._has_moved(lag, [MODEL_VERSIONS]):
+            versions = await _seen(partial(asyncio.to_thread, read_model_versions, self._kafka), "Kafka", faults)
+            self.now.versions = versions or self.now.versions
+
+    def _has_moved(self, lag: Lag, topics: Sequence[str]) -> bool:
+        """Return whether records came to topics since this was asked last."""
+        end = int(lag.end[lag.partitions.of(topics)].sum())
+        before = self._seen_ends.get(topics[0], 0)
+        self._seen_ends[topics[0]] = end
+        return end != before
+
+    async def _follow_retention(self) -> None:
+        """Read retention from time to time, while somebody is recorded."""
+        if self._settings.postgres_url is None:
+            return
+        reader = RetentionReader(self._settings.require_postgres_url())
+        handled = -1
+        while True:
+            begun_s = time.monotonic()
+            moved = sum(int(g.partitions.committed.sum()) for g in self.now.groups if g.name == "streamrec-retention")
+            if moved != handled:
+                reports = await _seen(partial(asyncio.to_thread, _read_retention, reader), "retention", {})
+                if reports is not None:
+                    self.now.retention, handled = reports, moved
+            took_s = time.monotonic() - begun_s
+            known = "" in self.now.retention and self.now.retention[""].days
+            pause_s = max(RETENTION_PAUSE_S if known else LOOK_S, RETENTION_SHARE * took_s)
+            await asyncio.sleep(pause_s)
+
+
+async def _seen(look: Callable[[], Awaitable[T]], where: str, faults: dict[str, str]) -> T | None:
+    """Return what is seen, or `None` and the fault that hides it."""
+    try:
+        return await look()
+    except (StreamrecError, msgspec.DecodeError) as error:
+        faults[where] = str(error).removeprefix(f"{where}: ")
+        return None
+
+
+def _read_retention(reader: RetentionReader) -> dict[str, RetentionReport]:
+    reports = {"": reader.report()}
+    arms = {arm.arm for arm in reports[""].arms}
+    if len(arms) > 1:
+        reports |= {arm: reader.report(arm) for arm in (PERSONAL, CONTROL)}
+    return reports
+
+
+def _records(lag: Lag, topics: Sequence[str]) -> int:
+    index = lag.partitions.of(topics)
+    return int((lag.end[index] - lag.start[index]).sum())
+
+
+def _process(worker: Scraped) -> str:
+    started = worker.gauge("process_start_time_seconds")
+    return f"{worker.endpoint.worker} {worker.endpoint.host}:{worker.endpoint.port} {started}"

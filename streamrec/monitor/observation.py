@@ -1,0 +1,88 @@
+"""What the monitor knows now, and how it got there; read by the page, the metrics and the probes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from streamrec.adapters.kafka.dead_letters import DeadLetter
+from streamrec.adapters.kafka.lag import Lag
+from streamrec.adapters.postgres import RetentionReport
+from streamrec.contracts.model_version import ModelVersions
+from streamrec.monitor.groups import GroupState
+from streamrec.monitor.readiness import causes
+from streamrec.monitor.scrape import Scraped
+from streamrec.monitor.series import History, Totals
+
+STAGES = {
+    "interests": "in the interest state",
+    "recall": "in the list",
+    "retention": "in retention",
+    "model": "learned",
+}
+"""Where freshness is measured, and what has happened to an event there."""
+
+
+NO_VERSIONS = ModelVersions(versions=[], refused=0, rolled_back=0, drifts=0)
+"""Before the trainer has said anything."""
+
+
+@dataclass(slots=True)
+class Observation:
+    """All that is known.
+
+    Parameters
+    ----------
+    lag_limit_s
+        The oldest record that waits may be so old.
+    at_s
+        When this was seen, Unix seconds.
+    looks
+        How often was looked.
+    read_s_ago
+        How long before that the groups were read; `None` if they never were.
+    """
+
+    lag_limit_s: float
+    at_s: float = 0.0
+    looks: int = 0
+    read_s_ago: float | None = None
+    lag: Lag | None = None
+    groups: list[GroupState] = field(default_factory=list)
+    faults: dict[str, str] = field(default_factory=dict)
+    servers: list[str] = field(default_factory=list)
+    workers: list[Scraped] = field(default_factory=list)
+    totals: Totals = field(default_factory=Totals)
+    history: History = field(default_factory=History)
+    letters: list[DeadLetter] = field(default_factory=list)
+    letter_count: int = 0
+    retention: dict[str, RetentionReport] = field(default_factory=dict)
+    """By arm, and under the empty name of all users."""
+    versions: ModelVersions = NO_VERSIONS
+
+    @property
+    def causes(self) -> list[str]:
+        """Why the pipeline does not keep up, nothing if it does."""
+        return causes(self.groups, self.faults, read_s_ago=self.read_s_ago, lag_limit_s=self.lag_limit_s)
+
+    def record(self) -> None:
+        """Add what is known now to the series."""
+        add = self.history.record
+        for group in self.groups:
+            if group.ours:
+                add(f"lag {group.name}", self.at_s, group.lag)
+                add(f"behind {group.name}", self.at_s, group.behind_s)
+        for stage in STAGES:
+            for percent in (50, 99):
+                age_s = self.totals.quantile(percent / 100, "streamrec_freshness_seconds", stage=stage)
+                add(f"freshness {stage} p{percent}", self.at_s, age_s)
+        for outcome in ("applied", "duplicate", "dead-lettered"):
+            rate = self.totals.rate("streamrec_outcomes_total", worker="interests", outcome=outcome)
+            add(f"rate {outcome}", self.at_s, rate)
+        add("rate lists", self.at_s, self.totals.rate("streamrec_outcomes_total", worker="recall", outcome="lists"))
+        tested = self.totals.grown("streamrec_prequential_tested_total")
+        if tested:
+            for name in ("hits", "popular_hits"):
+                add(name, self.at_s, self.totals.grown(f"streamrec_prequential_{name}_total") / tested)
+        for worker in self.workers:
+            if worker.endpoint.worker == "trainer":
+                add("loss", self.at_s, worker.gauge("streamrec_training_loss") or None)

@@ -1,0 +1,161 @@
+"""The page: what is known, written as HTML. Sections are sent again when they change, the frame only once."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import jinja2
+import numpy as np
+
+from streamrec.adapters.kafka.dead_letters import DeadLetter
+from streamrec.contracts.derived import TopKList
+from streamrec.domain.interest import InterestState
+from streamrec.monitor.charts import line_chart
+from streamrec.monitor.groups import GroupState
+from streamrec.monitor.observation import STAGES, Observation
+from streamrec.monitor.words import duration, interest
+
+SECTIONS = ("status", "lag", "partitions", "freshness", "throughput", "model", "retention", "letters", "workers")
+"""In the order of the page."""
+
+SHOWN_PARTITIONS = 200
+SHOWN_VERSIONS = 12
+SHOWN_COHORTS = 30
+SHOWN_BYTES = 300
+SHOWN_EVENTS = 20
+SHOWN_ITEMS = 20
+
+
+class PartitionRow(NamedTuple):
+    """A line of the table of partitions."""
+
+    group: str
+    topic: str
+    partition: int
+    committed: int
+    end: int
+    lag: int
+    behind_s: float | None
+    standing_s: float
+
+
+class Page:
+    """Writes HTML."""
+
+    def __init__(self) -> None:
+        environment = jinja2.Environment(
+            loader=jinja2.PackageLoader("streamrec.monitor"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+        )
+        environment.filters |= {"duration": duration, "at": _at, "percent": _percent, "printable": _printable}
+        self._templates = environment
+        self._charts: dict[str, str] = {}
+
+    def sections(self, now: Observation, *, draw: bool) -> dict[str, str]:
+        """Return the HTML of each section.
+
+        Parameters
+        ----------
+        now
+            What is known.
+        draw
+            Whether charts are drawn anew; that is most of the work.
+        """
+        if draw or not self._charts:
+            self._charts = _charts(now)
+        context = {
+            "now": now,
+            "charts": self._charts,
+            "stages": STAGES,
+            "rows": rows(now),
+            "shown_partitions": SHOWN_PARTITIONS,
+            "versions": list(reversed(now.versions.versions))[:SHOWN_VERSIONS],
+            "cohorts": [day for day in now.retention[""].days if day.new_users][-SHOWN_COHORTS:][::-1]
+            if "" in now.retention
+            else [],
+        }
+        return {name: self._render(f"{name}.html", context) for name in SECTIONS}
+
+    def index(self, now: Observation) -> str:
+        """Return the whole page."""
+        return self._render("index.html", {"sections": self.sections(now, draw=True)})
+
+    def user(self, user_id: str, state: InterestState, topk: TopKList | None) -> str:
+        """Return what is known of a user."""
+        events = state.sequence[: -SHOWN_EVENTS - 1 : -1]
+        return self._render(
+            "user.html",
+            {"user_id": user_id, "sentences": interest(state), "events": events, "topk": topk, "shown": SHOWN_ITEMS},
+        )
+
+    def refused(self, because: str) -> str:
+        """Return what somebody gets who may not see the page, or asks for what cannot be seen now."""
+        return self._render("refused.html", {"because": because})
+
+    def _render(self, template: str, context: dict[str, Any]) -> str:
+        return self._templates.get_template(template).render(context)
+
+
+def rows(now: Observation) -> list[PartitionRow]:
+    """Return the partitions that are furthest behind, then the others of the pipeline, a bounded number."""
+    found: list[PartitionRow] = []
+    for group in now.groups:
+        found += _rows_of(now, group)
+    found.sort(key=lambda row: (-row.lag, row.group, row.topic, row.partition))
+    return found[:SHOWN_PARTITIONS]
+
+
+def _rows_of(now: Observation, group: GroupState) -> list[PartitionRow]:
+    assert now.lag is not None
+    part, lag = group.partitions, group.partitions.lag
+    most = np.argsort(-lag, kind="stable")[:SHOWN_PARTITIONS].tolist()
+    behind_s = part.behind_s(now.lag.at_ms)
+    return [
+        PartitionRow(
+            group.name,
+            *now.lag.partitions.sources[int(part.index[at])],
+            int(part.committed[at]),
+            int(part.end[at]),
+            int(lag[at]),
+            float(behind_s[at]) if np.isfinite(behind_s[at]) else None,
+            float(group.standing_s[at]),
+        )
+        for at in most
+        if group.ours or lag[at]
+    ]
+
+
+def _charts(now: Observation) -> dict[str, str]:
+    def chart(names: dict[str, str], *, logarithmic: bool = False) -> str:
+        lines = {label: now.history.of(name) for label, name in names.items()}
+        return line_chart(lines, now_s=now.at_s or time.time(), logarithmic=logarithmic)
+
+    ours = [group.name for group in now.groups if group.ours]
+    return {
+        "behind": chart({name.removeprefix("streamrec-"): f"behind {name}" for name in ours}),
+        "freshness": chart(
+            {f"{stage} {p}": f"freshness {stage} {p}" for stage in ("interests", "recall") for p in ("p50", "p99")},
+            logarithmic=True,
+        ),
+        "throughput": chart({"events": "rate applied", "lists": "rate lists", "duplicates": "rate duplicate"}),
+        "loss": chart({"loss on new events": "loss"}),
+        "hits": chart({"lists": "hits", "most popular": "popular_hits"}),
+    }
+
+
+def _at(at_ms: float) -> str:
+    return datetime.fromtimestamp(at_ms / 1_000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.1f} %"
+
+
+def _printable(letter: DeadLetter) -> str:
+    value = letter.record.value
+    if value is None:
+        return "(no value)"
+    text = value[:SHOWN_BYTES].decode(errors="backslashreplace")
+    shown = "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
+    return shown + (f" … {len(value):,} bytes" if len(value) > SHOWN_BYTES else "")

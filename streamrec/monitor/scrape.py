@@ -1,0 +1,103 @@
+"""Reading what the workers say of themselves."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from dataclasses import dataclass, field
+
+import aiohttp
+from prometheus_client.parser import text_string_to_metric_families
+
+from streamrec.metrics import Endpoint, find_endpoints
+from streamrec.monitor.series import Key
+from streamrec.settings import Settings
+
+MONITOR = "monitor"
+"""The monitor's own endpoint is announced like the others."""
+
+_TIMEOUT_S = 1.0
+_CUMULATIVE = ("counter", "histogram", "summary")
+
+
+@dataclass(slots=True)
+class Scraped:
+    """What one process said.
+
+    Parameters
+    ----------
+    endpoint
+        Where it was read.
+    counters, gauges
+        What only grows, and what may change either way.
+    """
+
+    endpoint: Endpoint
+    counters: dict[Key, float] = field(default_factory=dict)
+    gauges: dict[Key, float] = field(default_factory=dict)
+
+    def gauge(self, name: str) -> float | None:
+        """Return a figure without labels."""
+        return self.gauges.get((name, ()))
+
+    def label(self, name: str, label: str) -> str | None:
+        """Return the value of a label of the only sample with a name, `None` before it has one."""
+        return next((dict(pairs).get(label) for sample, pairs in self.gauges if sample == name), None)
+
+
+class Scraper:
+    """Reads the metrics of all workers; one that does not answer in time is left out.
+
+    Parameters
+    ----------
+    settings
+        Say where workers are: in the data directory, or by name.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_TIMEOUT_S))
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._session.close()
+
+    async def scrape(self) -> list[Scraped]:
+        """Return what each worker says, by name."""
+        here = [endpoint for endpoint in find_endpoints(self._settings) if endpoint.worker != MONITOR]
+        endpoints = [*here, *await self._targets()]
+        answers = await asyncio.gather(*(self._read(endpoint) for endpoint in endpoints))
+        return [answer for answer in answers if answer is not None]
+
+    async def _targets(self) -> list[Endpoint]:
+        """Return every address that the targets' names stand for: a worker may run in several processes."""
+        loop = asyncio.get_running_loop()
+        found = []
+        for target in filter(None, (part.strip() for part in self._settings.metrics_targets.split(","))):
+            host, _, port = target.rpartition(":")
+            try:
+                addresses = await loop.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)
+            except OSError:
+                continue  # a name that nobody has belongs to a worker that does not run
+            found += [Endpoint(host, str(address[4][0]), int(port)) for address in addresses]
+        return found
+
+    async def _read(self, endpoint: Endpoint) -> Scraped | None:
+        try:
+            async with self._session.get(f"http://{endpoint.host}:{endpoint.port}/metrics") as answer:
+                text = await answer.text()
+            return parse(endpoint, text)
+        except (aiohttp.ClientError, TimeoutError, ValueError):
+            return None  # it has just ended, or something else answers there
+
+
+def parse(endpoint: Endpoint, text: str) -> Scraped:
+    """Return what a worker said, in the text format of Prometheus."""
+    scraped = Scraped(endpoint)
+    for family in text_string_to_metric_families(text):
+        if not family.name.startswith(("streamrec_", "process_")):
+            continue
+        kept = scraped.counters if family.type in _CUMULATIVE else scraped.gauges
+        for sample in family.samples:
+            kept[sample.name, tuple(sorted(sample.labels.items()))] = sample.value
+    return scraped

@@ -1,0 +1,144 @@
+"""Figures over time, and figures out of counters: all of it bounded, none of it I/O."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Mapping
+
+HISTORY = 1_200
+"""Values of a series: half an hour at the pace of the monitor."""
+
+MAX_SERIES = 200
+"""Series that are kept; a name that comes later is not recorded."""
+
+MAX_PROCESSES = 64
+"""Processes whose last words are kept."""
+
+WINDOW = 15
+"""Looks over which rates and percentiles are taken."""
+
+Key = tuple[str, tuple[tuple[str, str], ...]]
+"""Name of a sample and its labels."""
+
+
+class History:
+    """The newest values of some figures."""
+
+    def __init__(self) -> None:
+        self._series: dict[str, deque[tuple[float, float]]] = {}
+
+    def record(self, name: str, at_s: float, value: float | None) -> None:
+        """Add a value; nothing is added where there is none."""
+        if value is None or not math.isfinite(value):
+            return
+        if name not in self._series and len(self._series) >= MAX_SERIES:
+            return
+        self._series.setdefault(name, deque(maxlen=HISTORY)).append((at_s, value))
+
+    def of(self, name: str) -> list[tuple[float, float]]:
+        """Return instants and values, oldest first."""
+        return list(self._series.get(name, ()))
+
+    def newest(self, name: str) -> float | None:
+        """Return the newest value."""
+        series = self._series.get(name)
+        return series[-1][1] if series else None
+
+
+class Totals:
+    """Counters of several processes as one: a process that starts again begins at nothing, the total goes on.
+
+    Only the newest `WINDOW` looks are kept. A process that is gone keeps what it counted.
+    """
+
+    def __init__(self) -> None:
+        self._last: dict[str, Mapping[Key, float]] = {}
+        self._totals: dict[Key, float] = {}
+        self._looks: deque[tuple[float, dict[Key, float]]] = deque(maxlen=WINDOW)
+
+    def take(self, at_s: float, scraped: Mapping[str, Mapping[Key, float]]) -> None:
+        """Take in what each process says now."""
+        for process, samples in scraped.items():
+            last = self._last.get(process, {})
+            for key, value in samples.items():
+                before = last.get(key, 0.0)
+                self._totals[key] = self._totals.get(key, 0.0) + (value - before if value >= before else value)
+            # a process that does not answer for a while goes on from where it was
+            self._last.pop(process, None)
+            self._last[process] = samples
+        while len(self._last) > MAX_PROCESSES:
+            del self._last[next(iter(self._last))]
+        self._looks.append((at_s, dict(self._totals)))
+
+    def total(self, name: str, **labels: str) -> float:
+        """Return the sum of a counter over all that has these labels."""
+        return _sum(self._looks[-1][1], name, labels) if self._looks else 0.0
+
+    def by(self, name: str, label: str, **labels: str) -> dict[str, float]:
+        """Return the totals of a counter by the values of a label, over all that has the other labels."""
+        found: dict[str, float] = {}
+        for (sample, pairs), value in (self._looks[-1][1] if self._looks else {}).items():
+            values = dict(pairs)
+            if sample == name and label in values and labels.items() <= values.items():
+                found[values[label]] = found.get(values[label], 0.0) + value
+        return found
+
+    def grown(self, name: str, **labels: str) -> float:
+        """Return by how much a counter has grown over the window."""
+        if len(self._looks) < 2:
+            return 0.0
+        return _sum(self._looks[-1][1], name, labels) - _sum(self._looks[0][1], name, labels)
+
+    def rate(self, name: str, **labels: str) -> float | None:
+        """Return the growth of a counter in a second, over the window."""
+        if len(self._looks) < 2:
+            return None
+        return self.grown(name, **labels) / max(1e-3, self._looks[-1][0] - self._looks[0][0])
+
+    def quantile(self, q: float, name: str, **labels: str) -> float | None:
+        """Return a quantile of what a histogram saw over the window, `None` if it saw nothing.
+
+        Between the bounds of a bucket values are taken as spread evenly, as Prometheus does.
+        """
+        if len(self._looks) < 2:
+            return None
+        bounds: dict[float, float] = {}
+        for sign, (_, totals) in ((1, self._looks[-1]), (-1, self._looks[0])):
+            for (sample, pairs), value in totals.items():
+                own = dict(pairs)
+                if sample == f"{name}_bucket" and labels.items() <= own.items():
+                    bound = float(own["le"])
+                    bounds[bound] = bounds.get(bound, 0.0) + sign * value
+        return quantile(q, bounds)
+
+
+def quantile(q: float, buckets: Mapping[float, float]) -> float | None:
+    """Return a quantile of a histogram of cumulative counts by upper bound.
+
+    Examples
+    --------
+    >>> quantile(0.5, {1.0: 10.0, 2.0: 20.0, float("inf"): 20.0})
+    1.0
+    >>> quantile(0.75, {1.0: 10.0, 2.0: 20.0, float("inf"): 20.0})
+    1.5
+    """
+    bounds = sorted(buckets)
+    count = buckets[bounds[-1]] if bounds else 0.0
+    if count <= 0:
+        return None
+    lower, below = 0.0, 0.0
+    for bound in bounds:
+        if buckets[bound] >= q * count:
+            if math.isinf(bound):
+                return lower
+            share = (q * count - below) / max(1e-9, buckets[bound] - below)
+            return lower + share * (bound - lower)
+        lower, below = bound, buckets[bound]
+    return lower
+
+
+def _sum(totals: Mapping[Key, float], name: str, labels: Mapping[str, str]) -> float:
+    return sum(
+        value for (sample, pairs), value in totals.items() if sample == name and labels.items() <= dict(pairs).items()
+    )

@@ -1,0 +1,86 @@
+"""The monitor's page as people use it: it is live, it complains of nothing, and everybody can read it."""
+
+from __future__ import annotations
+
+import json
+import time
+from uuid import uuid4
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import expect
+
+pytestmark = pytest.mark.browser
+
+LIVE_MS = 20_000
+"""A deadline, not the promise: how fast it really is, `docs/monitoring.md` says with its command."""
+
+
+def click(user_id, item_id, **fields):
+    return {"user_id": user_id, "item_id": item_id, "event_time_ms": int(time.time() * 1_000), **fields}
+
+
+def test_a_click_changes_the_page_without_a_reload(page, pipeline, address):
+    page.goto(address)
+    page.evaluate("window.untouched = true")
+    before = int(
+        (page.locator('[data-total="applied"]').or_(page.get_by_text("was handled yet")))
+        .inner_text()
+        .replace(",", "")
+        .replace("was handled yet", "0")
+    )
+    pipeline.produce("clicks", [click("u1", "i1")])
+
+    expect(page.locator('[data-total="applied"]')).to_have_text(f"{before + 1:,}", timeout=LIVE_MS)
+    assert page.evaluate("window.untouched")
+
+
+def test_a_refused_record_appears_with_its_reason_and_cannot_write_into_the_page(page, pipeline, address):
+    page.goto(address)
+    mark = uuid4().hex
+    pipeline.produce("clicks", [json.dumps({"user_id": "u1", "note": f"<img src=x onerror=alert(1)>{mark}"}).encode()])
+    row = page.locator("#letters tr", has_text=mark)
+
+    expect(row).to_contain_text("missing-field", timeout=LIVE_MS)
+    expect(row).to_contain_text("<img src=x")
+    assert page.locator("#letters img").count() == 0
+
+
+def test_everybody_can_read_it(page, pipeline, address):
+    pipeline.produce("clicks", [click("reader", f"i{n}", category="books") for n in range(5)])
+    for path in ("/", "/user?id=reader", "/user?id=nobody"):
+        page.goto(address + path)
+        found = Axe().run(page)
+        assert found.violations_count == 0, found.generate_report()
+        assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]
+
+
+def test_keyboard_reaches_everything(page, address):
+    page.goto(address)
+    reached = set()
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        reached.add(
+            page.evaluate("document.activeElement.id || document.activeElement.textContent.trim().slice(0, 40)")
+        )
+
+    assert {"Skip to the content", "user-id", "Look up", "Every partition"} <= reached
+    page.locator("summary").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#partitions table")).to_be_visible()
+
+
+def test_a_user_is_told_in_words(page, pipeline, address):
+    user_id = uuid4().hex
+    pipeline.produce("clicks", [click(user_id, f"i{n}", category="books") for n in range(3)])
+    pipeline.wait_until_folded()
+    page.goto(address)
+    page.get_by_label("User").fill(user_id)
+    page.get_by_role("button", name="Look up").click()
+
+    expect(page.get_by_text("3 events are known")).to_be_visible()
+    expect(page.get_by_text("The newest session has 3 events, on books.")).to_be_visible()
+    assert page.locator("main tbody tr").count() >= 3
+    page.get_by_label("User").fill("nobody")
+    page.get_by_role("button", name="Look up").click()
+    expect(page.get_by_text("Nothing is known of this user.")).to_be_visible()

@@ -1,0 +1,138 @@
+"""What an operator would try by hand: break one thing, see it named, mend it, see that all is well again."""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import requests
+from pipeline import Pipeline, stop
+
+from streamrec.local import local_stack
+from streamrec.local.valkey import start_valkey
+from streamrec.metrics import find_endpoints
+from streamrec.monitor.scrape import parse
+from streamrec.settings import Settings
+
+LAG_LIMIT_S = 3.0
+BEHIND_S = 5.0
+"""What the drill of the model's age waits for; the alert waits for ten minutes."""
+
+START_S = 300.0
+"""A worker that loads torch from a cold disk on a busy machine takes minutes."""
+
+pytestmark = pytest.mark.timeout(2 * START_S)
+
+WORKERS = ("interests", "trainer", "recall", "retention")
+
+
+class Drill:
+    """A pipeline with its monitor."""
+
+    def __init__(self, stack, pipeline):
+        self.stack, self.pipeline = stack, pipeline
+        self.processes = dict(zip(WORKERS, pipeline.start(*WORKERS), strict=True))
+        pipeline.start("monitor")
+        self.url = pipeline.wait(self._address, "the monitor")
+
+    def _address(self):
+        found = [point for point in find_endpoints(self.stack.settings) if point.worker == "monitor"]
+        return f"http://127.0.0.1:{found[0].port}" if found else None
+
+    def get(self, path):
+        return requests.get(self.url + path, timeout=10).text
+
+    def causes(self):
+        """Return why the monitor says that the pipeline is not ready."""
+        answered = requests.get(self.url + "/readyz", timeout=10)
+        said = answered.json()
+        assert answered.status_code == (200 if said["ready"] else 503)
+        return said["causes"]
+
+    def wait_until_ready(self):
+        self.click()
+        self.pipeline.wait(lambda: not self.causes(), "the pipeline to keep up", deadline_s=START_S)
+
+    def wait_for_cause(self, *words, while_waiting=lambda: None):
+        def named():
+            while_waiting()
+            return any(all(word in cause for word in words) for cause in self.causes())
+
+        self.pipeline.wait(named, f"a cause with {words}")
+
+    def click(self):
+        self.pipeline.produce("clicks", [{"user_id": "u1", "item_id": "i1", "event_time_ms": int(time.time() * 1_000)}])
+
+    def newest(self, stage):
+        """Return when the newest event was produced whose effect can be seen at a stage, as the alert knows it."""
+        found = []
+        for endpoint in find_endpoints(self.stack.settings):
+            if endpoint.worker != "monitor":
+                try:
+                    text = requests.get(f"http://127.0.0.1:{endpoint.port}/metrics", timeout=10).text
+                except requests.ConnectionError:
+                    continue  # it has just died
+                said = parse(endpoint, text)
+                name = "streamrec_newest_effect_timestamp_seconds"
+                found.append(said.gauges.get((name, (("stage", stage),)), 0.0))
+        return max(found)
+
+    def model_age_s(self):
+        return self.newest("interests") - self.newest("model")
+
+
+@pytest.fixture(scope="module")
+def drill(tmp_path_factory):
+    settings = Settings(data_dir=tmp_path_factory.mktemp("drill"), monitor_port=0, lag_limit_s=LAG_LIMIT_S)
+    with local_stack(settings, progress=False) as stack, Pipeline(stack) as pipeline:
+        running = Drill(stack, pipeline)
+        running.wait_until_ready()
+        yield running
+
+
+def test_a_worker_that_stops_is_named_until_another_one_has_caught_up(drill):
+    assert stop(drill.processes["interests"]) == 0
+    drill.wait_for_cause("streamrec-interests has no member")
+    drill.click()
+    drill.wait_for_cause("streamrec-interests is", f"more than {LAG_LIMIT_S:g} s")
+    assert 'data-lag="streamrec-interests">1<' in drill.get("/")
+
+    (drill.processes["interests"],) = drill.pipeline.start("interests")
+    drill.wait_until_ready()
+
+
+def test_poison_is_a_dead_letter_with_its_reason(drill):
+    drill.pipeline.produce("clicks", [b"{poison"])
+    drill.pipeline.wait(lambda: "{poison" in drill.get("/"), "the letter on the page")
+
+    assert "bad-json" in drill.get("/")
+    assert drill.causes() == [], "bad data is no reason to call the pipeline late"
+
+
+def test_a_model_whose_trainer_died_is_seen_to_age(drill):
+    drill.pipeline.wait(lambda: drill.newest("model"), "a model", deadline_s=START_S)
+    drill.processes["trainer"].send_signal(signal.SIGKILL)
+
+    def aged():
+        drill.click()
+        return drill.model_age_s() > BEHIND_S
+
+    drill.pipeline.wait(aged, "the model to be behind")
+    drill.wait_for_cause("streamrec-trainer has no member")
+
+    (drill.processes["trainer"],) = drill.pipeline.start("trainer")
+    drill.wait_until_ready()
+    drill.pipeline.wait(
+        lambda: drill.model_age_s() < BEHIND_S, "the model to have learned the rest", deadline_s=START_S
+    )
+
+
+def test_redis_that_is_away_is_named(drill):
+    drill.stack.servers["redis_url"].stop()
+    drill.wait_for_cause("Redis does not answer")
+
+    directory = Path(drill.stack.settings.data_dir) / "valkey"
+    drill.stack.servers["redis_url"] = start_valkey(directory, drill.stack.guardian)
+    drill.wait_until_ready()

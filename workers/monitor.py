@@ -1,0 +1,81 @@
+"""The `monitor` worker: looks at the others from outside, and shows what it sees as a page, metrics and probes.
+
+It is a process of its own and no Faust app: it joins no group, and lives when all others die.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from concurrent.futures import ThreadPoolExecutor
+
+import structlog
+from aiohttp import web
+
+from streamrec import logs
+from streamrec.errors import StreamrecError
+from streamrec.metrics import Endpoint, announced
+from streamrec.monitor.monitor import Monitor
+from streamrec.monitor.scrape import MONITOR as NAME
+from streamrec.monitor.web import Site, make_app
+from streamrec.settings import Settings, variable_name
+
+THREADS = 3
+"""For what blocks: a report on retention, the look, a user who is looked up. Each thread takes memory of its own."""
+
+_SHUTDOWN_S = 1.0
+"""Readers of the page wait for news without end; they are not waited for."""
+
+_log = structlog.get_logger(__name__)
+
+
+async def serve(settings: Settings) -> None:
+    """Look and answer until SIGTERM or SIGINT.
+
+    Raises
+    ------
+    SettingsError
+        If others can reach the page and there is no token.
+    StreamrecError
+        If the port is taken.
+    """
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS))
+    monitor = Monitor(settings)
+    site = Site(settings, monitor)
+    runner = web.AppRunner(make_app(settings, site), access_log=None, shutdown_timeout=_SHUTDOWN_S)
+    await runner.setup()
+    try:
+        endpoint = await _listen(runner, settings)
+        with announced(settings, endpoint):
+            _log.info("monitor", page=f"http://{endpoint.host}:{endpoint.port}")
+            await _until_stopped(monitor, site)
+    finally:
+        await runner.cleanup()
+
+
+async def _listen(runner: web.AppRunner, settings: Settings) -> Endpoint:
+    try:
+        await web.TCPSite(runner, settings.monitor_host, settings.monitor_port).start()
+    except OSError as error:
+        raise StreamrecError(
+            f"the monitor cannot listen on {settings.monitor_host}:{settings.monitor_port} ({error.strerror}); "
+            f"set {variable_name('monitor_port')} to another port"
+        ) from error
+    return Endpoint(NAME, settings.monitor_host, runner.addresses[0][1])
+
+
+async def _until_stopped(monitor: Monitor, site: Site) -> None:
+    loop, stopping = asyncio.get_running_loop(), asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    async with asyncio.TaskGroup() as group:  # an error that nobody expects ends the process
+        working = [group.create_task(monitor.run()), group.create_task(site.write())]
+        await stopping.wait()
+        for task in working:
+            task.cancel()
+
+
+def main(settings: Settings) -> None:
+    """Run until SIGTERM or SIGINT."""
+    logs.configure(settings.log_level, worker=NAME)
+    asyncio.run(serve(settings))
