@@ -18,6 +18,7 @@ _SHARED = (
 
 def configure_command() -> None:
     """Send what a command has to complain about to standard error; standard output is for what it was asked for."""
+    structlog.reset_defaults()  # of a worker in the same process, as tests have it
     structlog.configure(
         logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
         wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
