@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
 
@@ -13,6 +14,24 @@ from streamrec.errors import SettingsError
 
 ENV_PREFIX = "STREAMREC_"
 
+SecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
+SaslMechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaAccess:
+    """Where Kafka is and how to get in; see the settings `kafka` and `kafka_*` for each field."""
+
+    bootstrap: str
+    security_protocol: SecurityProtocol = "PLAINTEXT"
+    sasl_mechanism: SaslMechanism = "SCRAM-SHA-512"
+    username: str | None = None
+    password: SecretStr | None = None
+    ca_file: Path | None = None
+    certificate_file: Path | None = None
+    key_file: Path | None = None
+    key_password: SecretStr | None = None
+
 
 class Settings(BaseSettings):
     """What an operator can set; every default suits one small machine.
@@ -21,18 +40,53 @@ class Settings(BaseSettings):
     `streamrec up` and `streamrec demo` start a local server for each one that is not set.
     """
 
-    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="forbid")
+    # an empty variable counts as one that is not set, which is how Compose hands an optional one on
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, env_ignore_empty=True, frozen=True, extra="forbid")
 
     # where the servers are
     kafka: str | None = Field(None, description="Kafka bootstrap servers.", examples=["localhost:9092"])
-    redis_url: SecretStr | None = Field(None, description="Redis or Valkey.", examples=["redis://localhost:6379/0"])
+    redis_url: SecretStr | None = Field(
+        None,
+        description="Redis or Valkey; `rediss://USER:PASSWORD@HOST:PORT/0?ssl_ca_certs=FILE` for TLS and an ACL user.",
+        examples=["redis://localhost:6379/0"],
+    )
     postgres_url: SecretStr | None = Field(
-        None, description="PostgreSQL.", examples=["postgresql://streamrec:secret@localhost:5432/streamrec"]
+        None,
+        description="PostgreSQL; `?sslmode=verify-full&sslrootcert=FILE` for TLS.",
+        examples=["postgresql://streamrec:secret@localhost:5432/streamrec"],
     )
     data_dir: Path = Field(
         Path("~/.local/share/streamrec"),
         description="Where the local servers and the trainer's checkpoints live.",
         examples=["/var/lib/streamrec"],
+    )
+
+    # how Kafka lets us in; of no use without an address in `kafka`
+    kafka_security_protocol: SecurityProtocol = Field(
+        "PLAINTEXT",
+        description="Whether Kafka speaks TLS (SSL) and asks for a login (SASL).",
+        examples=["SASL_SSL"],
+    )
+    kafka_sasl_mechanism: SaslMechanism = Field(
+        "SCRAM-SHA-512", description="How Kafka checks the password.", examples=["PLAIN"]
+    )
+    kafka_username: str | None = Field(None, description="User of Kafka, with a SASL protocol.", examples=["streamrec"])
+    kafka_password: SecretStr | None = Field(
+        None, description="Password of that user.", examples=["a-long-random-password"]
+    )
+    kafka_ca_file: Path | None = Field(
+        None,
+        description="Certificates that sign the brokers' ones, PEM; without it those of the system.",
+        examples=["/etc/streamrec/kafka-ca.pem"],
+    )
+    kafka_certificate_file: Path | None = Field(
+        None, description="Our own certificate, PEM, if brokers ask for one.", examples=["/etc/streamrec/client.pem"]
+    )
+    kafka_key_file: Path | None = Field(
+        None, description="The private key of our certificate, PEM.", examples=["/etc/streamrec/client.key"]
+    )
+    kafka_key_password: SecretStr | None = Field(
+        None, description="Password of that key, if it has one.", examples=["another-random-password"]
     )
 
     # topics
@@ -45,6 +99,13 @@ class Settings(BaseSettings):
     )
     state_ttl_days: int = Field(
         180, ge=1, description="An interest state is dropped after so many days without an event.", examples=["180"]
+    )
+    dead_letter_limit: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="Share of the last 1,000 records that may be refused before `interests` pauses; 1 for no limit.",
+        examples=["1"],
     )
 
     # lists
@@ -156,9 +217,27 @@ class Settings(BaseSettings):
             if value is not None
         }
 
-    def require_kafka(self) -> str:
-        """Return the bootstrap servers, or raise a `SettingsError` that names the variable."""
-        return self._require("kafka", self.kafka)
+    def require_kafka(self) -> KafkaAccess:
+        """Return where Kafka is and how to get in.
+
+        Raises
+        ------
+        SettingsError
+            If the address is missing, or settings of the login contradict each other; the message names the variable.
+        """
+        access = KafkaAccess(
+            self._require("kafka", self.kafka),
+            self.kafka_security_protocol,
+            self.kafka_sasl_mechanism,
+            self.kafka_username,
+            self.kafka_password,
+            self.kafka_ca_file,
+            self.kafka_certificate_file,
+            self.kafka_key_file,
+            self.kafka_key_password,
+        )
+        self._check(access)
+        return access
 
     def require_redis_url(self) -> str:
         """Return the address of Redis, or raise a `SettingsError` that names the variable."""
@@ -167,6 +246,21 @@ class Settings(BaseSettings):
     def require_postgres_url(self) -> str:
         """Return the address of PostgreSQL, or raise a `SettingsError` that names the variable."""
         return self._require("postgres_url", _reveal(self.postgres_url))
+
+    def _check(self, access: KafkaAccess) -> None:
+        """Refuse a login or a certificate that would silently not be used, and one that is missing."""
+        protocol = f"with {variable_name('kafka_security_protocol')}={access.security_protocol}"
+        for field, is_set in (("kafka_username", access.username), ("kafka_password", access.password)):
+            if access.security_protocol.startswith("SASL") and not is_set:
+                raise SettingsError(f"{variable_name(field)} is not set: it is needed {protocol}")
+            if is_set and not access.security_protocol.startswith("SASL"):
+                raise SettingsError(f"{variable_name(field)} is set and would not be used {protocol}")
+        if bool(access.certificate_file) != bool(access.key_file):
+            missing = "kafka_key_file" if access.certificate_file else "kafka_certificate_file"
+            raise SettingsError(f"{variable_name(missing)} is not set: a certificate and its key go together")
+        for field in ("kafka_ca_file", "kafka_certificate_file"):
+            if getattr(self, field) and not access.security_protocol.endswith("SSL"):
+                raise SettingsError(f"{variable_name(field)} is set and would not be used {protocol}")
 
     def _require(self, field: str, value: str | None) -> str:
         if value:

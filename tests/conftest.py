@@ -28,6 +28,12 @@ def kafka_bootstrap(stack):
 
 
 @pytest.fixture
+def kafka(stack):
+    """Return how streamrec's own clients get to that broker."""
+    return stack.settings.require_kafka()
+
+
+@pytest.fixture
 def redis_url(stack):
     """Return an empty Redis."""
     url = stack.settings.require_redis_url()

@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,6 +17,8 @@ from confluent_kafka import Producer
 
 from streamrec.adapters.redis import RedisInterestStore, TopKReader
 from streamrec.chaos.oracle import Ledger, Verdict, judge, read_ledger
+from streamrec.local import local_stack
+from streamrec.settings import Settings, variable_name
 
 DEADLINE_S = 60.0
 
@@ -29,11 +32,15 @@ class Pipeline:
         self._logs = Path(stack.settings.data_dir) / "test-logs"
         self._logs.mkdir()
         self._processes: list[subprocess.Popen[bytes]] = []
+        self.connect_producer()
+        self.reader = TopKReader(self.settings.require_redis_url())
+        self.store = RedisInterestStore(self.settings.require_redis_url(), state_ttl_days=self.settings.state_ttl_days)
+
+    def connect_producer(self) -> None:
+        """Produce through a client that knows the topics as they are now."""
         self.producer = Producer(
             {"bootstrap.servers": self.settings.kafka, "partitioner": "murmur2_random", "linger.ms": 5}
         )
-        self.reader = TopKReader(self.settings.require_redis_url())
-        self.store = RedisInterestStore(self.settings.require_redis_url(), state_ttl_days=self.settings.state_ttl_days)
 
     def __enter__(self) -> Self:
         return self
@@ -43,15 +50,16 @@ class Pipeline:
             process.kill()
             process.wait()
 
-    def start(self, *names: str) -> list[subprocess.Popen[bytes]]:
-        """Start workers; answer their processes."""
+    def start(self, *names: str, **settings: object) -> list[subprocess.Popen[bytes]]:
+        """Start workers, with other settings if any are given; answer their processes."""
+        changed = {variable_name(field): str(value) for field, value in settings.items()}
         started = []
         for name in names:
             with (self._logs / f"{name}.log").open("ab") as log:
                 started.append(
                     subprocess.Popen(
                         [sys.executable, "-m", "streamrec", "worker", name],
-                        env=self._environment,
+                        env=self._environment | changed,
                         stdout=log,
                         stderr=subprocess.STDOUT,
                         start_new_session=True,
@@ -77,10 +85,10 @@ class Pipeline:
         assert self.producer.flush(DEADLINE_S) == 0
 
     def ledger(self) -> Ledger:
-        return read_ledger(self.settings.kafka, sequence_length=self.settings.sequence_length)
+        return read_ledger(self.settings.require_kafka(), sequence_length=self.settings.sequence_length)
 
     def judge(self) -> Verdict:
-        return judge(self.ledger(), self.settings.kafka, self.store)
+        return judge(self.ledger(), self.settings.require_kafka(), self.store)
 
     def wait_until_folded(self) -> None:
         """Wait until `interests` has read all that is in the log now."""
@@ -100,6 +108,13 @@ class Pipeline:
             time.sleep(0.01)
         words = "".join(f"\n--- {log.name}\n{log.read_text()[-2000:]}" for log in self._logs.glob("*.log"))
         raise AssertionError(f"waited {deadline_s} s for {what}{words}")
+
+
+@contextmanager
+def own_servers(directory: Path, **settings: Any) -> Iterator[Pipeline]:
+    """Run servers that nothing else uses."""
+    with local_stack(Settings(data_dir=directory, **settings), progress=False) as stack, Pipeline(stack) as pipeline:
+        yield pipeline
 
 
 def stop(process: subprocess.Popen[bytes], how: signal.Signals = signal.SIGTERM) -> int:

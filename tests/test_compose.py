@@ -18,7 +18,7 @@ from jsonschema import Draft7Validator
 
 from streamrec import __version__
 from streamrec.cli.worker import WORKERS
-from streamrec.settings import ENV_PREFIX, Settings, variable_name
+from streamrec.settings import ENV_PREFIX, KafkaAccess, Settings, variable_name
 
 ROOT = Path(__file__).parents[1]
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
@@ -78,7 +78,7 @@ def test_environment_reads_as_the_defaults_but_for_the_addresses(set_environment
     set_environment("interests")
     settings = Settings.from_env()
     assert settings.model_dump(exclude=PLACES) == Settings.model_construct().model_dump(exclude=PLACES)
-    assert settings.require_kafka() == "kafka:19092"
+    assert settings.require_kafka() == KafkaAccess("kafka:19092")
     assert settings.require_redis_url() == "redis://valkey:6379/0"
     assert settings.require_postgres_url() == "postgresql://streamrec:pw@postgres:5432/streamrec"
 
@@ -157,7 +157,8 @@ def test_no_password_is_written_down():
     for service in SERVICES.values():
         for name, value in service["environment"].items() if "environment" in service else ():
             if "PASSWORD" in name or "TOKEN" in name or "@" in value.removeprefix("1@localhost"):
-                assert "${POSTGRES_PASSWORD:?" in value or "${STREAMREC_MONITOR_TOKEN:?" in value
+                named = ("${POSTGRES_PASSWORD:?", "${STREAMREC_MONITOR_TOKEN:?")
+                assert any(variable in value for variable in named) or value == f"${{{name}:-}}"
 
 
 def test_image_runs_as_the_user_of_the_compose_file_and_installs_hashed_requirements():

@@ -120,7 +120,7 @@ def test_settings_cannot_be_changed():
 
 def test_addresses_are_filled_in_where_none_is_set():
     settings = Settings(kafka="mine:1").with_addresses({"kafka": "local:1", **URLS})
-    assert settings.require_kafka() == "mine:1"
+    assert settings.require_kafka().bootstrap == "mine:1"
     assert settings.require_redis_url() == URLS["redis_url"]
     assert SECRET not in repr(settings)
 

@@ -20,11 +20,16 @@ def build(settings: Settings) -> faust.App:
     """Return the worker's app."""
     kafka = settings.require_kafka()
     store = RedisInterestStore(settings.require_redis_url(), state_ttl_days=settings.state_ttl_days)
-    fold = FoldInterests(store, KafkaPublisher(kafka), sequence_length=settings.sequence_length)
+    fold = FoldInterests(
+        store,
+        KafkaPublisher(kafka),
+        sequence_length=settings.sequence_length,
+        dead_letter_limit=settings.dead_letter_limit,
+    )
     app = new_app(NAME)
     feed(
         app,
-        open_source=partial(BatchSource, bootstrap=kafka, group=GROUP_PREFIX + NAME, topics=[CLICKS, PURCHASES]),
+        open_source=partial(BatchSource, kafka=kafka, group=GROUP_PREFIX + NAME, topics=[CLICKS, PURCHASES]),
         positions=store.positions,
         handle=fold.handle,
         tally=lambda: fold.tally,

@@ -49,9 +49,7 @@ def build(settings: Settings) -> faust.App:
 
     def follow(worker: Background) -> None:
         """Learn the catalogue and the model, for as long as the worker runs."""
-        reader = persist_until(
-            worker.stopping, partial(BroadcastReader, bootstrap=kafka, topics=[ITEMS, MODEL_UPDATES])
-        )
+        reader = persist_until(worker.stopping, partial(BroadcastReader, kafka=kafka, topics=[ITEMS, MODEL_UPDATES]))
         try:
             while not worker.stopping.is_set():
                 if reader.caught_up:
@@ -72,7 +70,7 @@ def build(settings: Settings) -> faust.App:
     run_in_background(app, follow)
     feed(
         app,
-        open_source=partial(BatchSource, bootstrap=kafka, group=GROUP_PREFIX + NAME, topics=[USER_INTERESTS]),
+        open_source=partial(BatchSource, kafka=kafka, group=GROUP_PREFIX + NAME, topics=[USER_INTERESTS]),
         positions=store.positions,
         handle=handle,
         tally=lambda: refresh.tally,

@@ -33,7 +33,7 @@ def build(settings: Settings) -> faust.App:
         app,
         open_source=partial(
             BatchSource,
-            bootstrap=settings.require_kafka(),
+            kafka=settings.require_kafka(),
             group=GROUP_PREFIX + NAME,
             topics=[CLICKS, PURCHASES, RECOMMENDATIONS, IMPRESSIONS],
             patience_ms=PATIENCE_MS,

@@ -32,6 +32,7 @@ from streamrec.metrics import exported, worker_metrics
 from streamrec.service.batch import Batch, Positions, TopicPartition
 from streamrec.service.tally import Tally
 from streamrec.settings import Settings
+from workers.readiness import paused
 
 GROUP_PREFIX = "streamrec-"
 
@@ -151,7 +152,7 @@ def feed(
     async def apply(deliveries: faust.StreamT[Delivery]) -> None:
         async for batch, settled in deliveries:
             begun_s = time.monotonic()
-            settled.set_result(await _persist(handler_thread, partial(handle, batch)))
+            settled.set_result(await _persist(app.conf.id, handler_thread, partial(handle, batch)))
             report(batch, tally(), time.monotonic() - begun_s)
 
     def read(worker: Background) -> None:
@@ -213,17 +214,21 @@ def _hand_over(batch: Batch, channel: faust.ChannelT[Delivery], worker: Backgrou
     return {}
 
 
-async def _persist(thread: ThreadPoolExecutor, work: Callable[[], Positions]) -> Positions:
-    """Do the work in a thread, again and again while stores or the broker are away."""
+async def _persist(app_id: str, thread: ThreadPoolExecutor, work: Callable[[], Positions]) -> Positions:
+    """Do the work in a thread, again and again while stores or the broker are away; pause if it points at a bad deploy.
+
+    A paused worker stays a member of its group, so that its partitions wait for the next release of it.
+    """
     loop = asyncio.get_running_loop()
     try:
         async for attempt in tenacity.AsyncRetrying(**_WHILE_AWAY):
             with attempt:
                 return await loop.run_in_executor(thread, work)
     except TooManyDeadLettersError as error:
-        while True:
-            _log.error("paused", because=str(error))
-            await asyncio.sleep(PAUSE_REMINDER_S)
+        with paused(app_id, str(error)):
+            while True:
+                _log.error("paused", because=str(error))
+                await asyncio.sleep(PAUSE_REMINDER_S)
     raise AssertionError("tenacity goes on without end")
 
 

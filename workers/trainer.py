@@ -69,7 +69,7 @@ def build(settings: Settings) -> faust.App:
     def follow(worker: Background) -> None:
         """Learn the catalogue and hear commands, for as long as the worker runs."""
         topics = [ITEMS, MODEL_CONTROL]
-        reader = persist_until(worker.stopping, partial(BroadcastReader, bootstrap=kafka, topics=topics))
+        reader = persist_until(worker.stopping, partial(BroadcastReader, kafka=kafka, topics=topics))
         try:
             while not worker.stopping.is_set():
                 batch = reader.poll(POLL_S)
@@ -87,7 +87,7 @@ def build(settings: Settings) -> faust.App:
         app,
         open_source=partial(
             BatchSource,
-            bootstrap=kafka,
+            kafka=kafka,
             group=GROUP_PREFIX + NAME,
             topics=[USER_INTERESTS],
             patience_ms=min(PATIENCE_MS, int(settings.micro_batch_age_s * 1_000)),

@@ -20,6 +20,7 @@ import numpy as np
 from confluent_kafka import Producer
 from confluent_kafka import TopicPartition as KafkaPartition
 
+from streamrec.adapters.kafka.client import client_config
 from streamrec.adapters.kafka.lag import end_offsets, open_observer, partitions_of
 from streamrec.adapters.redis.client import connect
 from streamrec.adapters.redis.topk import list_key
@@ -175,12 +176,8 @@ class Load:
         due_s = np.cumsum(rng.exponential(1 / self.rate, int(seconds * self.rate)))
         users = rng.integers(0, self.population.users, len(due_s))
         producer = Producer(
-            {
-                "bootstrap.servers": self.settings.require_kafka(),
-                "partitioner": "murmur2_random",
-                "enable.idempotence": True,
-                "linger.ms": 0,
-            }
+            client_config(self.settings.require_kafka())
+            | {"partitioner": "murmur2_random", "enable.idempotence": True, "linger.ms": 0}
         )
         started_s = time.time()
         for user, at_s in zip(users.tolist(), (started_s + due_s).tolist(), strict=True):

@@ -15,6 +15,7 @@ from streamrec.adapters.kafka.lag import end_offsets, open_observer, partitions_
 from streamrec.bench.freshness import ARRIVAL_S, Load, Sent
 from streamrec.contracts.topics import MODEL_UPDATES, RECOMMENDATIONS
 from streamrec.errors import StreamrecError
+from streamrec.settings import KafkaAccess
 
 TRICKLE_PER_S = 20.0
 """Clicks that go on after the load, until lists show that everything was learned."""
@@ -39,8 +40,8 @@ class _Made(msgspec.Struct):
 class VersionWatch:
     """Notes what each model version has learned, and when the first list was made with it; bounded by the run."""
 
-    def __init__(self, bootstrap: str) -> None:
-        self._consumer = open_observer(bootstrap)
+    def __init__(self, kafka: KafkaAccess) -> None:
+        self._consumer = open_observer(kafka)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="versions")
         self._learned_ms: dict[str, int] = {}

@@ -21,7 +21,7 @@ from msgspec import Struct
 from streamrec.adapters.kafka.client import client_config
 from streamrec.errors import StreamrecError
 from streamrec.metrics import find_endpoints
-from streamrec.settings import Settings
+from streamrec.settings import KafkaAccess, Settings
 
 TOPICS_AT_A_TIME = 5
 RECORDS = 3
@@ -54,7 +54,7 @@ class MonitorCost(Struct, frozen=True, kw_only=True):
     rss_mb: float
 
 
-def fill(kafka: str, *, groups: int, topics: int, partitions: int, report: Callable[[int], None]) -> None:
+def fill(kafka: KafkaAccess, *, groups: int, topics: int, partitions: int, report: Callable[[int], None]) -> None:
     """Make topics with records, and groups that have read the first record of each partition.
 
     Parameters
@@ -80,7 +80,7 @@ def fill(kafka: str, *, groups: int, topics: int, partitions: int, report: Calla
         report(number + 1)
 
 
-def commit(kafka: str, group: str, topics: Mapping[str, int], offset: int) -> None:
+def commit(kafka: KafkaAccess, group: str, topics: Mapping[str, int], offset: int) -> None:
     """Let a group have read all partitions of topics up to an offset."""
     consumer = Consumer(client_config(kafka) | {"group.id": group})
     for topic, partitions in topics.items():

@@ -21,6 +21,8 @@ from streamrec.local.kafka_broker import start_kafka
 from streamrec.local.postgres import start_postgres
 from streamrec.local.valkey import start_valkey
 
+STOP_S = 60.0
+
 MAX_PROCESSES = 3
 """Of one worker."""
 
@@ -104,6 +106,15 @@ class Cast:
         self.workers.remove(worker)
         worker.process.terminate()
 
+    def stop(self, name: str) -> None:
+        """Let all processes of a worker end in an orderly way."""
+        leaving = [worker for worker in self.workers if worker.name == name]
+        for worker in leaving:
+            self.workers.remove(worker)
+            worker.process.terminate()
+        for worker in leaving:
+            worker.process.wait(STOP_S)
+
     def replace_dead(self) -> None:
         """Start each worker again that ended by itself or was killed: a bug comes back, a planted exit does not."""
         for worker in list(self.workers):
@@ -115,6 +126,18 @@ class Cast:
         """Return one of a worker's processes."""
         return self._choose(name, rng).process
 
+    def pids(self) -> list[tuple[str, int]]:
+        """Return the name and the process id of each worker that runs."""
+        return [(worker.name, worker.process.pid) for worker in list(self.workers) if worker.process.poll() is None]
+
+    def ended(self) -> int:
+        """Return how many workers have ended by themselves."""
+        return sum(worker.process.poll() is not None for worker in self.workers)
+
+    def assignments(self) -> int:
+        """Return how often partitions were assigned to workers so far, as their logs have it."""
+        return sum(log.read_text().count('"event": "assigned"') for log in self.log_dir.glob("*.log"))
+
     def _count(self, name: str) -> int:
         return sum(worker.name == name for worker in self.workers)
 
@@ -123,11 +146,19 @@ class Cast:
 
     def restart(self, address: str, damage: Callable[[Path], None] | None = None) -> None:
         """Kill a server and start it again on what it left."""
-        directory = self.stack.settings.data_dir
+        self.kill_server(address)
+        if damage:
+            damage(self.stack.settings.data_dir)
+        self.start_server(address)
+
+    def kill_server(self, address: str) -> None:
+        """Kill the server that this setting names."""
         self.stack.servers[address].process.kill()
         self.stack.servers[address].process.wait()
-        if damage:
-            damage(directory)
+
+    def start_server(self, address: str) -> None:
+        """Start it again on what it left."""
+        directory = self.stack.settings.data_dir
         starters = {
             "kafka": lambda: start_kafka(directory / "kafka", self.stack.guardian, progress=False),
             "redis_url": lambda: start_valkey(directory / "valkey", self.stack.guardian),

@@ -2,41 +2,34 @@
 
 from __future__ import annotations
 
-import json
 import random
-import threading
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-from confluent_kafka import Producer
 
 from streamrec.adapters.redis import RedisInterestStore
 from streamrec.chaos.cast import Cast
 from streamrec.chaos.faults import Fault, Kind, schedule
+from streamrec.chaos.followers import judge_followers
 from streamrec.chaos.headway import Headway
-from streamrec.chaos.oracle import Verdict, judge, read_ledger
+from streamrec.chaos.load import Load
+from streamrec.chaos.oracle import Ledger, Verdict, judge, read_ledger
 from streamrec.chaos.planted import PLACES
-from streamrec.contracts.topics import CLICKS, PURCHASES
 from streamrec.errors import StreamrecError, TransientError
 from streamrec.local import local_stack
 from streamrec.settings import Settings
 
-WORKERS = ("interests", "recall", "retention")
-"""Workers that are struck. The trainer is not: its start costs more than a whole run of the others."""
+WORKERS = ("interests", "trainer", "recall", "retention")
 
-USERS, ITEMS = 400, 200
-POISON_SHARE = 0.01
-DUPLICATE_SHARE = 0.02
-PURCHASE_SHARE = 0.1
-LATE_MS = 60_000
-"""Events come up to so much out of order."""
+CHECKPOINT_S = 3.0
+"""Between two checkpoints of the trainer: faults strike within."""
 
 LOST_TAIL_BYTES = 4_096
 """What a killed Redis loses of its append-only file, as one does that was killed with its machine."""
 
-DRAIN_S = 60.0
+DRAIN_S = 120.0
 LOOK_S = 0.2
 
 
@@ -65,7 +58,15 @@ class Outcome:
     recoveries_s: list[float]
 
 
-def run(seed: int, *, events: int, rate: float, directory: Path, bug: str | None = None) -> Outcome:
+def run(
+    seed: int,
+    *,
+    events: int,
+    rate: float,
+    directory: Path,
+    workers: Sequence[str] = WORKERS,
+    bug: str | None = None,
+) -> Outcome:
     """Run one seed: the same seed gives the same events and the same schedule of faults.
 
     Parameters
@@ -78,36 +79,43 @@ def run(seed: int, *, events: int, rate: float, directory: Path, bug: str | None
         Events a second.
     directory
         Where everything is kept.
+    workers
+        Which ones run and are struck.
     bug
         A bug to plant in `interests`, for tests of the oracle.
     """
-    settings = Settings.from_env(data_dir=directory)
+    settings = Settings.from_env(data_dir=directory, checkpoint_interval_s=CHECKPOINT_S)
     with (
         local_stack(settings, progress=False) as stack,
-        Headway(stack.settings) as headway,
+        Headway(stack.settings, workers) as headway,
         Cast(stack, directory / "chaos-logs") as cast,
     ):
-        for worker in WORKERS:
+        for worker in workers:
             cast.start(worker, plant=bug if worker == "interests" else None)
-        producer = threading.Thread(target=_produce, args=(stack.settings, seed, events, rate))
-        producer.start()
-        kills, struck_s = _strike(cast, seed, events / rate)
-        producer.join()
-        _drain(cast, headway)
-        ledger = read_ledger(stack.settings.require_kafka(), sequence_length=settings.sequence_length)
-        store = RedisInterestStore(stack.settings.require_redis_url(), state_ttl_days=settings.state_ttl_days)
-        verdict = judge(ledger, stack.settings.require_kafka(), store)
+        with Load(stack.settings.require_kafka(), seed, rate, events):
+            kills, struck_s = _strike(cast, seed, workers, events / rate)
+        drain(cast, headway)
+        cast.stop("trainer")
+        ledger, verdict = judge_all(stack.settings, workers)
     recoveries_s = [headway.recovery_s(at_s) for at_s in struck_s]
     return Outcome(verdict, ledger.duplicates, kills, max(headway.stalls_s(), default=0.0), recoveries_s)
 
 
-def _strike(cast: Cast, seed: int, duration_s: float) -> tuple[Counter[str], list[float]]:
+def judge_all(settings: Settings, workers: Sequence[str]) -> tuple[Ledger, Verdict]:
+    """Compare everything that these workers keep with the log, after the trainer has ended."""
+    kafka = settings.require_kafka()
+    ledger = read_ledger(kafka, sequence_length=settings.sequence_length)
+    store = RedisInterestStore(settings.require_redis_url(), state_ttl_days=settings.state_ttl_days)
+    return ledger, judge(ledger, kafka, store) + judge_followers(ledger, settings, workers)
+
+
+def _strike(cast: Cast, seed: int, workers: Sequence[str], duration_s: float) -> tuple[Counter[str], list[float]]:
     """Let the scheduled faults happen; answer how many of each kind there were, and when."""
     rng = random.Random(seed)  # noqa: S311  # a reproducible choice, no secret
     kills: Counter[str] = Counter()
     struck_s = []
     started_s = time.monotonic()
-    for fault in schedule(seed, workers=WORKERS, places=tuple(PLACES), duration_s=duration_s):
+    for fault in schedule(seed, workers=tuple(workers), places=tuple(PLACES), duration_s=duration_s):
         while time.monotonic() < started_s + fault.at_s:
             cast.replace_dead()
             time.sleep(LOOK_S)
@@ -145,33 +153,7 @@ def _lose_the_last_second(directory: Path) -> None:
             log.truncate(max(0, file.stat().st_size - LOST_TAIL_BYTES))
 
 
-def _produce(settings: Settings, seed: int, events: int, rate: float) -> None:
-    """Produce a seed's events at a rate: late ones, copies and poison among them."""
-    rng = random.Random(seed)  # noqa: S311  # reproducible events, no secret
-    producer = Producer(
-        {"bootstrap.servers": settings.require_kafka(), "partitioner": "murmur2_random", "enable.idempotence": True}
-    )
-    started_s = time.monotonic()
-    for number in range(events):
-        user_id = f"u{rng.randrange(USERS)}"
-        event = {
-            "user_id": user_id,
-            "item_id": f"i{rng.randrange(ITEMS)}",
-            "event_time_ms": time.time_ns() // 1_000_000 - rng.randrange(LATE_MS),
-            "event_id": f"{seed}-{number}",
-            "category": f"c{rng.randrange(8)}",
-        }
-        topic = PURCHASES if rng.random() < PURCHASE_SHARE else CLICKS
-        value = json.dumps(event)
-        copies = [value, value] if rng.random() < DUPLICATE_SHARE else [value]
-        for copy in [*copies, "{broken"] if rng.random() < POISON_SHARE else copies:
-            producer.produce(topic, key=user_id, value=copy)
-        producer.poll(max(0.0, started_s + number / rate - time.monotonic()))
-    if producer.flush(DRAIN_S):
-        raise StreamrecError("the broker did not take all events")
-
-
-def _drain(cast: Cast, headway: Headway) -> None:
+def drain(cast: Cast, headway: Headway) -> None:
     """Wait until nothing waits; whatever is still asleep or dead comes back first."""
     cast.wake_all()
     end_s = time.monotonic() + DRAIN_S

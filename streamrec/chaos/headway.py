@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
-from streamrec.adapters.kafka.lag import end_offsets, open_observer, partitions_of
+from streamrec.adapters.kafka.lag import committed_offsets, end_offsets, open_observer, partitions_of
 from streamrec.adapters.postgres import PostgresRetentionStore
 from streamrec.adapters.redis import RedisInterestStore, RedisTopKStore
 from streamrec.contracts.topics import CLICKS, PURCHASES, RECOMMENDATIONS, USER_INTERESTS
@@ -20,22 +21,37 @@ SAMPLE_S = 0.1
 
 
 class Headway:
-    """Watches, from a thread of its own, how far each worker is."""
+    """Watches, from a thread of its own, how far each worker is.
 
-    def __init__(self, settings: Settings) -> None:
+    Parameters
+    ----------
+    settings
+        Where everything is.
+    workers
+        Which ones run.
+    """
+
+    def __init__(self, settings: Settings, workers: Sequence[str]) -> None:
         redis_url = settings.require_redis_url()
         self._observer = open_observer(settings.require_kafka())
+        self._trainers_group = open_observer(settings.require_kafka(), "streamrec-trainer")
         interests = RedisInterestStore(redis_url, state_ttl_days=settings.state_ttl_days)
         recall = RedisTopKStore(redis_url, list_ttl_days=settings.list_ttl_days)
         retention = PostgresRetentionStore(settings.require_postgres_url())
-        self._readers: dict[str, tuple[list[Any], Callable[..., Any]]] = {
+        readers: dict[str, tuple[list[Any], Callable[..., Any]]] = {
             "interests": (partitions_of(self._observer, (CLICKS, PURCHASES)), interests.positions),
+            # what it has admitted is in its memory and its checkpoints; what it commits follows that within a second
+            "trainer": (
+                partitions_of(self._observer, (USER_INTERESTS,)),
+                partial(committed_offsets, self._trainers_group),
+            ),
             "recall": (partitions_of(self._observer, (USER_INTERESTS,)), recall.positions),
             "retention": (
                 partitions_of(self._observer, (CLICKS, PURCHASES, RECOMMENDATIONS)),
                 retention.positions,
             ),
         }
+        self._readers = {worker: readers[worker] for worker in workers}
         self.samples: dict[str, list[tuple[float, int, int]]] = {worker: [] for worker in self._readers}
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="headway")
@@ -50,6 +66,7 @@ class Headway:
         self._stopping.set()
         self._thread.join()
         self._observer.close()
+        self._trainers_group.close()
 
     def left(self) -> dict[str, int]:
         """Return how many records wait, for each worker that has any left."""
@@ -69,6 +86,11 @@ class Headway:
                     since = None
                 last = position
         return stalls
+
+    def near(self, workers: Sequence[str], since_s: float, *, records: float) -> bool:
+        """Return whether these workers were seen since then, had done something, and had no more than this left."""
+        newest = [self.samples[worker][-1] if self.samples[worker] else (0.0, 0, 0) for worker in workers]
+        return all(at_s > since_s and position and lag <= records for at_s, position, lag in newest)
 
     def recovery_s(self, fault_s: float) -> float:
         """Return the time from a fault until every worker had made headway or had nothing to do."""

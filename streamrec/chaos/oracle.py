@@ -24,6 +24,7 @@ from streamrec.domain.event import Event, EventType, Source
 from streamrec.domain.interest import InterestState, Outcome
 from streamrec.errors import BadRecordError, TransientError
 from streamrec.service.batch import Record, TopicPartition
+from streamrec.settings import KafkaAccess
 
 EVENT_TYPES = {CLICKS: EventType.CLICK, PURCHASES: EventType.PURCHASE}
 READ_TIMEOUT_S = 60.0
@@ -53,6 +54,8 @@ class Ledger:
         Next offset of each partition.
     days
         Number of applied events by user and UTC day since 1970.
+    items
+        Number of applied events by item.
     """
 
     states: dict[str, InterestState] = field(default_factory=dict)
@@ -61,6 +64,7 @@ class Ledger:
     duplicates: int = 0
     ends: dict[TopicPartition, int] = field(default_factory=dict)
     days: Counter[tuple[str, int]] = field(default_factory=Counter)
+    items: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +78,7 @@ class Verdict:
     extra
         Events that a store or a derived record accounts for and the log does not, or accounts for twice.
     state_mismatches
-        Users whose stored interest state is not the fold of their events.
+        Users whose stored interest state is not the fold of their events, or whose list was not made from it.
     notes
         A sample of what was found, for a person.
     """
@@ -89,11 +93,19 @@ class Verdict:
         """Whether nothing differs."""
         return not (self.missing or self.extra or self.state_mismatches)
 
+    def __add__(self, other: Verdict) -> Verdict:
+        return Verdict(
+            self.missing + other.missing,
+            self.extra + other.extra,
+            self.state_mismatches + other.state_mismatches,
+            self.notes + other.notes,
+        )
 
-def read_ledger(bootstrap: str, *, sequence_length: int) -> Ledger:
+
+def read_ledger(kafka: KafkaAccess, *, sequence_length: int) -> Ledger:
     """Fold all of `clicks` and `purchases` as they stand in the log, one partition after the other."""
     ledger = Ledger()
-    for source, record in read_all(bootstrap, EVENT_TYPES):
+    for source, record in read_all(kafka, EVENT_TYPES):
         event_type = EVENT_TYPES[source.topic]
         place = (int(event_type), source.partition, record.offset)
         ledger.ends[source] = record.offset + 1
@@ -108,13 +120,13 @@ def read_ledger(bootstrap: str, *, sequence_length: int) -> Ledger:
     return ledger
 
 
-def judge(ledger: Ledger, bootstrap: str, store: RedisInterestStore) -> Verdict:
+def judge(ledger: Ledger, kafka: KafkaAccess, store: RedisInterestStore) -> Verdict:
     """Compare interest states, counts, `user-interests` and dead letters with the ledger."""
     notes: list[str] = []
     missing, extra = _judge_counts(ledger, store, notes)
     for name, expected, found in (
-        ("user-interests", ledger.applied, _published_events(bootstrap)),
-        ("dead letters", ledger.refused.keys(), _dead_letters(bootstrap)),
+        ("user-interests", set(ledger.applied), _published_events(kafka)),
+        ("dead letters", set(ledger.refused.items()), _dead_letters(kafka)),
     ):
         lost, made_up = expected - found, found - expected
         missing += len(lost)
@@ -125,7 +137,7 @@ def judge(ledger: Ledger, bootstrap: str, store: RedisInterestStore) -> Verdict:
     return Verdict(missing, extra, len(mismatches), tuple(notes))
 
 
-def read_all(bootstrap: str, topics: Iterable[str]) -> Iterator[tuple[TopicPartition, Record]]:
+def read_all(kafka: KafkaAccess, topics: Iterable[str]) -> Iterator[tuple[TopicPartition, Record]]:
     """Yield every record of some topics, up to where they ended when the reading began.
 
     Raises
@@ -134,7 +146,7 @@ def read_all(bootstrap: str, topics: Iterable[str]) -> Iterator[tuple[TopicParti
         If the broker does not deliver for a minute.
     """
     consumer = Consumer(
-        client_config(bootstrap)
+        client_config(kafka)
         | {"group.id": "streamrec-oracle", "enable.auto.commit": False, "enable.partition.eof": False}
     )
     try:
@@ -173,6 +185,7 @@ def _fold(ledger: Ledger, event: Event, place: Place, sequence_length: int) -> N
         return
     ledger.applied.add(place)
     ledger.days[event.user_id, event.event_time_ms // 86_400_000] += 1
+    ledger.items[event.item_id] += 1
 
 
 def _judge_counts(ledger: Ledger, store: RedisInterestStore, notes: list[str]) -> tuple[int, int]:
@@ -193,22 +206,26 @@ def _judge_counts(ledger: Ledger, store: RedisInterestStore, notes: list[str]) -
     return missing, extra
 
 
-def _published_events(bootstrap: str) -> set[Place]:
+def _published_events(kafka: KafkaAccess) -> set[Place]:
     return {
         (position.event_type, position.partition, position.offset)
-        for _, record in read_all(bootstrap, [USER_INTERESTS])
+        for _, record in read_all(kafka, [USER_INTERESTS])
         for position in _interest_decoder.decode(record.value or b"").new
     }
 
 
-def _dead_letters(bootstrap: str) -> set[Place]:
+def _dead_letters(kafka: KafkaAccess) -> set[tuple[Place, str]]:
+    """Return where each refused record stood, and why it was refused."""
     return {
         (
-            int(EVENT_TYPES[record.headers["dlq.topic"].decode()]),
-            int(record.headers["dlq.partition"]),
-            int(record.headers["dlq.offset"]),
+            (
+                int(EVENT_TYPES[record.headers["dlq.topic"].decode()]),
+                int(record.headers["dlq.partition"]),
+                int(record.headers["dlq.offset"]),
+            ),
+            record.headers["dlq.reason"].decode(),
         )
-        for _, record in read_all(bootstrap, [dead_letter_topic(topic) for topic in EVENT_TYPES])
+        for _, record in read_all(kafka, [dead_letter_topic(topic) for topic in EVENT_TYPES])
     }
 
 

@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Callable
 from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 from streamrec.adapters.kafka import KafkaPublisher
@@ -18,6 +19,7 @@ from streamrec.adapters.postgres.store import PostgresTransaction
 from streamrec.adapters.redis import RedisInterestStore, RedisTopKStore
 from streamrec.domain.event import Event
 from streamrec.domain.interest import InterestState, Outcome
+from streamrec.model import checkpoint
 from streamrec.service.ports import InterestSnapshot
 from streamrec.settings import Settings
 
@@ -41,7 +43,7 @@ def _ending(before: bool, every: int, method: Method) -> Method:
     return planted
 
 
-def _plant(owner: type, name: str, *, before: bool, every: int) -> None:
+def _plant(owner: type | ModuleType, name: str, *, before: bool, every: int) -> None:
     setattr(owner, name, _ending(before, every, getattr(owner, name)))
 
 
@@ -58,9 +60,10 @@ def between_stores(every: int) -> None:
 
 
 def after_effect(every: int) -> None:
-    """End when the store has everything and Kafka's committed offset does not."""
+    """End when the store, or the checkpoint, has everything and Kafka's committed offset does not."""
     _plant(RedisInterestStore, "compare_and_set", before=False, every=every)
     _plant(RedisTopKStore, "advance", before=False, every=every)
+    _plant(checkpoint, "write", before=False, every=1)  # there are few
 
 
 def commits_before_it_writes(every: int) -> None:

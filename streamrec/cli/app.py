@@ -28,7 +28,7 @@ COMMANDS = {
     "migrate": ("streamrec.cli.migrate:migrate_command", "Bring the tables of PostgreSQL up to date."),
     "eval": ("streamrec.cli.evaluation:eval_app", "Measure how good the lists are, on past events."),
     "bench": ("streamrec.cli.benchmarks:bench_app", "Measure how fast the pipeline is on this machine."),
-    "chaos": ("streamrec.cli.chaos:chaos", "Kill everything on purpose, and see whether anything is lost or doubled."),
+    "chaos": ("streamrec.cli.chaos:app", "Break things on purpose, and see whether anything is lost or doubled."),
 }
 """Every command, where it is written, and what it does, in the order of `streamrec --help`."""
 

@@ -14,6 +14,7 @@ from streamrec.adapters.kafka.lag import GROUPS, LagReader, PartitionLag, read_l
 from streamrec.cli.addresses import resolved_settings
 from streamrec.cli.output import Json, console, print_json
 from streamrec.errors import UsageError
+from streamrec.settings import KafkaAccess
 
 WATCH_S = 1.5
 
@@ -41,7 +42,7 @@ def lag(watch: Watch = False, as_json: Json = False) -> None:
         console().print(lag_table(partitions))
 
 
-async def _watch(kafka: str) -> None:
+async def _watch(kafka: KafkaAccess) -> None:
     reader = LagReader(kafka)
     try:
         with Live(console=console(), auto_refresh=False) as live:

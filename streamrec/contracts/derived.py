@@ -30,7 +30,8 @@ class UserInterest(Struct, frozen=True, kw_only=True):
 
     user_id: Id
     state_version: int
-    """Grows with every write of the state: of two records of a user the higher one is newer."""
+    """Number of events in the state: of two records of a user the higher one is newer, whatever was lost and folded
+    again in between."""
     event_time_ms: UnixMs
     """Event time of the newest event in the state."""
     produced_at_ms: UnixMs

@@ -66,10 +66,15 @@ def local_stack(settings: Settings, *, progress: bool, memory_broker_ok: bool = 
     Raises
     ------
     UsageError
-        If another process runs a stack on the same data directory.
+        If another process runs a stack on the same data directory, or a local broker is to ask for a login.
     StreamrecError
         If a server does not start.
     """
+    if settings.kafka is None and settings.kafka_security_protocol != "PLAINTEXT":
+        raise UsageError(
+            f"{variable_name('kafka_security_protocol')} is for a broker of yours: set {variable_name('kafka')} to its "
+            "address; the one that is started here has neither TLS nor a login"
+        )
     directory = settings.data_dir.expanduser().resolve()
     directory.mkdir(parents=True, exist_ok=True)
     with ExitStack() as cleanup:

@@ -10,7 +10,7 @@ from streamrec.errors import StreamrecError
 from streamrec.monitor.groups import GroupWatch
 from streamrec.monitor.observation import Observation
 from streamrec.monitor.servers import Servers
-from streamrec.settings import Settings
+from streamrec.settings import KafkaAccess, Settings
 
 
 def look_once(settings: Settings) -> Observation:
@@ -34,8 +34,8 @@ def look_once(settings: Settings) -> Observation:
     return seen
 
 
-async def _read(bootstrap: str) -> Lag:
-    reader = LagReader(bootstrap)
+async def _read(kafka: KafkaAccess) -> Lag:
+    reader = LagReader(kafka)
     try:
         return await when_loaded(reader.read)()
     finally:

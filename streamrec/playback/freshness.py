@@ -15,6 +15,7 @@ from confluent_kafka import TopicPartition as KafkaPartition
 from streamrec.adapters.kafka.lag import end_offsets, open_observer, partitions_of
 from streamrec.contracts.derived import TopKList
 from streamrec.contracts.topics import MODEL_UPDATES, RECOMMENDATIONS
+from streamrec.settings import KafkaAccess
 
 MAX_DELAYS = 100_000
 """The newest so many delays are kept."""
@@ -28,12 +29,12 @@ class FreshnessWatch:
 
     Parameters
     ----------
-    bootstrap
-        Kafka bootstrap servers.
+    kafka
+        Where Kafka is and how to get in.
     """
 
-    def __init__(self, bootstrap: str) -> None:
-        self._consumer = open_observer(bootstrap)
+    def __init__(self, kafka: KafkaAccess) -> None:
+        self._consumer = open_observer(kafka)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="freshness")
         self.delays_ms: deque[float] = deque(maxlen=MAX_DELAYS)
@@ -76,12 +77,12 @@ class ModelWatch:
 
     Parameters
     ----------
-    bootstrap
-        Kafka bootstrap servers.
+    kafka
+        Where Kafka is and how to get in.
     """
 
-    def __init__(self, bootstrap: str) -> None:
-        self._consumer = open_observer(bootstrap)
+    def __init__(self, kafka: KafkaAccess) -> None:
+        self._consumer = open_observer(kafka)
         self._decoder = msgspec.json.Decoder(_Learned)
         self._learned_ms = 0
         ends = end_offsets(self._consumer, partitions_of(self._consumer, (MODEL_UPDATES,)))

@@ -39,8 +39,6 @@ STAGE = "interests"
 EVENT_TYPES = {CLICKS: EventType.CLICK, PURCHASES: EventType.PURCHASE}
 
 DEAD_LETTER_WINDOW = 1_000
-DEAD_LETTER_LIMIT = 0.5
-"""More than half of the last thousand records refused is a bad deploy, not bad data."""
 
 SUMMARY_SIZE = 10
 """So many of the strongest categories and items travel in the summary of a state."""
@@ -69,12 +67,17 @@ class FoldInterests:
         Where states are kept, and where derived records go.
     sequence_length
         Newest events kept in a user's sequence.
+    dead_letter_limit
+        Share of the last `DEAD_LETTER_WINDOW` records that may be refused: more is a bad deploy, not bad data.
     """
 
-    def __init__(self, store: InterestStore, publisher: Publisher, *, sequence_length: int) -> None:
+    def __init__(
+        self, store: InterestStore, publisher: Publisher, *, sequence_length: int, dead_letter_limit: float = 0.5
+    ) -> None:
         self._store = store
         self._publisher = publisher
         self._sequence_length = sequence_length
+        self._dead_letter_limit = dead_letter_limit
         self._recent: deque[bool] = deque(maxlen=DEAD_LETTER_WINDOW)
         self.tally = Tally()
         """What the last batch came to."""
@@ -112,7 +115,7 @@ class FoldInterests:
         refused = {(source, record.offset) for source, record, _ in decoded.refused}
         recent = deque(self._recent, maxlen=DEAD_LETTER_WINDOW)
         recent.extend((source, record.offset) in refused for source, record in batch)
-        if len(recent) == DEAD_LETTER_WINDOW and sum(recent) > DEAD_LETTER_LIMIT * DEAD_LETTER_WINDOW:
+        if len(recent) == DEAD_LETTER_WINDOW and sum(recent) > self._dead_letter_limit * DEAD_LETTER_WINDOW:
             last = decoded.refused[-1][2] if decoded.refused else "none in this batch"
             raise TooManyDeadLettersError(
                 f"{sum(recent)} of the last {DEAD_LETTER_WINDOW} records were refused, the last one because: {last}"
@@ -178,7 +181,8 @@ def _user_interest(user_id: str, state: InterestState, changed: _Changed) -> Out
     transitions = category_transitions(state.sequence)
     message = UserInterest(
         user_id=user_id,
-        state_version=state.version + 1,
+        # not the version of the write: a store that came back older would begin again at a lower one
+        state_version=state.events_count,
         event_time_ms=state.sequence[-1].event_time_ms,
         produced_at_ms=changed.produced_at_ms,
         sequence=state.sequence,

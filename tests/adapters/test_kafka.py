@@ -10,19 +10,21 @@ from confluent_kafka import Consumer
 from confluent_kafka import TopicPartition as KafkaPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
+from structlog.testing import capture_logs
 
 from streamrec.adapters.kafka import BatchSource, BroadcastReader, KafkaPublisher, create_topics
 from streamrec.contracts.topics import TOPICS
 from streamrec.errors import StreamrecError, TransientError
 from streamrec.service.batch import TopicPartition
 from streamrec.service.ports import Outgoing
+from streamrec.settings import KafkaAccess
 
 DEADLINE_S = 30
 
 
 @pytest.fixture
-def topic(kafka_bootstrap):
-    admin = AdminClient({"bootstrap.servers": kafka_bootstrap})
+def topic(kafka):
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
     name = f"test-{uuid4().hex[:12]}"
     admin.create_topics([NewTopic(name, 2, 1)])[name].result(DEADLINE_S)
     yield name
@@ -30,8 +32,8 @@ def topic(kafka_bootstrap):
 
 
 @pytest.fixture
-def publish(kafka_bootstrap, topic):
-    publisher = KafkaPublisher(kafka_bootstrap)
+def publish(kafka, topic):
+    publisher = KafkaPublisher(kafka)
 
     def publish(*values, key=b"k"):
         publisher.publish([Outgoing(topic, key, value, {"h": b"v"}) for value in values])
@@ -40,11 +42,11 @@ def publish(kafka_bootstrap, topic):
 
 
 @pytest.fixture
-def open_source(kafka_bootstrap, topic):
+def open_source(kafka, topic):
     opened = []
 
     def open_source(positions=lambda _sources: {}, group=None):
-        source = BatchSource(bootstrap=kafka_bootstrap, group=group or uuid4().hex, topics=[topic], positions=positions)
+        source = BatchSource(kafka=kafka, group=group or uuid4().hex, topics=[topic], positions=positions)
         opened.append(source)
         return source
 
@@ -107,7 +109,53 @@ def test_settling_elsewhere_goes_there(open_source, publish):
     assert slices[0].start == 2
 
 
-def test_kafkas_committed_offset_follows_for_lag(open_source, publish, kafka_bootstrap, topic):
+@pytest.fixture
+def truncate(kafka):
+    """Return what makes the broker forget the records before an offset, as its retention does."""
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
+
+    def truncate(source, before):
+        part = KafkaPartition(*source, before)
+        admin.delete_records([part])[part].result(DEADLINE_S)
+
+    return truncate
+
+
+def lost(logs):
+    return [line["count"] for line in logs if line["event"] == "records lost"]
+
+
+def test_what_the_broker_forgot_before_the_position_is_said_loudly_and_the_work_goes_on(open_source, publish, truncate):
+    publish(*(b"%d" % n for n in range(8)))
+    _, slices = read(open_source(), 8)
+    written = slices[0].source
+    truncate(written, 5)
+    with capture_logs() as logs:
+        records, slices = read(open_source(lambda _sources: {written: 3}), 3)
+
+    assert [record.value for record in records] == [b"5", b"6", b"7"]
+    assert (slices[0].start, slices[-1].next) == (3, 8), "the store's position moves on from where it stands"
+    assert lost(logs) == [2]
+    assert [line["log_level"] for line in logs if line["event"] == "records lost"] == ["error"]
+
+
+def test_what_the_broker_forgets_while_a_worker_reads_is_said_too(open_source, publish, truncate):
+    publish(*(b"%d" % n for n in range(8)))
+    source = open_source()
+    _, slices = read(source, 8, settle=False)
+    written = slices[0].source
+    truncate(written, 5)
+    with capture_logs() as logs:
+        source.settle({written: 1})
+        records, _ = read(source, 3)
+        source.settle({written: 2})
+        read(source, 3)
+
+    assert [record.value for record in records] == [b"5", b"6", b"7"]
+    assert lost(logs) == [4], "the same records are counted once"
+
+
+def test_kafkas_committed_offset_follows_for_lag(open_source, publish, kafka, topic):
     group = uuid4().hex
     publish(b"a", b"b")
     source = open_source(group=group)
@@ -115,7 +163,7 @@ def test_kafkas_committed_offset_follows_for_lag(open_source, publish, kafka_boo
     source.close()
 
     partition = slices[0].source.partition
-    consumer = Consumer({"bootstrap.servers": kafka_bootstrap, "group.id": group})
+    consumer = Consumer({"bootstrap.servers": kafka.bootstrap, "group.id": group})
     assert consumer.committed([KafkaPartition(topic, partition)], timeout=DEADLINE_S)[0].offset == 2
     consumer.close()
 
@@ -172,9 +220,9 @@ def test_two_members_share_the_partitions_and_read_all(open_source, publish):
     assert sum(positions.values()) == 40
 
 
-def test_a_broadcast_reader_reads_all_from_the_start_and_follows(kafka_bootstrap, topic, publish):
+def test_a_broadcast_reader_reads_all_from_the_start_and_follows(kafka, topic, publish):
     publish(b"a", b"b")
-    reader = BroadcastReader(bootstrap=kafka_bootstrap, topics=[topic])
+    reader = BroadcastReader(kafka=kafka, topics=[topic])
     assert not reader.caught_up
     records, _ = read(reader, 2, settle=False)
     assert reader.caught_up
@@ -184,24 +232,24 @@ def test_a_broadcast_reader_reads_all_from_the_start_and_follows(kafka_bootstrap
     reader.close()
 
 
-def test_a_broadcast_topic_that_is_not_there_is_transient(kafka_bootstrap):
+def test_a_broadcast_topic_that_is_not_there_is_transient(kafka):
     with pytest.raises(TransientError, match="does not exist yet"):
-        BroadcastReader(bootstrap=kafka_bootstrap, topics=[f"none-{uuid4().hex}"])
+        BroadcastReader(kafka=kafka, topics=[f"none-{uuid4().hex}"])
 
 
-def test_a_record_the_broker_refuses_is_an_error(kafka_bootstrap, topic):
+def test_a_record_the_broker_refuses_is_an_error(kafka, topic):
     with pytest.raises(StreamrecError, match="too large") as caught:
-        KafkaPublisher(kafka_bootstrap).publish([Outgoing(topic, None, bytes(1_500_000))])
+        KafkaPublisher(kafka).publish([Outgoing(topic, None, bytes(1_500_000))])
     assert not isinstance(caught.value, TransientError)
 
 
-def test_creating_topics_twice_changes_nothing(kafka_bootstrap):
-    create_topics(kafka_bootstrap, 4, 1)
-    assert create_topics(kafka_bootstrap, 4, 1) == []
-    names = AdminClient({"bootstrap.servers": kafka_bootstrap}).list_topics(timeout=DEADLINE_S).topics
+def test_creating_topics_twice_changes_nothing(kafka):
+    create_topics(kafka, 4, 1)
+    assert create_topics(kafka, 4, 1) == []
+    names = AdminClient({"bootstrap.servers": kafka.bootstrap}).list_topics(timeout=DEADLINE_S).topics
     assert {topic.name for topic in TOPICS} <= names.keys()
 
 
 def test_a_broker_that_is_away_is_transient():
     with pytest.raises(TransientError, match="Kafka"):
-        create_topics("127.0.0.1:1", 1, 1)
+        create_topics(KafkaAccess("127.0.0.1:1"), 1, 1)

@@ -21,67 +21,67 @@ DEADLINE_S = 30
 
 
 @pytest.fixture
-def topic(kafka_bootstrap):
-    admin = AdminClient({"bootstrap.servers": kafka_bootstrap})
+def topic(kafka):
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
     name = f"test-{uuid4().hex[:12]}"
     admin.create_topics([NewTopic(name, 2, 1)])[name].result(DEADLINE_S)
     yield name
     admin.delete_topics([name])[name].result(DEADLINE_S)
 
 
-def publish(bootstrap, topic, count, *, age_ms):
+def publish(kafka, topic, count, *, age_ms):
     """Produce records with one key, so to one partition; answer which."""
     produced_ms = int(time.time() * 1_000) - age_ms
-    KafkaPublisher(bootstrap).publish([Outgoing(topic, b"k", b"v", {}, produced_ms + n) for n in range(count)])
-    (partition,) = [part.partition for part in read_lag(bootstrap, {uuid4().hex: [topic]}) if part.end]
+    KafkaPublisher(kafka).publish([Outgoing(topic, b"k", b"v", {}, produced_ms + n) for n in range(count)])
+    (partition,) = [part.partition for part in read_lag(kafka, {uuid4().hex: [topic]}) if part.end]
     return partition
 
 
-def commit(bootstrap, group, topic, partition, offset):
-    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": group})
+def commit(kafka, group, topic, partition, offset):
+    consumer = Consumer({"bootstrap.servers": kafka.bootstrap, "group.id": group})
     consumer.commit(offsets=[KafkaPartition(topic, partition, offset)], asynchronous=False)
     consumer.close()
 
 
-def test_lag_counts_from_the_committed_position_and_its_record_tells_the_age(kafka_bootstrap, topic):
-    partition = publish(kafka_bootstrap, topic, 10, age_ms=100_000)
+def test_lag_counts_from_the_committed_position_and_its_record_tells_the_age(kafka, topic):
+    partition = publish(kafka, topic, 10, age_ms=100_000)
     group = uuid4().hex
-    commit(kafka_bootstrap, group, topic, partition, 4)
-    found = {part.partition: part for part in read_lag(kafka_bootstrap, {group: [topic]})}
+    commit(kafka, group, topic, partition, 4)
+    found = {part.partition: part for part in read_lag(kafka, {group: [topic]})}
 
     assert (found[partition].committed, found[partition].end, found[partition].lag) == (4, 10, 6)
     assert found[partition].behind_s == pytest.approx(100, abs=DEADLINE_S)
     assert (found[1 - partition].committed, found[1 - partition].lag, found[1 - partition].behind_s) == (None, 0, 0.0)
 
 
-def test_a_group_that_never_committed_has_everything_before_it(kafka_bootstrap, topic):
-    partition = publish(kafka_bootstrap, topic, 10, age_ms=0)
-    found = {part.partition: part for part in read_lag(kafka_bootstrap, {uuid4().hex: [topic]})}
+def test_a_group_that_never_committed_has_everything_before_it(kafka, topic):
+    partition = publish(kafka, topic, 10, age_ms=0)
+    found = {part.partition: part for part in read_lag(kafka, {uuid4().hex: [topic]})}
 
     assert (found[partition].committed, found[partition].lag) == (None, 10)
 
 
-def test_a_group_at_the_end_is_not_behind(kafka_bootstrap, topic):
-    partition = publish(kafka_bootstrap, topic, 10, age_ms=100_000)
+def test_a_group_at_the_end_is_not_behind(kafka, topic):
+    partition = publish(kafka, topic, 10, age_ms=100_000)
     group = uuid4().hex
-    commit(kafka_bootstrap, group, topic, partition, 10)
+    commit(kafka, group, topic, partition, 10)
 
-    assert sum(part.lag for part in read_lag(kafka_bootstrap, {group: [topic]})) == 0
-    assert {part.behind_s for part in read_lag(kafka_bootstrap, {group: [topic]})} == {0.0}
-
-
-def test_a_topic_that_does_not_exist_has_no_partitions(kafka_bootstrap):
-    assert read_lag(kafka_bootstrap, {uuid4().hex: [f"missing-{uuid4().hex}"]}) == []
+    assert sum(part.lag for part in read_lag(kafka, {group: [topic]})) == 0
+    assert {part.behind_s for part in read_lag(kafka, {group: [topic]})} == {0.0}
 
 
-def test_all_workers_groups_are_known(kafka_bootstrap):
-    assert {part.group for part in read_lag(kafka_bootstrap)} == set(GROUPS)
+def test_a_topic_that_does_not_exist_has_no_partitions(kafka):
+    assert read_lag(kafka, {uuid4().hex: [f"missing-{uuid4().hex}"]}) == []
 
 
-def test_all_topics_are_listed_with_their_records(kafka_bootstrap):
-    before = {size.topic: size.records for size in read_topics(kafka_bootstrap)}
-    KafkaPublisher(kafka_bootstrap).publish([Outgoing("impressions", b"k", b"v")] * 3)
-    after = {size.topic: size for size in read_topics(kafka_bootstrap)}
+def test_all_workers_groups_are_known(kafka):
+    assert {part.group for part in read_lag(kafka)} == set(GROUPS)
+
+
+def test_all_topics_are_listed_with_their_records(kafka):
+    before = {size.topic: size.records for size in read_topics(kafka)}
+    KafkaPublisher(kafka).publish([Outgoing("impressions", b"k", b"v")] * 3)
+    after = {size.topic: size for size in read_topics(kafka)}
 
     assert list(after) == [topic.name for topic in TOPICS]
     assert after["impressions"].records == before["impressions"] + 3

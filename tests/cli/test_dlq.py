@@ -7,19 +7,23 @@ import json
 from uuid import uuid4
 
 import pytest
+from builders import NOW_MS, click
+from doubles import MemoryInterestStore, MemoryPublisher
 
 from streamrec.adapters.kafka import KafkaPublisher
-from streamrec.adapters.kafka.dead_letters import CE_SOURCE, read_dead_letters, records_to_replay
+from streamrec.adapters.kafka.dead_letters import CE_SOURCE, DeadLetter, read_dead_letters, records_to_replay
 from streamrec.chaos.oracle import read_all
 from streamrec.cli.app import main
 from streamrec.contracts.headers import DeadLetterHeaders
+from streamrec.service.batch import Batch, Record, Slice, TopicPartition
+from streamrec.service.fold_interests import FoldInterests
 from streamrec.service.ports import Outgoing
 
 
 @pytest.fixture
-def reason(kafka_bootstrap, monkeypatch):
+def reason(kafka, monkeypatch):
     """Return a reason that only this test's letters have."""
-    monkeypatch.setenv("STREAMREC_KAFKA", kafka_bootstrap)
+    monkeypatch.setenv("STREAMREC_KAFKA", kafka.bootstrap)
     return f"test-{uuid4().hex[:8]}"
 
 
@@ -37,8 +41,8 @@ def letter(reason, value, *, offset=17, headers=None):
     return Outgoing("clicks.dlq", b"u1", value, {**(headers or {}), **about.encode()})
 
 
-def letters_of(bootstrap, reason):
-    return [found for found in read_dead_letters(bootstrap) if found.header("reason") == reason]
+def letters_of(kafka, reason):
+    return [found for found in read_dead_letters(kafka) if found.header("reason") == reason]
 
 
 def run(arguments, capsys):
@@ -49,18 +53,18 @@ def run(arguments, capsys):
     return captured.out
 
 
-def test_list_counts_by_topic_and_reason(kafka_bootstrap, reason, capsys):
-    KafkaPublisher(kafka_bootstrap).publish([letter(reason, b"{1", offset=1), letter(reason, None, offset=2)])
+def test_list_counts_by_topic_and_reason(kafka, reason, capsys):
+    KafkaPublisher(kafka).publish([letter(reason, b"{1", offset=1), letter(reason, None, offset=2)])
     (counted,) = [entry for entry in json.loads(run(["dlq", "list", "--json"], capsys)) if entry["reason"] == reason]
 
     assert (counted["topic"], counted["count"]) == ("clicks.dlq", 2)
     assert reason in run(["dlq", "list"], capsys)
 
 
-def test_show_prints_nothing_that_moves_the_terminal(kafka_bootstrap, reason, capsys):
+def test_show_prints_nothing_that_moves_the_terminal(kafka, reason, capsys):
     value = b'\x1b[2J\xff{"user_id": [bold]}'
-    KafkaPublisher(kafka_bootstrap).publish([letter(reason, value)])
-    (found,) = letters_of(kafka_bootstrap, reason)
+    KafkaPublisher(kafka).publish([letter(reason, value)])
+    (found,) = letters_of(kafka, reason)
     shown = run(["dlq", "show", found.position], capsys)
     document = json.loads(run(["dlq", "show", found.position, "--json"], capsys))
 
@@ -79,12 +83,12 @@ def test_show_of_a_letter_that_is_not_there_is_a_users_error(reason, capsys):
     assert reason
 
 
-def test_replay_puts_the_record_back_as_it_was_with_a_name(kafka_bootstrap, reason, capsys):
+def test_replay_puts_the_record_back_as_it_was_with_a_name(kafka, reason, capsys):
     value = json.dumps({"test": reason}).encode()
-    KafkaPublisher(kafka_bootstrap).publish([letter(reason, value, headers={"trace": b"t"})])
+    KafkaPublisher(kafka).publish([letter(reason, value, headers={"trace": b"t"})])
     for _ in range(2):
         assert json.loads(run(["dlq", "replay", "--reason", reason, "--json"], capsys)) == {"replayed": {"clicks": 1}}
-    copies = [record for _, record in read_all(kafka_bootstrap, ["clicks"]) if record.value == value]
+    copies = [record for _, record in read_all(kafka, ["clicks"]) if record.value == value]
 
     assert len(copies) == 2
     assert {record.key for record in copies} == {b"u1"}
@@ -100,18 +104,42 @@ def test_replay_puts_the_record_back_as_it_was_with_a_name(kafka_bootstrap, reas
         (b"{broken", {"ce_source": b"shop", "ce_id": b"7"}),
     ],
 )
-def test_a_record_that_names_its_event_keeps_the_name(kafka_bootstrap, reason, value, headers):
-    KafkaPublisher(kafka_bootstrap).publish([letter(reason, value, headers=headers)])
-    (record,) = records_to_replay(letters_of(kafka_bootstrap, reason))
+def test_a_record_that_names_its_event_keeps_the_name(kafka, reason, value, headers):
+    KafkaPublisher(kafka).publish([letter(reason, value, headers=headers)])
+    (record,) = records_to_replay(letters_of(kafka, reason))
 
     assert record == Outgoing("clicks", b"u1", value, headers)
 
 
-def test_a_record_that_was_refused_again_is_put_back_once(kafka_bootstrap, reason):
+def test_a_record_that_was_refused_again_is_put_back_once(kafka, reason):
     named = {"ce_source": CE_SOURCE.encode(), "ce_id": b"clicks:3:17"}
-    KafkaPublisher(kafka_bootstrap).publish(
-        [letter(reason, b"{", offset=17), letter(reason, b"{", offset=99, headers=named)]
-    )
-    (record,) = records_to_replay(letters_of(kafka_bootstrap, reason))
+    KafkaPublisher(kafka).publish([letter(reason, b"{", offset=17), letter(reason, b"{", offset=99, headers=named)])
+    (record,) = records_to_replay(letters_of(kafka, reason))
 
     assert record.headers == named
+
+
+def test_a_record_that_is_put_back_twice_is_applied_once():
+    """It was refused by a release that could not read it, and is put back, by mistake twice, under one that can."""
+    refused = letter("unknown-type", click("u1", "i1"))
+    again = [
+        record
+        for _ in range(2)
+        for record in records_to_replay(
+            [
+                DeadLetter(
+                    TopicPartition("clicks.dlq", 0), Record(5, NOW_MS, refused.key, refused.value, refused.headers)
+                )
+            ]
+        )
+    ]
+    store, source = MemoryInterestStore(), TopicPartition("clicks", 3)
+    for offset, record in enumerate(again, start=20):
+        put_back = Record(offset, NOW_MS, record.key, record.value, record.headers)
+        FoldInterests(store, MemoryPublisher(), sequence_length=50).handle(
+            Batch([Slice(source, offset, offset + 1, [put_back])])
+        )
+
+    progress = store.progress([source])[source]
+    assert (progress.applied, progress.duplicates) == (1, 1)
+    assert len(store.states["u1"].sequence) == 1

@@ -35,13 +35,13 @@ def tell(bootstrap, *versions, rolled_back=0):
 
 
 @pytest.fixture
-def told(kafka_bootstrap, monkeypatch):
+def told(kafka, monkeypatch):
     """Publish a list of versions, and return a prefix of their names that no other test has."""
     monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setenv("STREAMREC_KAFKA", kafka_bootstrap)
+    monkeypatch.setenv("STREAMREC_KAFKA", kafka.bootstrap)
     prefix = uuid4().hex[:8]
     tell(
-        kafka_bootstrap,
+        kafka,
         version(f"{prefix}-1", "good", checkpoint=4),
         version(f"{prefix}-2", "refused", loss=None, because="vectors are [bold] not finite"),
         version(f"{prefix}-3", "serving", checkpoint=5, went_on_from=f"{prefix}-1"),
@@ -74,16 +74,16 @@ def test_a_rollback_to_what_is_not_kept_is_a_users_error(told, capsys, number, w
     assert words.count("\n") == 1
 
 
-def test_a_rollback_waits_for_the_trainer_and_names_what_it_goes_on_as(kafka_bootstrap, told, capsys):
+def test_a_rollback_waits_for_the_trainer_and_names_what_it_goes_on_as(kafka, told, capsys):
     good, made = f"{told}-1", f"{told}-4"
 
     def obey():
-        with closing(BroadcastReader(bootstrap=kafka_bootstrap, topics=[MODEL_CONTROL])) as reader:
+        with closing(BroadcastReader(kafka=kafka, topics=[MODEL_CONTROL])) as reader:
             while True:
                 for _, record in reader.poll(0.1) or ():
                     if msgspec.json.decode(record.value, type=ModelCommand).roll_back_to == good:
                         kept = version(made, "serving", checkpoint=6, went_on_from=good)
-                        tell(kafka_bootstrap, version(good, "good", checkpoint=4), kept, rolled_back=1)
+                        tell(kafka, version(good, "good", checkpoint=4), kept, rolled_back=1)
                         return
 
     with ThreadPoolExecutor() as pool:

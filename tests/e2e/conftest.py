@@ -2,19 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-
 import pytest
-from pipeline import Pipeline
-
-from streamrec.local import local_stack
-from streamrec.settings import Settings
-
-
-@contextmanager
-def own_servers(directory, **settings):
-    with local_stack(Settings(data_dir=directory, **settings), progress=False) as stack, Pipeline(stack) as pipeline:
-        yield pipeline
+from pipeline import own_servers
 
 
 @pytest.fixture

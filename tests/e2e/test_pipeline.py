@@ -49,7 +49,7 @@ def test_a_click_changes_the_users_list_in_redis_and_on_kafka(running):
     assert "i1" not in item_ids(after), "a seen item is hidden"
     published = [
         msgspec.json.decode(record.value, type=TopKList)
-        for _, record in read_all(running.settings.kafka, ["recommendations"])
+        for _, record in read_all(running.settings.require_kafka(), ["recommendations"])
     ]
     assert after.list_id in {topk.list_id for topk in published if topk.user_id == "u1"}
     assert all(item.reason.channel for item in after.items)
@@ -79,7 +79,7 @@ def test_a_withdrawn_item_is_in_no_list_made_a_second_later(running):
 
     lists = [
         msgspec.json.decode(record.value, type=TopKList)
-        for _, record in read_all(running.settings.kafka, ["recommendations"])
+        for _, record in read_all(running.settings.require_kafka(), ["recommendations"])
     ]
     newer = [topk for topk in lists if topk.made_at_ms > withdrawn_ms + 1_000]
     assert newer
@@ -119,7 +119,7 @@ def test_bad_input_never_stops_a_worker_and_never_vanishes(running):
     assert producer.flush(DEADLINE_S) == 0
     running.wait_until_folded()
 
-    letters = [record for _, record in read_all(running.settings.kafka, ["clicks.dlq"])]
+    letters = [record for _, record in read_all(running.settings.require_kafka(), ["clicks.dlq"])]
     assert sorted((letter.headers["dlq.reason"].decode(), letter.value or b"") for letter in letters) == sorted(
         (reason, value or b"") for reason, value in bad
     )

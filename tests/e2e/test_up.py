@@ -27,6 +27,7 @@ from streamrec.settings import Settings, variable_name
 DEADLINE_S = 90.0
 EVENTS = 6_000
 DAY_MS = 86_400_000
+SERVERS = ("Kafka", "Valkey", "PostgreSQL")
 
 
 def environment(data_dir):
@@ -70,6 +71,17 @@ def workers(process):
         if "worker" in command:
             found[command[-1]] = child
     return found
+
+
+def assert_on_loopback(processes):
+    """Nobody can reach what runs here from another machine."""
+    listening = {each.laddr for process in processes for each in connections(process)}
+    assert len(listening) >= len(SERVERS)
+    assert {address.ip for address in listening} <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
+
+
+def connections(process):
+    return [each for each in process.net_connections(kind="inet") if each.status == psutil.CONN_LISTEN]
 
 
 def replay(data_dir, path, *options):
@@ -128,6 +140,7 @@ def test_stopped_and_started_again_in_mid_stream_nothing_is_different(tmp_path, 
         replay(data_dir, path, "--limit", str(half))
         wait(lambda: handled(settings, "streamrec-interests") > half // 4, "some progress")
         family = psutil.Process(process.pid).children(recursive=True)
+        assert_on_loopback(family)
         process.send_signal(signal.SIGINT)
         assert process.wait(DEADLINE_S) == 0
         assert psutil.wait_procs(family, timeout=1)[1] == []

@@ -200,7 +200,7 @@ def test_a_new_item_is_listed_with_the_next_version(new_trainer):
     for record in trainer.take_update():
         ranker.apply_update(record)
     assert "breaking" in [item.item_id for item in ranker.default(k=10)]
-    assert "breaking" in [item.item_id for item in ranker.rank([interests[0]], k=50)[0]]
+    assert "breaking" in [item.item_id for item in ranker.rank([interests[0]], k=100)[0]]
 
 
 @pytest.mark.parametrize("k", [1, 7, 300])

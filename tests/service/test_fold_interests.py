@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 
 import pytest
@@ -126,6 +127,12 @@ def test_mostly_bad_records_are_a_bad_deploy_and_stop_the_worker(fold, store, pu
     assert counts(store) == (0, 0, 0)
 
 
+def test_an_operator_can_let_mostly_bad_records_through(store, publisher):
+    fold = FoldInterests(store, publisher, sequence_length=50, dead_letter_limit=1.0)
+    fold.handle(batch(part("clicks", [b"{"] * DEAD_LETTER_WINDOW)))
+    assert counts(store) == (0, 0, DEAD_LETTER_WINDOW)
+
+
 def test_a_few_bad_records_at_the_start_do_not_stop_the_worker(fold, store):
     fold.handle(batch(part("clicks", [b"{"] * 100)))
     assert counts(store) == (0, 0, 100)
@@ -141,3 +148,19 @@ def test_the_summary_names_the_strongest_categories_and_items(fold, publisher):
     assert next(iter(interest["long_term_items"])) == "i0"
     assert interest["transitions"][0] == ["c0", "c1", 2]
     assert interest["events_count"] == 25
+
+
+def test_a_record_made_after_the_store_came_back_older_is_not_taken_for_an_older_one(fold, store, publisher):
+    def fold_each(*batches):
+        for start, items in batches:
+            events = [click("u1", item, NOW_MS + start + n) for n, item in enumerate(items)]
+            fold.handle(batch(part("clicks", events, start=start)))
+
+    fold_each((0, "a"))
+    older = copy.deepcopy(store)
+    fold_each((1, "b"), (2, "c"), (3, "d"))
+    store.__dict__ = older.__dict__  # as a store that lost its newest writes
+    fold_each((1, "bcd"), (4, "e"))
+
+    versions = [json.loads(record.value)["state_version"] for record in publisher.of("user-interests")]
+    assert versions == [1, 2, 3, 4, 4, 5], "each at least as high as the one before it"

@@ -41,4 +41,4 @@ def test_worker_is_alive_while_it_is_a_member_of_its_group(kafka_bootstrap, work
     assert not alive(settings, worker, "10.0.0.1")
 
     consumer.close()
-    assert member_hosts(kafka_bootstrap, f"streamrec-{worker}") == set()
+    assert member_hosts(settings.require_kafka(), f"streamrec-{worker}") == set()

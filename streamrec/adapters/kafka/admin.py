@@ -9,17 +9,18 @@ from confluent_kafka.cimpl import NewTopic
 from streamrec.adapters.kafka.client import client_config, translate_exception
 from streamrec.contracts.topics import TOPICS
 from streamrec.errors import TransientError
+from streamrec.settings import KafkaAccess
 
 _TIMEOUT_S = 10.0
 
 
-def create_topics(bootstrap: str, partitions: int, replication: int) -> list[str]:
+def create_topics(kafka: KafkaAccess, partitions: int, replication: int) -> list[str]:
     """Create the topics that do not exist yet; those that do are left as they are.
 
     Parameters
     ----------
-    bootstrap
-        Kafka bootstrap servers.
+    kafka
+        Where Kafka is and how to get in.
     partitions, replication
         Of each topic that is created; a topic that is not split by user gets one partition.
 
@@ -34,7 +35,7 @@ def create_topics(bootstrap: str, partitions: int, replication: int) -> list[str
         If the broker does not answer or refuses.
     """
     # the client must outlive its futures, else they fail
-    admin = AdminClient(client_config(bootstrap))
+    admin = AdminClient(client_config(kafka))
     futures = admin.create_topics(
         [
             NewTopic(topic.name, partitions if topic.partitioned else 1, replication, config=topic.config)
@@ -47,10 +48,10 @@ def create_topics(bootstrap: str, partitions: int, replication: int) -> list[str
         try:
             future.result(_TIMEOUT_S)
         except TimeoutError:
-            raise TransientError(f"Kafka: no answer from {bootstrap} in {_TIMEOUT_S:.0f} s") from None
+            raise TransientError(f"Kafka: no answer from {kafka.bootstrap} in {_TIMEOUT_S:.0f} s") from None
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                raise translate_exception(error) from error
+                raise translate_exception(error, admin) from error
         else:
             created.append(name)
     return created

@@ -10,6 +10,7 @@ from confluent_kafka import TopicPartition as KafkaPartition
 from streamrec.adapters.kafka.client import client_config, to_record, translate_exception
 from streamrec.errors import TransientError
 from streamrec.service.batch import Batch, Slice, TopicPartition
+from streamrec.settings import KafkaAccess
 
 MAX_BATCH_RECORDS = 500
 PREFETCH_KILOBYTES = 16_384
@@ -23,8 +24,8 @@ class BroadcastReader:
 
     Parameters
     ----------
-    bootstrap
-        Kafka bootstrap servers.
+    kafka
+        Where Kafka is and how to get in.
     topics
         What to read.
 
@@ -34,9 +35,9 @@ class BroadcastReader:
         If the broker does not answer, or a topic does not exist yet.
     """
 
-    def __init__(self, *, bootstrap: str, topics: Sequence[str]) -> None:
+    def __init__(self, *, kafka: KafkaAccess, topics: Sequence[str]) -> None:
         self._consumer = Consumer(
-            client_config(bootstrap)
+            client_config(kafka)
             | {
                 "group.id": "streamrec-broadcast",  # never joined: partitions are assigned by hand
                 "enable.auto.commit": False,
@@ -50,7 +51,7 @@ class BroadcastReader:
         try:
             self._assign(topics)
         except KafkaException as error:
-            raise translate_exception(error) from error
+            raise translate_exception(error, self._consumer) from error
 
     def _assign(self, topics: Sequence[str]) -> None:
         partitions = []

@@ -3,28 +3,87 @@
 from __future__ import annotations
 
 import logging
+import ssl
+import time
+from contextvars import ContextVar
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException, Message
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer
+from confluent_kafka.admin import AdminClient
 
-from streamrec.errors import StreamrecError, TransientError
+from streamrec.errors import SettingsError, StreamrecError, TransientError
 from streamrec.service.batch import Record
+from streamrec.settings import KafkaAccess, variable_name
 
 PATIENT_FETCH_BYTES = 1_000_000
 """So much is together enough for a patient reader."""
 
+RECONNECT_S = 2
+"""Clients try again at least so often: a broker that restarts on this machine is back within seconds."""
+
+_REFUSALS = {"_AUTHENTICATION", "_SSL"}
+
+_asks_why: ContextVar[bool] = ContextVar("asks_why", default=False)
 _log = logging.getLogger("librdkafka")
 
 
-def client_config(bootstrap: str) -> dict[str, Any]:
-    """Return the settings that all clients need."""
-    return {
-        "bootstrap.servers": bootstrap,
+def client_config(kafka: KafkaAccess) -> dict[str, Any]:
+    """Return the settings that all clients need.
+
+    Raises
+    ------
+    SettingsError
+        If a certificate or key cannot be used; the message names the variable.
+    """
+    tls_context(kafka)  # librdkafka would say less of what is wrong with a file
+    return _security(kafka) | {
+        "bootstrap.servers": kafka.bootstrap,
         "logger": _log,
+        "error_cb": _hear,
         "socket.keepalive.enable": True,
-        # a broker that restarts on this machine is back within seconds
-        "reconnect.backoff.max.ms": 2_000,
+        "reconnect.backoff.max.ms": RECONNECT_S * 1_000,
     }
+
+
+def tls_context(kafka: KafkaAccess) -> ssl.SSLContext:
+    """Return whom to believe and who we are, for clients that take no files.
+
+    Raises
+    ------
+    SettingsError
+        If a certificate or key cannot be used; the message names the variable.
+    """
+    context = ssl.create_default_context()
+    password = kafka.key_password.get_secret_value() if kafka.key_password else ""
+    field = "kafka_ca_file"
+    try:
+        if kafka.ca_file:
+            context = ssl.create_default_context(cafile=kafka.ca_file)
+        field = "kafka_certificate_file"
+        if kafka.certificate_file:
+            # without a password of our own OpenSSL would ask for one at the terminal
+            context.load_cert_chain(kafka.certificate_file, kafka.key_file, lambda: password)
+    except OSError as error:
+        raise SettingsError(f"{variable_name(field)}, or what belongs to it, cannot be used: {error}") from None
+    return context
+
+
+def _security(kafka: KafkaAccess) -> dict[str, Any]:
+    """Return how to get in, in librdkafka's words."""
+    settings = {
+        "security.protocol": kafka.security_protocol,
+        "ssl.ca.location": kafka.ca_file,
+        "ssl.certificate.location": kafka.certificate_file,
+        "ssl.key.location": kafka.key_file,
+        "ssl.key.password": kafka.key_password and kafka.key_password.get_secret_value(),
+    }
+    if kafka.security_protocol.startswith("SASL"):
+        settings |= {
+            "sasl.mechanism": kafka.sasl_mechanism,
+            "sasl.username": kafka.username,
+            "sasl.password": kafka.password and kafka.password.get_secret_value(),
+        }
+    return {name: str(value) for name, value in settings.items() if value is not None}
 
 
 def patience(patience_ms: int) -> dict[str, Any]:
@@ -42,9 +101,34 @@ def translate(error: KafkaError) -> StreamrecError:
     return TransientError(f"Kafka: {error.str()}")
 
 
-def translate_exception(error: KafkaException) -> StreamrecError:
-    """Return our error for an exception of librdkafka."""
-    return translate(error.args[0])
+def translate_exception(error: KafkaException, client: Consumer | AdminClient) -> StreamrecError:
+    """Return our error for an exception of librdkafka, or why the broker refuses the client, if it does."""
+    return explain(error.args[0], client)
+
+
+def explain(error: KafkaError, client: Consumer | Producer | AdminClient, *, patience_s: float = 0.0) -> StreamrecError:
+    """Return why the broker refuses this client, if it says so in time, else our error for librdkafka's.
+
+    librdkafka tells of a wrong password apart from the call that fails for it, which then looks like a broker that is
+    away.
+    """
+    asking = _asks_why.set(True)
+    end_s = time.monotonic() + patience_s
+    try:
+        client.poll(patience_s)
+        while (left_s := end_s - time.monotonic()) > 0:
+            client.poll(left_s)
+    except TransientError as refusal:
+        return refusal
+    finally:
+        _asks_why.reset(asking)
+    return translate(error)
+
+
+def _hear(error: KafkaError) -> None:
+    """Take what librdkafka has to say while a client polls; raised elsewhere, it would cost a consumer a record."""
+    if _asks_why.get() and error.name() in _REFUSALS:
+        raise translate(error)
 
 
 def to_record(message: Message) -> Record:

@@ -16,6 +16,7 @@ from streamrec.adapters.kafka.lag import end_offsets, open_observer, partitions_
 from streamrec.contracts.topics import CLICKS, PURCHASES, dead_letter_topic
 from streamrec.service.batch import Record, TopicPartition
 from streamrec.service.ports import Outgoing
+from streamrec.settings import KafkaAccess
 
 DEAD_LETTER_TOPICS = (dead_letter_topic(CLICKS), dead_letter_topic(PURCHASES))
 CE_SOURCE = "streamrec-dlq"
@@ -51,7 +52,7 @@ class DeadLetter(NamedTuple):
         return self.record.headers.get(_HEADER_PREFIX + name, b"").decode(errors="replace")
 
 
-def read_dead_letters(bootstrap: str) -> Iterator[DeadLetter]:
+def read_dead_letters(kafka: KafkaAccess) -> Iterator[DeadLetter]:
     """Read all letters that are there now, some at a time.
 
     Raises
@@ -59,14 +60,14 @@ def read_dead_letters(bootstrap: str) -> Iterator[DeadLetter]:
     TransientError
         If the broker does not answer, or the topics do not exist yet.
     """
-    with closing(BroadcastReader(bootstrap=bootstrap, topics=DEAD_LETTER_TOPICS)) as reader:
+    with closing(BroadcastReader(kafka=kafka, topics=DEAD_LETTER_TOPICS)) as reader:
         while not reader.caught_up:
             batch = reader.poll(_POLL_S)
             for source, record in batch or ():
                 yield DeadLetter(source, record)
 
 
-def newest_dead_letters(bootstrap: str, count: int) -> list[DeadLetter]:
+def newest_dead_letters(kafka: KafkaAccess, count: int) -> list[DeadLetter]:
     """Return the newest letters of each topic, at most so many, newest first.
 
     Raises
@@ -75,7 +76,7 @@ def newest_dead_letters(bootstrap: str, count: int) -> list[DeadLetter]:
         If the broker does not answer.
     """
     letters: list[DeadLetter] = []
-    with closing(open_observer(bootstrap)) as observer:
+    with closing(open_observer(kafka)) as observer:
         sources = partitions_of(observer, DEAD_LETTER_TOPICS)
         starts, ends = start_offsets(observer, sources), end_offsets(observer, sources)
         firsts = {source: max(starts[source], ends[source] - count) for source in sources}

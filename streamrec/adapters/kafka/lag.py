@@ -22,6 +22,7 @@ from streamrec.adapters.kafka.record_times import RecordTimes
 from streamrec.contracts.topics import CLICKS, IMPRESSIONS, PURCHASES, RECOMMENDATIONS, TOPICS, USER_INTERESTS
 from streamrec.errors import TransientError
 from streamrec.service.batch import Positions, TopicPartition
+from streamrec.settings import KafkaAccess
 
 GROUPS: Mapping[str, Sequence[str]] = {
     "streamrec-interests": (CLICKS, PURCHASES),
@@ -150,8 +151,8 @@ class LagReader:
 
     Parameters
     ----------
-    bootstrap
-        Kafka bootstrap servers.
+    kafka
+        Where Kafka is and how to get in.
     groups
         Consumer groups and what each one reads, whether or not it has committed anything yet.
     others
@@ -162,7 +163,7 @@ class LagReader:
 
     def __init__(
         self,
-        bootstrap: str,
+        kafka: KafkaAccess,
         groups: Mapping[str, Sequence[str]] = GROUPS,
         *,
         others: bool = False,
@@ -170,9 +171,9 @@ class LagReader:
     ) -> None:
         self._groups = groups
         self._others = others
-        self._offsets = OffsetReader(bootstrap)
-        self._members = GroupMembers(bootstrap)
-        self._times = RecordTimes(bootstrap, at_most=times_a_read)
+        self._offsets = OffsetReader(kafka)
+        self._members = GroupMembers(kafka)
+        self._times = RecordTimes(kafka, at_most=times_a_read)
 
     async def close(self) -> None:
         """Close all connections."""
@@ -207,13 +208,13 @@ class LagReader:
         return lag
 
 
-def read_lag(bootstrap: str, groups: Mapping[str, Sequence[str]] = GROUPS) -> list[PartitionLag]:
+def read_lag(kafka: KafkaAccess, groups: Mapping[str, Sequence[str]] = GROUPS) -> list[PartitionLag]:
     """Return the lag of groups in every partition of their topics, once.
 
     Parameters
     ----------
-    bootstrap
-        Kafka bootstrap servers.
+    kafka
+        Where Kafka is and how to get in.
     groups
         Consumer groups and what each one reads.
 
@@ -224,7 +225,7 @@ def read_lag(bootstrap: str, groups: Mapping[str, Sequence[str]] = GROUPS) -> li
     """
 
     async def read() -> Lag:
-        reader = LagReader(bootstrap, groups, times_a_read=_TIMES_ONCE)
+        reader = LagReader(kafka, groups, times_a_read=_TIMES_ONCE)
         try:
             return await when_loaded(reader.read)()
         finally:
@@ -234,7 +235,7 @@ def read_lag(bootstrap: str, groups: Mapping[str, Sequence[str]] = GROUPS) -> li
     return [part for group in groups for part in lag.of(group)]
 
 
-def read_topics(bootstrap: str) -> list[TopicSize]:
+def read_topics(kafka: KafkaAccess) -> list[TopicSize]:
     """Return what each of streamrec's topics holds.
 
     Raises
@@ -243,7 +244,7 @@ def read_topics(bootstrap: str) -> list[TopicSize]:
         If the broker does not answer.
     """
     names = [topic.name for topic in TOPICS]
-    with closing(open_observer(bootstrap)) as observer:
+    with closing(open_observer(kafka)) as observer:
         sources = partitions_of(observer, names)
         starts, ends = start_offsets(observer, sources), end_offsets(observer, sources)
     partitions = Counter(source.topic for source in sources)
@@ -253,10 +254,10 @@ def read_topics(bootstrap: str) -> list[TopicSize]:
     return [TopicSize(topic=name, partitions=partitions[name], records=records[name]) for name in names]
 
 
-def open_observer(bootstrap: str, group: str = "streamrec-observer", *, patience_ms: int = 0) -> Consumer:
+def open_observer(kafka: KafkaAccess, group: str = "streamrec-observer", *, patience_ms: int = 0) -> Consumer:
     """Return a consumer that looks at partitions and joins no group; see `patience` in `client`."""
     return Consumer(
-        client_config(bootstrap)
+        client_config(kafka)
         | {
             "group.id": group,  # never joined: its commits are read, and partitions are assigned by hand
             "enable.auto.commit": False,
@@ -272,7 +273,7 @@ def partitions_of(observer: Consumer, topics: Sequence[str]) -> list[TopicPartit
     try:
         known = observer.list_topics(timeout=_TIMEOUT_S).topics
     except KafkaException as error:
-        raise translate_exception(error) from error
+        raise translate_exception(error, observer) from error
     return [
         TopicPartition(topic, part) for topic in topics if topic in known for part in sorted(known[topic].partitions)
     ]
@@ -295,8 +296,19 @@ def _offsets(observer: Consumer, sources: Sequence[TopicPartition], which: int) 
     try:
         found = observer.offsets_for_times(wanted, timeout=_TIMEOUT_S) if wanted else []
     except KafkaException as error:
-        raise translate_exception(error) from error
+        raise translate_exception(error, observer) from error
     for part in found:
         if part.error is not None:
             raise translate(part.error)
     return {TopicPartition(part.topic, part.partition): part.offset for part in found}
+
+
+@when_loaded
+def committed_offsets(observer: Consumer, sources: Sequence[TopicPartition]) -> Positions:
+    """Return what the group that the observer was opened for has committed, of each partition where it has."""
+    wanted = [KafkaPartition(*source) for source in sources]
+    try:
+        found = observer.committed(wanted, timeout=_TIMEOUT_S) if wanted else []
+    except KafkaException as error:
+        raise translate_exception(error, observer) from error
+    return {TopicPartition(part.topic, part.partition): part.offset for part in found if part.offset >= 0}

@@ -10,6 +10,7 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
 from streamrec.adapters.kafka.client import client_config, translate_exception
+from streamrec.settings import KafkaAccess
 
 MEMBERS_AGE_S = 5.0
 """Groups and their members are asked for anew after so long: the broker itself needs longer to miss a dead one."""
@@ -22,12 +23,12 @@ class GroupMembers:
 
     Parameters
     ----------
-    bootstrap
-        Kafka bootstrap servers.
+    kafka
+        Where Kafka is and how to get in.
     """
 
-    def __init__(self, bootstrap: str) -> None:
-        self._admin = AdminClient(client_config(bootstrap))
+    def __init__(self, kafka: KafkaAccess) -> None:
+        self._admin = AdminClient(client_config(kafka))
         self._read_s = float("-inf")
         self.counts: dict[str, int] = {}
         """Members by group."""
@@ -47,13 +48,13 @@ class GroupMembers:
             try:
                 listed = self._admin.list_consumer_groups(request_timeout=_TIMEOUT_S).result()
             except KafkaException as error:
-                raise translate_exception(error) from error
+                raise translate_exception(error, self._admin) from error
             names += sorted({group.group_id for group in listed.valid} - set(names))
         self.counts = {name: len(members) for name, members in _members(self._admin, names).items()}
         self._read_s = time.monotonic()
 
 
-def member_hosts(bootstrap: str, group: str) -> set[str]:
+def member_hosts(kafka: KafkaAccess, group: str) -> set[str]:
     """Return the IP addresses from which a group's members are connected; empty for a group that does not exist.
 
     Raises
@@ -62,7 +63,7 @@ def member_hosts(bootstrap: str, group: str) -> set[str]:
         If the broker does not answer.
     """
     # the client must outlive its futures, else they fail
-    admin = AdminClient(client_config(bootstrap))
+    admin = AdminClient(client_config(kafka))
     return {member.host.removeprefix("/") for member in _members(admin, [group])[group]}
 
 
@@ -78,6 +79,6 @@ def _members(admin: AdminClient, groups: Sequence[str]) -> dict[str, list[Any]]:
             found[group] = future.result().members
         except KafkaException as error:
             if error.args[0].code() != KafkaError.GROUP_ID_NOT_FOUND:
-                raise translate_exception(error) from error
+                raise translate_exception(error, admin) from error
             found[group] = []
     return found

@@ -13,12 +13,13 @@ from streamrec.adapters.kafka.publisher import KafkaPublisher
 from streamrec.contracts.model_version import ModelCommand, ModelVersion, ModelVersions
 from streamrec.contracts.topics import MODEL_CONTROL, MODEL_VERSIONS
 from streamrec.service.ports import Outgoing
+from streamrec.settings import KafkaAccess
 
 _POLL_S = 0.2
 _decoder = msgspec.json.Decoder(ModelVersions)
 
 
-def read_model_versions(bootstrap: str) -> ModelVersions | None:
+def read_model_versions(kafka: KafkaAccess) -> ModelVersions | None:
     """Return the newest list of versions, `None` before the trainer has written one.
 
     Raises
@@ -26,11 +27,11 @@ def read_model_versions(bootstrap: str) -> ModelVersions | None:
     TransientError
         If the broker does not answer, or the topic does not exist yet.
     """
-    with closing(BroadcastReader(bootstrap=bootstrap, topics=[MODEL_VERSIONS])) as reader:
+    with closing(BroadcastReader(kafka=kafka, topics=[MODEL_VERSIONS])) as reader:
         return _newest(reader)
 
 
-def roll_back(bootstrap: str, version: str, *, within_s: float) -> ModelVersion | None:
+def roll_back(kafka: KafkaAccess, version: str, *, within_s: float) -> ModelVersion | None:
     """Ask the trainer to go back to a version, and return the one it made from it, `None` if it did not in time.
 
     A trainer that does not run obeys when it runs again.
@@ -40,11 +41,11 @@ def roll_back(bootstrap: str, version: str, *, within_s: float) -> ModelVersion 
     TransientError
         If the broker does not answer, or a topic does not exist yet.
     """
-    with closing(BroadcastReader(bootstrap=bootstrap, topics=[MODEL_VERSIONS])) as reader:
+    with closing(BroadcastReader(kafka=kafka, topics=[MODEL_VERSIONS])) as reader:
         known = _newest(reader)
         rollbacks = known.rolled_back if known else 0
         command = ModelCommand(roll_back_to=version, asked_at_ms=time.time_ns() // 1_000_000)
-        KafkaPublisher(bootstrap).publish([Outgoing(MODEL_CONTROL, None, msgspec.json.encode(command))])
+        KafkaPublisher(kafka).publish([Outgoing(MODEL_CONTROL, None, msgspec.json.encode(command))])
         deadline_s = time.monotonic() + within_s
         while time.monotonic() < deadline_s:
             for versions in _lists(reader):

@@ -20,8 +20,10 @@ from aiokafka.client import AIOKafkaClient  # type: ignore[import-untyped]  # it
 from aiokafka.errors import KafkaError, for_code  # type: ignore[import-untyped]  # it comes without types
 from aiokafka.structs import TopicPartition as KafkaPartition  # type: ignore[import-untyped]  # it comes without types
 
+from streamrec.adapters.kafka.client import tls_context
 from streamrec.errors import TransientError
 from streamrec.service.batch import TopicPartition
+from streamrec.settings import KafkaAccess
 
 END, START = -1, -2
 """The two timestamps that stand for the end and the beginning of a partition."""
@@ -81,12 +83,12 @@ class OffsetReader:
 
     Parameters
     ----------
-    bootstrap
-        Kafka bootstrap servers.
+    kafka
+        Where Kafka is and how to get in.
     """
 
-    def __init__(self, bootstrap: str) -> None:
-        self._client = AIOKafkaClient(bootstrap_servers=bootstrap, request_timeout_ms=_TIMEOUT_MS)
+    def __init__(self, kafka: KafkaAccess) -> None:
+        self._client = AIOKafkaClient(request_timeout_ms=_TIMEOUT_MS, **_access(kafka))
         self._bootstrapped = False
         self._partitions = Partitions({})
         self._by_leader: dict[int, dict[str, list[int]]] = {}
@@ -280,3 +282,17 @@ def _translated() -> Iterator[None]:
         yield
     except (KafkaError, OSError, TimeoutError) as error:
         raise TransientError(f"Kafka: {error or type(error).__name__}") from error
+
+
+def _access(kafka: KafkaAccess) -> dict[str, Any]:
+    """Return where Kafka is and how to get in, in aiokafka's words."""
+    access: dict[str, Any] = {"bootstrap_servers": kafka.bootstrap, "security_protocol": kafka.security_protocol}
+    if kafka.security_protocol.endswith("SSL"):
+        access["ssl_context"] = tls_context(kafka)
+    if kafka.security_protocol.startswith("SASL"):
+        access |= {
+            "sasl_mechanism": kafka.sasl_mechanism,
+            "sasl_plain_username": kafka.username,
+            "sasl_plain_password": kafka.password and kafka.password.get_secret_value(),
+        }
+    return access

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from streamrec.adapters.kafka.client import client_config, translate, translate_exception
-from streamrec.errors import TransientError
+from streamrec.adapters.kafka.client import RECONNECT_S, client_config, explain, translate
+from streamrec.errors import StreamrecError, TransientError
 from streamrec.service.ports import Outgoing
+from streamrec.settings import KafkaAccess
 
 DELIVERY_TIMEOUT_S = 30
 _MAX_MESSAGE_BYTES = 2_000_000
@@ -37,9 +38,15 @@ class KafkaDelivery:
         """
         left = self._producer.flush(DELIVERY_TIMEOUT_S + 5)
         if self._failures:
-            raise translate(self._failures[0])
+            raise self._explained(self._failures[0])
         if left:
             raise TransientError(f"Kafka: {left} records were not acknowledged in {DELIVERY_TIMEOUT_S} s")
+
+    def _explained(self, failure: KafkaError) -> StreamrecError:
+        """Return our error for a record that was not acknowledged: if it timed out, the password may be wrong."""
+        if failure.name() == "_MSG_TIMED_OUT":
+            return explain(failure, self._producer, patience_s=RECONNECT_S + 1)
+        return translate(failure)
 
 
 class KafkaPublisher:
@@ -47,13 +54,13 @@ class KafkaPublisher:
 
     Parameters
     ----------
-    bootstrap
-        Kafka bootstrap servers.
+    kafka
+        Where Kafka is and how to get in.
     """
 
-    def __init__(self, bootstrap: str) -> None:
+    def __init__(self, kafka: KafkaAccess) -> None:
         self._producer = Producer(
-            client_config(bootstrap)
+            client_config(kafka)
             | {
                 "acks": "all",
                 "enable.idempotence": True,
@@ -96,6 +103,6 @@ class KafkaPublisher:
                 # librdkafka's queue is full: serve deliveries until there is room
                 self._producer.poll(0.1)
             except KafkaException as error:
-                raise translate_exception(error) from error
+                raise translate(error.args[0]) from error
             else:
                 return

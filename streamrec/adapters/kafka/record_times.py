@@ -13,6 +13,7 @@ from confluent_kafka import TopicPartition as KafkaPartition
 from streamrec.adapters.kafka.client import client_config, translate_exception
 from streamrec.adapters.kafka.offsets import Offsets, Partitions
 from streamrec.service.batch import TopicPartition
+from streamrec.settings import KafkaAccess
 
 PATIENCE_S = 1.0
 """What has not come so long after the last record waits for the next time."""
@@ -49,16 +50,16 @@ class RecordTimes:
 
     Parameters
     ----------
-    bootstrap
-        Kafka bootstrap servers.
+    kafka
+        Where Kafka is and how to get in.
     at_most
         Records that are read in a look-up.
     """
 
-    def __init__(self, bootstrap: str, *, at_most: int) -> None:
+    def __init__(self, kafka: KafkaAccess, *, at_most: int) -> None:
         self._at_most = at_most
         self._consumer = Consumer(
-            client_config(bootstrap)
+            client_config(kafka)
             | {
                 "group.id": "streamrec-observer",  # never joined: partitions are assigned by hand
                 "enable.auto.commit": False,
@@ -115,7 +116,7 @@ class RecordTimes:
         try:
             self._consumer.list_topics(timeout=_TIMEOUT_S)
         except KafkaException as error:
-            raise translate_exception(error) from error
+            raise translate_exception(error, self._consumer) from error
 
     def _wanted(self, groups: Mapping[str, tuple[Offsets, Offsets, np.ndarray]]) -> list[tuple[str, int, Place]]:
         """Forget what no longer holds, and return what to read, what has waited longest first."""
@@ -178,7 +179,7 @@ class RecordTimes:
                 end_s = time.monotonic() + PATIENCE_S
             self._consumer.unassign()
         except KafkaException as error:
-            raise translate_exception(error) from error
+            raise translate_exception(error, self._consumer) from error
         return found
 
 

@@ -13,6 +13,7 @@ from confluent_kafka import TopicPartition as KafkaPartition
 from streamrec.adapters.kafka.client import client_config, patience, to_record, translate
 from streamrec.errors import StreamrecError
 from streamrec.service.batch import Batch, Positions, Slice, TopicPartition
+from streamrec.settings import KafkaAccess
 
 SESSION_TIMEOUT_MS = 6_000
 """How long a dead worker keeps its partitions; the least that brokers allow by default."""
@@ -28,6 +29,8 @@ stream does not wait, and one of a busy stream costs a fraction. What larger bat
 
 PREFETCH_KILOBYTES = 16_384
 
+_WATERMARKS_S = 10.0
+
 _log = structlog.get_logger(__name__)
 
 
@@ -39,8 +42,8 @@ class BatchSource:
 
     Parameters
     ----------
-    bootstrap
-        Kafka bootstrap servers.
+    kafka
+        Where Kafka is and how to get in.
     group
         Consumer group.
     topics
@@ -55,7 +58,7 @@ class BatchSource:
     def __init__(
         self,
         *,
-        bootstrap: str,
+        kafka: KafkaAccess,
         group: str,
         topics: Sequence[str],
         positions: Callable[[Sequence[TopicPartition]], Positions],
@@ -63,13 +66,14 @@ class BatchSource:
     ) -> None:
         self._positions = positions
         self._next: dict[TopicPartition, int | None] = {}
+        self._starts: dict[TopicPartition, int] = {}
         self._arrived: list[Message] = []
         self._paused = False
         self._began_s: float | None = None
         """When the batch in flight began."""
         self._next_batch_s = 0.0
         self._consumer = Consumer(
-            client_config(bootstrap)
+            client_config(kafka)
             | {
                 "group.id": group,
                 "partition.assignment.strategy": "range",
@@ -169,6 +173,8 @@ class BatchSource:
             part = slices.get(source)
             if part is None:
                 start = self._next[source]
+                if start is not None and record.offset > start:
+                    self._report_lost(source, start)
                 part = slices[source] = Slice(source, record.offset if start is None else start, record.offset)
             part.records.append(record)
             part.next = record.offset + 1
@@ -184,7 +190,7 @@ class BatchSource:
             offset = stored.get(source)
             part.offset = OFFSET_BEGINNING if offset is None else offset
             if offset is not None:
-                _check_position(consumer, source, offset)
+                self._check_position(source, offset)
         consumer.assign(partitions)
         consumer.resume(partitions)  # a pause outlives the assignment that it was made in
         _log.info("assigned", partitions=[f"{s.topic}:{s.partition}@{stored.get(s, 'start')}" for s in sources])
@@ -194,17 +200,28 @@ class BatchSource:
         for part in partitions:
             self._next.pop(TopicPartition(part.topic, part.partition), None)
 
+    def _check_position(self, source: TopicPartition, offset: int) -> None:
+        """Refuse a partition that is not the one that was read before, and say what it has lost since."""
+        high = self._report_lost(source, offset)
+        if offset > high:
+            raise StreamrecError(
+                f"{source.topic}:{source.partition} ends at {high}, yet it was read up to {offset}: "
+                "the topic was made anew, or the broker lost records; start with empty stores, or with the right broker"
+            )
 
-def _check_position(consumer: Consumer, source: TopicPartition, offset: int) -> None:
-    """Say loudly what the broker no longer has, and refuse a partition that is not the one that was read before."""
-    low, high = consumer.get_watermark_offsets(KafkaPartition(*source), timeout=10)
-    if offset > high:
-        raise StreamrecError(
-            f"{source.topic}:{source.partition} ends at {high}, yet it was read up to {offset}: "
-            "the topic was made anew, or the broker lost records; start with empty stores, or with the right broker"
-        )
-    if offset < low:
-        _log.error("records lost", topic=source.topic, partition=source.partition, count=low - offset, position=offset)
+    def _report_lost(self, source: TopicPartition, position: int) -> int:
+        """Say loudly how many records from a position on the broker no longer has, once; answer the partition's end.
+
+        Offsets are also missing where a topic is compacted or written in transactions, and nothing is lost then.
+        """
+        low, high = self._consumer.get_watermark_offsets(KafkaPartition(*source), timeout=_WATERMARKS_S)
+        known = max(position, self._starts.get(source, 0))
+        if low > known:
+            _log.error(
+                "records lost", topic=source.topic, partition=source.partition, count=low - known, position=position
+            )
+        self._starts[source] = max(low, known)
+        return high
 
 
 def _raise_unless_passing(error: KafkaError) -> None:

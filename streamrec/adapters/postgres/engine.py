@@ -71,11 +71,13 @@ def _parse(url: str) -> URL:
         parsed = make_url(url)
     except (ArgumentError, ValueError):
         parsed = None
-    if parsed is None or parsed.get_backend_name() not in {"postgresql", "postgres"}:
+    # an @ in the host is the end of a password that was cut at the first one
+    if parsed is None or parsed.get_backend_name() not in {"postgresql", "postgres"} or "@" in (parsed.host or ""):
         # the address itself may hold a password
         raise SettingsError(
             f"{variable_name('postgres_url')}: not an address of PostgreSQL "
-            "(example: postgresql://streamrec:secret@localhost:5432/streamrec)"
+            "(example: postgresql://streamrec:secret@localhost:5432/streamrec); "
+            "in a password, / ? # @ and % are written as %2F %3F %23 %40 and %25"
         ) from None
     return parsed
 

@@ -6,9 +6,11 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from alembic.util import CommandError
 from sqlalchemy import text
 
 from streamrec.adapters.postgres.engine import connect, translated_errors
+from streamrec.errors import StreamrecError
 
 _MIGRATION_LOCK = 7_221_061
 """Any number, the same in every process: two migrations at once would trip over each other."""
@@ -19,6 +21,8 @@ def migrate(url: str) -> None:
 
     Raises
     ------
+    StreamrecError
+        If the tables are of a newer release.
     TransientError
         If the server does not answer.
     """
@@ -30,6 +34,16 @@ def migrate(url: str) -> None:
         with translated_errors(), engine.begin() as connection:
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _MIGRATION_LOCK})
             config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            _upgrade(config)
     finally:
         engine.dispose()
+
+
+def _upgrade(config: Config) -> None:
+    try:
+        command.upgrade(config, "head")
+    except CommandError as error:
+        # Alembic finds the revision of the tables among its files, or it does not
+        raise StreamrecError(
+            f"PostgreSQL has tables of a newer release of streamrec, which this one leaves alone: {error}"
+        ) from error

@@ -16,12 +16,17 @@ from sqlalchemy.dialects.postgresql import ARRAY, Insert, insert
 from streamrec.adapters.postgres.engine import connect, translated_errors
 from streamrec.adapters.postgres.tables import activity, counts, followed, positions, users
 from streamrec.domain.retention import RememberedList, UserRetention
+from streamrec.errors import StreamrecError
 from streamrec.service.batch import Positions, TopicPartition
 from streamrec.service.ports import RetentionChanges
 
 _EPOCH = date(1970, 1, 1)
 
+FORMAT = 1
+"""Grows when the layout of a user's memory changes; another format is refused, never misread."""
+
 _StoredMemory = tuple[
+    int,  # format
     list[tuple[int, int, list[int]]],  # recent ids: event type, partition, hashes
     list[tuple[str, int, list[int]]],  # lists: id, event time, hashes of items
 ]
@@ -181,15 +186,26 @@ def _read_positions(connection: Connection, sources: Sequence[TopicPartition], *
 def _decode_user(first_day: date | None, last_day: date | None, memory: bytes | None) -> UserRetention:
     user = UserRetention(_day(first_day), _day(last_day))
     if memory is not None:
-        recent_ids, lists = _memory_decoder.decode(memory)
+        recent_ids, lists = _decode_memory(memory)
         user.recent_ids = {(kind, partition): ids for kind, partition, ids in recent_ids}
         user.lists = [RememberedList(list_id, made_ms, frozenset(items)) for list_id, made_ms, items in lists]
     return user
 
 
+def _decode_memory(memory: bytes) -> tuple[list[tuple[int, int, list[int]]], list[tuple[str, int, list[int]]]]:
+    try:
+        number, recent_ids, lists = _memory_decoder.decode(memory)
+    except msgspec.DecodeError as error:
+        raise StreamrecError(f"the memory of a user in PostgreSQL cannot be read: {error}") from error
+    if number != FORMAT:
+        raise StreamrecError(f"the memory of a user in PostgreSQL has format {number}, this release reads {FORMAT}")
+    return recent_ids, lists
+
+
 def _encode_memory(user: UserRetention) -> bytes:
     return _encoder.encode(
         (
+            FORMAT,
             [(*source, ids) for source, ids in user.recent_ids.items()],
             [(made.list_id, made.event_time_ms, list(made.items)) for made in user.lists],
         )

@@ -7,7 +7,7 @@ script, which compares all versions before it writes anything: states and positi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -21,7 +21,7 @@ WORKER = "interests"
 DAY_S = 86_400
 
 FORMAT = 1
-"""Grows when the layout of a stored state changes; a state of another format is refused, never misread."""
+"""Grows when the layout of a stored state or of its progress changes; another format is refused, never misread."""
 
 _VERSION_BYTES = 8
 
@@ -44,7 +44,9 @@ _StoredState = tuple[
     tuple[list[int], int, dict[int, list[float]]] | None,  # beyond: events, reference_ms, sums
     list[tuple[int, int, int, list[int]]],  # fence: event type, partition, offset, recent ids
 ]
-_StoredProgress = tuple[int | None, int, int, int]
+_StoredProgress = tuple[int, int | None, int, int, int]  # format, next offset, applied, duplicates, dead-lettered
+
+T = TypeVar("T", bound=tuple[Any, ...])
 
 _encoder = msgspec.msgpack.Encoder()
 _state_decoder = msgspec.msgpack.Decoder(_StoredState)
@@ -133,13 +135,7 @@ def decode_state(value: bytes | None) -> InterestState:
     """Return a stored state, or a new one where there is none."""
     if value is None:
         return InterestState()
-    try:
-        stored = _state_decoder.decode(memoryview(value)[_VERSION_BYTES:])
-    except msgspec.DecodeError as error:
-        raise StreamrecError(f"an interest state in Redis cannot be read: {error}") from error
-    if stored[0] != FORMAT:
-        raise StreamrecError(f"an interest state in Redis has format {stored[0]}, this release reads {FORMAT}")
-    _format, sequence, beyond, fence = stored
+    _format, sequence, beyond, fence = _decode(value, _state_decoder, "an interest state")
     return InterestState(
         version=int.from_bytes(value[:_VERSION_BYTES], "big"),
         sequence=sequence,
@@ -150,15 +146,45 @@ def decode_state(value: bytes | None) -> InterestState:
 
 def _encode_progress(progress: Progress) -> bytes:
     return _encoder.encode(
-        (progress.next_offset, progress.applied, progress.duplicates, progress.dead_lettered),
+        (FORMAT, progress.next_offset, progress.applied, progress.duplicates, progress.dead_lettered),
     )
 
 
 def _decode_progress(value: bytes | None) -> Progress:
     if value is None:
         return Progress()
-    stored = _progress_decoder.decode(memoryview(value)[_VERSION_BYTES:])
+    _format, *stored = _decode(value, _progress_decoder, "the progress of a partition")
     return Progress(int.from_bytes(value[:_VERSION_BYTES], "big"), *stored)
+
+
+def _decode(value: bytes, decoder: msgspec.msgpack.Decoder[T], what: str) -> T:
+    """Return what was stored, its format first.
+
+    Raises
+    ------
+    StreamrecError
+        If it has another format, or none.
+    """
+    stored = memoryview(value)[_VERSION_BYTES:]
+    try:
+        decoded = decoder.decode(stored)
+        number = decoded[0]
+    except msgspec.DecodeError as error:
+        number = _format_of(stored)
+        if number in (None, FORMAT):
+            raise StreamrecError(f"{what} in Redis cannot be read: {error}") from error
+    if number != FORMAT:
+        raise StreamrecError(f"{what} in Redis has format {number}, this release reads {FORMAT}")
+    return decoded
+
+
+def _format_of(stored: memoryview) -> object:
+    """Return what stands where a format does, `None` if nothing does."""
+    try:
+        array: Any = msgspec.msgpack.decode(stored)
+    except msgspec.DecodeError:
+        return None
+    return array[0] if isinstance(array, list) and array else None
 
 
 def _prefix(version: int) -> bytes:

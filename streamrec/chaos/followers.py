@@ -1,0 +1,100 @@
+"""The oracle's look at what follows from the events: retention in PostgreSQL, lists in Redis, and the model."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from datetime import date
+from pathlib import Path
+
+import msgspec
+from sqlalchemy import select
+
+from streamrec.adapters.kafka.lag import end_offsets, open_observer, partitions_of
+from streamrec.adapters.postgres.engine import connect
+from streamrec.adapters.postgres.tables import activity
+from streamrec.adapters.redis import TopKReader
+from streamrec.chaos.oracle import Ledger, Place, Verdict
+from streamrec.contracts.topics import USER_INTERESTS
+from streamrec.model import checkpoint
+from streamrec.model.vocabulary import unpack_ids
+from streamrec.service.admission import Admissions
+from streamrec.service.fence import FenceState
+from streamrec.settings import KafkaAccess, Settings
+
+EPOCH = date(1970, 1, 1)
+
+
+def judge_followers(ledger: Ledger, settings: Settings, workers: Sequence[str]) -> Verdict:
+    """Compare what these workers made with the ledger; the trainer must have ended, which makes its last checkpoint."""
+    verdict = Verdict()
+    if "retention" in workers:
+        verdict += _judge_retention(ledger, settings.require_postgres_url())
+    if "recall" in workers:
+        verdict += _judge_lists(ledger, TopKReader(settings.require_redis_url()))
+    if "trainer" in workers:
+        verdict += _judge_model(ledger, settings.require_kafka(), settings.data_dir / "model")
+    return verdict
+
+
+def _judge_retention(ledger: Ledger, postgres_url: str) -> Verdict:
+    """See whether every applied event counts once, on its user's day."""
+    engine = connect(postgres_url)
+    with engine.connect() as connection:
+        rows = connection.execute(
+            select(activity.c.user_id, activity.c.day, activity.c.clicks + activity.c.purchases)
+        ).all()
+    engine.dispose()
+    found = Counter({(user_id, (day - EPOCH).days): count for user_id, day, count in rows})
+    lost, made_up = ledger.days - found, found - ledger.days
+    notes = [f"retention: {kind} {list(days.items())[:3]}" for kind, days in (("no", lost), ("odd", made_up)) if days]
+    return Verdict(lost.total(), made_up.total(), 0, tuple(notes))
+
+
+def _judge_lists(ledger: Ledger, reader: TopKReader) -> Verdict:
+    """See whether each list was made from all events of its user: it says how many it knows of."""
+    user_ids = list(ledger.states)
+    stale = [
+        user_id
+        for user_id, topk in zip(user_ids, reader.read_many(user_ids), strict=True)
+        if topk is None or topk.user_id != user_id or topk.state_version != ledger.states[user_id].events_count
+    ]
+    return Verdict(0, 0, len(stale), tuple(f"list of {user_id}" for user_id in stale[:5]))
+
+
+def _judge_model(ledger: Ledger, kafka: KafkaAccess, checkpoints: Path) -> Verdict:
+    """See whether the newest checkpoint has admitted every event and read everything, and counted nothing twice.
+
+    A step passes events over that are older than a whole sequence, so that fewer may be counted than were admitted.
+    """
+    numbers = checkpoint.numbers(checkpoints)
+    if not numbers:
+        return Verdict(missing=len(ledger.applied), notes=("there is no checkpoint",))
+    tensors, documents = checkpoint.read(checkpoints, numbers[-1])
+    admissions = msgspec.json.decode(documents["admissions"], type=Admissions)
+    admitted = {place for fence in admissions.fences for place in _admitted(fence)}
+    lost, made_up = ledger.applied - admitted, admitted - ledger.applied
+    counted = Counter(
+        dict(zip(unpack_ids(tensors["items.vocabulary.ids"]), tensors["items.vocabulary.events"].tolist(), strict=True))
+    )
+    twice = counted - ledger.items
+    unread = _unread(kafka, admissions)
+    findings = {"not admitted": sorted(lost)[:3], "odd": sorted(made_up)[:3], "twice": twice, "unread": unread}
+    notes = tuple(f"model: {name} {found}" for name, found in findings.items() if found)
+    return Verdict(len(lost) + unread, len(made_up) + twice.total(), 0, notes)
+
+
+def _admitted(fence: FenceState) -> Iterator[Place]:
+    """Return the places that a fence has admitted; a run stays within its window."""
+    for offset in range(fence.highest + 1):
+        byte, bit = divmod(offset, 8)
+        if byte < len(fence.bits) and fence.bits[byte] >> bit & 1:
+            yield fence.event_type, fence.partition, offset
+
+
+def _unread(kafka: KafkaAccess, admissions: Admissions) -> int:
+    observer = open_observer(kafka)
+    ends = end_offsets(observer, partitions_of(observer, [USER_INTERESTS]))
+    observer.close()
+    read = {(topic, partition): offset for topic, partition, offset in admissions.positions}
+    return sum(end - read.get(source, 0) for source, end in ends.items())

@@ -1,0 +1,155 @@
+"""What flows in a chaos run: events at a rate, late ones, copies and poison among them."""
+
+from __future__ import annotations
+
+import json
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import count
+from types import TracebackType
+from typing import NamedTuple, Self
+
+from confluent_kafka import Producer
+
+from streamrec.adapters.kafka.client import client_config
+from streamrec.contracts.topics import CLICKS, PURCHASES
+from streamrec.errors import StreamrecError
+from streamrec.settings import KafkaAccess
+
+USERS, ITEMS = 400, 200
+DUPLICATE_SHARE = 0.02
+PURCHASE_SHARE = 0.1
+LATE_MS = 60_000
+"""Events come up to so much out of order."""
+
+POISON_SHARE = 0.01
+FLUSH_S = 60.0
+
+_TOO_LARGE = "x" * 70_000
+
+
+def _event(rng: random.Random, event_id: str) -> dict[str, object]:
+    return {
+        "user_id": f"u{rng.randrange(USERS)}",
+        "item_id": f"i{rng.randrange(ITEMS)}",
+        "event_time_ms": time.time_ns() // 1_000_000 - rng.randrange(LATE_MS),
+        "event_id": event_id,
+        "category": f"c{rng.randrange(8)}",
+    }
+
+
+_SPOILED: dict[str, Callable[[dict[str, object]], bytes | None]] = {
+    "bad-json": lambda event: json.dumps(event).encode()[:-1],
+    "not-utf8": lambda event: json.dumps(event).encode().replace(b'"u', b'"\xff', 1),
+    "missing-field": lambda event: _with(event, item_id=None),
+    "wrong-type": lambda event: _with(event, item_id=7),
+    "bad-value": lambda event: _with(event, item_id=""),
+    "bad-time": lambda event: _with(event, event_time_ms=1),
+    "unknown-type": lambda event: _with(event, type="dance"),
+    "too-large": lambda event: _with(event, context={"note": _TOO_LARGE}),
+    "null-value": lambda _event: None,
+}
+"""How to spoil an event, by the reason that its dead letter must give."""
+
+
+def _with(event: dict[str, object], **changes: object) -> bytes:
+    changed = event | changes
+    return json.dumps({name: value for name, value in changed.items() if value is not None}).encode()
+
+
+class Produced(NamedTuple):
+    """A record to be produced."""
+
+    topic: str
+    key: str
+    value: bytes | None
+    reason: str = ""
+    """Why it must be refused, where it must."""
+
+
+def records(seed: int, *, poison_share: float = POISON_SHARE) -> Iterator[list[Produced]]:
+    """Yield a seed's records without end: those of one event together, its copy and poison beside it."""
+    rng = random.Random(seed)  # noqa: S311  # reproducible events, no secret
+    for number in count():
+        event = _event(rng, f"{seed}-{number}")
+        topic = PURCHASES if rng.random() < PURCHASE_SHARE else CLICKS
+        record = Produced(topic, str(event["user_id"]), json.dumps(event).encode())
+        together = [record, record] if rng.random() < DUPLICATE_SHARE else [record]
+        if rng.random() < poison_share:
+            reason = rng.choice(list(_SPOILED))
+            together.append(Produced(topic, record.key, _SPOILED[reason](event), reason))
+        yield together
+
+
+@dataclass(slots=True)
+class Load:
+    """Produces in a thread of its own, from entering until `events` are sent, or until it is left.
+
+    Parameters
+    ----------
+    kafka
+        Where to.
+    seed
+        What is sent.
+    rate
+        Events a second.
+    events
+        How many; `None` for as many as fit.
+    """
+
+    kafka: KafkaAccess
+    seed: int
+    rate: float
+    events: int | None = None
+    sent: int = 0
+    _stopping: threading.Event = field(default_factory=threading.Event)
+    _failures: list[BaseException] = field(default_factory=list)
+    _thread: threading.Thread = field(init=False)
+
+    def __enter__(self) -> Self:
+        self._thread = threading.Thread(target=self._run, name="load")
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        """Wait until the broker has all of it, or stop at once where something failed."""
+        if kind is not None or self.events is None:
+            self._stopping.set()
+        self._thread.join()
+        if self._failures and kind is None:
+            raise self._failures[0]
+
+    def _run(self) -> None:
+        try:
+            self._send()
+        except StreamrecError as error:
+            self._failures.append(error)
+
+    def _send(self) -> None:
+        producer = Producer(client_config(self.kafka) | {"partitioner": "murmur2_random", "enable.idempotence": True})
+        started_s = time.monotonic()
+        for together in records(self.seed):
+            if self._stopping.is_set() or self.sent == self.events:
+                break
+            for record in together:
+                produce(producer, record)
+            self.sent += 1
+            producer.poll(max(0.0, started_s + self.sent / self.rate - time.monotonic()))
+        if producer.flush(FLUSH_S):
+            raise StreamrecError("the broker did not take all events")
+
+
+def produce(producer: Producer, record: Produced) -> None:
+    """Hand a record over, and wait for room where there is none."""
+    while True:
+        try:
+            producer.produce(record.topic, key=record.key, value=record.value)
+        except BufferError:
+            producer.poll(0.1)
+        else:
+            return
