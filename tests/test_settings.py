@@ -93,7 +93,9 @@ def test_missing_address_is_named_with_an_example(field):
         getattr(Settings(), f"require_{field}")()
 
 
-@pytest.mark.parametrize("render", [repr, str, "{}".format, Settings.model_dump_json], ids=str)
+@pytest.mark.parametrize(
+    "render", [repr, str, "{}".format, Settings.model_dump_json], ids=["repr", "str", "format", "json"]
+)
 def test_secrets_are_never_shown(render):
     assert SECRET not in render(Settings(**URLS))
 
