@@ -83,16 +83,16 @@ def told_by_kafka(class_path, bootstrap, group):
     return {int(line[2]): tuple(int(0 if value == "-" else value) for value in line[3:6]) for line in lines}
 
 
-def test_kafka_says_the_same(kafka_bootstrap, class_path, busy_group):
+def test_kafka_says_the_same(kafka, class_path, busy_group):
     topic, group = busy_group
 
     async def compare():
-        reader = LagReader(kafka_bootstrap, {group: [topic]})
+        reader = LagReader(kafka, {group: [topic]})
         read = when_loaded(reader.read)
         try:
             for _ in range(INSTANTS):
                 before = (await read()).of(group)
-                told = await asyncio.to_thread(told_by_kafka, class_path, kafka_bootstrap, group)
+                told = await asyncio.to_thread(told_by_kafka, class_path, kafka.bootstrap, group)
                 after = (await read()).of(group)
                 yield before, told, after
         finally:

@@ -51,10 +51,10 @@ def make_topic(admin):
 
 
 @pytest.fixture
-def produce(kafka_bootstrap):
+def produce(kafka):
     def produce(topic, count, *, age_s):
         produced_ms = int((time.time() - age_s) * 1_000)
-        KafkaPublisher(kafka_bootstrap).publish([Outgoing(topic, b"k", b"v", {}, produced_ms)] * count)
+        KafkaPublisher(kafka).publish([Outgoing(topic, b"k", b"v", {}, produced_ms)] * count)
 
     return produce
 
@@ -77,7 +77,7 @@ def always_fresh(monkeypatch):
 
 
 @pytest.fixture
-def read(kafka_bootstrap):
+def read(kafka):
     """Return what reads with one reader, as the monitor does; it answers the lag of a group in its only partition."""
     with asyncio.Runner() as runner:
         readers = {}
@@ -85,7 +85,7 @@ def read(kafka_bootstrap):
         def read(group, topics, **options):
             key = (group, *topics)
             if key not in readers:
-                readers[key] = runner.run(opened(kafka_bootstrap, {group: topics}, options))
+                readers[key] = runner.run(opened(kafka, {group: topics}, options))
             return runner.run(when_loaded(readers[key].read))
 
         yield read
@@ -93,8 +93,8 @@ def read(kafka_bootstrap):
             runner.run(reader.close())
 
 
-async def opened(bootstrap, groups, options):
-    return LagReader(bootstrap, groups, **options)
+async def opened(kafka, groups, options):
+    return LagReader(kafka, groups, **options)
 
 
 def seconds(lag, group):
