@@ -18,7 +18,7 @@ from builders import NOW_MS, batch, click, part
 from doubles import MemoryInterestStore, MemoryPublisher
 from interests import stream
 
-from streamrec.adapters.postgres import migrate
+from streamrec.adapters.postgres.migrate import migrate
 from streamrec.adapters.postgres.store import _decode_user, _encode_memory
 from streamrec.adapters.redis.interests import (
     _decode_progress,

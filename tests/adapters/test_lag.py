@@ -16,6 +16,7 @@ from streamrec.adapters.kafka.lag import GROUPS, read_lag, read_topics
 from streamrec.contracts.topics import TOPICS
 from streamrec.errors import TransientError
 from streamrec.service.ports import Outgoing
+from streamrec.settings import KafkaAccess
 
 DEADLINE_S = 30
 
@@ -90,4 +91,4 @@ def test_all_topics_are_listed_with_their_records(kafka):
 
 def test_a_broker_that_does_not_answer_is_a_transient_error():
     with pytest.raises(TransientError):
-        read_lag("127.0.0.1:1", {"g": ["t"]})
+        read_lag(KafkaAccess("127.0.0.1:1"), {"g": ["t"]})

@@ -83,7 +83,7 @@ def test_replay_publishes_items_first_and_counts_what_it_did(servers, capsys, tm
     assert played["skipped"] == {"return": 1}
     sent = [
         json.loads(record.value)
-        for _, record in read_all(servers.kafka, ["clicks", "purchases"])
+        for _, record in read_all(servers.require_kafka(), ["clicks", "purchases"])
         if record.key == marker.encode()
     ]
     assert sorted(event["item_id"] for event in sent) == ["0", "1", "3"]
@@ -103,7 +103,9 @@ def test_replay_of_a_part_names_events_as_replay_of_all(servers, capsys, tmp_pat
     run(["replay", str(file), "--skip", "2", "--limit", "2", "--rate", "1000"], capsys)
     run(["replay", str(file)], capsys)
     sent = [
-        json.loads(record.value) for _, record in read_all(servers.kafka, ["clicks"]) if record.key == marker.encode()
+        json.loads(record.value)
+        for _, record in read_all(servers.require_kafka(), ["clicks"])
+        if record.key == marker.encode()
     ]
 
     assert len(sent) == 7

@@ -47,7 +47,7 @@ def rows(url):
 def _plain(value):
     if not isinstance(value, memoryview):
         return str(value)
-    recent_ids, lists = msgspec.msgpack.decode(bytes(value))
+    _format, recent_ids, lists = msgspec.msgpack.decode(bytes(value))
     return repr((sorted(recent_ids), [(list_id, made_ms, sorted(items)) for list_id, made_ms, items in lists]))
 
 

@@ -13,7 +13,8 @@ from redis.exceptions import NoPermissionError
 from secured import PASSWORD, USER
 from sqlalchemy import make_url
 
-from streamrec.adapters.postgres import PostgresRetentionStore, migrate
+from streamrec.adapters.postgres import PostgresRetentionStore
+from streamrec.adapters.postgres.migrate import migrate
 from streamrec.adapters.redis import RedisInterestStore, RedisTopKStore, TopKReader
 from streamrec.adapters.redis.client import connect
 from streamrec.cli.app import main
