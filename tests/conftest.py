@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from uuid import uuid4
 
 import psycopg2
@@ -12,6 +13,16 @@ from psycopg2 import sql
 from streamrec.adapters.postgres.migrate import migrate
 from streamrec.local import local_stack
 from streamrec.settings import Settings
+
+
+@pytest.fixture(autouse=True)
+def own_logging():
+    """Take back what a test changed about logging: handlers hold on to the streams of the test that made them."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
 
 
 @pytest.fixture(scope="session")

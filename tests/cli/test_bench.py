@@ -9,7 +9,7 @@ import sys
 from math import inf
 
 from streamrec.bench.model_freshness import VersionWatch
-from streamrec.settings import variable_name
+from streamrec.settings import KafkaAccess, variable_name
 
 
 def bench(*arguments):
@@ -56,7 +56,7 @@ def test_steps_are_timed_and_events_followed_until_their_weights_serve():
 
 
 def test_weights_serve_from_the_first_list_of_their_version_or_of_a_later_one():
-    watch = VersionWatch("nowhere:1")
+    watch = VersionWatch(KafkaAccess("nowhere:1"))
     watch._learned_ms = {"a": 100, "b": 200, "c": 300, "never-listed": 250}
     watch._served_ms = {"": 1, "a": 1_100, "b": 1_500, "c": 1_400}
 

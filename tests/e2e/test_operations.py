@@ -53,7 +53,7 @@ def test_mostly_bad_records_pause_the_worker_until_they_are_let_through(operated
     assert probe.main(["interests", "--ready"]) == 1
     assert "of the last 1000 records were refused" in capsys.readouterr().err
     assert len(list(read_all(operated.settings.require_kafka(), ["clicks.dlq"]))) < 2_000
-    assert listening(psutil.Process(process.pid)) == set()
+    assert listening(psutil.Process(process.pid)) <= {"127.0.0.1"}, "its metrics are for this machine alone"
 
     assert stop(process) == 0
     assert why_paused("streamrec-interests") is None
