@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from dataclasses import replace
 from types import FrameType
 
 from rich.console import Console
@@ -12,6 +13,7 @@ from rich.table import Table
 
 from streamrec.cli.output import console
 from streamrec.local import Stack, Supervisor, local_stack
+from streamrec.local.server import choose_port
 from streamrec.local.supervisor import WORKERS
 from streamrec.settings import Settings, variable_name
 
@@ -27,12 +29,21 @@ def up() -> None:
     """
     stopping = stop_on_signals()
     settings = Settings.from_env()
-    with local_stack(settings, progress=True) as stack:
+    with local_stack(settings, progress=True) as servers:
+        stack = servers
+        if "monitor_port" not in settings.model_fields_set:
+            stack = replace(servers, settings=_with_free_page(servers.settings))
         logs = stack.settings.data_dir / "logs"
         with Supervisor(stack, logs, (*WORKERS, "monitor")):
             _show(stack, console())
             stopping.wait()
             console().print("stopping: workers finish their batch, servers close their files")
+
+
+def _with_free_page(settings: Settings) -> Settings:
+    """Return settings with a port for the page that nobody else has taken."""
+    port = choose_port(settings.data_dir, "monitor", preferred=settings.monitor_port)
+    return settings.model_copy(update={"monitor_port": port})
 
 
 def stop_on_signals() -> threading.Event:

@@ -49,13 +49,13 @@ class Server:
             self.process.wait()
 
 
-def choose_port(directory: Path, name: str) -> int:
-    """Return the port that a server had the last time, or another free one if somebody took it.
+def choose_port(directory: Path, name: str, *, preferred: int = 0) -> int:
+    """Return the port that a server had the last time, else the preferred one, or a free one if somebody took it.
 
     An address that stays the same lets producers and readers find the server again after a restart.
     """
     remembered = directory / f"{name}.port"
-    wanted = int(remembered.read_text()) if remembered.exists() else 0
+    wanted = int(remembered.read_text()) if remembered.exists() else preferred
     port = _bind(wanted) or _bind(0)
     remembered.write_text(str(port))
     return port

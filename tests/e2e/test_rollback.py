@@ -26,13 +26,13 @@ def clicks(seed):
 
 
 def kept(pipeline):
-    versions = read_model_versions(pipeline.settings.kafka)
+    versions = read_model_versions(pipeline.settings.require_kafka())
     return [version for version in versions.versions if version.checkpoint] if versions else []
 
 
 def wait_until_trained(pipeline):
     pipeline.wait_until_folded()
-    pipeline.wait(lambda: not sum(part.lag for part in read_lag(pipeline.settings.kafka)), "no lag")
+    pipeline.wait(lambda: not sum(part.lag for part in read_lag(pipeline.settings.require_kafka())), "no lag")
 
 
 def test_rolled_back_and_killed_every_event_is_counted_once(often_saved):
@@ -46,7 +46,7 @@ def test_rolled_back_and_killed_every_event_is_counted_once(often_saved):
     often_saved.produce("clicks", clicks(1))
     often_saved.wait(lambda: kept(often_saved)[-1].events > older.events, "a newer version")
 
-    assert roll_back(often_saved.settings.kafka, older.name, within_s=60).went_on_from == older.name
+    assert roll_back(often_saved.settings.require_kafka(), older.name, within_s=60).went_on_from == older.name
     stop(trainer, signal.SIGKILL)
     (trainer,) = often_saved.start("trainer")
     wait_until_trained(often_saved)
@@ -56,5 +56,5 @@ def test_rolled_back_and_killed_every_event_is_counted_once(often_saved):
 
     tensors, _ = checkpoint.read(directory, checkpoint.numbers(directory)[-1])
     assert np.sum(tensors["items.vocabulary.events"]) == 3 * EVENTS
-    versions = read_model_versions(often_saved.settings.kafka)
+    versions = read_model_versions(often_saved.settings.require_kafka())
     assert versions.rolled_back == 1

@@ -46,7 +46,7 @@ def up(data_dir):
     )
     try:
         settings = wait(lambda: find_running(Settings(data_dir=data_dir)), "the servers")
-        wait(lambda: set(workers(process)) == set(WORKERS), "all workers")
+        wait(lambda: set(workers(process)) == {*WORKERS, "monitor"}, "all workers")
         yield process, settings
     finally:
         process.kill()
