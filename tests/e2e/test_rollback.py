@@ -5,12 +5,14 @@ from __future__ import annotations
 import random
 import signal
 
+import msgspec
 import numpy as np
 from pipeline import DEADLINE_S, stop
 
 from streamrec.adapters.kafka.lag import read_lag
 from streamrec.adapters.kafka.model_versions import read_model_versions, roll_back
 from streamrec.model import checkpoint
+from streamrec.service.admission import Admissions
 
 USERS, ITEMS, EVENTS = 200, 60, 3_000
 
@@ -32,7 +34,8 @@ def kept(pipeline):
 
 def wait_until_trained(pipeline):
     pipeline.wait_until_folded()
-    pipeline.wait(lambda: not sum(part.lag for part in read_lag(pipeline.settings.require_kafka())), "no lag")
+    trainers = {"streamrec-trainer": ("user-interests",)}  # no other worker that reads them runs here
+    pipeline.wait(lambda: not sum(part.lag for part in read_lag(pipeline.settings.require_kafka(), trainers)), "no lag")
 
 
 def test_rolled_back_and_killed_every_event_is_counted_once(often_saved):
@@ -54,7 +57,8 @@ def test_rolled_back_and_killed_every_event_is_counted_once(often_saved):
     wait_until_trained(often_saved)
     assert stop(trainer) == 0
 
-    tensors, _ = checkpoint.read(directory, checkpoint.numbers(directory)[-1])
-    assert np.sum(tensors["items.vocabulary.events"]) == 3 * EVENTS
+    tensors, documents = checkpoint.read(directory, checkpoint.numbers(directory)[-1])
+    waiting = msgspec.json.decode(documents["admissions"], type=Admissions).waiting
+    assert np.sum(tensors["items.vocabulary.events"]) + sum(len(each.new) for each in waiting) == 3 * EVENTS
     versions = read_model_versions(often_saved.settings.require_kafka())
     assert versions.rolled_back == 1
