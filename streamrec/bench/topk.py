@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from statistics import median
 
 import numpy as np
 import torch
 from msgspec import Struct
 
+from streamrec.bench.peer_environment import run_peer
 from streamrec.model.nearest import nearest, rough_table
 from streamrec.model.vocabulary import grown
 
@@ -30,10 +32,18 @@ class TopKTime(Struct, kw_only=True):
     """`torch.topk` over the scores of all items."""
     same_items: bool
     """Whether both found the same items in every search."""
+    faiss_p50_ms: float
+    """Exact, over a flat index, of vectors and queries from the same distribution."""
+    usearch_p50_ms: float
+    """Approximate, over a graph (HNSW) with its default settings."""
+    usearch_recall: float
 
 
-def measure(sizes: Sequence[int], users: Sequence[int], *, repeats: int, seed: int) -> Iterator[TopKTime]:
-    """Yield the times of every number of items with every number of users; both ways take turns, on one thread."""
+def measure(sizes: Sequence[int], users: Sequence[int], python: Path, *, repeats: int, seed: int) -> Iterator[TopKTime]:
+    """Yield the times of every number of items with every number of users, on one thread.
+
+    Ours and the plain way take turns; the peers run after them, each in a process of its own, started by `python`.
+    """
     rng = np.random.default_rng(seed)
     torch.set_num_threads(1)
     for size in sizes:
@@ -52,6 +62,7 @@ def measure(sizes: Sequence[int], users: Sequence[int], *, repeats: int, seed: i
                 p99_ms=round(float(np.percentile(found_ms, 99)), 3),
                 naive_p50_ms=round(median(naive_ms), 3),
                 same_items=all(np.array_equal(np.sort(one), np.sort(other)) for (one, _), (other, _) in pairs),
+                **run_peer(python, "nearest.py", size, DIM, together, repeats, seed),
             )
 
 

@@ -44,7 +44,29 @@ def test_the_exact_search_finds_what_a_plain_one_finds():
 
     assert [(row["items"], row["users"]) for row in figures["rows"]] == [(5000, 1), (5000, 3), (7001, 1), (7001, 3)]
     assert all(row["same_items"] for row in figures["rows"])
-    assert all(row["p50_ms"] > 0 and row["naive_p50_ms"] > 0 for row in figures["rows"])
+    assert all(row[f"{name}p50_ms"] > 0 for row in figures["rows"] for name in ("", "naive_", "faiss_", "usearch_"))
+    assert all(0.5 < row["usearch_recall"] <= 1 for row in figures["rows"])
+
+
+def test_the_worker_and_every_peer_fold_all_events():
+    figures = bench("interests", "--events", "600", "--runs", "1")
+
+    assert set(figures["peers"]) == {"faust_table", "quix", "bytewax"}
+    assert set(figures["guarantees"]) == set(figures["spread_events_per_s"]) == {"streamrec", *figures["peers"]}
+    assert all(speed > 0 for speed in [figures["events_per_s"], *figures["peers"].values()])
+
+
+def test_users_lists_and_an_idle_pipeline_have_a_price():
+    figures = bench("scale", "--users", "400", "--seconds", "2", "--events", "300")
+
+    assert 100 < figures["redis_bytes_per_user"] < 5_000
+    assert 1_000 < figures["redis_bytes_per_list"] < 50_000
+    workers = ("interests", "trainer", "recall", "retention")
+    idle = sum(figures["idle_cpu_percent_by_process"][name] for name in workers)
+    assert abs(figures["idle_cpu_percent"] - idle) < 0.02
+    assert all(figures["rss_mb"][name] > 1 for name in workers)
+    assert {(row["partitions"], row["processes"]) for row in figures["rows"]} >= {(1, 1), (4, 1), (4, 2)}
+    assert all(row["events_per_s"] > 0 for row in figures["rows"])
 
 
 def test_steps_are_timed_and_events_followed_until_their_weights_serve():

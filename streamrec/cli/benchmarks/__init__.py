@@ -5,14 +5,18 @@ from __future__ import annotations
 import typer
 
 from streamrec.cli.benchmarks.freshness import freshness
+from streamrec.cli.benchmarks.interests import interests
 from streamrec.cli.benchmarks.monitor import monitor
+from streamrec.cli.benchmarks.scale import scale
 from streamrec.cli.benchmarks.topk import topk
 from streamrec.cli.benchmarks.train import train
 
 bench_app = typer.Typer(no_args_is_help=True, help=__doc__)
 bench_app.command()(freshness)
+bench_app.command()(interests)
 bench_app.command()(topk)
 bench_app.command()(train)
+bench_app.command()(scale)
 bench_app.command()(monitor)
 
 

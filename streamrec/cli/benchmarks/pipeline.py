@@ -32,16 +32,17 @@ def running_pipeline(population: Population) -> Iterator[RunningPipeline]:
     with TemporaryDirectory(prefix="streamrec-bench-") as directory:
         settings = Settings.from_env(data_dir=Path(directory))
         with local_stack(settings, progress=True) as stack:
-            _settle(population, stack.settings)
+            settle_population(population, stack.settings)
             with (
                 Supervisor(stack, Path(directory) / "logs") as supervisor,
                 closing(InFlight(stack.settings)) as in_flight,
             ):
-                _wait_for_model(population, stack.settings, in_flight)
+                wait_for_model(population, stack.settings, in_flight)
                 yield RunningPipeline(stack, supervisor, in_flight)
 
 
-def _settle(population: Population, settings: Settings) -> None:
+def settle_population(population: Population, settings: Settings) -> None:
+    """Give everyone a history, and the trainer a checkpoint that knows it."""
     with progress_bar() as bar:
         task = bar.add_task("users", total=population.users, rate="")
         settle(
@@ -52,7 +53,7 @@ def _settle(population: Population, settings: Settings) -> None:
         )
 
 
-def _wait_for_model(population: Population, settings: Settings, in_flight: InFlight) -> None:
+def wait_for_model(population: Population, settings: Settings, in_flight: InFlight) -> None:
     """Let a few events wait until the workers have started, and go on until a model makes lists."""
     reader = TopKReader(settings.require_redis_url())
     while not (default := reader.read("")) or not default.model_version:

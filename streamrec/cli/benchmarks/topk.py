@@ -9,6 +9,7 @@ from msgspec import Struct
 from msgspec.structs import astuple
 from rich.table import Table
 
+from streamrec.bench.peer_environment import peer_python
 from streamrec.bench.topk import TopKTime, measure
 from streamrec.cli.benchmarks.machine import machine
 from streamrec.cli.output import Json, console, print_json, progress_bar
@@ -32,14 +33,15 @@ def topk(
     seed: Annotated[int, typer.Option(help="Draws the vectors.")] = 1,
     as_json: Json = False,
 ) -> None:
-    """Measure the exact search for the items nearest to users, on one thread, against a plain one.
+    """Measure the exact search for the items nearest to users, on one thread, against a plain one, faiss and usearch.
 
     Examples: streamrec bench topk; streamrec bench topk --items 100000 --users 1 --json
     """
     sizes, together = items or list(ITEMS), users or list(USERS)
     with progress_bar() as bar:
+        python = peer_python(bar.console.print)
         task = bar.add_task("searches", total=len(sizes) * len(together), rate="")
-        rows = list(bar.track(measure(sizes, together, repeats=repeats, seed=seed), task_id=task))
+        rows = list(bar.track(measure(sizes, together, python, repeats=repeats, seed=seed), task_id=task))
     figures = TopKTimes(machine=machine(), repeats=repeats, rows=rows)
     if as_json:
         print_json(figures)

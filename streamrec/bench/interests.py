@@ -1,0 +1,123 @@
+"""Events a second that one process folds into interest states, against other stream processors with the same fold.
+
+The clicks wait on the broker before anything starts, and start-up is left out: counting begins with the first event
+that is folded. The peers keep states and nothing else; the worker of streamrec also publishes every new state.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from streamrec.adapters.kafka import KafkaPublisher
+from streamrec.adapters.redis import RedisInterestStore
+from streamrec.bench.peer_environment import DEADLINE_S, peer_python, run_peer
+from streamrec.bench.population import Population, item_name, user_name
+from streamrec.contracts.incoming import Click
+from streamrec.contracts.topics import CLICKS
+from streamrec.errors import StreamrecError
+from streamrec.local import Stack, Supervisor
+from streamrec.playback.records import event_record
+from streamrec.service.batch import TopicPartition
+
+OWN = "streamrec"
+GUARANTEES = {
+    OWN: "durable in Redis; a crash loses and doubles nothing; publishes every new state",
+    "faust_table": "durable in a changelog on Kafka; counts twice after a crash",
+    "quix": "durable in a changelog on Kafka; at least once, so a crash may fold twice",
+    "bytewax": "not durable: a crash loses all states",
+}
+
+_PROGRAMS = {"faust_table": "faust_table.py", "quix": "quix.py", "bytewax": "bytewax_map.py"}
+_CHUNK = 10_000
+_POLL_S = 0.02
+
+
+def measure(stack: Stack, population: Population, events: int, names: list[str]) -> Iterator[tuple[str, float]]:
+    """Fill `clicks` and let each process fold all of it, one after the other; yield name and events a second.
+
+    Raises
+    ------
+    StreamrecError
+        If one does not end.
+    """
+    fill(stack, population, events)
+    for name in names:
+        yield name, drain(stack, events, processes=1) if name == OWN else _peer(name, stack, events)
+
+
+def fill(stack: Stack, population: Population, events: int) -> None:
+    """Put clicks of a population on the broker, each user as likely as any other."""
+    rng = np.random.default_rng(population.seed)
+    publisher = KafkaPublisher(stack.settings.require_kafka())
+    now_ms = time.time_ns() // 1_000_000 - events
+    for start in range(0, events, _CHUNK):
+        users = rng.integers(0, population.users, min(_CHUNK, events - start)).tolist()
+        publisher.publish(
+            [
+                event_record(
+                    Click(
+                        user_id=user_name(user),
+                        item_id=item_name(int(population.draw_items(user, 1, rng)[0])),
+                        event_time_ms=now_ms + start + number,
+                    )
+                )
+                for number, user in enumerate(users)
+            ]
+        )
+
+
+def drain(stack: Stack, events: int, processes: int) -> float:
+    """Let processes of the `interests` worker fold what waits; return events a second after the first ones.
+
+    Raises
+    ------
+    StreamrecError
+        If they do not end.
+    """
+    settings = stack.settings
+    store = RedisInterestStore(settings.require_redis_url(), state_ttl_days=settings.state_ttl_days)
+    sources = [TopicPartition(CLICKS, partition) for partition in range(settings.partitions)]
+
+    def applied() -> int:
+        return sum(progress.applied for progress in store.progress(sources).values())
+
+    with Supervisor(stack, settings.data_dir / "logs", ["interests"] * processes):
+        end_s = time.monotonic() + DEADLINE_S
+        while not (before := applied()):
+            time.sleep(_POLL_S)
+            _check(end_s, OWN)
+        started_s = time.monotonic()
+        while (after := applied()) < events:
+            time.sleep(_POLL_S)
+            _check(end_s, OWN)
+        return (after - before) / (time.monotonic() - started_s)
+
+
+def _peer(name: str, stack: Stack, events: int) -> float:
+    settings = stack.settings
+    python = Path(sys.executable) if name == "faust_table" else peer_python(lambda _: None)
+    with TemporaryDirectory(prefix=f"streamrec-{name}-") as directory:
+        folded = run_peer(
+            python,
+            _PROGRAMS[name],
+            settings.require_kafka().bootstrap,
+            CLICKS,
+            directory,
+            settings.partitions,
+            events,
+            settings.sequence_length,
+        )
+    if folded["events"] < events:
+        raise StreamrecError(f"{name} folded {folded['events']} of {events} events")
+    return float(folded["events"] / folded["seconds"])
+
+
+def _check(end_s: float, name: str) -> None:
+    if time.monotonic() > end_s:
+        raise StreamrecError(f"{name} did not fold all events in {DEADLINE_S:.0f} s")
