@@ -49,4 +49,5 @@ class Peer:
 
     def report(self) -> None:
         """Print how many events were folded in how many seconds, from the first one to now."""
-        print(json.dumps({"events": self._folded, "seconds": time.monotonic() - self._started_s}))  # noqa: T201
+        report = json.dumps({"events": self._folded, "seconds": time.monotonic() - self._started_s})
+        print("\n" + report, flush=True)  # noqa: T201  # Faust moves the cursor about in a line that it does not end

@@ -65,8 +65,9 @@ def run_peer(python: Path, program: str, *arguments: object) -> dict[str, Any]:
         )
     except subprocess.TimeoutExpired:
         raise StreamrecError(f"{program} did not end in {DEADLINE_S:.0f} s") from None
-    lines = finished.stdout.splitlines()
+    # they say other things there, too
+    lines = [line for line in finished.stdout.splitlines() if line.startswith("{")]
     if finished.returncode or not lines:
-        raise StreamrecError(f"{program} failed: {finished.stderr.strip()[-2_000:]}")
+        raise StreamrecError(f"{program} failed: {(finished.stderr or finished.stdout).strip()[-2_000:]}")
     printed: dict[str, Any] = json.loads(lines[-1])
     return printed

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 
 import faust
 
@@ -19,7 +18,7 @@ app = faust.App(
     web_enabled=False,
 )
 clicks = app.topic(peer.topic, key_type=bytes, value_type=bytes, value_serializer="raw", key_serializer="raw")
-states = app.Table("states", key_type=bytes, value_type=bytes, value_serializer="raw", key_serializer="raw")
+states = app.Table("states", key_type=bytes, value_type=bytes)
 
 
 @app.agent(clicks)
@@ -31,8 +30,7 @@ async def fold(records: faust.StreamT[bytes]) -> None:
         states[message.key] = peer.fold_stored(states.get(message.key), event)
         if peer.done:
             peer.report()
-            sys.stdout.flush()
             os._exit(0)  # a stop takes seconds, and its state is thrown away
 
 
-faust.Worker(app, quiet=True, override_logging=False, redirect_stdouts=False, web_port=0).execute_from_commandline()
+faust.Worker(app, quiet=True, override_logging=False, redirect_stdouts=False).execute_from_commandline()

@@ -18,13 +18,13 @@ app = Application(
 clicks = app.topic(peer.topic, value_deserializer="bytes", key_deserializer="bytes")
 
 
-def fold(value: bytes, state: State) -> None:
+def fold(value: bytes, _key: bytes, timestamp_ms: int, _headers: object, state: State) -> None:
     """Fold a click into the state of its user."""
     context = message_context()
-    event = peer.decode(context.partition, context.offset, context.timestamp.milliseconds, value)
+    event = peer.decode(context.partition, context.offset, timestamp_ms, value)
     state.set_bytes("state", peer.fold_stored(state.get_bytes("state"), event))
 
 
-app.dataframe(clicks).apply(fold, stateful=True)
+app.dataframe(clicks).apply(fold, stateful=True, metadata=True)
 app.run(count=peer.events)
 peer.report()
