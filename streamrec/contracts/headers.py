@@ -51,4 +51,6 @@ def traced(headers: Mapping[str, bytes]) -> dict[str, bytes]:
     >>> traced({"traceparent": b"00-1-2-01", "content-type": b"application/json"})
     {'traceparent': b'00-1-2-01'}
     """
+    if not headers:
+        return {}
     return {name: headers[name] for name in TRACE_HEADERS if 0 < len(headers.get(name, b"")) <= MAX_TRACE_BYTES}

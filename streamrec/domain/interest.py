@@ -266,17 +266,23 @@ def summarise(state: InterestState) -> Interest:
             weight = PURCHASE_WEIGHT if event.event_type == EventType.PURCHASE else 1.0
             interest.short_term[event.category] = interest.short_term.get(event.category, 0.0) + weight
     now_ms = state.sequence[-1].event_time_ms if state.sequence else 0
-    beyond = _beyond_at(state.beyond, now_ms) if state.beyond else {}
+    items, categories = interest.long_term_items, interest.long_term
     for event in state.sequence:
         weights = decayed_weights(event, now_ms)
-        _add(interest.long_term_items, event.item_id, weights, beyond.get(item_bucket(event.item_id)))
+        _add(items, event.item_id, weights)
         if event.category:
-            _add(interest.long_term, event.category, weights, beyond.get(category_bucket(event.category)))
+            _add(categories, event.category, weights)
+    if state.beyond:
+        beyond = _beyond_at(state.beyond, now_ms)
+        for sums, bucket_of in ((items, item_bucket), (categories, category_bucket)):
+            for name in sums:
+                if (share := beyond.get(bucket_of(name))) is not None:
+                    _add(sums, name, share)
     return interest
 
 
-def _add(sums: dict[str, list[float]], name: str, weights: list[float], beyond: list[float] | None) -> None:
-    before = sums.get(name, beyond)
+def _add(sums: dict[str, list[float]], name: str, weights: list[float]) -> None:
+    before = sums.get(name)
     sums[name] = weights if before is None else [a + b for a, b in zip(before, weights, strict=True)]
 
 

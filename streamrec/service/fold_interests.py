@@ -14,9 +14,8 @@ up) refuses 4, and the batch is folded again into what is there now.
 
 from __future__ import annotations
 
-import heapq
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -187,17 +186,24 @@ def _user_interest(user_id: str, state: InterestState, changed: _Changed) -> Out
         produced_at_ms=changed.produced_at_ms,
         sequence=state.sequence,
         new=changed.new,
-        short_term=dict(_strongest(interest.short_term.items(), lambda weight: weight)),
-        long_term=dict(_strongest(interest.long_term.items(), max)),
-        long_term_items=dict(_strongest(interest.long_term_items.items(), max)),
-        transitions=[(*step, count) for step, count in _strongest(transitions.items(), lambda count: count)],
+        short_term=dict(_strongest(interest.short_term, _itself)),
+        long_term=dict(_strongest(interest.long_term, max)),
+        long_term_items=dict(_strongest(interest.long_term_items, max)),
+        transitions=[(*step, count) for step, count in _strongest(transitions, _itself)],
         events_count=state.events_count,
     )
     return Outgoing(USER_INTERESTS, user_id.encode(), _encoder.encode(message), changed.headers)
 
 
-def _strongest(weights: Iterable[tuple[K, T]], strength: Callable[[T], float]) -> list[tuple[K, T]]:
-    return heapq.nlargest(SUMMARY_SIZE, weights, key=lambda pair: strength(pair[1]))
+def _itself(weight: float) -> float:
+    return weight
+
+
+def _strongest(weights: dict[K, T], strength: Callable[[T], float]) -> list[tuple[K, T]]:
+    """Return the strongest first; of equal ones the one that came first."""
+    if len(weights) <= 1:
+        return list(weights.items())
+    return sorted(weights.items(), key=lambda pair: strength(pair[1]), reverse=True)[:SUMMARY_SIZE]
 
 
 def _dead_letter(source: TopicPartition, record: Record, error: BadRecordError) -> Outgoing:
