@@ -92,6 +92,8 @@ def drain(stack: Stack, events: int, processes: int) -> float:
         while not (before := applied()):
             time.sleep(_POLL_S)
             _check(end_s, OWN)
+        if before == events:
+            raise StreamrecError(f"{events} events are folded too soon to be timed; take more of them")
         started_s = time.monotonic()
         while (after := applied()) < events:
             time.sleep(_POLL_S)

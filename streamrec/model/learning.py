@@ -33,9 +33,9 @@ from streamrec.model.stacking import Stacking
 from streamrec.model.tensors import Arrays, below, prefixed
 from streamrec.service.fence import Fences
 
-TESTED_SHARE = {0: 0.4, 512: 0.2, 4_096: 0.05}
-"""Share of the new events that what serves is tested on and the blend learns from, by the number of events that wait
-behind a step; to rank for one costs about a millisecond."""
+STEP_TESTS, TESTED_SHARES = 100, (0.05, 0.4)
+"""What serves is tested on so many of the events that wait when a step begins, and the blend learns from them; never on
+a smaller or a larger share of them than these. To rank for one costs about a millisecond."""
 
 TESTED_TOGETHER = 8
 """Events of one step of the blend: many small steps learn sooner than few large ones."""
@@ -43,9 +43,10 @@ TESTED_TOGETHER = 8
 MAX_SEQUENCES = 128
 """Sequences of one gradient step."""
 
-VISITS = {0: 2.0, 512: 1.0, 4_096: 0.25}
-"""How often a step visits each sequence with new events, by the number of events that wait behind it. Below one, some
-are only counted for now and trained when they are replayed."""
+STEP_VISITS, VISITS = 256, (0.25, 2.0)
+"""For so many events that wait when a step begins, a sequence with new events is visited; never more seldom or more
+often than these for each event. Below one, some are only counted for now and trained when they are replayed. A step
+takes about the same time then, whatever waits, and what it learned serves soon after."""
 
 TRAINED_LENGTH = 32
 """Newest events of a sequence in a gradient step: a longer one costs much more, and teaches little."""
@@ -109,19 +110,20 @@ class Learning:
         """
         self._hear()
         histories = by_user(interests)
+        waiting = sum(len(history.new) for history in histories) + behind
         may_teach = [
             [index for index in history.new if history.sequence[index] not in spared]
             if not is_held(history.user_id)
             else []
             for history in histories
         ]
-        self._count(histories, self._test(histories, may_teach, guard, behind))
+        self._count(histories, self._test(histories, may_teach, guard, waiting))
         fresh = [
             (history.sequence, new)
             for history, taught in zip(histories, may_teach, strict=True)
             if (new := [index for index in taught if index])
         ]
-        self._fit(fresh, spared, behind)
+        self._fit(fresh, spared, waiting)
         self.newest_produced_at_ms = max(
             [self.newest_produced_at_ms, *(interest.produced_at_ms for interest in interests)]
         )
@@ -175,13 +177,13 @@ class Learning:
         self.releases.moved([row])
 
     def _test(
-        self, histories: Sequence[UserHistory], may_teach: Sequence[Sequence[int]], guard: Guard, behind: int
+        self, histories: Sequence[UserHistory], may_teach: Sequence[Sequence[int]], guard: Guard, waiting: int
     ) -> dict[tuple[int, int], np.ndarray]:
         """Test what serves, let the blend learn, and return where the model expected the first events of new items."""
         serving = self.releases.serving
         events = [(place, index) for place, history in enumerate(histories) for index in history.new]
         taught = [(place, index) for place, indices in enumerate(may_teach) for index in indices]
-        tested = set(self.random.sample(taught, math.ceil(_at(TESTED_SHARE, behind) * len(taught))))
+        tested = set(self.random.sample(taught, math.ceil(_share(STEP_TESTS, waiting, TESTED_SHARES) * len(taught))))
         row_of = self.items.vocabulary.row
         wanted = [
             (place, index)
@@ -222,23 +224,23 @@ class Learning:
         self.items.popularity.add_many(np.array(rows, np.int64), np.array(times_ms, np.int64))
         self.learner.recent.extend(rows)
 
-    def _fit(self, fresh: list[tuple[list[SequenceEvent], list[int]]], spared: Fences, behind: int) -> None:
+    def _fit(self, fresh: list[tuple[list[SequenceEvent], list[int]]], spared: Fences, waiting: int) -> None:
         """Train the sequence model on new events and on replayed sequences, as often as the time allows."""
-        left = round(self._visits(behind) * len(fresh))
+        left = round(self._visits(waiting) * len(fresh))
         while left > 0:
             self.random.shuffle(fresh)
             for start in range(0, min(left, len(fresh)), MAX_SEQUENCES):
                 self._visit(fresh[start : min(start + MAX_SEQUENCES, left)], spared)
             left -= len(fresh)
 
-    def _visits(self, behind: int) -> float:
+    def _visits(self, waiting: int) -> float:
         """Return how often to visit each sequence."""
         if self.stacking.drifted:
             self._drift_steps_left = DRIFT_STEPS
             self.drifts += 1
             _log.info("drift", loss=round(self.stacking.recent_loss, 3))
-        visits = _at(VISITS, behind)
-        if behind or not self._drift_steps_left:
+        visits = _share(STEP_VISITS, waiting, VISITS)
+        if visits < VISITS[1] or not self._drift_steps_left:
             return visits
         self._drift_steps_left -= 1
         return DRIFT_EFFORT * visits
@@ -256,6 +258,7 @@ class Learning:
         self.releases.moved(self.learner.train(padded, len(self.items)).tolist())
 
 
-def _at(effort: dict[int, float], behind: int) -> float:
-    """Return the effort for a number of events that wait."""
-    return next(share for least, share in reversed(effort.items()) if behind >= least)
+def _share(together: int, waiting: int, bounds: tuple[float, float]) -> float:
+    """Return the effort for each of the events that wait if all of them are to share so much, within bounds."""
+    least, most = bounds
+    return min(most, max(least, together / max(waiting, 1)))

@@ -49,7 +49,7 @@ def test_the_exact_search_finds_what_a_plain_one_finds():
 
 
 def test_the_worker_and_every_peer_fold_all_events():
-    figures = bench("interests", "--events", "600", "--runs", "1")
+    figures = bench("interests", "--events", "10000", "--runs", "1")
 
     assert set(figures["peers"]) == {"faust_table", "quix", "bytewax"}
     assert set(figures["guarantees"]) == set(figures["spread_events_per_s"]) == {"streamrec", *figures["peers"]}
@@ -57,7 +57,7 @@ def test_the_worker_and_every_peer_fold_all_events():
 
 
 def test_users_lists_and_an_idle_pipeline_have_a_price():
-    figures = bench("scale", "--users", "400", "--seconds", "2", "--events", "300")
+    figures = bench("scale", "--users", "400", "--seconds", "2", "--events", "20000")
 
     assert 100 < figures["redis_bytes_per_user"] < 5_000
     assert 1_000 < figures["redis_bytes_per_list"] < 50_000
@@ -65,7 +65,7 @@ def test_users_lists_and_an_idle_pipeline_have_a_price():
     idle = sum(figures["idle_cpu_percent_by_process"][name] for name in workers)
     assert abs(figures["idle_cpu_percent"] - idle) < 0.02
     assert all(figures["rss_mb"][name] > 1 for name in workers)
-    assert {(row["partitions"], row["processes"]) for row in figures["rows"]} >= {(1, 1), (4, 1), (4, 2)}
+    assert {(row["partitions"], row["processes"]) for row in figures["rows"]} == {(1, 1), (4, 1), (4, 2)}
     assert all(row["events_per_s"] > 0 for row in figures["rows"])
 
 

@@ -96,7 +96,7 @@ def test_a_version_trained_on_shuffled_labels_serves_no_longer_than_the_check_ta
     monkeypatch.setattr(Learner, "train", train_on_shuffled)
     while not running.trainer.versions.rolled_back:
         running.turn()
-        assert running.trainer.learning.events < 4_000 + 2 * guard.MIN_COMPARED / learning.TESTED_SHARE[0]
+        assert running.trainer.learning.events < 4_000 + 2 * guard.MIN_COMPARED / learning.TESTED_SHARES[1]
     monkeypatch.setattr(Learner, "train", train)
 
     versions = {version.name: version for version in running.trainer.versions.versions}

@@ -25,7 +25,7 @@ from streamrec.settings import Settings
 
 ITEMS, MEAN_HISTORY = 46_000, 9.0
 LISTS_RATE, LISTS_S = 50.0, 10.0
-SPREAD = ((1, 1), (4, 1), (4, 2), (8, 2), (8, 4))
+SPREAD = ((1, 1), (4, 1), (4, 2))
 """Partitions of `clicks`, and processes that share them."""
 
 
