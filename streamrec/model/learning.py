@@ -33,7 +33,7 @@ from streamrec.model.stacking import Stacking
 from streamrec.model.tensors import Arrays, below, prefixed
 from streamrec.service.fence import Fences
 
-STEP_TESTS, TESTED_SHARES = 100, (0.05, 0.4)
+STEP_TESTS, TESTED_SHARES = 64, (0.05, 0.4)
 """What serves is tested on so many of the events that wait when a step begins, and the blend learns from them; never on
 a smaller or a larger share of them than these. To rank for one costs about a millisecond."""
 
@@ -43,7 +43,7 @@ TESTED_TOGETHER = 8
 MAX_SEQUENCES = 128
 """Sequences of one gradient step."""
 
-STEP_VISITS, VISITS = 256, (0.25, 2.0)
+STEP_VISITS, VISITS = 128, (0.25, 2.0)
 """For so many events that wait when a step begins, a sequence with new events is visited; never more seldom or more
 often than these for each event. Below one, some are only counted for now and trained when they are replayed. A step
 takes about the same time then, whatever waits, and what it learned serves soon after."""
