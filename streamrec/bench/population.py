@@ -118,6 +118,7 @@ def settle(population: Population, settings: Settings, *, now_ms: int, report: R
         states = {}
     trainer.take_update()  # a checkpoint is of a version
     trainer.save(b"")
+    trainer.wait_until_saved()
 
 
 def _lesson(user_id: str, state: InterestState) -> UserInterest:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+import structlog
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load, save
 
@@ -25,6 +26,8 @@ _PREFIX = "checkpoint-"
 _UNFINISHED = ".unfinished-"
 _MANIFEST = "manifest.json"
 _TENSORS = "tensors.safetensors"
+
+_log = structlog.get_logger(__name__)
 
 
 class Manifest(msgspec.Struct, frozen=True):
@@ -39,14 +42,22 @@ def numbers(root: Path) -> list[int]:
     return sorted(int(path.name.removeprefix(_PREFIX)) for path in root.glob(f"{_PREFIX}*"))
 
 
-def write(
-    root: Path,
-    number: int,
-    tensors: Mapping[str, np.ndarray],
-    documents: Mapping[str, bytes],
-    *,
-    kept: Collection[int],
-) -> Path:
+def packed(tensors: Mapping[str, np.ndarray], documents: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Return the files of a checkpoint, contents by name; what is learned meanwhile does not change them.
+
+    Parameters
+    ----------
+    tensors
+        Arrays by name.
+    documents
+        JSON by name.
+    """
+    contents = {f"{name}.json": document for name, document in documents.items()}
+    contents[_TENSORS] = save({name: np.asarray(value, order="C") for name, value in tensors.items()})
+    return contents
+
+
+def write(root: Path, number: int, contents: Mapping[str, bytes], *, kept: Collection[int]) -> Path:
     """Write a checkpoint, and remove those that are not kept.
 
     Parameters
@@ -55,10 +66,8 @@ def write(
         Directory of all checkpoints; made if it is not there.
     number
         Higher than that of every other checkpoint.
-    tensors
-        Arrays by name.
-    documents
-        JSON by name.
+    contents
+        The files.
     kept
         Numbers of the older checkpoints that stay.
 
@@ -71,8 +80,6 @@ def write(
     unfinished = root / f"{_UNFINISHED}{number:09d}"
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir()
-    contents = {f"{name}.json": document for name, document in documents.items()}
-    contents[_TENSORS] = save({name: np.asarray(value, order="C") for name, value in tensors.items()})
     for name, content in contents.items():
         _write(unfinished / name, content)
     manifest = Manifest(FORMAT, {name: _digest(content) for name, content in contents.items()})
@@ -84,6 +91,7 @@ def write(
         shutil.rmtree(old)
     for old in root.glob(f"{_UNFINISHED}*"):
         shutil.rmtree(old)
+    _log.info("checkpoint", path=str(path))
     return path
 
 

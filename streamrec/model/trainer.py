@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Self
@@ -76,6 +77,8 @@ class Trainer:
         self.admissions = b""
         self._unsent: list[bytes] = []
         self._micro_batches = self._events = 0
+        self._saver = ThreadPoolExecutor(max_workers=1, thread_name_prefix="save")
+        self._saving: Future[Path] | None = None
         saved = checkpoint.numbers(checkpoints)
         if saved:
             self._open(saved[-1], saved)
@@ -156,7 +159,11 @@ class Trainer:
         return records
 
     def save(self, admissions: bytes) -> None:
-        """Write a checkpoint of all that was learned, atomically, with the caller's own record of it."""
+        """Begin to write a checkpoint of all that was learned by now, with the caller's own record of it.
+
+        Whole or not at all it is there when :meth:`wait_until_saved` returns; learning may go on meanwhile.
+        """
+        self.wait_until_saved()
         number = max([0, *checkpoint.numbers(self.checkpoints)]) + 1
         name = self.lineage.keep(
             self.serving.version, events=self.learning.events, loss=self.guard.loss, checkpoint=number
@@ -173,15 +180,24 @@ class Trainer:
             "shape": msgspec.json.encode(dense_shape(self.config).tolist()),
             "spared": msgspec.json.encode(self.spared.state()),
         }
-        path = checkpoint.write(self.checkpoints, number, tensors, documents, kept=self.lineage.checkpoints)
-        _log.info("checkpoint", version=name, path=str(path), items=self.learning.items.vocabulary.live_items)
+        contents = checkpoint.packed(tensors, documents)
+        kept = frozenset(self.lineage.checkpoints)
+        self._saving = self._saver.submit(checkpoint.write, self.checkpoints, number, contents, kept=kept)
+
+    def wait_until_saved(self) -> None:
+        """Return when the checkpoint that was begun is on the disk, or raise what keeps it from there."""
+        if self._saving is not None:
+            self._saving.result()
+            self._saving = None
 
     def can_go_back_to(self, version: str) -> bool:
         """Return whether a version is kept."""
+        self.wait_until_saved()
         return self.lineage.checkpoint_of(version) in checkpoint.numbers(self.checkpoints)
 
     def roll_back(self, version: str | None, because: str) -> bytes:
         """Go on from a version that is kept; see :class:`streamrec.service.ports.Trainer`."""
+        self.wait_until_saved()
         version = self.lineage.last_good if version is None else version
         _log.error("rolled back", to=version, served=self.serving.version, events=self.learning.events, because=because)
         good, admissions, learning = Weights(), b"", self._new_learning()
@@ -223,6 +239,7 @@ class Trainer:
 
     def _weights_of(self, version: str) -> Weights:
         """Read the weights of a version that is kept."""
+        self.wait_until_saved()
         return Weights.of(checkpoint.read_tensors(self.checkpoints, self.lineage.checkpoint_of(version), "serving"))
 
     def _judge(self) -> None:

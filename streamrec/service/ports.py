@@ -196,7 +196,10 @@ class Trainer(Protocol):
         """
 
     def save(self, admissions: bytes) -> None:
-        """Write a checkpoint of all that was learned, atomically, with the caller's own record of it."""
+        """Begin to write a checkpoint of all that was learned by now, with the caller's own record of it."""
+
+    def wait_until_saved(self) -> None:
+        """Return when the checkpoint that was begun is on the disk, whole, or raise what keeps it from there."""
 
     def can_go_back_to(self, version: str) -> bool:
         """Return whether a version is kept."""

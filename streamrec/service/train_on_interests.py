@@ -135,7 +135,7 @@ class TrainOnInterests:
             self.publish()
             self._published_s = now_s
         if must_checkpoint:
-            self.checkpoint()
+            self._checkpoint()
 
     def publish(self) -> None:
         """Publish what was learned since the last time, unless it must not serve: then go back instead.
@@ -158,6 +158,11 @@ class TrainOnInterests:
 
         Call it from the thread that calls `step`: between two steps the trained state and the positions agree.
         """
+        self._checkpoint()
+        self._trainer.wait_until_saved()
+
+    def _checkpoint(self) -> None:
+        """Begin to save; the next steps need not wait for the disk."""
         self._checkpointed_s = self._monotonic_s()
         if not self._unpublished:
             self._take_update()  # nothing is kept that was not checked
@@ -184,6 +189,7 @@ class TrainOnInterests:
         self._trainer.spare(undone)
         self._unpublished = []
         self._save()
+        self._trainer.wait_until_saved()
 
     def _save(self) -> None:
         self._trainer.save(_encoder.encode(self._admission.state(self._next_command)))

@@ -21,6 +21,7 @@ def test_a_checkpoint_keeps_its_names_as_long_as_its_format(new_trainer):
     trainer = new_trainer()
     trainer.train(stream(30), behind=0)
     trainer.save(b"{}")
+    trainer.wait_until_saved()
     tensors, documents = checkpoint.read(trainer.checkpoints, checkpoint.numbers(trainer.checkpoints)[-1])
     layout = {
         "tensors": {name: f"{value.dtype}, {value.ndim} axes" for name, value in sorted(tensors.items())},

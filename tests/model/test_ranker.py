@@ -80,6 +80,7 @@ def test_a_version_with_a_gap_waits_for_the_next_snapshot(new_trainer, monkeypat
         ranker.apply_update(record)
     assert ranker.model_version == version
     trainer.save(b"")
+    trainer.wait_until_saved()
     for record in new_trainer().take_update():
         ranker.apply_update(record)
     assert ranker.model_version not in (version, "")

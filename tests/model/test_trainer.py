@@ -73,8 +73,10 @@ def test_a_restarted_trainer_goes_on_as_if_nothing_had_happened(new_trainer):
     undisturbed, first = new_trainer("a"), new_trainer("b")
     train(undisturbed, interests[:200])
     undisturbed.save(b"1")
+    undisturbed.wait_until_saved()
     train(first, interests[:200])
     first.save(b"2")
+    first.wait_until_saved()
     second, third = new_trainer("a"), new_trainer("b")
     assert (second.admissions, third.admissions) == (b"1", b"2")
     for trainer in (second, third):
@@ -89,6 +91,7 @@ def test_few_checkpoints_are_kept_and_the_newest_is_read(new_trainer, tmp_path):
     train(trainer, stream(50))
     for number in range(5):
         trainer.save(str(number).encode())
+        trainer.wait_until_saved()
     kept = sorted(path.name[-1] for path in (tmp_path / "model").iterdir())
     assert kept == ["1", "3", "4", "5"], "the newest ones, and the one on trial"
     assert new_trainer().admissions == b"4"
@@ -98,12 +101,14 @@ def test_an_unfinished_checkpoint_is_none(new_trainer, tmp_path):
     trainer = new_trainer()
     train(trainer, stream(50))
     trainer.save(b"1")
+    trainer.wait_until_saved()
     unfinished = tmp_path / "model" / ".unfinished-000000002"
     unfinished.mkdir()
     (unfinished / "tensors.safetensors").write_bytes(b"half")
     again = new_trainer()
     assert again.admissions == b"1"
     again.save(b"2")
+    again.wait_until_saved()
     assert sorted(path.name for path in (tmp_path / "model").iterdir()) == [
         "checkpoint-000000001",
         "checkpoint-000000002",
@@ -115,6 +120,7 @@ def test_a_damaged_checkpoint_is_refused(new_trainer, tmp_path, name):
     trainer = new_trainer()
     train(trainer, stream(50))
     trainer.save(b"1")
+    trainer.wait_until_saved()
     path = tmp_path / "model" / "checkpoint-000000001" / name
     path.write_bytes(path.read_bytes()[:-10])
     with pytest.raises(StreamrecError, match=r"checkpoint-000000001 is damaged .*move it away"):
@@ -125,6 +131,7 @@ def test_a_checkpoint_of_another_format_is_refused(new_trainer, tmp_path):
     trainer = new_trainer()
     train(trainer, stream(50))
     trainer.save(b"1")
+    trainer.wait_until_saved()
     path = tmp_path / "model" / "checkpoint-000000001" / "manifest.json"
     path.write_text(json.dumps({"format": 99, "digests": {}}))
     with pytest.raises(StreamrecError, match="has format 99"):
@@ -135,6 +142,7 @@ def test_a_checkpoint_of_another_shape_is_refused(new_trainer):
     trainer = new_trainer()
     train(trainer, stream(50))
     trainer.save(b"1")
+    trainer.wait_until_saved()
     with pytest.raises(StreamrecError, match="STREAMREC_EMBEDDING_DIM"):
         new_trainer(dim=32)
 

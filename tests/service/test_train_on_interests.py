@@ -27,6 +27,7 @@ class RememberingTrainer:
         self.trained = list(trained)
         self.behind = []
         self.saved = saved
+        self.saving = None
         self.kept = {}
         self.condemned = ""
         self.spared = Fences()
@@ -48,14 +49,21 @@ class RememberingTrainer:
         return [str(len(self.trained)).encode()]
 
     def save(self, admissions):
-        self.saved = (admissions, list(self.trained))
-        self.kept[str(len(self.trained))] = self.saved
+        self.wait_until_saved()
+        self.saving = (admissions, list(self.trained))
+
+    def wait_until_saved(self):
+        if self.saving:
+            self.saved = self.kept[str(len(self.saving[1]))] = self.saving
+            self.saving = None
 
     def can_go_back_to(self, version):
+        self.wait_until_saved()
         return version in self.kept
 
     def roll_back(self, version, because):
         assert because
+        self.wait_until_saved()
         self.condemned, self.refuse_next = "", False
         admissions, trained = self.kept[version] if version else next(iter(self.kept.values()), (b"", []))
         self.trained, self._told = list(trained), -1
