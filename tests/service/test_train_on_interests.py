@@ -136,11 +136,11 @@ def test_checkpoints_come_by_the_clock_and_only_with_something_new(training, clo
     assert trainer.saved is None
     clock[0] = 31.0
     use_case.step()
-    assert trainer.saved is not None
-    trainer.saved = None
+    assert trainer.saving is not None
+    trainer.wait_until_saved()
     clock[0] = 90.0
     use_case.step()
-    assert trainer.saved is None
+    assert trainer.saving is None
 
 
 def test_an_update_that_was_not_acknowledged_goes_out_with_the_next_step(training):
