@@ -12,9 +12,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from streamrec.model.content import BUCKETS, MAX_PARTS
+from streamrec.model.graphs import ReplayedSteps
 from streamrec.model.micro_batch import Padded
 from streamrec.model.rows import RowTable
 from streamrec.model.sequence_model import ModelConfig, SequenceModel, sampled_softmax_loss
+from streamrec.model.step import Negatives, Step, shares_of
 from streamrec.model.tensors import Arrays, adam_state, below, load_adam_state, load_weights, prefixed, weights_of
 from streamrec.model.vocabulary import grown
 
@@ -42,22 +44,6 @@ class Training:
     average_decay: float = 0.98
 
 
-@dataclass(frozen=True, slots=True)
-class Negatives:
-    """A sample of items that all targets of a step share.
-
-    Attributes
-    ----------
-    rows
-        `(K,)`, may repeat.
-    log_expected_count
-        How often each is expected in such a sample, `(K,)`.
-    """
-
-    rows: np.ndarray
-    log_expected_count: np.ndarray
-
-
 class Learner:
     """Trains on padded sequences; the cost of a step does not depend on the number of items.
 
@@ -83,7 +69,10 @@ class Learner:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.model = SequenceModel(config).to(device)
-        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=training.dense_learning_rate, fused=True)
+        on_gpu = device.type == "cuda"
+        self.optimizer = torch.optim.Adam(
+            self.model.parameters(), lr=training.dense_learning_rate, fused=True, capturable=on_gpu
+        )
         self.average = copy.deepcopy(self.model).requires_grad_(requires_grad=False)
         self.items = RowTable(config.dim, learning_rate=training.row_learning_rate, device=device)
         self.content = RowTable(config.dim, learning_rate=training.row_learning_rate, device=device)
@@ -91,6 +80,7 @@ class Learner:
         self.buckets = np.zeros((1024, MAX_PARTS), np.int64)
         self.recent: deque[int] = deque(maxlen=RECENT_EVENTS)
         self.rng = np.random.default_rng(seed)
+        self._replayed = ReplayedSteps(self._make, device) if on_gpu else None
 
     def add_item(self, row: int, buckets: np.ndarray, direction: np.ndarray | None) -> None:
         """Begin with a row that was free.
@@ -102,7 +92,8 @@ class Learner:
         direction
             Where the model expected the first user's next item: a new item starts near those who found it.
         """
-        self.items.reserve(row + 1)
+        if self.items.reserve(row + 1):
+            self._forget_graphs()
         self.buckets = grown(self.buckets, row + 1)
         self.buckets[row] = buckets
         at = torch.tensor([row], device=self.device)
@@ -113,8 +104,11 @@ class Learner:
 
     def vectors(self, rows: np.ndarray) -> np.ndarray:
         """Return the unit vectors of items, `(n, D)`, float32."""
+        parts = self.buckets[rows]
         with torch.inference_mode():
-            weight = self.items.weight[self._on_device(rows)] + self._mean(self.content.weight, self.buckets[rows])
+            content = self.content.weight[torch.from_numpy(parts).to(self.device)]
+            shares = torch.from_numpy(shares_of(parts)).to(self.device)
+            weight = self.items.weight[torch.from_numpy(rows).to(self.device)] + _mixed(content, shares)
             unit: np.ndarray = functional.normalize(weight, dim=-1).cpu().numpy()
         return unit
 
@@ -131,55 +125,33 @@ class Learner:
 
     def train(self, padded: Padded, rows_in_use: int) -> np.ndarray:
         """Make one step, and return the rows that changed."""
-        target_weights = padded.weights[:, 1:]
-        if not target_weights.any():
+        if not padded.weights[:, 1:].any():
             return np.zeros(0, np.int64)
-        negatives = self.sample_negatives(rows_in_use)
-        rows, inverse = np.unique(np.concatenate([padded.rows.ravel(), negatives.rows]), return_inverse=True)
-        at = self._on_device(rows)
-        own = self.items.weight[at].requires_grad_()
-        parts = self.buckets[rows]
-        buckets, bucket_inverse = np.unique(parts, return_inverse=True)
-        bucket_at = self._on_device(buckets)
-        content = self.content.weight[bucket_at].requires_grad_()
-        # row and bucket 0 stand for nothing, and come first where they come: no mask, for which a GPU would be waited
-        first, first_bucket = int(rows[0] == 0), int(buckets[0] == 0)
+        step = Step.of(padded, self.sample_negatives(rows_in_use), self.buckets)
         self.steps += 1
         with torch.random.fork_rng(devices=[]):
             # dropout draws from the global source: seeded by the step, so that a restart repeats it
             torch.manual_seed(self.seed * 1_000_003 + self.steps)
-            mean = self._mean(content, bucket_inverse.reshape(parts.shape), present=parts > 0)
-            unit = functional.normalize(own + mean, dim=-1) * (at > 0)[:, None]
-            self.model.train()
-            loss = self._loss(padded, negatives, unit, self._on_device(inverse))
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]  # torch's own gap
-        self.optimizer.step()
-        with torch.no_grad():
-            self.model.log_temperature.clamp_(min=-3.0, max=-1.6)
-            assert own.grad is not None
-            self.items.update(at[first:], own.grad[first:])
-            if content.grad is not None:
-                self.content.update(bucket_at[first_bucket:], content.grad[first_bucket:])
-            for average, value in zip(self.average.parameters(), self.model.parameters(), strict=True):
-                average.lerp_(value, 1 - self.training.average_decay)
-        changed: np.ndarray = rows[first:]
-        return changed
+            if self._replayed:
+                self._replayed(step.filled(self.model.config.max_length))
+            else:
+                self._make(step.on(self.device))
+        rows: np.ndarray = step.rows.numpy()
+        return rows[rows > 0]
 
     def loss(self, padded: Padded, rows_in_use: int) -> float:
         """Return the loss that a step would begin with, without dropout, and learn nothing."""
-        negatives = self.sample_negatives(rows_in_use)
-        rows, inverse = np.unique(np.concatenate([padded.rows.ravel(), negatives.rows]), return_inverse=True)
-        unit = torch.from_numpy(self.vectors(rows) * (rows > 0)[:, None]).to(self.device)
+        step = Step.of(padded, self.sample_negatives(rows_in_use), self.buckets).on(self.device)
         self.model.eval()
         with torch.inference_mode():
-            return self._loss(padded, negatives, unit, torch.from_numpy(inverse).to(self.device)).item()
+            return self._loss(step, self.items.weight[step.rows], self.content.weight[step.buckets]).item()
 
     def set_rates(self, share: float) -> None:
         """Let steps be so much smaller than at first, for a schedule."""
         self.items.learning_rate = self.content.learning_rate = share * self.training.row_learning_rate
         for group in self.optimizer.param_groups:
             group["lr"] = share * self.training.dense_learning_rate
+        self._forget_graphs()
 
     def state(self, rows: int) -> Arrays:
         """Return everything as arrays, item tables with their first rows, for a checkpoint."""
@@ -212,43 +184,49 @@ class Learner:
         raw = state["random"].tobytes()
         numbers = {"state": int.from_bytes(raw[:16], "big"), "inc": int.from_bytes(raw[16:], "big")}
         self.rng.bit_generator.state = {**self.rng.bit_generator.state, "state": numbers}
+        self._forget_graphs()
 
-    def _loss(self, padded: Padded, negatives: Negatives, unit: Tensor, inverse: Tensor) -> Tensor:
-        """Return the weighted mean loss over the targets of a batch."""
-        placed = inverse[: padded.rows.size].view(padded.rows.shape)
-        negative_at = inverse[padded.rows.size :]
+    def _make(self, step: Step) -> None:
+        """Make a step: a pure sequence of calls for the device, which waits for none of their results."""
+        own = self.items.weight[step.rows].requires_grad_()
+        content = self.content.weight[step.buckets].requires_grad_()
+        self.model.train()
+        loss = self._loss(step, own, content)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]  # torch's own gap
+        self.optimizer.step()
+        assert own.grad is not None
+        assert content.grad is not None
+        with torch.no_grad():
+            self.model.log_temperature.clamp_(min=-3.0, max=-1.6)
+            self.items.update(step.rows, own.grad)
+            self.content.update(step.buckets, content.grad)
+            for average, value in zip(self.average.parameters(), self.model.parameters(), strict=True):
+                average.lerp_(value, 1 - self.training.average_decay)
+
+    def _loss(self, step: Step, own: Tensor, content: Tensor) -> Tensor:
+        """Return the weighted mean loss over the targets, with item rows, `(N, D)`, and content rows, `(M, D)`."""
+        mean = _mixed(content[step.parts], step.shares)
+        unit = functional.normalize(own + mean, dim=-1) * (step.rows > 0)[:, None]
         # half width for the network alone, and on a GPU alone: a cosine over the temperature needs its digits
         with torch.autocast("cuda", torch.bfloat16, enabled=self.device.type == "cuda"):
-            hidden = self.model(
-                functional.embedding(placed, unit), self._on_device(padded.event_types), self._on_device(padded.times_s)
-            )
-        at = np.flatnonzero(padded.weights[:, 1:])
-        users, places = np.divmod(at, padded.rows.shape[1] - 1)
-        before = self._on_device(users * padded.rows.shape[1] + places)
-        weights = self._on_device(padded.weights[:, 1:].ravel()[at])
-        targets = placed.flatten()[before + 1]
+            hidden = self.model(functional.embedding(step.events, unit), step.event_types, step.times_s)
+        targets = step.events.flatten()[step.before + 1]
         losses = sampled_softmax_loss(
-            hidden.float().flatten(0, 1)[before],
+            hidden.float().flatten(0, 1)[step.before],
             functional.embedding(targets, unit),
-            functional.embedding(negative_at, unit),
-            self._on_device(negatives.log_expected_count),
-            targets[:, None] == negative_at[None, :],
+            functional.embedding(step.negatives, unit),
+            step.log_expected_count,
+            targets[:, None] == step.negatives[None, :],
             self.model.log_temperature.exp(),
         )
-        return (losses * weights).sum() / weights.sum()
+        return (losses * step.weights).sum() / step.weights.sum()
 
-    def _mean(self, table: Tensor, index: np.ndarray, *, present: np.ndarray | None = None) -> Tensor:
-        """Return the mean of the parts of each item, zero without any, `(n, D)`; bucket 0 is no part."""
-        is_part = index > 0 if present is None else present
-        if not is_part.any():
-            return table.new_zeros(len(index), table.shape[1])
-        share = is_part / np.maximum(is_part.sum(1, keepdims=True), 1)
-        parts: Tensor = table[self._on_device(index)] * self._on_device(share.astype(np.float32))[..., None]
-        return parts.sum(1)
+    def _forget_graphs(self) -> None:
+        if self._replayed:
+            self._replayed.forget()
 
-    def _on_device(self, array: np.ndarray) -> Tensor:
-        """Return an array on the device; a GPU fetches it by itself while this thread goes on."""
-        tensor = torch.from_numpy(array)
-        if self.device.type == "cuda":
-            tensor = tensor.pin_memory()
-        return tensor.to(self.device, non_blocking=True)
+
+def _mixed(parts: Tensor, shares: Tensor) -> Tensor:
+    """Return the content vector of each item, `(n, P, D)` to `(n, D)`, zero without any part."""
+    return (parts * shares[..., None]).sum(1)

@@ -36,14 +36,15 @@ class RowTable:
         self.variance = torch.zeros(1024, device=device)
         self.steps = torch.zeros(1024, device=device)
 
-    def reserve(self, rows: int) -> None:
-        """Make room for so many rows."""
+    def reserve(self, rows: int) -> bool:
+        """Make room for so many rows, and return whether the tables moved for it."""
         if rows <= len(self.weight):
-            return
+            return False
         extra = max(rows, 2 * len(self.weight)) - len(self.weight)
         for name in _TABLES:
             table = getattr(self, name)
             setattr(self, name, torch.cat([table, table.new_zeros(extra, *table.shape[1:])]))
+        return True
 
     def reset(self, rows: Tensor, generator: torch.Generator) -> None:
         """Begin anew with these rows: a small random direction and no optimizer state."""

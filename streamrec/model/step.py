@@ -1,0 +1,138 @@
+"""What a gradient step works on, as tensors on any device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from streamrec.model.content import BUCKETS, MAX_PARTS
+from streamrec.model.micro_batch import Padded
+
+
+@dataclass(frozen=True, slots=True)
+class Negatives:
+    """A sample of items that all targets of a step share.
+
+    Attributes
+    ----------
+    rows
+        `(K,)`, may repeat.
+    log_expected_count
+        How often each is expected in such a sample, `(K,)`.
+    """
+
+    rows: np.ndarray
+    log_expected_count: np.ndarray
+
+
+class Step(NamedTuple):
+    """A gradient step; where it was filled up, the rest of it counts for nothing.
+
+    Shapes: B sequences of L events, T targets, K negatives, N rows of P parts, M buckets of content.
+
+    Attributes
+    ----------
+    rows
+        Rows of items, 0 for none, `(N,)`.
+    events, negatives
+        Which of `rows` each event and each negative is, `(B, L)` and `(K,)`.
+    log_expected_count
+        How often each negative is expected in the sample, `(K,)`.
+    event_types, times_s
+        Of each event, `(B, L)`.
+    before
+        After which event each target comes, as an index into all `B * L`, `(T,)`.
+    weights
+        Of the targets, `(T,)`.
+    buckets
+        Buckets of content, 0 for none, `(M,)`.
+    parts, shares
+        Which of `buckets` each part of each row is, and how much of the row's content it is, `(N, P)`.
+    """
+
+    rows: Tensor
+    events: Tensor
+    negatives: Tensor
+    log_expected_count: Tensor
+    event_types: Tensor
+    times_s: Tensor
+    before: Tensor
+    weights: Tensor
+    buckets: Tensor
+    parts: Tensor
+    shares: Tensor
+
+    @classmethod
+    def of(cls, padded: Padded, negatives: Negatives, content: np.ndarray) -> Self:
+        """Return the step that learns from sequences, for items whose buckets of content are known, `(rows, P)`."""
+        rows, inverse = np.unique(np.concatenate([padded.rows.ravel(), negatives.rows]), return_inverse=True)
+        events, negative_at = inverse[: padded.rows.size], inverse[padded.rows.size :]
+        targets = padded.weights[:, 1:]
+        users, places = np.nonzero(targets)
+        parts = content[rows]
+        parts = parts[:, : (parts > 0).sum(1).max()]
+        buckets, bucket_at = np.unique(parts, return_inverse=True)
+        return cls(
+            rows=torch.from_numpy(rows),
+            events=torch.from_numpy(events.reshape(padded.rows.shape)),
+            negatives=torch.from_numpy(negative_at),
+            log_expected_count=torch.from_numpy(negatives.log_expected_count),
+            event_types=torch.from_numpy(padded.event_types),
+            times_s=torch.from_numpy(padded.times_s),
+            before=torch.from_numpy(users * padded.rows.shape[1] + places),
+            weights=torch.from_numpy(targets[users, places]),
+            buckets=torch.from_numpy(buckets),
+            parts=torch.from_numpy(bucket_at.reshape(parts.shape)),
+            shares=torch.from_numpy(shares_of(parts)),
+        )
+
+    def filled(self, max_length: int) -> Step:
+        """Return the same step in one of few shapes, which B, L and K alone decide: B and L become powers of two."""
+        sequences, length = self.events.shape
+        width = min(_power_of_two(length), max_length)
+        height = _power_of_two(sequences)
+        # what is filled up points at a row and at a bucket that stand for nothing, perhaps the one that is added
+        rows = height * width + len(self.negatives) + 1
+        buckets = min(rows * MAX_PARTS, BUCKETS) + 1
+        wide = (height, width)
+        return Step(
+            rows=_filled(self.rows, rows),
+            events=_filled(self.events, wide, rows - 1),
+            negatives=self.negatives,
+            log_expected_count=self.log_expected_count,
+            event_types=_filled(self.event_types, wide),
+            times_s=_filled(self.times_s, wide),
+            before=_filled(self.before // length * width + self.before % length, height * width),
+            weights=_filled(self.weights, height * width),
+            buckets=_filled(self.buckets, buckets),
+            parts=_filled(self.parts, (rows, MAX_PARTS), buckets - 1),
+            shares=_filled(self.shares, (rows, MAX_PARTS)),
+        )
+
+    def on(self, device: torch.device) -> Step:
+        """Return the step on a device; a GPU fetches it by itself while this thread goes on."""
+        if device.type != "cuda":
+            return Step(*(tensor.to(device) for tensor in self))
+        return Step(*(tensor.pin_memory().to(device, non_blocking=True) for tensor in self))
+
+
+def shares_of(parts: np.ndarray) -> np.ndarray:
+    """Return how much each part of an item's content counts, nothing for bucket 0, `(n, P)`, float32."""
+    is_part = parts > 0
+    shares: np.ndarray = (is_part / np.maximum(is_part.sum(1, keepdims=True), 1)).astype(np.float32)
+    return shares
+
+
+def _power_of_two(number: int) -> int:
+    return 1 << (number - 1).bit_length()
+
+
+def _filled(tensor: Tensor, shape: int | tuple[int, ...], value: int = 0) -> Tensor:
+    """Return the tensor at the beginning of a larger one."""
+    larger = tensor.new_full((shape,) if isinstance(shape, int) else shape, value)
+    larger[tuple(slice(size) for size in tensor.shape)] = tensor
+    return larger
