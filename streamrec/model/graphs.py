@@ -53,6 +53,8 @@ class ReplayedSteps:
     def forget(self) -> None:
         """Capture anew: tables moved, or the rates of learning changed."""
         self._captured.clear()
+        # a pool goes with the last graph in it
+        self._pool = torch.cuda.graph_pool_handle()
 
     def _capture(self, step: Step) -> _Captured:
         """Record a step without making it."""

@@ -93,12 +93,17 @@ class Step(NamedTuple):
     def filled(self, max_length: int) -> Step:
         """Return the same step in one of few shapes, which B, L and K alone decide: B and L become powers of two."""
         sequences, length = self.events.shape
-        width = min(_power_of_two(length), max_length)
-        height = _power_of_two(sequences)
-        # what is filled up points at a row and at a bucket that stand for nothing, perhaps the one that is added
+        wide = height, width = _power_of_two(sequences), min(_power_of_two(length), max_length)
+        # one more than there can be stands for nothing, for events to point at
         rows = height * width + len(self.negatives) + 1
-        buckets = min(rows * MAX_PARTS, BUCKETS) + 1
-        wide = (height, width)
+        # all but the last event come before a target, most of them of one without weight
+        before = torch.arange(height * width - 1)
+        weights = self.weights.new_zeros(len(before))
+        weights[self.before // length * width + self.before % length] = self.weights
+        # parts without a share point anywhere: a GPU adds up slowly what many of them would send to one bucket
+        buckets = min(rows * MAX_PARTS, BUCKETS)
+        parts = (torch.arange(rows * MAX_PARTS) % buckets).view(rows, MAX_PARTS)
+        shares = _filled(self.shares, (rows, MAX_PARTS))
         return Step(
             rows=_filled(self.rows, rows),
             events=_filled(self.events, wide, rows - 1),
@@ -106,11 +111,11 @@ class Step(NamedTuple):
             log_expected_count=self.log_expected_count,
             event_types=_filled(self.event_types, wide),
             times_s=_filled(self.times_s, wide),
-            before=_filled(self.before // length * width + self.before % length, height * width),
-            weights=_filled(self.weights, height * width),
+            before=before,
+            weights=weights,
             buckets=_filled(self.buckets, buckets),
-            parts=_filled(self.parts, (rows, MAX_PARTS), buckets - 1),
-            shares=_filled(self.shares, (rows, MAX_PARTS)),
+            parts=torch.where(shares > 0, _filled(self.parts, (rows, MAX_PARTS)), parts),
+            shares=shares,
         )
 
     def on(self, device: torch.device) -> Step:
