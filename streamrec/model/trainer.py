@@ -7,7 +7,6 @@ is what a rollback goes on from.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
@@ -87,7 +86,8 @@ class Trainer:
     def open(cls, settings: Settings) -> Self:
         """Return a trainer that goes on from the newest checkpoint, or a new one."""
         cuda = torch.cuda.is_available() if settings.model_device == "auto" else settings.model_device == "cuda"
-        torch.set_num_threads(max(1, (os.cpu_count() or 2) - 1))
+        # tensors are small: more threads make nothing faster, and take cores from what serves
+        torch.set_num_threads(1)
         config = ModelConfig(dim=settings.embedding_dim, max_length=settings.sequence_length)
         return cls(
             config,
