@@ -133,9 +133,15 @@ class Settings(BaseSettings):
 
     # model
     model_device: Literal["auto", "cpu", "cuda"] = Field(
-        "auto", description="Where the sequence model trains and ranks.", examples=["cpu"]
+        "auto", description="Where the sequence model trains; lists are made on the CPU.", examples=["cpu"]
     )
     embedding_dim: int = Field(64, ge=8, le=512, description="Width of the sequence model.", examples=["128"])
+    admit_after: int = Field(
+        1,
+        ge=1,
+        description="Events of an item before its row learns; content and counts stand in until then.",
+        examples=["3"],
+    )
     micro_batch_events: int = Field(64, ge=1, description="New events that trigger a training step.", examples=["256"])
     micro_batch_age_s: float = Field(
         1.0, gt=0, description="Age of the oldest waiting event that triggers a training step.", examples=["1.0"]

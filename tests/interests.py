@@ -13,14 +13,16 @@ THEMES = 4
 ITEMS_PER_THEME = 25
 
 
-def stream(events: int, *, seed: int = 0, users: int = 30, first_offset: int = 0) -> list[UserInterest]:
-    """Fold a seeded stream, one interest for each event; a user stays within a theme most of the time."""
+def stream(
+    events: int, *, seed: int = 0, users: int = 30, first_offset: int = 0, loyalty: float = 0.9
+) -> list[UserInterest]:
+    """Fold a seeded stream, one interest for each event; a user stays within a theme, by default most of the time."""
     draw = random.Random(seed)
     states: dict[str, InterestState] = {}
     interests = []
     for offset in range(first_offset, first_offset + events):
         user = draw.randrange(users)
-        theme = user % THEMES if draw.random() < 0.9 else draw.randrange(THEMES)
+        theme = user % THEMES if draw.random() < loyalty else draw.randrange(THEMES)
         item = f"{theme}-{min(int(draw.expovariate(0.2)), ITEMS_PER_THEME - 1)}"
         event_type = EventType.PURCHASE if draw.random() < 0.1 else EventType.CLICK
         event = Event(

@@ -25,7 +25,7 @@ class Items:
         As of :class:`~streamrec.model.vocabulary.Vocabulary`.
     """
 
-    def __init__(self, *, max_items: int = 1_000_000, admit_after: int = 1, time_to_live_days: float = 90.0) -> None:
+    def __init__(self, *, max_items: int = 1_000_000, admit_after: int, time_to_live_days: float = 90.0) -> None:
         self.vocabulary = Vocabulary(
             max_items=max_items, admit_after=admit_after, time_to_live_days=time_to_live_days, on_free=self._clear
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -123,11 +124,21 @@ class Learner:
         expected = half / (rows_in_use - 1) + half * counts / len(recent)
         return Negatives(rows, np.log(expected[inverse]).astype(np.float32))
 
-    def train(self, padded: Padded, rows_in_use: int) -> np.ndarray:
-        """Make one step, and return the rows that changed."""
+    def train(
+        self, padded: Padded, rows_in_use: int, admitted: Callable[[np.ndarray], np.ndarray] = np.ones_like
+    ) -> np.ndarray:
+        """Make one step, and return the rows that changed.
+
+        Parameters
+        ----------
+        rows_in_use
+            Negatives are drawn from so many.
+        admitted
+            Says which of some rows learn; all do by default.
+        """
         if not padded.weights[:, 1:].any():
             return np.zeros(0, np.int64)
-        step = Step.of(padded, self.sample_negatives(rows_in_use), self.buckets)
+        step = Step.of(padded, self.sample_negatives(rows_in_use), self.buckets, admitted)
         self.steps += 1
         with torch.random.fork_rng(devices=[]):
             # dropout draws from the global source: seeded by the step, so that a restart repeats it
@@ -141,7 +152,7 @@ class Learner:
 
     def loss(self, padded: Padded, rows_in_use: int) -> float:
         """Return the loss that a step would begin with, without dropout, and learn nothing."""
-        step = Step.of(padded, self.sample_negatives(rows_in_use), self.buckets).on(self.device)
+        step = Step.of(padded, self.sample_negatives(rows_in_use), self.buckets, np.ones_like).on(self.device)
         self.model.eval()
         with torch.inference_mode():
             return self._loss(step, self.items.weight[step.rows], self.content.weight[step.buckets]).item()
@@ -199,7 +210,7 @@ class Learner:
         assert content.grad is not None
         with torch.no_grad():
             self.model.log_temperature.clamp_(min=-3.0, max=-1.6)
-            self.items.update(step.rows, own.grad)
+            self.items.update(step.rows, own.grad * step.learns[:, None])
             self.content.update(step.buckets, content.grad)
             for average, value in zip(self.average.parameters(), self.model.parameters(), strict=True):
                 average.lerp_(value, 1 - self.training.average_decay)

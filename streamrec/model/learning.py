@@ -72,6 +72,8 @@ class Learning:
         Whether lists hide what is in the user's sequence.
     device
         Where the network trains.
+    admit_after
+        Events of an item before its row learns.
     seed
         Seeds every draw.
     catalogue
@@ -79,10 +81,17 @@ class Learning:
     """
 
     def __init__(
-        self, config: ModelConfig, *, hide_seen: bool, device: torch.device, seed: int, catalogue: Catalogue
+        self,
+        config: ModelConfig,
+        *,
+        hide_seen: bool,
+        device: torch.device,
+        admit_after: int,
+        seed: int,
+        catalogue: Catalogue,
     ) -> None:
         self.config = config
-        self.items = Items()
+        self.items = Items(admit_after=admit_after)
         self.learner = Learner(config, device=device, seed=seed)
         self.stacking = Stacking(hide_seen=hide_seen, seed=seed)
         self.reservoir = Reservoir()
@@ -235,7 +244,7 @@ class Learning:
 
     def _visits(self, waiting: int) -> float:
         """Return how often to visit each sequence."""
-        if self.stacking.drifted:
+        if self.stacking.take_drift():
             self._drift_steps_left = DRIFT_STEPS
             self.drifts += 1
             _log.info("drift", loss=round(self.stacking.recent_loss, 3))
@@ -255,7 +264,7 @@ class Learning:
             min(self.config.max_length, TRAINED_LENGTH),
             spared=spared,
         )
-        self.releases.moved(self.learner.train(padded, len(self.items)).tolist())
+        self.releases.moved(self.learner.train(padded, len(self.items), self.items.vocabulary.admitted).tolist())
 
 
 def _share(together: int, waiting: int, bounds: tuple[float, float]) -> float:

@@ -57,8 +57,7 @@ class Stacking:
         self.optimizer = torch.optim.Adam(self.blend.parameters(), lr=LEARNING_RATE, fused=True)
         self.recent_loss = 0.0
         """Moving average of the loss on new events, before anything learned from them."""
-        self.drifted = False
-        """Whether the last step's losses say that the stream has changed."""
+        self._drifted = False
         self.tested = self.hits = self.popular_hits = 0
         """How the lists that served fared against the most popular items, since this was made."""
         self._drift = ADWIN()  # type: ignore[no-untyped-call]  # river has no types
@@ -95,7 +94,7 @@ class Stacking:
         self.recent_loss += 0.02 * (loss - self.recent_loss) if self.recent_loss else loss
         # the detector sees one value a step: its cost is small, and single events are too noisy to say anything
         self._drift.update(loss)  # type: ignore[no-untyped-call]  # river has no types
-        self.drifted = self._drift.drift_detected
+        self._drifted |= self._drift.drift_detected
 
     def _is_popular(self, serving: ServingModel, context: Context, target_row: int) -> bool:
         """Return whether an item is among the first ten of a user's list in the control arm."""
@@ -104,6 +103,11 @@ class Stacking:
             rows = rows[~np.isin(rows, context.rows)]
         first = np.argsort(-serving.counts[rows, CONTROL_HALF_LIFE], kind="stable")[:HIT_AT]
         return target_row > 0 and target_row in rows[first]
+
+    def take_drift(self) -> bool:
+        """Return whether the losses since the last call say that the stream has changed."""
+        drifted, self._drifted = self._drifted, False
+        return drifted
 
     def changes(self) -> Arrays:
         """Return the weights by name, for a version."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple, Self
 
@@ -48,6 +49,8 @@ class Step(NamedTuple):
         After which event each target comes, as an index into all `B * L`, `(T,)`.
     weights
         Of the targets, `(T,)`.
+    learns
+        1 for rows that learn, 0 for those that stay as they are, `(N,)`.
     buckets
         Buckets of content, 0 for none, `(M,)`.
     parts, shares
@@ -62,13 +65,24 @@ class Step(NamedTuple):
     times_s: Tensor
     before: Tensor
     weights: Tensor
+    learns: Tensor
     buckets: Tensor
     parts: Tensor
     shares: Tensor
 
     @classmethod
-    def of(cls, padded: Padded, negatives: Negatives, content: np.ndarray) -> Self:
-        """Return the step that learns from sequences, for items whose buckets of content are known, `(rows, P)`."""
+    def of(
+        cls, padded: Padded, negatives: Negatives, content: np.ndarray, admitted: Callable[[np.ndarray], np.ndarray]
+    ) -> Self:
+        """Return the step that learns from sequences.
+
+        Parameters
+        ----------
+        content
+            Buckets of each row, `(rows, P)`.
+        admitted
+            Says which of some rows learn.
+        """
         rows, inverse = np.unique(np.concatenate([padded.rows.ravel(), negatives.rows]), return_inverse=True)
         events, negative_at = inverse[: padded.rows.size], inverse[padded.rows.size :]
         targets = padded.weights[:, 1:]
@@ -85,6 +99,7 @@ class Step(NamedTuple):
             times_s=torch.from_numpy(padded.times_s),
             before=torch.from_numpy(users * padded.rows.shape[1] + places),
             weights=torch.from_numpy(targets[users, places]),
+            learns=torch.from_numpy(admitted(rows).astype(np.float32)),
             buckets=torch.from_numpy(buckets),
             parts=torch.from_numpy(bucket_at.reshape(parts.shape)),
             shares=torch.from_numpy(shares_of(parts)),
@@ -113,6 +128,7 @@ class Step(NamedTuple):
             times_s=_filled(self.times_s, wide),
             before=before,
             weights=weights,
+            learns=_filled(self.learns, rows),
             buckets=_filled(self.buckets, buckets),
             parts=torch.where(shares > 0, _filled(self.parts, (rows, MAX_PARTS)), parts),
             shares=shares,

@@ -49,6 +49,8 @@ class Trainer:
         Where the network trains.
     checkpoints
         Directory of the checkpoints; the newest one in it is where this trainer goes on.
+    admit_after
+        Events of an item before its row learns.
     seed
         Seeds every draw: the same interests in the same steps give the same model.
 
@@ -59,13 +61,26 @@ class Trainer:
     """
 
     def __init__(
-        self, config: ModelConfig, *, hide_seen: bool, device: torch.device, checkpoints: Path, seed: int = 0
+        self,
+        config: ModelConfig,
+        *,
+        hide_seen: bool,
+        device: torch.device,
+        checkpoints: Path,
+        admit_after: int = 1,
+        seed: int = 0,
     ) -> None:
         self.config = config
         self.checkpoints = checkpoints
         self.catalogue = Catalogue()
         self._new_learning = partial(
-            Learning, config, hide_seen=hide_seen, device=device, seed=seed, catalogue=self.catalogue
+            Learning,
+            config,
+            hide_seen=hide_seen,
+            device=device,
+            admit_after=admit_after,
+            seed=seed,
+            catalogue=self.catalogue,
         )
         self.learning = self._new_learning()
         self.lineage = Lineage()
@@ -94,6 +109,7 @@ class Trainer:
             hide_seen=settings.hide_seen,
             device=torch.device("cuda" if cuda else "cpu"),
             checkpoints=settings.data_dir.expanduser() / "model",
+            admit_after=settings.admit_after,
         )
 
     @property

@@ -1,7 +1,7 @@
 """Item ids to rows of the tables: no collisions, bounded, rows of items that died are used again.
 
 Monolith (Liu et al. 2022, arXiv 2209.07663) measures what hashed ids cost and describes the two filters used here: an
-item gets an embedding of its own after some events only, and is forgotten after long silence.
+item's embedding learns after some events only, and is forgotten after long silence.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Vocabulary:
     max_items
         Bound: a new item beyond it takes the row of the one that is silent the longest.
     admit_after
-        Events of an item before its embedding is trained; content and counts stand in until then.
+        Events of an item before its row learns; content, counts and where it began stand in until then.
     time_to_live_days
         An item without an event for so long is forgotten.
     on_free
@@ -48,7 +48,7 @@ class Vocabulary:
         self,
         *,
         max_items: int = 1_000_000,
-        admit_after: int = 2,
+        admit_after: int = 1,
         time_to_live_days: float = 90.0,
         on_free: Callable[[int], None] = lambda _row: None,
     ) -> None:
@@ -77,7 +77,7 @@ class Vocabulary:
         return self._rows.get(item_id, PADDING)
 
     def admitted(self, rows: np.ndarray) -> np.ndarray:
-        """Return which of these rows have an embedding of their own."""
+        """Return which of these rows learn."""
         admitted: np.ndarray = self.events[rows] >= self.admit_after
         return admitted
 

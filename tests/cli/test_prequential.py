@@ -48,7 +48,7 @@ def test_one_json_object_says_it_all_and_windows_are_drawn(events_file, tmp_path
     measures |= {"events", "coverage", "novelty", "new_item_share"}
     asked = {"baselines", "best_baseline", "relative_gain", "p_value", "windows", "seconds", "seed", "settings"}
     assert measures | asked <= result.keys()
-    assert (result["events"], result["learned_events"], result["skipped"]) == (189, 237, {"return": 3})
+    assert (result["events"], result["learned_events"], result["skipped"]) == (190, 237, {"return": 3})
     assert {"popular_1h", "neighbours_168h", "matrix_factorization", "frozen", "retrained"} <= result[
         "baselines"
     ].keys()
@@ -58,7 +58,7 @@ def test_one_json_object_says_it_all_and_windows_are_drawn(events_file, tmp_path
     assert low < result["ndcg_at_10"] < high
     assert 0 <= result["p_value"] <= 1
     assert result["seed"] == 3
-    assert sum(window["events"] for window in result["windows"]) == 189
+    assert sum(window["events"] for window in result["windows"]) == 190
     assert measures | {"from_ms", "to_ms", "baselines"} == result["windows"][0].keys()
     assert plot.read_bytes().startswith(b"\x89PNG")
 

@@ -17,12 +17,13 @@ def device(request):
 def new_trainer(tmp_path, device):
     """Open a trainer of a small network on a directory of checkpoints."""
 
-    def open_trainer(directory="model", *, seed=0, dim=16, hide_seen=True):
+    def open_trainer(directory="model", *, seed=0, dim=16, hide_seen=True, admit_after=1):
         return Trainer(
             ModelConfig(dim=dim, max_length=20),
             hide_seen=hide_seen,
             device=device,
             checkpoints=tmp_path / directory,
+            admit_after=admit_after,
             seed=seed,
         )
 

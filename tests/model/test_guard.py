@@ -88,10 +88,10 @@ def test_a_version_trained_on_shuffled_labels_serves_no_longer_than_the_check_ta
     running.play(4_000)
     train, draw = Learner.train, np.random.default_rng(0)
 
-    def train_on_shuffled(self, padded, rows_in_use):
+    def train_on_shuffled(self, padded, *arguments):
         known = padded.rows > 0
         padded.rows[known] = draw.permutation(padded.rows[known])
-        return train(self, padded, rows_in_use)
+        return train(self, padded, *arguments)
 
     monkeypatch.setattr(Learner, "train", train_on_shuffled)
     while not running.trainer.versions.rolled_back:

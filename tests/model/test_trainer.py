@@ -10,6 +10,8 @@ from streamrec.contracts.incoming import Item
 from streamrec.domain.event import Event, EventType, Source
 from streamrec.domain.interest import InterestState
 from streamrec.errors import StreamrecError
+from streamrec.model import stacking
+from streamrec.model.learner import Learner
 from streamrec.model.ranker import ModelRanker
 
 BATCH = 40
@@ -39,19 +41,6 @@ def test_the_same_seed_gives_the_same_model(new_trainer):
     assert not same(one, third)
 
 
-def test_the_future_changes_nothing_that_was_served_before(new_trainer):
-    """Versions up to an instant are equal, whatever comes after it."""
-    past = stream(200)
-    one, other = new_trainer("a"), new_trainer("b")
-    train(one, past + stream(120, seed=1, first_offset=200))
-    train(other, past)
-    before = other.serving
-    fresh = new_trainer("c")
-    train(fresh, past)
-    assert np.array_equal(fresh.serving.vectors, before.vectors)
-    assert np.array_equal(fresh.serving.counts, before.counts)
-
-
 def test_lists_follow_users_better_than_popularity_does(new_trainer):
     """Users keep to themes that popularity cannot see."""
     interests = stream(1_600)
@@ -68,22 +57,93 @@ def test_lists_follow_users_better_than_popularity_does(new_trainer):
     assert personal > 1.5 * popular
 
 
-def test_a_restarted_trainer_goes_on_as_if_nothing_had_happened(new_trainer):
+def test_a_restarted_trainer_goes_on_from_where_it_was(new_trainer):
+    """Restarts agree to the bit. No restart differs a little: its readers have vectors that may lag behind somewhat."""
     interests = stream(400)
-    undisturbed, first = new_trainer("a"), new_trainer("b")
-    train(undisturbed, interests[:200])
-    undisturbed.save(b"1")
-    undisturbed.wait_until_saved()
-    train(first, interests[:200])
-    first.save(b"2")
-    first.wait_until_saved()
-    second, third = new_trainer("a"), new_trainer("b")
-    assert (second.admissions, third.admissions) == (b"1", b"2")
-    for trainer in (second, third):
+    undisturbed, killed = new_trainer("a"), new_trainer("b")
+    for number, trainer in enumerate((undisturbed, killed)):
+        train(trainer, interests[:200])
+        trainer.save(str(number).encode())
+        trainer.wait_until_saved()
+    one, other = new_trainer("a"), new_trainer("b")
+    assert (one.admissions, other.admissions) == (b"0", b"1")
+    for trainer in (one, other):
         assert trainer.take_update()
+    for trainer in (undisturbed, one, other):
         train(trainer, interests[200:])
-    assert same(second, third)
-    assert second.learning.items.vocabulary.ids == third.learning.items.vocabulary.ids
+    assert same(one, other)
+    for restarted in (one, other):
+        assert undisturbed.learning.items.vocabulary.ids == restarted.learning.items.vocabulary.ids
+        assert np.array_equal(undisturbed.serving.counts, restarted.serving.counts)
+        size = undisturbed.serving.size
+        cosines = (undisturbed.serving.vectors[1:size] * restarted.serving.vectors[1:size]).sum(1)
+        assert cosines.mean() > 0.95
+
+
+class ChangesAt:
+    """A drift detector that finds a change at its nth value."""
+
+    def __init__(self, number):
+        self.drift_detected = False
+        self._left = number
+
+    def update(self, _value):
+        self._left -= 1
+        self.drift_detected = self._left == 0
+
+
+@pytest.mark.parametrize("number", [21, 22, 23])
+def test_a_change_is_counted_once_and_raises_the_effort_wherever_in_a_micro_batch_it_shows(
+    new_trainer, monkeypatch, number
+):
+    monkeypatch.setattr(stacking, "ADWIN", lambda: ChangesAt(number))
+    trainer, steps = new_trainer(), []
+    learn = Learner.train
+    monkeypatch.setattr(Learner, "train", lambda *arguments: (steps.append(1), learn(*arguments))[1])
+    train(trainer, stream(800))
+    assert trainer.progress.drift_alarms == 1
+    calm = 2 * 800 // BATCH
+    assert 1.2 * calm < len(steps) < 2 * calm
+
+
+def test_a_row_learns_from_when_its_item_is_admitted(new_trainer):
+    trainer = new_trainer(admit_after=3)
+    vocabulary, rows = trainer.learning.items.vocabulary, trainer.learning.learner.items
+    train(trainer, stream(400))
+    events, stepped = vocabulary.events[1 : len(vocabulary)], rows.steps[1 : len(vocabulary)].cpu().numpy()
+    assert (stepped[events < 3] == 0).all()
+    assert (stepped[events > 5] > 0).all()
+    assert (events < 3).any()
+
+
+def test_a_row_that_is_used_again_keeps_nothing_of_the_item_before(new_trainer):
+    """Readers see the new item in its place, as one that came to an empty row would be."""
+    trainer, ranker = new_trainer(hide_seen=False), ModelRanker(hide_seen=False)
+    trainer.learning.items.vocabulary.max_items = items = 20  # as many as a sequence holds
+    old = stream(400)
+    for record in train(trainer, old):
+        ranker.apply_update(record)
+    learning = trainer.learning
+    gone = set(learning.items.vocabulary.ids[1:])
+    reset: list[int] = []
+    begin = learning.learner.add_item
+    learning.learner.add_item = lambda row, *arguments: (reset.append(row), begin(row, *arguments))
+    state, new = InterestState(), []
+    for offset in range(items):
+        event = Event(
+            "new", f"new-{offset}", START_MS + 1_000 * (500 + offset), Source(EventType.CLICK, 0), 500 + offset
+        )
+        new.append(fold(state, event))
+    for record in train(trainer, new):
+        ranker.apply_update(record)
+
+    ids = learning.items.vocabulary.ids
+    assert gone.isdisjoint(ids[1:])
+    assert set(reset) == set(range(1, items + 1)), "each row began anew"
+    assert (learning.items.vocabulary.events[1 : items + 1] == 1).all()
+    listed = {item.item_id for items in ranker.rank([*old[-5:], new[-1]], k=100) for item in items}
+    assert listed <= {event.item_id for event in state.sequence} | set(ids)
+    assert not listed & gone
 
 
 def test_few_checkpoints_are_kept_and_the_newest_is_read(new_trainer, tmp_path):

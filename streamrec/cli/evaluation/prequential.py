@@ -25,6 +25,7 @@ from streamrec.model.evaluation.baselines.popularity import RecentPopularity
 from streamrec.model.evaluation.baselines.retrained import Retrained
 from streamrec.model.evaluation.prequential import Prequential, one_cpu_thread
 from streamrec.model.evaluation.summary import PrequentialResult, summarize
+from streamrec.model.learning import Learning
 from streamrec.model.ranker import ModelRanker
 from streamrec.model.sequence_model import ModelConfig
 from streamrec.model.trainer import Trainer
@@ -69,45 +70,57 @@ def prequential(
 def evaluate_prequential(file: EventFile, settings: Settings, *, limit: int | None, seed: int) -> PrequentialResult:
     """Play a file through the workers' own fold, training step and ranking, and through the baselines."""
     started_s = time.monotonic()
-    rows = min(limit or file.rows, file.rows)
     items = list(read_items(file.items_path)) if file.items_path else []
     skipped: Counter[str] = Counter()
     with TemporaryDirectory() as directory, progress_bar() as bar:
         run = _new_run(settings, Path(directory), items, seed)
-        task = bar.add_task("events", total=rows, rate="")
-        events = _events(file, limit, {item.item_id: item.category or "" for item in items}, skipped)
-        run.play(bar.track(events, task_id=task), unscored=int(UNSCORED_SHARE * rows), total=rows)
+        events = list(_events(file, limit, {item.item_id: item.category or "" for item in items}, skipped))
+        events.sort(key=lambda event: event.event_time_ms)  # of a file that is in order nothing moves
+        task = bar.add_task("events", total=len(events), rate="")
+        unscored = int(UNSCORED_SHARE * len(events))
+        run.play(bar.track(events, task_id=task), unscored=unscored, total=len(events))
     if not len(run.scores):
         raise UsageError(f"{file.path}: too few events to score any")
     return summarize(
         run.scores,
         learned_events=run.events,
+        rollbacks=run.rollbacks,
         skipped=dict(skipped),
         cpu_s={name: round(spent_s, 1) for name, spent_s in run.cpu_s.items()},
         seconds=round(time.monotonic() - started_s, 1),
         seed=seed,
         settings=settings.model_dump(
-            include={"hide_seen", "embedding_dim", "sequence_length", "micro_batch_events"}, mode="json"
+            include={"hide_seen", "embedding_dim", "sequence_length", "micro_batch_events", "admit_after"}, mode="json"
         ),
     )
 
 
-def _new_run(settings: Settings, directory: Path, items: list[Item], seed: int) -> Prequential:
-    def new_trainer(of: str) -> Trainer:
-        trainer = Trainer(
-            ModelConfig(dim=settings.embedding_dim, max_length=settings.sequence_length),
-            hide_seen=hide_seen,
-            device=one_cpu_thread(),
-            checkpoints=directory / of,
-            seed=seed,
-        )
-        for item in items:
-            trainer.put_item(item)
-        return trainer
-
+def _new_run(settings: Settings, checkpoints: Path, items: list[Item], seed: int) -> Prequential:
     hide_seen, length = settings.hide_seen, settings.sequence_length
+    config, device = ModelConfig(dim=settings.embedding_dim, max_length=length), one_cpu_thread()
+    trainer = Trainer(
+        config,
+        hide_seen=hide_seen,
+        device=device,
+        checkpoints=checkpoints,
+        admit_after=settings.admit_after,
+        seed=seed,
+    )
+    for item in items:
+        trainer.put_item(item)
+
+    def new_learning() -> Learning:
+        return Learning(
+            config,
+            hide_seen=hide_seen,
+            device=device,
+            admit_after=settings.admit_after,
+            seed=seed,
+            catalogue=trainer.catalogue,
+        )
+
     return Prequential(
-        new_trainer("live"),
+        trainer,
         ModelRanker(hide_seen=hide_seen),
         [
             RecentPopularity(hide_seen=hide_seen, sequence_length=length),
@@ -115,9 +128,7 @@ def _new_run(settings: Settings, directory: Path, items: list[Item], seed: int) 
             MatrixFactorization(hide_seen=hide_seen, sequence_length=length, seed=seed),
         ],
         frozen=Frozen(hide_seen=hide_seen),
-        retrained=Retrained(
-            lambda: new_trainer("retrained"), hide_seen=hide_seen, micro_batch_events=settings.micro_batch_events
-        ),
+        retrained=Retrained(new_learning, hide_seen=hide_seen, micro_batch_events=settings.micro_batch_events),
         micro_batch_events=settings.micro_batch_events,
         sequence_length=length,
     )

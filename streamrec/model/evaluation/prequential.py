@@ -20,10 +20,10 @@ import torch
 from streamrec.contracts.derived import EventPosition, UserInterest
 from streamrec.domain.event import Event
 from streamrec.domain.interest import InterestState
-from streamrec.errors import StreamrecError
 from streamrec.model.evaluation.baselines.baseline import Baseline
 from streamrec.model.evaluation.baselines.frozen import Frozen
 from streamrec.model.evaluation.baselines.retrained import Retrained
+from streamrec.model.evaluation.live import LiveTrainer
 from streamrec.model.evaluation.metrics import CUTOFF, LONGER_CUTOFF, NOT_LISTED, Scores
 from streamrec.model.ranker import ModelRanker
 from streamrec.model.trainer import Trainer
@@ -74,7 +74,7 @@ class Prequential:
         micro_batch_events: int,
         sequence_length: int,
     ) -> None:
-        self._trainer, self._ranker = trainer, ranker
+        self._live, self._ranker = LiveTrainer(trainer), ranker
         self._baselines = baselines
         self._frozen, self._retrained = frozen, retrained
         self._micro_batch_events = micro_batch_events
@@ -91,6 +91,11 @@ class Prequential:
         self._occurrences: list[int] = []
         """Events by item number."""
         self._waiting: list[UserInterest] = []
+
+    @property
+    def rollbacks(self) -> int:
+        """How often the guard went back to the last good version."""
+        return self._live.rollbacks
 
     def play(self, events: Iterable[Event], *, unscored: int, total: int) -> None:
         """Play events.
@@ -169,11 +174,7 @@ class Prequential:
             self._train(is_scored=is_scored)
 
     def _train(self, *, is_scored: bool) -> None:
-        self._timed("train", self._trainer.train, self._waiting, behind=0)
-        records = self._timed("train", self._trainer.take_update)
-        if self._trainer.condemned:
-            raise StreamrecError(f"event {self.events}: {self._trainer.condemned}; a stream cannot be rolled back")
-        for record in records:
+        for record in self._timed("train", self._live.learn, self._waiting):
             self._timed("apply", self._ranker.apply_update, record)
             if not is_scored:
                 self._frozen.apply_update(record)

@@ -59,6 +59,8 @@ class PrequentialResult(Measures, kw_only=True):
     windows: list[Window]
     learned_events: int
     """Those before the scored ones included."""
+    rollbacks: int
+    """How often what served was worse than the last good version, which was gone back to."""
     skipped: dict[str, int]
     """Rows that are no event, by their event type."""
     cpu_s: dict[str, float]
@@ -76,7 +78,7 @@ def summarize(scores: Scores, *, seed: int, **run: Any) -> PrequentialResult:  #
     seed
         Of the run, and of the resampling.
     run
-        What else the result holds: `learned_events`, `skipped`, `cpu_s`, `seconds`, `settings`.
+        What else the result holds: `learned_events`, `rollbacks`, `skipped`, `cpu_s`, `seconds`, `settings`.
     """
     ranks = scores.ranks
     gains = ndcg(ranks)

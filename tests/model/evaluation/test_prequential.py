@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 
 import numpy as np
@@ -42,17 +43,19 @@ def play(tmp_path, monkeypatch):
     """Play a stream, and return the scores."""
     monkeypatch.setattr(retrained, "MAX_EPOCHS", 4)
 
-    def new_trainer(number):
+    def new_trainer():
         return Trainer(
             ModelConfig(dim=16, max_length=LENGTH),
             hide_seen=False,
             device=torch.device("cpu"),
-            checkpoints=tmp_path / str(number),
+            checkpoints=tmp_path / str(next(numbers)),
         )
+
+    numbers = itertools.count()
 
     def play_stream(stream, *, unscored=100, total=None):
         run = Prequential(
-            new_trainer(0),
+            new_trainer(),
             ModelRanker(hide_seen=False),
             [
                 RecentPopularity(hide_seen=False, sequence_length=LENGTH),
@@ -60,7 +63,7 @@ def play(tmp_path, monkeypatch):
                 MatrixFactorization(hide_seen=False, sequence_length=LENGTH, seed=0),
             ],
             frozen=Frozen(hide_seen=False),
-            retrained=Retrained(lambda: new_trainer(1), hide_seen=False, micro_batch_events=64),
+            retrained=Retrained(lambda: new_trainer().learning, hide_seen=False, micro_batch_events=64),
             micro_batch_events=64,
             sequence_length=LENGTH,
         )

@@ -11,7 +11,7 @@ from streamrec.model.evaluation.metrics import NOT_LISTED, Scores, ndcg, recipro
 from streamrec.model.evaluation.significance import confidence_interval, mcnemar
 from streamrec.model.evaluation.summary import summarize
 
-RUN = {"learned_events": 60, "skipped": {}, "cpu_s": {}, "seconds": 1.0, "settings": {}}
+RUN = {"learned_events": 60, "rollbacks": 0, "skipped": {}, "cpu_s": {}, "seconds": 1.0, "settings": {}}
 
 
 def new_scores():

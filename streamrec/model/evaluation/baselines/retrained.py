@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator, Sequence
 
 from streamrec.contracts.derived import UserInterest
 from streamrec.domain.interest import SequenceEvent
-from streamrec.errors import StreamrecError
+from streamrec.model.guard import Guard
 from streamrec.model.learning import MAX_SEQUENCES, TRAINED_LENGTH, Learning
 from streamrec.model.micro_batch import Padded, UserHistory, by_user, pad
 from streamrec.model.ranker import ModelRanker
-from streamrec.model.trainer import Trainer
+from streamrec.service.fence import Fences
 
 MAX_EVENTS = 100_000
 """The newest ones are trained on."""
@@ -41,8 +41,8 @@ class Retrained:
 
     Parameters
     ----------
-    new_trainer
-        Makes a trainer that has learned nothing.
+    new_learning
+        Makes a model that has learned nothing; no guard stands between it and the lists.
     hide_seen
         As of the ranker.
     micro_batch_events
@@ -51,9 +51,9 @@ class Retrained:
 
     name = "retrained"
 
-    def __init__(self, new_trainer: Callable[[], Trainer], *, hide_seen: bool, micro_batch_events: int) -> None:
+    def __init__(self, new_learning: Callable[[], Learning], *, hide_seen: bool, micro_batch_events: int) -> None:
         self._micro_batch_events = micro_batch_events
-        self._new_trainer = new_trainer
+        self._new_learning = new_learning
         self._hide_seen = hide_seen
         self._ranker = ModelRanker(hide_seen=hide_seen)
         self._newest: deque[UserInterest] = deque(maxlen=MAX_EVENTS)
@@ -70,23 +70,25 @@ class Retrained:
 
     def retrain(self) -> None:
         """Train a new model on what is kept, and serve it from now on."""
-        trainer = self._new_trainer()
+        learning, guard = self._new_learning(), Guard(hide_seen=self._hide_seen)
         interests = list(self._newest)
         held_out = int(HELD_OUT_SHARE * len(interests))
         earlier, later = interests[: len(interests) - held_out], interests[len(interests) - held_out :]
         for start in range(0, len(earlier), BATCH_EVENTS):
-            trainer.train(earlier[start : start + BATCH_EVENTS], behind=NO_EFFORT)
-        length = min(trainer.config.max_length, TRAINED_LENGTH)
-        _train_in_epochs(trainer.learning, _parts(earlier, length), by_user(later), length)
-        records = trainer.take_update()
-        for start in range(0, len(later), self._micro_batch_events):
-            trainer.train(later[start : start + self._micro_batch_events], behind=0)
-            records += trainer.take_update()
-        if trainer.condemned:
-            raise StreamrecError(f"retrained: {trainer.condemned}")
+            learning.learn(earlier[start : start + BATCH_EVENTS], guard, Fences(), behind=NO_EFFORT)
+        length = min(learning.config.max_length, TRAINED_LENGTH)
+        _train_in_epochs(learning, _parts(earlier, length), by_user(later), length)
         self._ranker = ModelRanker(hide_seen=self._hide_seen)
-        for record in records:
-            self._ranker.apply_update(record)
+        self._release(learning, "0")
+        for start in range(0, len(later), self._micro_batch_events):
+            learning.learn(later[start : start + self._micro_batch_events], guard, Fences(), behind=0)
+            self._release(learning, str(1 + start))
+
+    def _release(self, learning: Learning, version: str) -> None:
+        if learning.releases.is_due:
+            _, records = learning.releases.make(version, learning.newest_produced_at_ms)
+            for record in records:
+                self._ranker.apply_update(record)
 
 
 def _parts(interests: Sequence[UserInterest], length: int) -> list[Part]:
