@@ -20,6 +20,7 @@ def configure_command() -> None:
     """Send what a command has to complain about to standard error; standard output is for what it was asked for."""
     structlog.reset_defaults()  # of a worker in the same process, as tests have it
     structlog.configure(
+        processors=[structlog.processors.add_log_level, _to_people()],
         logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
         wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
     )
@@ -59,7 +60,7 @@ def configure(level: str, *, worker: str) -> None:
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 *(
-                    [structlog.dev.ConsoleRenderer()]
+                    [_to_people()]
                     if terminal
                     else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
                 ),
@@ -70,3 +71,8 @@ def configure(level: str, *, worker: str) -> None:
     for noisy in ("faust", "mode", "aiokafka", "asyncio"):
         # their chatter tells nothing of our work; their warnings do
         logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def _to_people() -> structlog.dev.ConsoleRenderer:
+    """Write lines for people, with plain tracebacks: those with local variables show passwords."""
+    return structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)

@@ -73,6 +73,14 @@ def decode_impression(value: bytes | None) -> Impression:
     return _decode(_IMPRESSION, value)
 
 
+def decode_own(decoder: msgspec.json.Decoder[T], value: bytes | None) -> T:
+    """Decode a record of a topic that streamrec itself writes, or raise a `BadRecordError`: others can write, too."""
+    try:
+        return decoder.decode(value or b"")
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadRecordError("bad-json", str(error)) from None
+
+
 def check_event_time(event_time_ms: int, timestamp_ms: int) -> None:
     """Refuse an event time that is over a day after the production of its record, with a `BadRecordError`."""
     if event_time_ms > timestamp_ms + MAX_CLOCK_SKEW_MS:

@@ -11,7 +11,9 @@ import structlog
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from streamrec.contracts.decode import decode_own
 from streamrec.contracts.model_update import MAX_PART_BYTES, ModelUpdate
+from streamrec.errors import BadRecordError
 from streamrec.model.serving import ServingModel
 
 _encoder = msgspec.json.Encoder()
@@ -73,8 +75,8 @@ class UpdateReader:
     def apply(self, value: bytes, model: ServingModel) -> ServingModel | None:
         """Take one record; return the new version if this record completes one that applies to `model`."""
         try:
-            update = _decoder.decode(value)
-        except msgspec.DecodeError as error:
+            update = decode_own(_decoder, value)
+        except BadRecordError as error:
             _log.error("model update refused", because=str(error))
             return None
         if self._parts and (update.model_version != self._parts[0].model_version or update.part != len(self._parts)):

@@ -95,7 +95,7 @@ class FoldInterests:
         """
         self.tally = Tally()
         decoded = _decode(batch)
-        self._guard(batch, decoded)
+        recent = self._guard(batch, decoded)
         user_ids = list(dict.fromkeys(event.user_id for event, _ in decoded.events))
         sources = [part.source for part in batch.slices]
         while True:
@@ -106,11 +106,12 @@ class FoldInterests:
             derived = self._fold(batch, decoded, snapshot)
             self._publisher.publish(derived)
             if self._store.compare_and_set(snapshot):
+                self._recent = recent  # not before: a batch that is handed in again counts once
                 return {part.source: part.next for part in batch.slices}
             _log.info("conflict", users=len(user_ids))
 
-    def _guard(self, batch: Batch, decoded: _Decoded) -> None:
-        """Stop before a bad deploy moves a topic to the dead letters."""
+    def _guard(self, batch: Batch, decoded: _Decoded) -> deque[bool]:
+        """Stop before a bad deploy moves a topic to the dead letters; return which recent records were refused."""
         refused = {(source, record.offset) for source, record, _ in decoded.refused}
         recent = deque(self._recent, maxlen=DEAD_LETTER_WINDOW)
         recent.extend((source, record.offset) in refused for source, record in batch)
@@ -119,7 +120,7 @@ class FoldInterests:
             raise TooManyDeadLettersError(
                 f"{sum(recent)} of the last {DEAD_LETTER_WINDOW} records were refused, the last one because: {last}"
             )
-        self._recent = recent
+        return recent
 
     def _fold(self, batch: Batch, decoded: _Decoded, snapshot: InterestSnapshot) -> list[Outgoing]:
         """Fold the batch into the snapshot and return what follows from it."""

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import msgspec
 
-from streamrec.contracts.decode import check_event_time, decode_event, decode_impression
+from streamrec.contracts.decode import check_event_time, decode_event, decode_impression, decode_own
 from streamrec.contracts.incoming import EventTimeMs, Id, Impression
 from streamrec.contracts.topics import CLICKS, IMPRESSIONS, PURCHASES, RECOMMENDATIONS
 from streamrec.domain.event import Event, EventType, Source
@@ -157,7 +157,7 @@ def _decode_all(batch: Batch) -> tuple[list[Message], Counter[tuple[str, str]]]:
 
 def _decode(source: TopicPartition, record: Record) -> Message:
     if source.topic == RECOMMENDATIONS:
-        made = _decode_list(record.value or b"")
+        made = decode_own(_list_decoder, record.value)
         check_event_time(made.event_time_ms, record.timestamp_ms)
         return made
     if source.topic == IMPRESSIONS:
@@ -166,10 +166,3 @@ def _decode(source: TopicPartition, record: Record) -> Message:
         return impression
     origin = Source(_EVENT_TYPES[source.topic], source.partition)
     return decode_event(origin, record.offset, record.timestamp_ms, record.value, record.headers)
-
-
-def _decode_list(value: bytes) -> _MadeList:
-    try:
-        return _list_decoder.decode(value)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadRecordError("bad-list", str(error)) from None

@@ -13,7 +13,7 @@ from hashlib import blake2b
 import msgspec
 import structlog
 
-from streamrec.contracts.decode import decode_item
+from streamrec.contracts.decode import decode_item, decode_own
 from streamrec.contracts.derived import ListItem, TopKList, UserInterest
 from streamrec.contracts.headers import traced
 from streamrec.contracts.topics import ITEMS, RECOMMENDATIONS
@@ -197,8 +197,8 @@ def _newest_by_user(batch: Batch) -> dict[str, tuple[UserInterest, Mapping[str, 
     newest: dict[str, tuple[UserInterest, Mapping[str, bytes]]] = {}
     for source, record in batch:
         try:
-            interest = _interest_decoder.decode(record.value or b"")
-        except msgspec.DecodeError as error:
+            interest = decode_own(_interest_decoder, record.value)
+        except BadRecordError as error:
             # the next state of the user replaces it; a state that `interests` wrote decodes
             _log.error("interest refused", partition=source.partition, offset=record.offset, because=str(error))
             continue

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import msgspec
 import structlog
 
-from streamrec.contracts.decode import decode_item
+from streamrec.contracts.decode import decode_item, decode_own
 from streamrec.contracts.derived import UserInterest
 from streamrec.contracts.model_version import ModelCommand
 from streamrec.contracts.topics import ITEMS, MODEL_CONTROL, MODEL_UPDATES, MODEL_VERSIONS
@@ -199,8 +199,8 @@ class TrainOnInterests:
         if record.offset < self._next_command:
             return
         try:
-            command = _command_decoder.decode(record.value or b"")
-        except msgspec.DecodeError as error:
+            command = decode_own(_command_decoder, record.value)
+        except BadRecordError as error:
             _log.error("command refused", offset=record.offset, because=str(error))
         else:
             self._orders.append(_Order(record.offset, command.roll_back_to))
@@ -227,11 +227,11 @@ class TrainOnInterests:
             self._trainer.put_item(item)
 
 
-def _decode(entry: tuple[TopicPartition, object]) -> UserInterest | None:
+def _decode(entry: tuple[TopicPartition, Record]) -> UserInterest | None:
     source, record = entry
     try:
-        return _interest_decoder.decode(record.value or b"")  # type: ignore[attr-defined]
-    except msgspec.DecodeError as error:
+        return decode_own(_interest_decoder, record.value)
+    except BadRecordError as error:
         # a state that `interests` wrote decodes; its next one carries the same sequence
         _log.error("interest refused", partition=source.partition, because=str(error))
         return None

@@ -16,11 +16,13 @@ from streamrec.contracts.decode import (
     decode_event,
     decode_impression,
     decode_item,
+    decode_own,
 )
 from streamrec.contracts.derived import EventPosition, ListItem, Reason, TopKList, UserInterest
 from streamrec.contracts.headers import MAX_MESSAGE_BYTES, DeadLetterHeaders
 from streamrec.contracts.incoming import Click, Impression, Item, Purchase
 from streamrec.contracts.model_update import ModelUpdate
+from streamrec.contracts.model_version import ModelCommand
 from streamrec.domain.event import EventType, Source
 from streamrec.domain.interest import SequenceEvent
 from streamrec.errors import BadRecordError
@@ -180,6 +182,16 @@ def test_anything_becomes_an_item_or_an_impression_or_a_bad_record(value, decode
     except BadRecordError:
         return
     assert message.item_id if decoder is decode_item else message.list_id
+
+
+@MANY
+@given(value=st.binary() | st.just(b'{"roll_back_to": "\xff"}') | st.just(b"[" * 100_000) | st.none())
+def test_anything_on_a_topic_of_our_own_becomes_a_message_or_a_bad_record(value):
+    try:
+        message = decode_own(msgspec.json.Decoder(ModelCommand), value)
+    except BadRecordError:
+        return
+    assert isinstance(message.roll_back_to, str)
 
 
 IDS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=256)

@@ -138,6 +138,15 @@ def test_a_few_bad_records_at_the_start_do_not_stop_the_worker(fold, store):
     assert counts(store) == (0, 0, 100)
 
 
+def test_bad_records_count_once_however_often_their_batch_is_tried(fold, publisher):
+    publisher.failures = DEAD_LETTER_WINDOW
+    work = batch(part("clicks", [b"{"] * 2 + [click("u1", "a")]))
+    for _ in range(DEAD_LETTER_WINDOW):
+        with pytest.raises(TransientError):
+            fold.handle(work)
+    assert fold.handle(work) == {CLICKS: 3}
+
+
 def test_the_summary_names_the_strongest_categories_and_items(fold, publisher):
     events = [click("u1", f"i{n}", NOW_MS + n, category=f"c{n % 12}") for n in range(24)]
     fold.handle(batch(part("clicks", [*events, click("u1", "i0", NOW_MS + 30, category="c0")])))

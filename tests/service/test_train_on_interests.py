@@ -238,7 +238,7 @@ def test_a_command_for_what_is_not_kept_changes_nothing(training):
     trainer = RememberingTrainer()
     use_case = training(trainer)
     use_case.handle(batch(part(USER_INTERESTS, records(stream(20)))))
-    use_case.learn(batch(part(MODEL_CONTROL, [command("7"), b"{", None])))
+    use_case.learn(batch(part(MODEL_CONTROL, [command("7"), b"{", None, b'{"roll_back_to": "\xff"}', b"[" * 100_000])))
     assert use_case.must_step
     use_case.step()
     assert len(trainer.trained) == 20
