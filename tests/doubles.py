@@ -12,7 +12,7 @@ from streamrec.contracts.derived import ListItem, Reason, TopKList, UserInterest
 from streamrec.contracts.incoming import Item
 from streamrec.domain.interest import InterestState
 from streamrec.errors import TransientError
-from streamrec.service.batch import Positions, Slice, TopicPartition
+from streamrec.service.batch import Positions, Slice, TopicPartition, follow_on
 from streamrec.service.list_aging import brought_up_to_date
 from streamrec.service.ports import EncodedList, InterestSnapshot, Outgoing, Progress
 
@@ -111,7 +111,7 @@ class MemoryTopKStore:
         return True
 
     def _is_at(self, slices: Sequence[Slice]) -> bool:
-        return all(self._positions.get(part.source, part.start) == part.start for part in slices)
+        return follow_on(slices, self._positions)
 
     def put_default(self, default: TopKList) -> None:
         self._default = default

@@ -166,8 +166,8 @@ def feed(
                 if batch is not None:
                     source.settle(_hand_over(batch, channel, worker, source))
                     continue
-                # a store that crashed may have lost its newest writes, and no further record would tell
-                source.settle(stored(source.sources))
+                # a store that crashed may have lost its newest writes or all, and no further record would tell
+                source.settle(dict.fromkeys(source.sources, 0) | stored(source.sources))
                 if when_idle is not None:
                     persist_until(worker.stopping, when_idle)
         finally:

@@ -10,7 +10,7 @@ import msgspec
 
 from streamrec.contracts.derived import UserInterest
 from streamrec.errors import TransientError
-from streamrec.service.batch import Positions, Slice, TopicPartition
+from streamrec.service.batch import Positions, Slice, TopicPartition, follow_on, positions_of
 from streamrec.service.fence import Fences, FenceState
 
 MAX_WAITING_EVENTS = 16_384
@@ -65,8 +65,8 @@ class Admission:
             If too many events wait for training; the same call can be made again.
         """
         with self._lock:
-            if any(self._positions.get(part.source, part.start) != part.start for part in slices):
-                return {part.source: self._positions.get(part.source, part.start) for part in slices}
+            if not follow_on(slices, self._positions):
+                return positions_of(slices, self._positions)
             if self._waiting_events > MAX_WAITING_EVENTS:
                 raise TransientError(f"{self._waiting_events} events wait for training")
             for interest in interests:

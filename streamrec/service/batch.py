@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -31,7 +31,8 @@ class Record(NamedTuple):
 class Slice:
     """What a batch holds of one partition: every record of the offsets `start` up to and without `next`.
 
-    Offsets may be missing in between (compaction, transaction markers), which is why the range is carried.
+    Offsets may be missing in between (compaction, transaction markers), which is why the range is carried. What was
+    never read begins at 0, wherever the log does now.
     """
 
     source: TopicPartition
@@ -56,4 +57,18 @@ class Batch:
 
 
 Positions = dict[TopicPartition, int]
-"""Next offset to read, by partition: what a store holds says which records it contains."""
+"""Next offset to read, by partition: what a store holds says which records it contains.
+
+A store that knows nothing of a partition contains nothing of it, as if its position were 0: one that was emptied under
+a running worker sends it back to the beginning.
+"""
+
+
+def follow_on(slices: Sequence[Slice], stored: Positions) -> bool:
+    """Return whether every slice starts where the store's position of its partition stands."""
+    return all(stored.get(part.source, 0) == part.start for part in slices)
+
+
+def positions_of(slices: Sequence[Slice], stored: Positions) -> Positions:
+    """Return where to read on in the partitions of these slices."""
+    return {part.source: stored.get(part.source, 0) for part in slices}

@@ -30,7 +30,7 @@ from streamrec.contracts.topics import CLICKS, PURCHASES, USER_INTERESTS, dead_l
 from streamrec.domain.event import Event, EventType, Source
 from streamrec.domain.interest import InterestState, Outcome, category_transitions, summarise
 from streamrec.errors import BadRecordError, TooManyDeadLettersError
-from streamrec.service.batch import Batch, Positions, Record, TopicPartition
+from streamrec.service.batch import Batch, Positions, Record, TopicPartition, follow_on
 from streamrec.service.ports import InterestSnapshot, InterestStore, Outgoing, Publisher
 from streamrec.service.tally import Tally
 
@@ -100,9 +100,9 @@ class FoldInterests:
         sources = [part.source for part in batch.slices]
         while True:
             snapshot = self._store.load(user_ids, sources)
-            stored = {source: progress.next_offset for source, progress in snapshot.progress.items()}
-            if any(stored[part.source] not in (None, part.start) for part in batch.slices):
-                return {source: offset for source, offset in stored.items() if offset is not None}
+            stored = {source: progress.next_offset or 0 for source, progress in snapshot.progress.items()}
+            if not follow_on(batch.slices, stored):
+                return stored
             derived = self._fold(batch, decoded, snapshot)
             self._publisher.publish(derived)
             if self._store.compare_and_set(snapshot):

@@ -19,7 +19,7 @@ from streamrec.contracts.topics import CLICKS, IMPRESSIONS, PURCHASES, RECOMMEND
 from streamrec.domain.event import Event, EventType, Source
 from streamrec.domain.retention import RememberedList, UserRetention, day_of, item_hashes
 from streamrec.errors import BadRecordError
-from streamrec.service.batch import Batch, Positions, Record, TopicPartition
+from streamrec.service.batch import Batch, Positions, Record, TopicPartition, follow_on, positions_of
 from streamrec.service.ports import Counts, Followed, RetentionChanges, RetentionStore
 from streamrec.service.tally import Tally
 
@@ -80,8 +80,8 @@ class RecordRetention:
         arms = {message.user_id: self._arm_of(message.user_id) for message in messages}
         with self._store.transaction() as transaction:
             stored = transaction.lock_positions([part.source for part in batch.slices])
-            if any(stored.get(part.source, part.start) != part.start for part in batch.slices):
-                return stored
+            if not follow_on(batch.slices, stored):
+                return positions_of(batch.slices, stored)
             work = _Work(transaction.lock_users(arms), arms, self._window_ms)
             for message in messages:
                 work.take(message)

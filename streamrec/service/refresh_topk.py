@@ -19,7 +19,7 @@ from streamrec.contracts.headers import traced
 from streamrec.contracts.topics import ITEMS, RECOMMENDATIONS
 from streamrec.domain.arms import CONTROL, PERSONAL
 from streamrec.errors import BadRecordError, TransientError
-from streamrec.service.batch import Batch, Positions, Record
+from streamrec.service.batch import Batch, Positions, Record, positions_of
 from streamrec.service.ports import EncodedList, Outgoing, Publisher, Ranker, TopKStore
 from streamrec.service.tally import Tally
 
@@ -92,7 +92,7 @@ class RefreshTopK:
         written = self._store.put_lists(encoded, batch.slices)
         delivery.wait()
         if not written or not self._store.advance(batch.slices):
-            return self._store.positions([part.source for part in batch.slices])
+            return positions_of(batch.slices, self._store.positions([part.source for part in batch.slices]))
         for topk in lists:
             self._newest_event_time_ms = max(self._newest_event_time_ms, topk.event_time_ms)
             self._newest_produced_at_ms = max(self._newest_produced_at_ms, topk.produced_at_ms)

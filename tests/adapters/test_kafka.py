@@ -155,6 +155,34 @@ def test_what_the_broker_forgets_while_a_worker_reads_is_said_too(open_source, p
     assert lost(logs) == [4], "the same records are counted once"
 
 
+def test_what_the_broker_forgets_beyond_a_reader_that_is_behind_is_said_and_the_work_goes_on(
+    open_source, publish, truncate
+):
+    publish(*(b"%d" % n for n in range(5)))
+    source = open_source()
+    _, slices = read(source, 5)
+    written = slices[0].source
+    source.keep_alive()  # nothing is fetched while a batch takes long
+    publish(*(b"%d" % n for n in range(5, 10)))
+    truncate(written, 8)
+    with capture_logs() as logs:
+        records, slices = read(source, 2)
+
+    assert [record.value for record in records] == [b"8", b"9"]
+    assert (slices[0].start, slices[-1].next) == (5, 10)
+    assert lost(logs) == [3]
+
+
+def test_a_log_that_ends_before_a_running_readers_position_is_refused(open_source, publish):
+    """As after a topic was made anew, whose first records look as if they had been read."""
+    publish(*(b"%d" % n for n in range(5)))
+    source = open_source()
+    _, slices = read(source, 5)
+    source.settle({slices[0].source: 50})
+    with pytest.raises(StreamrecError, match="was read up to 50"):
+        read(source, 1)
+
+
 def test_kafkas_committed_offset_follows_for_lag(open_source, publish, kafka, topic):
     group = uuid4().hex
     publish(b"a", b"b")

@@ -84,6 +84,12 @@ def test_a_slice_from_elsewhere_writes_nothing(store):
     assert store.positions([SOURCE]) == {SOURCE: 5}
 
 
+def test_a_store_that_was_emptied_takes_nothing_but_the_beginning(store):
+    assert not store.put_lists([], slices(3, 8))
+    assert not store.advance(slices(3, 8))
+    assert store.positions([SOURCE]) == {}
+
+
 def test_lists_leave_the_positions_alone(store):
     work = slices(0, 5)
     assert store.put_lists([], work)

@@ -192,6 +192,12 @@ def test_crashes_before_the_commit_and_redeliveries_change_no_row(postgres_url, 
     assert rows(postgres_url) == expected
 
 
+def test_a_store_that_was_emptied_sends_the_reader_back(postgres_url):
+    foreign = batch(part("clicks", [event("u1", 2)], start=5))
+    assert recorder(postgres_url).handle(foreign) == {foreign.slices[0].source: 0}
+    assert not any(rows(postgres_url)[table] for table in TABLES[1:])
+
+
 @pytest.mark.parametrize("start", [0, 2])
 def test_a_slice_from_elsewhere_is_left_alone_with_all_of_its_batch(postgres_url, start):
     record = recorder(postgres_url)
@@ -200,6 +206,6 @@ def test_a_slice_from_elsewhere_is_left_alone_with_all_of_its_batch(postgres_url
     foreign = batch(part("clicks", [event("u1", 2)], start=start), part("purchases", [event("u2", 2)]))
     moved = record.handle(foreign)
 
-    assert moved == {foreign.slices[0].source: 1}
+    assert moved == {foreign.slices[0].source: 1, foreign.slices[1].source: 0}
     after = rows(postgres_url)
     assert {table: after[table] for table in TABLES[1:]} == {table: before[table] for table in TABLES[1:]}

@@ -85,6 +85,11 @@ def test_a_redelivered_batch_changes_nothing_and_answers_the_position(fold, stor
     assert publisher.records == published
 
 
+def test_a_store_that_was_emptied_sends_the_reader_back(fold, store, publisher):
+    assert fold.handle(batch(part("clicks", [click("u1", "a")], start=5))) == {CLICKS: 0}
+    assert (store.states, publisher.records) == ({}, [])
+
+
 def test_nothing_is_stored_before_the_broker_has_the_derived_records(fold, store, publisher):
     publisher.failures = 1
     work = batch(part("clicks", [click("u1", "a")]))

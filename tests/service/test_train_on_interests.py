@@ -109,6 +109,14 @@ def test_an_event_is_admitted_once_however_often_it_comes(training):
     assert len(trainer.trained) == len(set(trainer.trained)) == 20
 
 
+def test_a_trainer_that_knows_nothing_sends_the_reader_back(training):
+    trainer = RememberingTrainer()
+    use_case = training(trainer)
+    assert use_case.handle(batch(part(USER_INTERESTS, records(stream(5)), start=5))) == {SOURCE: 0}
+    use_case.step()
+    assert trainer.trained == []
+
+
 def test_killed_at_any_moment_the_surviving_lineage_has_every_event_once(training):
     values = records(stream(60))
     trainer = RememberingTrainer()

@@ -83,7 +83,8 @@ class BatchSource:
                 "enable.auto.commit": True,
                 "auto.commit.interval.ms": 1_000,
                 "enable.auto.offset.store": False,
-                "auto.offset.reset": "earliest",
+                # what a position has left of its log is looked at here, and told
+                "auto.offset.reset": "error",
                 "queued.max.messages.kbytes": PREFETCH_KILOBYTES,
                 "fetch.queue.backoff.ms": 50,
                 "topic.metadata.refresh.interval.ms": 10_000,
@@ -131,7 +132,7 @@ class BatchSource:
             if source not in self._next:
                 continue  # revoked meanwhile
             offsets.append(KafkaPartition(*source, offset))
-            if self._next[source] != offset:
+            if (self._next[source] or 0) != offset:
                 _log.warning("seek", topic=source.topic, partition=source.partition, to=offset, was=self._next[source])
                 self._next[source] = offset
                 self._consumer.seek(KafkaPartition(*source, offset))
@@ -159,12 +160,16 @@ class BatchSource:
 
     def _to_batch(self, messages: Sequence[Message]) -> Batch | None:
         slices: dict[TopicPartition, Slice] = {}
+        cut_off: list[TopicPartition] = []
         for message in messages:
+            source = TopicPartition(str(message.topic()), int(message.partition() or 0))
             error = message.error()
             if error is not None:
-                _raise_unless_passing(error)
+                if error.code() == _CUT_OFF:
+                    cut_off.append(source)
+                else:
+                    _raise_unless_passing(error)
                 continue
-            source = TopicPartition(str(message.topic()), int(message.partition() or 0))
             if source not in self._next:
                 continue  # revoked meanwhile
             record = to_record(message)
@@ -175,23 +180,22 @@ class BatchSource:
                 start = self._next[source]
                 if start is not None and record.offset > start:
                     self._report_lost(source, start)
-                part = slices[source] = Slice(source, record.offset if start is None else start, record.offset)
+                part = slices[source] = Slice(source, start or 0, record.offset)
             part.records.append(record)
             part.next = record.offset + 1
         for source, part in slices.items():
             self._next[source] = part.next
+        if cut_off:
+            self._go_on_without(cut_off)
         return Batch(list(slices.values())) if slices else None
 
     def _assigned(self, consumer: Consumer, partitions: list[KafkaPartition]) -> None:
         sources = [TopicPartition(part.topic, part.partition) for part in partitions]
         stored = self._positions(sources)
         self._next = {source: stored.get(source) for source in sources}
-        for part, source in zip(partitions, sources, strict=True):
-            offset = stored.get(source)
-            part.offset = OFFSET_BEGINNING if offset is None else offset
-            if offset is not None:
-                self._check_position(source, offset)
-        consumer.assign(partitions)
+        for source, offset in stored.items():
+            self._check_position(source, offset)
+        consumer.assign([_at(source, offset) for source, offset in self._next.items()])
         consumer.resume(partitions)  # a pause outlives the assignment that it was made in
         _log.info("assigned", partitions=[f"{s.topic}:{s.partition}@{stored.get(s, 'start')}" for s in sources])
 
@@ -199,6 +203,16 @@ class BatchSource:
         # a batch is settled before the next poll, so nothing of these partitions is in flight here
         for part in partitions:
             self._next.pop(TopicPartition(part.topic, part.partition), None)
+
+    def _go_on_without(self, cut_off: Sequence[TopicPartition]) -> None:
+        """Go on with what is left of partitions whose logs were cut off beyond our positions while we read them."""
+        starts: dict[TopicPartition, int] = {}
+        for source in cut_off:
+            if source in self._next:  # else it was revoked meanwhile
+                self._check_position(source, self._next[source] or 0)
+                starts[source] = self._starts[source]
+        # librdkafka takes no seek in a partition that it has given up, but a new assignment
+        self._consumer.assign([_at(source, starts.get(source, next_)) for source, next_ in self._next.items()])
 
     def _check_position(self, source: TopicPartition, offset: int) -> None:
         """Refuse a partition that is not the one that was read before, and say what it has lost since."""
@@ -224,6 +238,10 @@ class BatchSource:
         return high
 
 
+def _at(source: TopicPartition, offset: int | None) -> KafkaPartition:
+    return KafkaPartition(*source, OFFSET_BEGINNING if offset is None else offset)
+
+
 def _raise_unless_passing(error: KafkaError) -> None:
     if error.retriable() or error.code() in _PASSING:
         _log.warning("kafka", error=error.str())
@@ -231,12 +249,13 @@ def _raise_unless_passing(error: KafkaError) -> None:
     raise translate(error)
 
 
+# librdkafka's own codes have no other name
+_CUT_OFF: Any = KafkaError._AUTO_OFFSET_RESET  # noqa: SLF001
 _PASSING: frozenset[Any] = frozenset(
     {
-        KafkaError._ALL_BROKERS_DOWN,  # noqa: SLF001  # librdkafka's own codes have no other name
+        KafkaError._ALL_BROKERS_DOWN,  # noqa: SLF001
         KafkaError._TRANSPORT,  # noqa: SLF001
         KafkaError._MAX_POLL_EXCEEDED,  # noqa: SLF001
-        KafkaError._AUTO_OFFSET_RESET,  # noqa: SLF001
         KafkaError.UNKNOWN_TOPIC_OR_PART,
     }
 )

@@ -23,8 +23,7 @@ _PUT = """
 -- then for each position the expected offset, for each list its state version and its value
 local count = tonumber(ARGV[1])
 for i = 1, count do
-  local stored = redis.call('GET', KEYS[i])
-  if stored and stored ~= ARGV[i + 2] then return 0 end
+  if (redis.call('GET', KEYS[i]) or '0') ~= ARGV[i + 2] then return 0 end
 end
 for i = count + 1, #KEYS do
   -- a list begins with the version of the state that it was made from
@@ -40,8 +39,7 @@ return 1
 _ADVANCE = """
 -- KEYS: positions; ARGV: for each one the expected and the new offset
 for i, key in ipairs(KEYS) do
-  local stored = redis.call('GET', key)
-  if stored and stored ~= ARGV[2 * i - 1] then return 0 end
+  if (redis.call('GET', key) or '0') ~= ARGV[2 * i - 1] then return 0 end
 end
 for i, key in ipairs(KEYS) do redis.call('SET', key, ARGV[2 * i]) end
 return 1
