@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from uuid import uuid4
 
 import psycopg2
@@ -13,6 +14,11 @@ from psycopg2 import sql
 from streamrec.adapters.postgres.migrate import migrate
 from streamrec.local import local_stack
 from streamrec.settings import Settings
+
+
+def pytest_configure():
+    """Keep torch to one thread: where others want the same cores, its threads spend their time waiting for each other."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(autouse=True)

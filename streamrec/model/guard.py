@@ -1,12 +1,14 @@
 """What keeps a bad version from serving, or from serving for long.
 
 Before a version serves it is checked on held events: the newest ones of users whose events are counted and never
-trained by gradient. It has to be finite, and must not be far worse than what served when those events came.
+trained by gradient. It has to be finite, and must not be far worse than the last good version.
 
 What serves is tested on new events before anything learns them (:mod:`streamrec.model.stacking`), and the last good
-version on some of the same events: its network, item vectors and blend, with the counts of today, which a rollback
-brings back anyway. Where what serves is worse beyond noise, it has to go; where a version had a full window of events
-after it and was not worse, it is the last good one.
+version on some of the same events. Where what serves is worse beyond noise, it has to go; where a version had a full
+window of events after it and was not worse, it is the last good one.
+
+The last good version always stands for its network, item vectors and blend, with the counts of today: a rollback brings
+those back anyway, and lists age by the hour, which says nothing of a version.
 
 Two losses are compared. That of the lists is what users see; but the blend soon learns to pass over a network that says
 nothing, and popularity hides the damage. So that of the network alone is compared too.
@@ -40,7 +42,7 @@ MIN_HELD = 8
 """Fewer held events say nothing."""
 
 FAR_WORSE = 0.5
-"""Nats by which a version may be worse on held events than what served when they came."""
+"""Nats by which a version may be worse on held events than the last good one."""
 
 WINDOW = 1_024
 """Newest events on which what serves is compared with the last good version."""
@@ -76,8 +78,6 @@ class Held(msgspec.Struct, array_like=True):
     sequence: list[SequenceEvent]
     """What came before it, oldest first."""
     item_id: str
-    losses: tuple[float, float] | None
-    """Of what served when it came, lists and network; `None` where they are not known, or no measure any more."""
 
 
 def is_held(user_id: str) -> bool:
@@ -111,14 +111,9 @@ class Guard:
         """Mean loss of the lists that served on the newest compared events, in nats."""
         return float(np.mean(self._losses)) if self._losses else None
 
-    def hold(self, serving: ServingModel, sequence: Sequence[SequenceEvent], index: int) -> None:
+    def hold(self, sequence: Sequence[SequenceEvent], index: int) -> None:
         """Keep an event of a held user, `sequence[index]`, for the check of later versions."""
-        before, item_id = list(sequence[:index]), sequence[index].item_id
-        losses = None
-        if serving.version:
-            lists, network = self._losses_of(serving, [make_context(serving, before)], [serving.row(item_id)])[0]
-            losses = float(lists), float(network)
-        self._held.append(Held(before, item_id, losses))
+        self._held.append(Held(list(sequence[:index]), sequence[index].item_id))
 
     def fault_of(self, candidate: ServingModel, weights: Sequence[Mapping[str, np.ndarray]]) -> str:
         """Say why a version must not serve, nothing if it may.
@@ -133,17 +128,17 @@ class Guard:
         for arrays in weights:
             if broken := not_finite(arrays):
                 return f"{broken} is not finite"
-        if not self._held:
+        if len(self._held) < MIN_HELD:
             return ""
         contexts = [make_context(candidate, held.sequence) for held in self._held]
-        losses = self._losses_of(candidate, contexts, [candidate.row(held.item_id) for held in self._held])
-        known = [index for index, held in enumerate(self._held) if held.losses is not None]
-        if len(known) >= MIN_HELD:
-            before = np.array([self._held[index].losses for index in known])
-            for name, differences in self._looked_at(losses[known] - before):
-                mean, error = _mean_and_error(differences)
-                if mean > FAR_WORSE and mean > BEYOND_NOISE * error:
-                    return f"the loss of its {name} on {len(known)} held events is {mean:.2f} above what served then"
+        target_rows = [candidate.row(held.item_id) for held in self._held]
+        losses = self._losses_of(candidate, contexts, target_rows)
+        for name, differences in self._looked_at(losses - self._losses_of_good(candidate, contexts, target_rows)):
+            mean, error = _mean_and_error(differences)
+            if mean > FAR_WORSE and mean > BEYOND_NOISE * error:
+                return (
+                    f"the loss of its {name} on {len(losses)} held events is {mean:.2f} above that of the last good one"
+                )
         return ""
 
     def compare(
@@ -165,8 +160,7 @@ class Guard:
         """
         if not serving.version:
             return
-        self.good = self.good.grown(*serving.vectors.shape)
-        good = self._losses_of(serving.with_weights(self.good), contexts, target_rows)
+        good = self._losses_of_good(serving, contexts, target_rows)
         served = np.array([WORST_LOSS if loss is None else _bounded(loss) for loss in losses])
         network = _network_losses(serving, hidden, target_rows)
         self._losses.extend(served.tolist())
@@ -211,14 +205,9 @@ class Guard:
         self._on_trial = 0
 
     def go_back(self, good: Weights) -> None:
-        """Compare with the version that was rolled back to, which serves now.
-
-        Held events stay. What their losses were does not: the version that serves is older, and need not reach them.
-        """
+        """Compare with the version that was rolled back to, which serves now."""
         self.promote(good)
         self._losses.clear()
-        for held in self._held:
-            held.losses = None
 
     def state(self) -> tuple[Arrays, bytes]:
         """Return everything but the good version, for a checkpoint."""
@@ -239,6 +228,13 @@ class Guard:
     def _looked_at(self, differences: np.ndarray) -> list[tuple[str, np.ndarray]]:
         """Return the losses that count, by name; while there is no good version, the network is allowed to be bad."""
         return list(zip(LOSSES, differences.T, strict=True))[: 1 if self.good.encoder is None else None]
+
+    def _losses_of_good(
+        self, today: ServingModel, contexts: Sequence[Context], target_rows: Sequence[int]
+    ) -> np.ndarray:
+        """Return the losses of the last good version with the counts of another one, `(B, 2)`."""
+        self.good = self.good.grown(*today.vectors.shape)
+        return self._losses_of(today.with_weights(self.good), contexts, target_rows)
 
     def _losses_of(self, model: ServingModel, contexts: Sequence[Context], target_rows: Sequence[int]) -> np.ndarray:
         """Return the losses of lists and network for each event, `(B, 2)`."""

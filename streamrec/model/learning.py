@@ -213,7 +213,7 @@ class Learning:
         for history in histories:
             if is_held(history.user_id):
                 for index in history.new[-HELD_EVENTS:]:
-                    guard.hold(serving, history.sequence, index)
+                    guard.hold(history.sequence, index)
         return {event: vector for event, vector in zip(wanted, hidden, strict=True) if vector.any()}
 
     def _count(self, histories: Sequence[UserHistory], expected: dict[tuple[int, int], np.ndarray]) -> None:
