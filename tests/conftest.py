@@ -17,7 +17,7 @@ from streamrec.settings import Settings
 
 
 def pytest_configure():
-    """Keep torch to one thread: where others want the same cores, its threads spend their time waiting for each other."""
+    """Keep torch to one thread: where others want the same cores, its threads spend the time waiting for each other."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
