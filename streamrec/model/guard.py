@@ -11,7 +11,8 @@ The last good version always stands for its network, item vectors and blend, wit
 those back anyway, and lists age by the hour, which says nothing of a version.
 
 Two losses are compared. That of the lists is what users see; but the blend soon learns to pass over a network that says
-nothing, and popularity hides the damage. So that of the network alone is compared too.
+nothing, and popularity hides the damage. So that of the network alone is compared too, among items that the last good
+version has a vector for: of the others it says nothing, which says nothing of it.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ HELD_ONE_IN = 64
 """One user in so many is never trained by gradient, only counted and served."""
 
 HELD_EVENTS = 32
-"""The newest events of held users, on which versions are checked before they serve."""
+"""The newest event of each of so many held users: on these versions are checked before they serve."""
 
 MIN_HELD = 8
 """Fewer held events say nothing."""
@@ -61,7 +62,10 @@ BEYOND_NOISE = 4.0
 """Standard errors. The comparison is looked at after every step, so that two or three would come by chance."""
 
 SAMPLED_ITEMS = 256
-"""The network is to tell the event's item from so many others, spread evenly over all rows."""
+"""The network is to tell the event's item from so many others, spread evenly over all that the last good one knows."""
+
+MIN_KNOWN = 64
+"""Fewer compared events on items that the last good version knows say nothing of the network."""
 
 LOSSES = ("lists", "network")
 
@@ -73,8 +77,9 @@ NO_WORSE = 2.0
 
 
 class Held(msgspec.Struct, array_like=True):
-    """An event of a held user."""
+    """The newest event of a held user."""
 
+    user_id: str
     sequence: list[SequenceEvent]
     """What came before it, oldest first."""
     item_id: str
@@ -96,9 +101,9 @@ class Guard:
 
     def __init__(self, *, hide_seen: bool) -> None:
         self.good = Weights()
-        """Of the last good version; before there is one, lists by popularity and neighbours alone."""
         self._hide_seen = hide_seen
-        self._held: deque[Held] = deque(maxlen=HELD_EVENTS)
+        self._held: dict[str, Held] = {}
+        """By user, the oldest first."""
         self._losses: deque[float] = deque(maxlen=WINDOW)
         """Of the lists that served, oldest first."""
         self._differences: deque[np.ndarray] = deque(maxlen=WINDOW)
@@ -107,13 +112,26 @@ class Guard:
         """Compared events since there is a candidate."""
 
     @property
+    def good(self) -> Weights:
+        """Of the last good version; before there is one, lists by popularity and neighbours alone."""
+        return self._good
+
+    @good.setter
+    def good(self, good: Weights) -> None:
+        self._good = good
+        self._known_rows = np.flatnonzero(good.vectors.any(axis=1))
+
+    @property
     def loss(self) -> float | None:
         """Mean loss of the lists that served on the newest compared events, in nats."""
         return float(np.mean(self._losses)) if self._losses else None
 
-    def hold(self, sequence: Sequence[SequenceEvent], index: int) -> None:
-        """Keep an event of a held user, `sequence[index]`, for the check of later versions."""
-        self._held.append(Held(list(sequence[:index]), sequence[index].item_id))
+    def hold(self, user_id: str, sequence: Sequence[SequenceEvent], index: int) -> None:
+        """Keep the newest event of a held user, `sequence[index]`, for the check of later versions."""
+        self._held.pop(user_id, None)
+        self._held[user_id] = Held(user_id, list(sequence[:index]), sequence[index].item_id)
+        if len(self._held) > HELD_EVENTS:
+            del self._held[next(iter(self._held))]
 
     def fault_of(self, candidate: ServingModel, weights: Sequence[Mapping[str, np.ndarray]]) -> str:
         """Say why a version must not serve, nothing if it may.
@@ -130,15 +148,14 @@ class Guard:
                 return f"{broken} is not finite"
         if len(self._held) < MIN_HELD:
             return ""
-        contexts = [make_context(candidate, held.sequence) for held in self._held]
-        target_rows = [candidate.row(held.item_id) for held in self._held]
+        contexts = [make_context(candidate, held.sequence) for held in self._held.values()]
+        target_rows = [candidate.row(held.item_id) for held in self._held.values()]
         losses = self._losses_of(candidate, contexts, target_rows)
-        for name, differences in self._looked_at(losses - self._losses_of_good(candidate, contexts, target_rows)):
+        than_good = losses - self._losses_of_good(candidate, contexts, target_rows)
+        for name, differences in self._looked_at(than_good, least=MIN_HELD):
             mean, error = _mean_and_error(differences)
             if mean > FAR_WORSE and mean > BEYOND_NOISE * error:
-                return (
-                    f"the loss of its {name} on {len(losses)} held events is {mean:.2f} above that of the last good one"
-                )
+                return f"the loss of its {name} on {len(differences)} held events is {mean:.2f} above that of the last good one"
         return ""
 
     def compare(
@@ -162,7 +179,7 @@ class Guard:
             return
         good = self._losses_of_good(serving, contexts, target_rows)
         served = np.array([WORST_LOSS if loss is None else _bounded(loss) for loss in losses])
-        network = _network_losses(serving, hidden, target_rows)
+        network = self._network_losses(serving, hidden, target_rows)
         self._losses.extend(served.tolist())
         self._differences.extend(np.column_stack([served, network]) - good)
         self._on_trial += len(served)
@@ -173,7 +190,7 @@ class Guard:
             return ""
         all_of_them = np.array(self._differences)
         for part in (all_of_them, all_of_them[-MIN_COMPARED:]):
-            for name, differences in self._looked_at(part):
+            for name, differences in self._looked_at(part, least=MIN_KNOWN):
                 mean, error = _mean_and_error(differences)
                 if mean > WORSE and mean > BEYOND_NOISE * error:
                     than = f"that of {last_good}" if last_good else "that without a network"
@@ -193,7 +210,7 @@ class Guard:
         if self._on_trial < MIN_COMPARED or (self._on_trial < WINDOW and self.good.encoder is not None):
             return None
         newest = np.array(self._differences)[-self._on_trial :]
-        tested = [_mean_and_error(differences) for _, differences in self._looked_at(newest)]
+        tested = [_mean_and_error(differences) for _, differences in self._looked_at(newest, least=MIN_KNOWN)]
         if self._on_trial >= WINDOW:
             return all(mean <= NO_WORSE * error for mean, error in tested)
         return True if all(mean < -BEYOND_NOISE * error for mean, error in tested) else None
@@ -205,9 +222,13 @@ class Guard:
         self._on_trial = 0
 
     def go_back(self, good: Weights) -> None:
-        """Compare with the version that was rolled back to, which serves now."""
+        """Compare with the version that was rolled back to, which serves now.
+
+        The held events led to that perhaps: only others may do it again.
+        """
         self.promote(good)
         self._losses.clear()
+        self._held.clear()
 
     def state(self) -> tuple[Arrays, bytes]:
         """Return everything but the good version, for a checkpoint."""
@@ -216,24 +237,30 @@ class Guard:
             "differences": np.array(self._differences, np.float64).reshape(-1, len(LOSSES)),
             "on_trial": np.array([self._on_trial]),
         }
-        return arrays, msgspec.json.encode(list(self._held))
+        return arrays, msgspec.json.encode(list(self._held.values()))
 
     def load(self, arrays: Arrays, held: bytes) -> None:
         """Become what :meth:`state` returned."""
         self._losses.extend(arrays["losses"].tolist())
         self._differences.extend(arrays["differences"])
         self._on_trial = int(arrays["on_trial"][0])
-        self._held.extend(msgspec.json.decode(held, type=list[Held]))
+        self._held = {each.user_id: each for each in msgspec.json.decode(held, type=list[Held])}
 
-    def _looked_at(self, differences: np.ndarray) -> list[tuple[str, np.ndarray]]:
-        """Return the losses that count, by name; while there is no good version, the network is allowed to be bad."""
-        return list(zip(LOSSES, differences.T, strict=True))[: 1 if self.good.encoder is None else None]
+    def _looked_at(self, differences: np.ndarray, *, least: int) -> list[tuple[str, np.ndarray]]:
+        """Return the losses that count, by name, where they are of that many events.
+
+        While there is no good version, the network is allowed to be bad.
+        """
+        of_lists, of_network = differences.T
+        of_network = of_network[~np.isnan(of_network)]
+        network_counts = self.good.encoder is not None and len(of_network) >= least
+        return list(zip(LOSSES, [of_lists, of_network] if network_counts else [of_lists], strict=False))
 
     def _losses_of_good(
         self, today: ServingModel, contexts: Sequence[Context], target_rows: Sequence[int]
     ) -> np.ndarray:
         """Return the losses of the last good version with the counts of another one, `(B, 2)`."""
-        self.good = self.good.grown(*today.vectors.shape)
+        self._good = self._good.grown(*today.vectors.shape)
         return self._losses_of(today.with_weights(self.good), contexts, target_rows)
 
     def _losses_of(self, model: ServingModel, contexts: Sequence[Context], target_rows: Sequence[int]) -> np.ndarray:
@@ -248,17 +275,23 @@ class Guard:
             _bounded(-float(part[place])) if row and place >= 0 else WORST_LOSS
             for part, place, row in zip(parts, places.tolist(), target_rows, strict=True)
         ]
-        return np.column_stack([lists, _network_losses(model, hidden, target_rows)])
+        return np.column_stack([lists, self._network_losses(model, hidden, target_rows)])
 
+    def _network_losses(self, model: ServingModel, hidden: np.ndarray, target_rows: Sequence[int]) -> np.ndarray:
+        """Return the cross-entropy of each event's item by the network alone, not a number if good does not know it.
 
-def _network_losses(model: ServingModel, hidden: np.ndarray, target_rows: Sequence[int]) -> np.ndarray:
-    """Return the cross-entropy of each event's item among a sample of all items, by the network alone, `(B,)`."""
-    others = np.linspace(1, model.size - 1, SAMPLED_ITEMS).astype(np.int64)
-    temperature = math.exp(model.dense["dense.log_temperature"].item()) if model.dense else 1.0
-    positive = (hidden * model.vectors[np.asarray(target_rows)]).sum(1, keepdims=True) / temperature
-    negative = hidden @ model.vectors[others].T / temperature
-    losses = np.logaddexp.reduce(np.column_stack([positive, negative]), axis=1) - positive[:, 0]
-    return np.where(np.isfinite(losses), np.minimum(losses, WORST_LOSS), WORST_LOSS)
+        It is told from a sample of the items that the last good version knows, `(B,)`.
+        """
+        known, rows = self._known_rows, np.asarray(target_rows)
+        if not len(known):
+            return np.full(len(rows), np.nan)
+        others = known[np.linspace(0, len(known) - 1, SAMPLED_ITEMS).astype(np.int64)]
+        temperature = math.exp(model.dense["dense.log_temperature"].item()) if model.dense else 1.0
+        positive = (hidden * model.vectors[rows]).sum(1, keepdims=True) / temperature
+        negative = hidden @ model.vectors[others].T / temperature
+        losses = np.logaddexp.reduce(np.column_stack([positive, negative]), axis=1) - positive[:, 0]
+        bounded = np.where(np.isfinite(losses), np.minimum(losses, WORST_LOSS), WORST_LOSS)
+        return np.where(np.isin(rows, known), bounded, np.nan)
 
 
 def _bounded(loss: float) -> float:

@@ -22,7 +22,7 @@ from streamrec.model.candidates import encode
 from streamrec.model.catalogue import Catalogue
 from streamrec.model.content import content_buckets
 from streamrec.model.context import make_context
-from streamrec.model.guard import COMPARED_SHARE, HELD_EVENTS, Guard, is_held
+from streamrec.model.guard import COMPARED_SHARE, Guard, is_held
 from streamrec.model.items import Items
 from streamrec.model.learner import Learner
 from streamrec.model.micro_batch import UserHistory, by_user, pad
@@ -127,6 +127,10 @@ class Learning:
             for history in histories
         ]
         self._count(histories, self._test(histories, may_teach, guard, waiting))
+        for history in histories:
+            told = [index for index in history.new if history.sequence[index] not in spared]
+            if told and is_held(history.user_id):
+                guard.hold(history.user_id, history.sequence, told[-1])
         fresh = [
             (history.sequence, new)
             for history, taught in zip(histories, may_teach, strict=True)
@@ -210,10 +214,6 @@ class Learning:
             compared = math.ceil(COMPARED_SHARE * len(together))
             losses = [score.loss for score in scores[:compared]]
             guard.compare(serving, asked[:compared], hidden[together[:compared]], targets[:compared], losses)
-        for history in histories:
-            if is_held(history.user_id):
-                for index in history.new[-HELD_EVENTS:]:
-                    guard.hold(history.sequence, index)
         return {event: vector for event, vector in zip(wanted, hidden, strict=True) if vector.any()}
 
     def _count(self, histories: Sequence[UserHistory], expected: dict[tuple[int, int], np.ndarray]) -> None:
