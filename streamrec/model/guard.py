@@ -155,9 +155,7 @@ class Guard:
         for name, differences in self._looked_at(than_good, least=MIN_HELD):
             mean, error = _mean_and_error(differences)
             if mean > FAR_WORSE and mean > BEYOND_NOISE * error:
-                return (
-                    f"the loss of its {name} on {len(differences)} held events is {mean:.2f} above the last good one's"
-                )
+                return f"the loss of its {name} on {len(differences)} held events is {mean:.2f} above the good one's"
         return ""
 
     def compare(
