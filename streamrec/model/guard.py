@@ -43,8 +43,8 @@ MIN_HELD = 8
 """Fewer held events say nothing."""
 
 FAR_WORSE = 1.5
-"""Nats by which a version may be worse on held events than the last good one. They are minutes old: lists that follow what
-is new may be worse for them, by 0.99 nats once in 130,000 events of news."""
+"""Nats by which a version may be worse on held events than the last good one. They are minutes old: lists that follow
+what is new may be worse for them, by 0.99 nats once in 130,000 events of news."""
 
 WINDOW = 1_024
 """Newest events on which what serves is compared with the last good version."""
