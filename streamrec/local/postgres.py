@@ -11,9 +11,11 @@ import secrets
 import signal
 import stat
 import tempfile
+import time
 from importlib.util import find_spec
 from pathlib import Path
 
+import psutil
 import psycopg2
 from psycopg2 import sql
 
@@ -25,6 +27,8 @@ DATABASE = "streamrec"
 USER = "streamrec"
 UNPRIVILEGED_USER = "nobody"
 """PostgreSQL refuses to run as root; where we do, it runs as this user, who owns its data and nothing else."""
+
+ORPHANS_S = 10.0
 
 _OPTIONS = {
     "listen_addresses": HOST,
@@ -51,6 +55,8 @@ def start_postgres(directory: Path, guardian: Guardian) -> Server:
     data = directory / "data"
     if not (data / "PG_VERSION").exists():
         _initialise(data, binaries, password, uid)
+    elif (data / "postmaster.pid").exists():
+        _wait_for_orphans(data)
     port = choose_port(directory, "postgres")
     log = directory / "postgres.log"
     options = [word for name, value in _OPTIONS.items() for word in ("-c", f"{name}={value}")]
@@ -102,6 +108,15 @@ def _initialise(data: Path, binaries: Path, password: str, uid: int | None) -> N
             what="PostgreSQL's storage cannot be made",
             uid=uid,
         )
+
+
+def _wait_for_orphans(data: Path) -> None:
+    """Let the processes of a server that was killed end: they notice soon, and until then no other may start."""
+    end_s = time.monotonic() + ORPHANS_S
+    while time.monotonic() < end_s:
+        if not any(process.info["cwd"] == str(data.resolve()) for process in psutil.process_iter(["cwd"])):
+            return
+        time.sleep(0.05)
 
 
 def _has_database(port: int, password: str) -> bool:

@@ -16,7 +16,9 @@ from confluent_kafka.admin import AdminClient
 
 from streamrec.errors import StreamrecError, UsageError
 from streamrec.local import find_running, kafka_jars, local_stack
+from streamrec.local.guardian import Guardian
 from streamrec.local.kafka_jars import JarsUnavailableError, check_jars
+from streamrec.local.postgres import start_postgres
 from streamrec.local.server import choose_port
 from streamrec.settings import Settings
 
@@ -101,6 +103,18 @@ def test_with_addresses_of_ones_own_nothing_is_started(stack, postgres_url, tmp_
         assert own.servers == {}
         assert own.broker == "external"
         assert own.settings.addresses() == settings.addresses()
+
+
+def test_postgres_starts_again_at_once_after_it_was_killed(tmp_path):
+    """What it was doing for its clients ends a moment later than the server itself."""
+    with Guardian() as guardian:
+        for _ in range(5):
+            server = start_postgres(tmp_path, guardian)
+            clients = [psycopg2.connect(server.address) for _ in range(20)]
+            server.process.kill()
+            server.process.wait()
+            for client in clients:
+                client.close()
 
 
 def test_a_busy_port_is_no_error(tmp_path):
