@@ -94,8 +94,12 @@ class TrainOnInterests:
 
     @property
     def must_step(self) -> bool:
-        """Whether a step is due although no events wait: a command, or a version that must go."""
-        return bool(self._orders or self._trainer.condemned)
+        """Whether a step is due although no events wait: a command, a version that must go, or a checkpoint."""
+        return bool(self._orders or self._trainer.condemned or (self._admission.is_stale and self._is_checkpoint_time))
+
+    @property
+    def _is_checkpoint_time(self) -> bool:
+        return self._monotonic_s() - self._checkpointed_s >= self._checkpoint_interval_s
 
     def handle(self, batch: Batch) -> Positions:
         """Admit the new events of a batch of `user-interests`, and return the position of each of its sources.
@@ -129,7 +133,7 @@ class TrainOnInterests:
         if taken:
             self._trainer.train(taken, behind=behind)
         now_s = self._monotonic_s()
-        must_checkpoint = now_s - self._checkpointed_s >= self._checkpoint_interval_s
+        must_checkpoint = self._is_checkpoint_time
         may_publish = now_s - self._published_s >= PUBLISH_INTERVAL_S or not self._admission.waiting
         if must_checkpoint or may_publish or self._trainer.condemned:
             self.publish()

@@ -134,7 +134,7 @@ def test_a_record_that_is_put_back_twice_is_applied_once():
         )
     ]
     store, source = MemoryInterestStore(), TopicPartition("clicks", 3)
-    for offset, record in enumerate(again, start=20):
+    for offset, record in enumerate(again):
         put_back = Record(offset, NOW_MS, record.key, record.value, record.headers)
         FoldInterests(store, MemoryPublisher(), sequence_length=50).handle(
             Batch([Slice(source, offset, offset + 1, [put_back])])

@@ -34,9 +34,11 @@ def item_ids(topk):
 
 
 def test_a_click_changes_the_users_list_in_redis_and_on_kafka(running):
-    others = [click(f"other{n}", f"i{n % 5}") for n in range(50)]
+    running.produce("clicks", [click(f"other{n}", f"i{item}") for n in range(30) for item in range(5)])
+    running.wait(lambda: running.reader.read("nobody"), "the default list")
+    running.wait(lambda: "i1" in item_ids(running.reader.read("nobody")), "the model to know the item")
     first = click("u1", "i0")
-    running.produce("clicks", [*others, first])
+    running.produce("clicks", [first])
     before = running.wait(lambda: read_list(running, "u1", first["event_time_ms"]), "the first list")
 
     second = click("u1", "i1")

@@ -151,6 +151,19 @@ def test_checkpoints_come_by_the_clock_and_only_with_something_new(training, clo
     assert trainer.saving is None
 
 
+def test_what_came_before_a_quiet_time_is_saved_in_it(training, clock):
+    trainer = RememberingTrainer()
+    use_case = training(trainer)
+    use_case.handle(batch(part(USER_INTERESTS, records(stream(5)))))
+    use_case.step()
+    assert not use_case.must_step
+    clock[0] = 31.0
+    assert use_case.must_step
+    use_case.step()
+    assert trainer.saving is not None
+    assert not use_case.must_step
+
+
 def test_an_update_that_was_not_acknowledged_goes_out_with_the_next_step(training):
     trainer, publisher = RememberingTrainer(), MemoryPublisher()
     use_case = training(trainer, publisher)
