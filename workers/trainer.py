@@ -13,10 +13,12 @@ from functools import partial
 import faust
 import structlog
 
+from streamrec import logs
 from streamrec.adapters.kafka import BatchSource, BroadcastReader, KafkaPublisher
 from streamrec.contracts.topics import ITEMS, MODEL_CONTROL, USER_INTERESTS
 from streamrec.metrics import TrainerMetrics
-from streamrec.model.trainer import Trainer
+from streamrec.model import checkpoint
+from streamrec.model.trainer import Trainer, checkpoint_directory
 from streamrec.service.batch import Batch, Positions
 from streamrec.service.train_on_interests import TrainOnInterests
 from streamrec.settings import Settings
@@ -112,5 +114,7 @@ def _gather(training: TrainOnInterests, admitted: threading.Event, settings: Set
 
 
 def main(settings: Settings) -> None:
-    """Run until SIGTERM or SIGINT."""
-    run(build(settings), settings, worker=NAME, gives_way=True)
+    """Run until SIGTERM or SIGINT; stand by while another trainer is at work on the same checkpoints."""
+    logs.configure(settings.log_level, worker=NAME)
+    with checkpoint.claimed(checkpoint_directory(settings)):
+        run(build(settings), settings, worker=NAME, gives_way=True)

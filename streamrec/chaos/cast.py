@@ -81,9 +81,20 @@ class Cast:
         self._started.append(process)
         self.workers.append(Worker(name, process, plant))
 
+    def kill(self, name: str, rng: random.Random) -> None:
+        """End one of a worker's processes at once."""
+        self._choose(name, rng).process.kill()
+
+    def plant(self, name: str, place: str, rng: random.Random) -> None:
+        """Put one that ends itself at a place in the place of one of a worker's processes."""
+        victim = self._choose(name, rng)
+        self.workers.remove(victim)
+        victim.process.kill()
+        self.start(name, plant=place)
+
     def sleep(self, name: str, rng: random.Random) -> None:
         """Stop one of a worker's processes in its tracks for longer than its session lasts."""
-        sleeper = self.one(name, rng)
+        sleeper = self._choose(name, rng).process
         sleeper.send_signal(signal.SIGSTOP)
         self._sleepers.append(threading.Timer(ASLEEP_S, sleeper.send_signal, [signal.SIGCONT]))
         self._sleepers[-1].start()
@@ -121,10 +132,6 @@ class Cast:
             if worker.process.poll() is not None:
                 self.workers.remove(worker)
                 self.start(worker.name, plant=worker.plant if worker.plant in BUGS else None)
-
-    def one(self, name: str, rng: random.Random) -> subprocess.Popen[bytes]:
-        """Return one of a worker's processes."""
-        return self._choose(name, rng).process
 
     def pids(self) -> list[tuple[str, int]]:
         """Return the name and the process id of each worker that runs."""

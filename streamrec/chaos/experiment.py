@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import time
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +13,8 @@ from streamrec.chaos.cast import Cast
 from streamrec.chaos.faults import Fault, Kind, schedule
 from streamrec.chaos.followers import judge_followers
 from streamrec.chaos.headway import Headway
-from streamrec.chaos.load import Load
-from streamrec.chaos.oracle import Ledger, Verdict, judge, read_ledger
+from streamrec.chaos.load import Acknowledged, Load
+from streamrec.chaos.oracle import Ledger, Verdict, judge, judge_log, read_ledger
 from streamrec.chaos.planted import PLACES
 from streamrec.errors import StreamrecError, TransientError
 from streamrec.local import local_stack
@@ -43,19 +42,16 @@ class Outcome:
         What the oracle says.
     duplicates
         Events that were sent twice and counted once.
-    kills
-        How often each kind of fault struck.
     longest_stall_s
         The longest time in which a worker had work and made no headway.
-    recoveries_s
-        From each fault until every worker had made headway or had nothing to do.
+    recoveries
+        The faults, each with the seconds until every worker had made headway or had nothing to do.
     """
 
     verdict: Verdict
     duplicates: int
-    kills: Counter[str]
     longest_stall_s: float
-    recoveries_s: list[float]
+    recoveries: list[tuple[Fault, float]]
 
 
 def run(
@@ -92,46 +88,47 @@ def run(
     ):
         for worker in workers:
             cast.start(worker, plant=bug if worker == "interests" else None)
-        with Load(stack.settings.require_kafka(), seed, rate, events):
-            kills, struck_s = _strike(cast, seed, workers, events / rate)
+        with Load(stack.settings.require_kafka(), seed, rate, events) as load:
+            struck = _strike(cast, seed, workers, events / rate)
         drain(cast, headway)
         cast.stop("trainer")
-        ledger, verdict = judge_all(stack.settings, workers)
-    recoveries_s = [headway.recovery_s(at_s) for at_s in struck_s]
-    return Outcome(verdict, ledger.duplicates, kills, max(headway.stalls_s(), default=0.0), recoveries_s)
+        ledger, verdict = judge_all(stack.settings, workers, load.acknowledged)
+    recoveries = [(fault, headway.recovery_s(at_s)) for fault, at_s in struck]
+    return Outcome(verdict, ledger.duplicates, max(headway.stalls_s(), default=0.0), recoveries)
 
 
-def judge_all(settings: Settings, workers: Sequence[str]) -> tuple[Ledger, Verdict]:
-    """Compare everything that these workers keep with the log, after the trainer has ended."""
+def judge_all(settings: Settings, workers: Sequence[str], acknowledged: Acknowledged) -> tuple[Ledger, Verdict]:
+    """Compare the log with what the broker acknowledged, and all that these workers keep with the log.
+
+    The trainer must have ended.
+    """
     kafka = settings.require_kafka()
     ledger = read_ledger(kafka, sequence_length=settings.sequence_length)
     store = RedisInterestStore(settings.require_redis_url(), state_ttl_days=settings.state_ttl_days)
-    return ledger, judge(ledger, kafka, store) + judge_followers(ledger, settings, workers)
+    verdict = judge_log(ledger, acknowledged) + judge(ledger, kafka, store)
+    return ledger, verdict + judge_followers(ledger, settings, workers)
 
 
-def _strike(cast: Cast, seed: int, workers: Sequence[str], duration_s: float) -> tuple[Counter[str], list[float]]:
-    """Let the scheduled faults happen; answer how many of each kind there were, and when."""
+def _strike(cast: Cast, seed: int, workers: Sequence[str], duration_s: float) -> list[tuple[Fault, float]]:
+    """Let the scheduled faults happen; answer which, and when."""
     rng = random.Random(seed)  # noqa: S311  # a reproducible choice, no secret
-    kills: Counter[str] = Counter()
-    struck_s = []
+    struck = []
     started_s = time.monotonic()
     for fault in schedule(seed, workers=tuple(workers), places=tuple(PLACES), duration_s=duration_s):
         while time.monotonic() < started_s + fault.at_s:
             cast.replace_dead()
             time.sleep(LOOK_S)
-        struck_s.append(time.monotonic())
-        kills[fault.kind] += 1
+        struck.append((fault, time.monotonic()))
         _inflict(fault, cast, rng)
-    return kills, struck_s
+    return struck
 
 
 def _inflict(fault: Fault, cast: Cast, rng: random.Random) -> None:
     match fault.kind:
         case Kind.KILL_WORKER:
-            cast.one(fault.worker, rng).kill()
+            cast.kill(fault.worker, rng)
         case Kind.PLANTED_EXIT:
-            cast.one(fault.worker, rng).kill()
-            cast.start(fault.worker, plant=fault.place)
+            cast.plant(fault.worker, fault.place, rng)
         case Kind.ZOMBIE:
             cast.sleep(fault.worker, rng)
             cast.start(fault.worker)

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 MEAN_PAUSE_S = 3.0
-ONE_ACTIVE = ("trainer",)
-"""Workers of which one process is active: no second one is started beside it."""
 
 ASLEEP_S = 8.0
 """Longer than a worker's session lasts: it wakes up as a zombie."""
@@ -28,10 +26,6 @@ class Kind(StrEnum):
     KILL_BROKER = "kill-broker"
     KILL_REDIS = "kill-redis"
     KILL_POSTGRES = "kill-postgres"
-
-
-_SIDE_BY_SIDE = {Kind.ZOMBIE, Kind.ADD_WORKER, Kind.REMOVE_WORKER}
-"""Faults for which two processes of a worker run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +58,6 @@ def schedule(seed: int, *, workers: tuple[str, ...], places: tuple[str, ...], du
     bag: list[Kind] = []
     while at_s < duration_s:
         bag = bag or rng.sample(list(Kind), len(Kind))
-        kind = bag.pop()
-        stricken = [worker for worker in workers if kind not in _SIDE_BY_SIDE or worker not in ONE_ACTIVE]
-        faults.append(Fault(round(at_s, 2), kind, rng.choice(stricken), rng.choice(places)))
+        faults.append(Fault(round(at_s, 2), bag.pop(), rng.choice(workers), rng.choice(places)))
         at_s += rng.uniform(0.5, 1.5) * MEAN_PAUSE_S
     return faults

@@ -14,9 +14,11 @@ from streamrec.adapters.kafka.lag import end_offsets, open_observer, partitions_
 from streamrec.adapters.postgres.engine import connect
 from streamrec.adapters.postgres.tables import activity
 from streamrec.adapters.redis import TopKReader
-from streamrec.chaos.oracle import Ledger, Place, Verdict
+from streamrec.chaos.load import Place
+from streamrec.chaos.oracle import Ledger, Verdict
 from streamrec.contracts.topics import USER_INTERESTS
 from streamrec.model import checkpoint
+from streamrec.model.trainer import checkpoint_directory
 from streamrec.model.vocabulary import unpack_ids
 from streamrec.service.admission import Admissions
 from streamrec.service.fence import FenceState
@@ -33,7 +35,7 @@ def judge_followers(ledger: Ledger, settings: Settings, workers: Sequence[str]) 
     if "recall" in workers:
         verdict += _judge_lists(ledger, TopKReader(settings.require_redis_url()))
     if "trainer" in workers:
-        verdict += _judge_model(ledger, settings.require_kafka(), settings.data_dir / "model")
+        verdict += _judge_model(ledger, settings.require_kafka(), checkpoint_directory(settings))
     return verdict
 
 

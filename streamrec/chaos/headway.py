@@ -93,12 +93,12 @@ class Headway:
         return all(at_s > since_s and position and lag <= records for at_s, position, lag in newest)
 
     def recovery_s(self, fault_s: float) -> float:
-        """Return the time from a fault until every worker had made headway or had nothing to do."""
+        """Return the time from a fault until every worker had made headway or had nothing to do, or until the end."""
         slowest = 0.0
         for samples in self.samples.values():
             before = max((position for at_s, position, _ in samples if at_s <= fault_s), default=0)
             healthy = (at_s for at_s, position, lag in samples if at_s > fault_s and (position > before or not lag))
-            slowest = max(slowest, next(healthy, fault_s) - fault_s)
+            slowest = max(slowest, next(healthy, samples[-1][0] if samples else fault_s) - fault_s)
         return slowest
 
     def _watch(self) -> None:

@@ -6,17 +6,21 @@ import json
 import random
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 from types import TracebackType
 from typing import NamedTuple, Self
 
-from confluent_kafka import Producer
+from confluent_kafka import KafkaError, Message, Producer
 
 from streamrec.adapters.kafka.client import client_config
 from streamrec.contracts.topics import CLICKS, PURCHASES
+from streamrec.domain.event import EventType
 from streamrec.errors import StreamrecError
+from streamrec.service.batch import TopicPartition
 from streamrec.settings import KafkaAccess
 
 USERS, ITEMS = 400, 200
@@ -27,6 +31,11 @@ LATE_MS = 60_000
 
 POISON_SHARE = 0.01
 FLUSH_S = 60.0
+
+EVENT_TYPES = {CLICKS: EventType.CLICK, PURCHASES: EventType.PURCHASE}
+
+Place = tuple[int, int, int]
+"""Event type, partition and offset of a record."""
 
 _TOO_LARGE = "x" * 70_000
 
@@ -60,6 +69,9 @@ def _with(event: dict[str, object], **changes: object) -> bytes:
     return json.dumps({name: value for name, value in changed.items() if value is not None}).encode()
 
 
+Settle = Callable[[KafkaError | None, Message], None]
+
+
 class Produced(NamedTuple):
     """A record to be produced."""
 
@@ -85,6 +97,32 @@ def records(seed: int, *, poison_share: float = POISON_SHARE) -> Iterator[list[P
 
 
 @dataclass(slots=True)
+class Acknowledged:
+    """What the broker says it has taken.
+
+    Parameters
+    ----------
+    records
+        How many, by partition.
+    poison
+        Where a spoiled record stands → why it must be refused.
+    """
+
+    records: Counter[TopicPartition] = field(default_factory=Counter)
+    poison: dict[Place, str] = field(default_factory=dict)
+
+    def take_note(self, message: Message, reason: str) -> None:
+        """Take note of a record that was acknowledged, and of why it must be refused if it must."""
+        topic, partition, offset = message.topic(), message.partition(), message.offset()
+        assert topic is not None
+        assert partition is not None
+        assert offset is not None
+        self.records[TopicPartition(topic, partition)] += 1
+        if reason:
+            self.poison[int(EVENT_TYPES[topic]), partition, offset] = reason
+
+
+@dataclass(slots=True)
 class Load:
     """Produces in a thread of its own, from entering until `events` are sent, or until it is left.
 
@@ -105,6 +143,7 @@ class Load:
     rate: float
     events: int | None = None
     sent: int = 0
+    acknowledged: Acknowledged = field(default_factory=Acknowledged)
     _stopping: threading.Event = field(default_factory=threading.Event)
     _failures: list[BaseException] = field(default_factory=list)
     _thread: threading.Thread = field(init=False)
@@ -137,18 +176,24 @@ class Load:
             if self._stopping.is_set() or self.sent == self.events:
                 break
             for record in together:
-                produce(producer, record)
+                produce(producer, record, partial(self._settle, record.reason))
             self.sent += 1
             producer.poll(max(0.0, started_s + self.sent / self.rate - time.monotonic()))
         if producer.flush(FLUSH_S):
             raise StreamrecError("the broker did not take all events")
 
+    def _settle(self, reason: str, error: KafkaError | None, message: Message) -> None:
+        if error is None:
+            self.acknowledged.take_note(message, reason)
+        else:
+            self._failures.append(StreamrecError(f"the broker did not take an event: {error}"))
 
-def produce(producer: Producer, record: Produced) -> None:
-    """Hand a record over, and wait for room where there is none."""
+
+def produce(producer: Producer, record: Produced, settle: Settle | None = None) -> None:
+    """Hand a record over, and wait for room where there is none; `settle` is called with what became of it."""
     while True:
         try:
-            producer.produce(record.topic, key=record.key, value=record.value)
+            producer.produce(record.topic, key=record.key, value=record.value, on_delivery=settle)
         except BufferError:
             producer.poll(0.1)
         else:

@@ -17,23 +17,20 @@ from confluent_kafka import TopicPartition as KafkaPartition
 
 from streamrec.adapters.kafka.client import client_config, to_record
 from streamrec.adapters.redis import RedisInterestStore
+from streamrec.chaos.load import EVENT_TYPES, Acknowledged, Place
 from streamrec.contracts.decode import decode_event
 from streamrec.contracts.derived import UserInterest
-from streamrec.contracts.topics import CLICKS, PURCHASES, USER_INTERESTS, dead_letter_topic
-from streamrec.domain.event import Event, EventType, Source
+from streamrec.contracts.topics import USER_INTERESTS, dead_letter_topic
+from streamrec.domain.event import Event, Source
 from streamrec.domain.interest import InterestState, Outcome
 from streamrec.errors import BadRecordError, TransientError
 from streamrec.service.batch import Record, TopicPartition
 from streamrec.settings import KafkaAccess
 
-EVENT_TYPES = {CLICKS: EventType.CLICK, PURCHASES: EventType.PURCHASE}
 READ_TIMEOUT_S = 60.0
 USERS_A_CALL = 500
 
 _interest_decoder = msgspec.json.Decoder(UserInterest)
-
-Place = tuple[int, int, int]
-"""Event type, partition and offset of a record."""
 
 
 @dataclass(slots=True)
@@ -135,6 +132,17 @@ def judge(ledger: Ledger, kafka: KafkaAccess, store: RedisInterestStore) -> Verd
     mismatches = list(_mismatches(ledger, store))
     notes += [f"state of {user_id}" for user_id in mismatches[:5]]
     return Verdict(missing, extra, len(mismatches), tuple(notes))
+
+
+def judge_log(ledger: Ledger, acknowledged: Acknowledged) -> Verdict:
+    """See whether the log has all that the broker acknowledged, and whether what was spoiled is what is refused."""
+    missing = sum((acknowledged.records - Counter(ledger.ends)).values())
+    wrong = set(ledger.refused.items()) ^ set(acknowledged.poison.items())
+    findings = {
+        f"{missing} acknowledged records are not there": missing,
+        f"refused for another reason than spoiled for: {sorted(wrong)[:3]}": wrong,
+    }
+    return Verdict(missing + len(wrong), notes=tuple(f"log: {found}" for found, is_so in findings.items() if is_so))
 
 
 def read_all(kafka: KafkaAccess, topics: Iterable[str]) -> Iterator[tuple[TopicPartition, Record]]:

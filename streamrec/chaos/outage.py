@@ -114,7 +114,7 @@ def run(
         drain(cast, headway)
         rebalances = cast.assignments() - assigned
         cast.stop("trainer")
-        _, verdict = judge_all(stack.settings, workers)
+        _, verdict = judge_all(stack.settings, workers, load.acknowledged)
     return OutageFigures(
         server=server,
         away_s=away_s,

@@ -81,7 +81,7 @@ def run(*, minutes: float, rate: float, directory: Path) -> SoakFigures:
         crashes = cast.ended()
         drain(cast, headway)
         cast.stop("trainer")
-        _, verdict = judge_all(stack.settings, WORKERS)
+        _, verdict = judge_all(stack.settings, WORKERS, load.acknowledged)
     judged_s = started_s + WARM_SHARE * (ended_s - started_s), ended_s
     return SoakFigures(
         minutes=minutes,

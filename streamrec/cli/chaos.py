@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from statistics import quantiles
@@ -17,6 +16,7 @@ from streamrec.chaos import outage as outages
 from streamrec.chaos import poison as poisoning
 from streamrec.chaos import soak as soaking
 from streamrec.chaos.experiment import Outcome, run
+from streamrec.chaos.faults import Kind
 from streamrec.cli.output import Json, console, print_json, progress_bar
 from streamrec.errors import UsageError
 
@@ -39,6 +39,8 @@ class ChaosFigures(Struct, kw_only=True):
     longest_stall_s: float
     recovery_p50_s: float
     recovery_p95_s: float
+    recovery_by_kind_s: dict[str, list[float]]
+    """The shortest and the longest."""
     notes: list[str]
 
 
@@ -154,19 +156,21 @@ def _show(figures: Struct, *, as_json: bool) -> None:
 
 
 def _summarise(outcomes: list[Outcome], events: int) -> ChaosFigures:
-    recoveries_s = [each for outcome in outcomes for each in outcome.recoveries_s]
-    percentiles = quantiles(recoveries_s, n=20) if len(recoveries_s) > 1 else [*recoveries_s, 0.0] * 19
-    kills = sum((outcome.kills for outcome in outcomes), Counter[str]())
+    recoveries = [each for outcome in outcomes for each in outcome.recoveries]
+    seconds = [recovery_s for _, recovery_s in recoveries]
+    percentiles = quantiles(seconds, n=20) if len(seconds) > 1 else [*seconds, 0.0] * 19
+    by_kind = {kind: [recovery_s for fault, recovery_s in recoveries if fault.kind is kind] for kind in Kind}
     return ChaosFigures(
         runs=len(outcomes),
         events=events,
         missing=sum(outcome.verdict.missing for outcome in outcomes),
         extra=sum(outcome.verdict.extra for outcome in outcomes),
         state_mismatches=sum(outcome.verdict.state_mismatches for outcome in outcomes),
-        kills=dict(kills),
+        kills={kind: len(each) for kind, each in by_kind.items() if each},
         duplicates=sum(outcome.duplicates for outcome in outcomes),
         longest_stall_s=round(max(outcome.longest_stall_s for outcome in outcomes), 1),
         recovery_p50_s=round(percentiles[9], 1),
         recovery_p95_s=round(percentiles[18], 1),
+        recovery_by_kind_s={kind: [round(min(each), 1), round(max(each), 1)] for kind, each in by_kind.items() if each},
         notes=[note for outcome in outcomes for note in outcome.verdict.notes],
     )

@@ -6,9 +6,11 @@ damaged one. Nothing in it can run code.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from hashlib import blake2b
 from pathlib import Path
 
@@ -26,6 +28,7 @@ _PREFIX = "checkpoint-"
 _UNFINISHED = ".unfinished-"
 _MANIFEST = "manifest.json"
 _TENSORS = "tensors.safetensors"
+_LOCK = "lock"
 
 _log = structlog.get_logger(__name__)
 
@@ -35,6 +38,23 @@ class Manifest(msgspec.Struct, frozen=True):
 
     format: int
     digests: dict[str, str]
+
+
+@contextmanager
+def claimed(root: Path) -> Iterator[None]:
+    """Wait until no other process has claimed this directory, and keep it until the end: one writes, others stand by.
+
+    The system gives the claim of a process up when that ends, in whatever way.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    with (root / _LOCK).open("wb") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            _log.warning("standing by", because=f"another process writes {root}")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            _log.info("taking over", path=str(root))
+        yield
 
 
 def numbers(root: Path) -> list[int]:

@@ -36,6 +36,11 @@ from streamrec.settings import Settings
 _log = structlog.get_logger(__name__)
 
 
+def checkpoint_directory(settings: Settings) -> Path:
+    """Return where the trainer keeps its checkpoints."""
+    return settings.data_dir.expanduser() / "model"
+
+
 class Trainer:
     """Learns from interests; see :class:`streamrec.service.ports.Trainer`.
 
@@ -108,7 +113,7 @@ class Trainer:
             config,
             hide_seen=settings.hide_seen,
             device=torch.device("cuda" if cuda else "cpu"),
-            checkpoints=settings.data_dir.expanduser() / "model",
+            checkpoints=checkpoint_directory(settings),
             admit_after=settings.admit_after,
         )
 

@@ -24,16 +24,13 @@ def test_a_seed_gives_the_same_schedule():
 
     assert faults(1) == faults(1) != faults(2)
     assert {fault.kind for fault in faults(1)} == set(Kind)
-    assert {fault.kind for seed in range(20) for fault in faults(seed) if fault.worker == "trainer"}.isdisjoint(
-        {Kind.ZOMBIE, Kind.ADD_WORKER, Kind.REMOVE_WORKER}
-    ), "of the trainer one process is active"
 
 
 def test_a_sound_build_survives_everything(tmp_path):
     outcome = run(seed=1, events=6_000, rate=400, directory=tmp_path)
 
     assert outcome.verdict.clean, outcome.verdict.notes
-    assert sum(outcome.kills.values()) >= 4
+    assert len(outcome.recoveries) >= 4
     assert outcome.duplicates > 0
 
 
