@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,12 +17,14 @@ from typing import NamedTuple, Self
 
 from streamrec.chaos.faults import ASLEEP_S, PLANTED_EVERY
 from streamrec.chaos.planted import BUGS
+from streamrec.errors import StreamrecError
 from streamrec.local import Stack
 from streamrec.local.kafka_broker import start_kafka
 from streamrec.local.postgres import start_postgres
 from streamrec.local.valkey import start_valkey
 
-STOP_S = 60.0
+START_S = STOP_S = 60.0
+LOOK_S = 0.2
 
 MAX_PROCESSES = 3
 """Of one worker."""
@@ -141,9 +144,17 @@ class Cast:
         """Return how many workers have ended by themselves."""
         return sum(worker.process.poll() is not None for worker in self.workers)
 
-    def assignments(self) -> int:
-        """Return how often partitions were assigned to workers so far, as their logs have it."""
-        return sum(log.read_text().count('"event": "assigned"') for log in self.log_dir.glob("*.log"))
+    def assignments(self) -> dict[str, int]:
+        """Return how often partitions were assigned to each worker so far, as their logs have it."""
+        return {log.stem: log.read_text().count('"event": "assigned"') for log in self.log_dir.glob("*.log")}
+
+    def wait_until_assigned(self) -> None:
+        """Wait until every worker that was started has partitions."""
+        give_up_s = time.monotonic() + START_S
+        while not all(self.assignments().values()):
+            if time.monotonic() > give_up_s:
+                raise StreamrecError(f"not all workers have started; their logs are in {self.log_dir}")
+            time.sleep(LOOK_S)
 
     def _count(self, name: str) -> int:
         return sum(worker.name == name for worker in self.workers)

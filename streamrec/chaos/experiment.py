@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from streamrec.adapters.redis import RedisInterestStore
-from streamrec.chaos.cast import Cast
+from streamrec.chaos.cast import LOOK_S, Cast
 from streamrec.chaos.faults import Fault, Kind, schedule
 from streamrec.chaos.followers import judge_followers
 from streamrec.chaos.headway import Headway
@@ -29,7 +29,6 @@ LOST_TAIL_BYTES = 4_096
 """What a killed Redis loses of its append-only file, as one does that was killed with its machine."""
 
 DRAIN_S = 120.0
-LOOK_S = 0.2
 
 
 @dataclass(slots=True)
@@ -88,6 +87,7 @@ def run(
     ):
         for worker in workers:
             cast.start(worker, plant=bug if worker == "interests" else None)
+        cast.wait_until_assigned()
         with Load(stack.settings.require_kafka(), seed, rate, events) as load:
             struck = _strike(cast, seed, workers, events / rate)
         drain(cast, headway)

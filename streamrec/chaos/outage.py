@@ -8,8 +8,8 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from streamrec.chaos.cast import Cast
-from streamrec.chaos.experiment import LOOK_S, WORKERS, drain, judge_all
+from streamrec.chaos.cast import LOOK_S, Cast
+from streamrec.chaos.experiment import WORKERS, drain, judge_all
 from streamrec.chaos.footprint import Footprint
 from streamrec.chaos.headway import Headway
 from streamrec.chaos.load import Load
@@ -105,14 +105,14 @@ def run(
             _wait_until_near(headway, workers, float("inf"))
             _wait_until_near(headway, WAITING[server], NEAR_S * rate)
             time.sleep(warm_s)
-            gone_s, assigned = time.monotonic(), cast.assignments()
+            gone_s, assigned = time.monotonic(), sum(cast.assignments().values())
             cast.kill_server(SERVERS[server])
             time.sleep(away_s)
             cast.start_server(SERVERS[server])
             catch_up_s = _wait_until_near(headway, WAITING[server], NEAR_S * rate)
         crashes = cast.ended()
         drain(cast, headway)
-        rebalances = cast.assignments() - assigned
+        rebalances = sum(cast.assignments().values()) - assigned
         cast.stop("trainer")
         _, verdict = judge_all(stack.settings, workers, load.acknowledged)
     return OutageFigures(

@@ -8,8 +8,8 @@ from statistics import median
 
 from msgspec import Struct
 
-from streamrec.chaos.cast import Cast
-from streamrec.chaos.experiment import LOOK_S, WORKERS, drain, judge_all
+from streamrec.chaos.cast import LOOK_S, Cast
+from streamrec.chaos.experiment import WORKERS, drain, judge_all
 from streamrec.chaos.footprint import Footprint, Sample, slope_an_hour
 from streamrec.chaos.headway import Headway
 from streamrec.chaos.load import Load

@@ -17,7 +17,8 @@ from streamrec.local.server import HOST, Server, answers, choose_port, run_to_en
 
 NAME = f"apache-kafka-{VERSION}"
 
-# for a small machine: one node, few partitions of the internal topics, a small heap
+# for a small machine: one node, few partitions of the internal topics, a small heap; a killed broker cannot come back
+# before its session has ended, and nobody else would take its place meanwhile
 _PROPERTIES = """\
 process.roles=broker,controller
 node.id=1
@@ -36,6 +37,8 @@ share.coordinator.state.topic.num.partitions=1
 share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 group.initial.rebalance.delay.ms=200
+broker.session.timeout.ms=3000
+broker.heartbeat.interval.ms=500
 log.cleaner.dedupe.buffer.size=8388608
 auto.create.topics.enable=false
 """

@@ -21,10 +21,35 @@ PATIENT_FETCH_BYTES = 1_000_000
 RECONNECT_S = 2
 """Clients try again at least so often: a broker that restarts on this machine is back within seconds."""
 
+SAID_EVERY_S = 10.0
+"""Between two lines of the same kind from one client."""
+
 _REFUSALS = {"_AUTHENTICATION", "_SSL"}
 
 _asks_why: ContextVar[bool] = ContextVar("asks_why", default=False)
 _log = logging.getLogger("librdkafka")
+
+
+class Sparing(logging.Filter):
+    """Lets a line through if its client has not said the like for a while.
+
+    A client whose broker is away says so twenty times a second.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._next_s: dict[tuple[object, ...], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether the line is written."""
+        kind_and_client = record.args[:2] if isinstance(record.args, tuple) else ()
+        if record.created < self._next_s.get(kind_and_client, 0.0):
+            return False
+        self._next_s[kind_and_client] = record.created + SAID_EVERY_S
+        return True
+
+
+_log.addFilter(Sparing())
 
 
 def client_config(kafka: KafkaAccess) -> dict[str, Any]:
