@@ -14,12 +14,17 @@ import msgspec
 import numpy as np
 import psycopg2
 import pytest
+from alembic.config import Config
+from alembic.script import ScriptDirectory
 from builders import NOW_MS, batch, click, part
 from doubles import MemoryInterestStore, MemoryPublisher
 from interests import stream
 
+from streamrec.adapters.postgres import PostgresRetentionStore
+from streamrec.adapters.postgres import migrate as migrations
 from streamrec.adapters.postgres.migrate import migrate
 from streamrec.adapters.postgres.store import _decode_user, _encode_memory
+from streamrec.adapters.postgres.tables import REVISION
 from streamrec.adapters.redis.interests import (
     _decode_progress,
     _encode_progress,
@@ -184,3 +189,11 @@ def test_tables_of_a_newer_release_are_left_alone(postgres_url):
         cursor.execute("UPDATE alembic_version SET version_num = '9999'")
     with pytest.raises(StreamrecError, match=r"newer release.*'9999'"):
         migrate(postgres_url)
+    with pytest.raises(StreamrecError, match=r"revision 9999.*works with 0001.*streamrec migrate"):
+        PostgresRetentionStore(postgres_url).positions([])
+
+
+def test_retention_works_with_the_tables_that_the_migrations_make():
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent / "migrations"))
+    assert ScriptDirectory.from_config(config).get_heads() == [REVISION]

@@ -10,12 +10,15 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
 
-from streamrec.chaos.faults import ASLEEP_S, PLANTED_EVERY
+import psutil
+
+from streamrec.chaos.faults import ASLEEP_S, FROZEN_S, PLANTED_EVERY
 from streamrec.chaos.planted import BUGS
 from streamrec.errors import StreamrecError
 from streamrec.local import Stack
@@ -28,6 +31,10 @@ LOOK_S = 0.2
 
 MAX_PROCESSES = 3
 """Of one worker."""
+
+
+SERVERS = KAFKA, REDIS, POSTGRES = "kafka", "redis_url", "postgres_url"
+"""The settings that name the servers."""
 
 
 class Worker(NamedTuple):
@@ -101,6 +108,17 @@ class Cast:
         sleeper.send_signal(signal.SIGSTOP)
         self._sleepers.append(threading.Timer(ASLEEP_S, sleeper.send_signal, [signal.SIGCONT]))
         self._sleepers[-1].start()
+
+    def freeze(self, address: str) -> None:
+        """Stop a server in its tracks for a while: its clients wait for answers."""
+        server = psutil.Process(self.stack.servers[address].process.pid)
+        # PostgreSQL answers from a process for each client
+        frozen = [server, *server.children(recursive=True)]
+        for process in frozen:
+            _unless_gone(process.suspend)
+        self._sleepers += [threading.Timer(FROZEN_S, _unless_gone, [process.resume]) for process in frozen]
+        for sleeper in self._sleepers[-len(frozen) :]:
+            sleeper.start()
 
     def wake_all(self) -> None:
         """Wait until every sleeper has woken up."""
@@ -178,8 +196,13 @@ class Cast:
         """Start it again on what it left."""
         directory = self.stack.settings.data_dir
         starters = {
-            "kafka": lambda: start_kafka(directory / "kafka", self.stack.guardian, progress=False),
-            "redis_url": lambda: start_valkey(directory / "valkey", self.stack.guardian),
-            "postgres_url": lambda: start_postgres(directory / "postgres", self.stack.guardian),
+            KAFKA: lambda: start_kafka(directory / "kafka", self.stack.guardian, progress=False),
+            REDIS: lambda: start_valkey(directory / "valkey", self.stack.guardian),
+            POSTGRES: lambda: start_postgres(directory / "postgres", self.stack.guardian),
         }
         self.stack.servers[address] = starters[address]()
+
+
+def _unless_gone(act: Callable[[], None]) -> None:
+    with suppress(psutil.NoSuchProcess):
+        act()

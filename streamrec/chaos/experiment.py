@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from streamrec.adapters.redis import RedisInterestStore
-from streamrec.chaos.cast import LOOK_S, Cast
+from streamrec.chaos.cast import KAFKA, LOOK_S, POSTGRES, REDIS, SERVERS, Cast
 from streamrec.chaos.faults import Fault, Kind, schedule
 from streamrec.chaos.followers import judge_followers
 from streamrec.chaos.headway import Headway
@@ -114,7 +114,7 @@ def _strike(cast: Cast, seed: int, workers: Sequence[str], duration_s: float) ->
     rng = random.Random(seed)  # noqa: S311  # a reproducible choice, no secret
     struck = []
     started_s = time.monotonic()
-    for fault in schedule(seed, workers=tuple(workers), places=tuple(PLACES), duration_s=duration_s):
+    for fault in schedule(seed, workers=tuple(workers), places=tuple(PLACES), servers=SERVERS, duration_s=duration_s):
         while time.monotonic() < started_s + fault.at_s:
             cast.replace_dead()
             time.sleep(LOOK_S)
@@ -137,11 +137,13 @@ def _inflict(fault: Fault, cast: Cast, rng: random.Random) -> None:
         case Kind.REMOVE_WORKER:
             cast.remove(fault.worker, rng)
         case Kind.KILL_BROKER:
-            cast.restart("kafka")
+            cast.restart(KAFKA)
         case Kind.KILL_REDIS:
-            cast.restart("redis_url", damage=_lose_the_last_second)
+            cast.restart(REDIS, damage=_lose_the_last_second)
         case Kind.KILL_POSTGRES:
-            cast.restart("postgres_url")
+            cast.restart(POSTGRES)
+        case Kind.FREEZE_SERVER:
+            cast.freeze(fault.server)
 
 
 def _lose_the_last_second(directory: Path) -> None:

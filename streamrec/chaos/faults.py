@@ -6,10 +6,14 @@ import random
 from dataclasses import dataclass
 from enum import StrEnum
 
-MEAN_PAUSE_S = 3.0
+MEAN_PAUSE_S = 4.0
+"""Between two faults: often shorter than what the one before takes to heal."""
 
 ASLEEP_S = 8.0
 """Longer than a worker's session lasts: it wakes up as a zombie."""
+
+FROZEN_S = 6.0
+"""Longer than a client of a store waits for an answer, which then comes after all."""
 
 PLANTED_EVERY = 3
 """Batches until a planted exit happens: under a backlog there are few, and large ones."""
@@ -26,6 +30,7 @@ class Kind(StrEnum):
     KILL_BROKER = "kill-broker"
     KILL_REDIS = "kill-redis"
     KILL_POSTGRES = "kill-postgres"
+    FREEZE_SERVER = "freeze-server"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +47,20 @@ class Fault:
         Which worker it strikes, where it strikes one.
     place
         Where a planted exit happens.
+    server
+        Which server it strikes, where the kind does not say.
     """
 
     at_s: float
     kind: Kind
     worker: str = ""
     place: str = ""
+    server: str = ""
 
 
-def schedule(seed: int, *, workers: tuple[str, ...], places: tuple[str, ...], duration_s: float) -> list[Fault]:
+def schedule(
+    seed: int, *, workers: tuple[str, ...], places: tuple[str, ...], servers: tuple[str, ...], duration_s: float
+) -> list[Fault]:
     """Return the faults of a run, each kind at least once if the time allows, in the order in which they strike."""
     rng = random.Random(seed)  # noqa: S311  # a reproducible schedule, no secret
     faults: list[Fault] = []
@@ -58,6 +68,6 @@ def schedule(seed: int, *, workers: tuple[str, ...], places: tuple[str, ...], du
     bag: list[Kind] = []
     while at_s < duration_s:
         bag = bag or rng.sample(list(Kind), len(Kind))
-        faults.append(Fault(round(at_s, 2), bag.pop(), rng.choice(workers), rng.choice(places)))
+        faults.append(Fault(round(at_s, 2), bag.pop(), rng.choice(workers), rng.choice(places), rng.choice(servers)))
         at_s += rng.uniform(0.5, 1.5) * MEAN_PAUSE_S
     return faults

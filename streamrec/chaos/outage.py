@@ -8,7 +8,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from streamrec.chaos.cast import LOOK_S, Cast
+from streamrec.chaos.cast import KAFKA, LOOK_S, POSTGRES, REDIS, Cast
 from streamrec.chaos.experiment import WORKERS, drain, judge_all
 from streamrec.chaos.footprint import Footprint
 from streamrec.chaos.headway import Headway
@@ -17,7 +17,7 @@ from streamrec.errors import StreamrecError
 from streamrec.local import local_stack
 from streamrec.settings import Settings
 
-SERVERS = {"redis": "redis_url", "postgres": "postgres_url", "kafka": "kafka"}
+SERVERS = {"redis": REDIS, "postgres": POSTGRES, "kafka": KAFKA}
 """The setting that names a server."""
 
 WAITING = {

@@ -9,7 +9,7 @@ Order of work, for a batch:
 
 A crash before 4 leaves the store as it was: the batch is read again and its derived records come again, which consumers
 fence by the source positions in them. A store that was written meanwhile (two workers share a user, or a zombie woke
-up) refuses 4, and the batch is folded again into what is there now.
+up) refuses 4, and the batch is handed in again and folded into what is there then.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 import msgspec
-import structlog
 
 from streamrec import __version__
 from streamrec.contracts.decode import decode_event
@@ -29,7 +28,7 @@ from streamrec.contracts.headers import MAX_MESSAGE_BYTES, DeadLetterHeaders, tr
 from streamrec.contracts.topics import CLICKS, PURCHASES, USER_INTERESTS, dead_letter_topic
 from streamrec.domain.event import Event, EventType, Source
 from streamrec.domain.interest import InterestState, Outcome, category_transitions, summarise
-from streamrec.errors import BadRecordError, TooManyDeadLettersError
+from streamrec.errors import BadRecordError, TooManyDeadLettersError, TransientError
 from streamrec.service.batch import Batch, Positions, Record, TopicPartition, follow_on
 from streamrec.service.ports import InterestSnapshot, InterestStore, Outgoing, Publisher
 from streamrec.service.tally import Tally
@@ -43,7 +42,6 @@ SUMMARY_SIZE = 10
 """So many of the strongest categories and items travel in the summary of a state."""
 
 _encoder = msgspec.json.Encoder()
-_log = structlog.get_logger(__name__)
 
 K = TypeVar("K")
 T = TypeVar("T")
@@ -89,7 +87,7 @@ class FoldInterests:
         Raises
         ------
         TransientError
-            If a store or the broker is away; the same batch can be handed in again.
+            If a store or the broker is away, or another worker wrote meanwhile; the same batch can be handed in again.
         TooManyDeadLettersError
             If most of the recent records were refused; nothing of the batch was written.
         """
@@ -98,17 +96,16 @@ class FoldInterests:
         recent = self._guard(batch, decoded)
         user_ids = list(dict.fromkeys(event.user_id for event, _ in decoded.events))
         sources = [part.source for part in batch.slices]
-        while True:
-            snapshot = self._store.load(user_ids, sources)
-            stored = {source: progress.next_offset or 0 for source, progress in snapshot.progress.items()}
-            if not follow_on(batch.slices, stored):
-                return stored
-            derived = self._fold(batch, decoded, snapshot)
-            self._publisher.publish(derived)
-            if self._store.compare_and_set(snapshot):
-                self._recent = recent  # not before: a batch that is handed in again counts once
-                return {part.source: part.next for part in batch.slices}
-            _log.info("conflict", users=len(user_ids))
+        snapshot = self._store.load(user_ids, sources)
+        stored = {source: progress.next_offset or 0 for source, progress in snapshot.progress.items()}
+        if not follow_on(batch.slices, stored):
+            return stored
+        derived = self._fold(batch, decoded, snapshot)
+        self._publisher.publish(derived)
+        if not self._store.compare_and_set(snapshot):
+            raise TransientError("another worker wrote the same users or positions meanwhile")
+        self._recent = recent  # not before: a batch that is handed in again counts once
+        return {part.source: part.next for part in batch.slices}
 
     def _guard(self, batch: Batch, decoded: _Decoded) -> deque[bool]:
         """Stop before a bad deploy moves a topic to the dead letters; return which recent records were refused."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
+from typing import NamedTuple
 
 import msgspec
 import structlog
@@ -20,7 +21,7 @@ from streamrec.contracts.topics import ITEMS, RECOMMENDATIONS
 from streamrec.domain.arms import CONTROL, PERSONAL
 from streamrec.errors import BadRecordError, TransientError
 from streamrec.service.batch import Batch, Positions, Record, positions_of
-from streamrec.service.ports import EncodedList, Outgoing, Publisher, Ranker, TopKStore
+from streamrec.service.ports import Delivery, EncodedList, Outgoing, Publisher, Ranker, TopKStore
 from streamrec.service.tally import Tally
 
 DEFAULT_LIST_AGE_MS = 100
@@ -29,6 +30,15 @@ DEFAULT_LIST_AGE_MS = 100
 _encoder = msgspec.json.Encoder()
 _interest_decoder = msgspec.json.Decoder(UserInterest)
 _log = structlog.get_logger(__name__)
+
+
+class _Begun(NamedTuple):
+    """A batch whose lists are on their way: where the store is away, they are not made and sent again with each try."""
+
+    batch: Batch
+    lists: list[TopKList]
+    encoded: list[EncodedList]
+    delivery: Delivery
 
 
 class RefreshTopK:
@@ -68,6 +78,7 @@ class RefreshTopK:
         self._newest_produced_at_ms = 0
         self._default_made_at_ms = 0
         self._default_is_stale = False
+        self._begun: _Begun | None = None
         self.tally = Tally()
         """What the last batch came to."""
 
@@ -80,17 +91,15 @@ class RefreshTopK:
             If the store or the broker is away; the same batch can be handed in again.
         """
         self.tally = Tally()
-        newest = _newest_by_user(batch)
-        lists = self._make_lists([interest for interest, _ in newest.values()])
-        encoded = [EncodedList(topk.user_id, topk.state_version, _encoder.encode(topk)) for topk in lists]
-        delivery = self._publisher.start(
-            [
-                Outgoing(RECOMMENDATIONS, each.user_id.encode(), each.value, traced(newest[each.user_id][1]))
-                for each in encoded
-            ]
-        )
-        written = self._store.put_lists(encoded, batch.slices)
-        delivery.wait()
+        if self._begun is None or self._begun.batch is not batch:
+            self._begun = self._begin(batch)
+        lists = self._begun.lists
+        written = self._store.put_lists(self._begun.encoded, batch.slices)
+        try:
+            self._begun.delivery.wait()
+        except TransientError:
+            self._begun = None
+            raise
         if not written or not self._store.advance(batch.slices):
             return positions_of(batch.slices, self._store.positions([part.source for part in batch.slices]))
         for topk in lists:
@@ -102,6 +111,19 @@ class RefreshTopK:
         if self._now_ms() - self._default_made_at_ms >= DEFAULT_LIST_AGE_MS:
             self.refresh_default()
         return {part.source: part.next for part in batch.slices}
+
+    def _begin(self, batch: Batch) -> _Begun:
+        """Make the lists of a batch, and send them on their way to Kafka."""
+        newest = _newest_by_user(batch)
+        lists = self._make_lists([interest for interest, _ in newest.values()])
+        encoded = [EncodedList(topk.user_id, topk.state_version, _encoder.encode(topk)) for topk in lists]
+        delivery = self._publisher.start(
+            [
+                Outgoing(RECOMMENDATIONS, each.user_id.encode(), each.value, traced(newest[each.user_id][1]))
+                for each in encoded
+            ]
+        )
+        return _Begun(batch, lists, encoded, delivery)
 
     def refresh_default(self) -> None:
         """Make the list of unknown users anew, if anything happened since it was made."""

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from streamrec.chaos import outage
+from streamrec.chaos.cast import SERVERS
 from streamrec.chaos.experiment import run
 from streamrec.chaos.faults import Kind, schedule
 from streamrec.chaos.planted import BUGS, PLACES
@@ -20,7 +21,7 @@ SWIFT = ("interests", "recall", "retention")
 
 def test_a_seed_gives_the_same_schedule():
     def faults(seed):
-        return schedule(seed, workers=WORKERS, places=tuple(PLACES), duration_s=60)
+        return schedule(seed, workers=WORKERS, places=tuple(PLACES), servers=SERVERS, duration_s=60)
 
     assert faults(1) == faults(1) != faults(2)
     assert {fault.kind for fault in faults(1)} == set(Kind)

@@ -116,7 +116,11 @@ def test_a_conflict_is_folded_again_into_what_is_there(store, publisher):
             return super().compare_and_set(snapshot)
 
     store = WrittenMeanwhile()
-    FoldInterests(store, publisher, sequence_length=50).handle(batch(part("clicks", [click("u1", "mine")])))
+    fold = FoldInterests(store, publisher, sequence_length=50)
+    work = batch(part("clicks", [click("u1", "mine")]))
+    with pytest.raises(TransientError, match="another worker"):
+        fold.handle(work)
+    fold.handle(work)
 
     assert [event.item_id for event in store.states["u1"].sequence] == ["other", "mine"]
     assert store.states["u1"].version == 2

@@ -110,6 +110,24 @@ def test_the_position_stays_until_the_broker_has_the_lists(bench):
     assert len(bench.publisher.of("recommendations")) == 1
 
 
+def test_lists_are_published_once_however_long_the_store_is_away(bench):
+    put_lists, failures = bench.store.put_lists, [TransientError("away")] * 3
+
+    def away_at_first(*args):
+        if failures:
+            raise failures.pop()
+        return put_lists(*args)
+
+    bench.store.put_lists = away_at_first
+    work = batch(part("user-interests", [interest("u1", "a")]))
+    for _ in range(3):
+        with pytest.raises(TransientError):
+            bench.refresh.handle(work)
+    assert bench.refresh.handle(work) == {SOURCE: 1}
+    assert len(bench.publisher.of("recommendations")) == 1
+    assert bench.store.read("u1").state_version == 1
+
+
 def test_lists_are_stored_while_they_are_on_their_way_to_the_broker(bench):
     stored = []
     bench.publisher.start = lambda _records: bench.publisher

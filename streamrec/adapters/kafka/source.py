@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import structlog
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message
 from confluent_kafka import TopicPartition as KafkaPartition
 
-from streamrec.adapters.kafka.client import client_config, patience, to_record, translate
-from streamrec.errors import StreamrecError
+from streamrec.adapters.kafka.client import client_config, patience, to_record, translate, translate_exception
+from streamrec.errors import StreamrecError, TransientError
 from streamrec.service.batch import Batch, Positions, Slice, TopicPartition
 from streamrec.settings import KafkaAccess
 
@@ -194,7 +195,9 @@ class BatchSource:
         stored = self._positions(sources)
         self._next = {source: stored.get(source) for source in sources}
         for source, offset in stored.items():
-            self._check_position(source, offset)
+            # a broker that cannot tell now refuses what it no longer has when it is read
+            with suppress(TransientError):
+                self._check_position(source, offset)
         consumer.assign([_at(source, offset) for source, offset in self._next.items()])
         consumer.resume(partitions)  # a pause outlives the assignment that it was made in
         _log.info("assigned", partitions=[f"{s.topic}:{s.partition}@{stored.get(s, 'start')}" for s in sources])
@@ -228,7 +231,10 @@ class BatchSource:
 
         Offsets are also missing where a topic is compacted or written in transactions, and nothing is lost then.
         """
-        low, high = self._consumer.get_watermark_offsets(KafkaPartition(*source), timeout=_WATERMARKS_S)
+        try:
+            low, high = self._consumer.get_watermark_offsets(KafkaPartition(*source), timeout=_WATERMARKS_S)
+        except KafkaException as error:
+            raise translate_exception(error, self._consumer) from error
         known = max(position, self._starts.get(source, 0))
         if low > known:
             _log.error(

@@ -10,11 +10,11 @@ from functools import cache
 from typing import Any
 
 import msgspec
-from sqlalchemy import Column, ColumnElement, Connection, Table, bindparam, cast, func, select, tuple_
+from sqlalchemy import Column, ColumnElement, Connection, Table, bindparam, cast, column, func, select, table, tuple_
 from sqlalchemy.dialects.postgresql import ARRAY, Insert, insert
 
 from streamrec.adapters.postgres.engine import connect, translated_errors
-from streamrec.adapters.postgres.tables import activity, counts, followed, positions, users
+from streamrec.adapters.postgres.tables import REVISION, activity, counts, followed, positions, users
 from streamrec.domain.retention import RememberedList, UserRetention
 from streamrec.errors import StreamrecError
 from streamrec.service.batch import Positions, TopicPartition
@@ -46,6 +46,7 @@ class PostgresRetentionStore:
 
     def __init__(self, url: str) -> None:
         self._engine = connect(url)
+        self._checked = False
 
     @contextmanager
     def transaction(self) -> Iterator[PostgresTransaction]:
@@ -54,9 +55,27 @@ class PostgresRetentionStore:
             yield PostgresTransaction(connection)
 
     def positions(self, sources: Sequence[TopicPartition]) -> Positions:
-        """Return the next offset of each source that was ever read."""
+        """Return the next offset of each source that was ever read.
+
+        Raises
+        ------
+        StreamrecError
+            If the tables are not those of this release.
+        """
         with translated_errors(), self._engine.connect() as connection:
+            if not self._checked:
+                _check_revision(connection)
+                self._checked = True
             return _read_positions(connection, sources, lock=False)
+
+
+def _check_revision(connection: Connection) -> None:
+    found = connection.execute(select(column("version_num")).select_from(table("alembic_version"))).scalar()
+    if found != REVISION:
+        raise StreamrecError(
+            f"PostgreSQL has the tables of revision {found}, this release of streamrec works with {REVISION}: "
+            "run `streamrec migrate`, with the newest release that is in use"
+        )
 
 
 class PostgresTransaction:

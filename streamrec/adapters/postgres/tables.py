@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Column, Date, Index, Integer, LargeBinary, MetaData, String, Table
 
+REVISION = "0001"
+"""Of the migration that makes these tables."""
+
 metadata = MetaData()
 
 
