@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
-from river.drift import ADWIN
 
 from streamrec.model.blend import Blend, listwise_loss
 from streamrec.model.candidates import find
@@ -60,7 +60,7 @@ class Stacking:
         self._drifted = False
         self.tested = self.hits = self.popular_hits = 0
         """How the lists that served fared against the most popular items, since this was made."""
-        self._drift = ADWIN()  # type: ignore[no-untyped-call]  # river has no types
+        self._drift: Any = None
 
     def learn(
         self, serving: ServingModel, contexts: Sequence[Context], hidden: np.ndarray, target_rows: Sequence[int]
@@ -92,8 +92,10 @@ class Stacking:
 
     def _watch(self, loss: float) -> None:
         self.recent_loss += 0.02 * (loss - self.recent_loss) if self.recent_loss else loss
+        if self._drift is None:
+            self._drift = _new_detector()
         # the detector sees one value a step: its cost is small, and single events are too noisy to say anything
-        self._drift.update(loss)  # type: ignore[no-untyped-call]  # river has no types
+        self._drift.update(loss)
         self._drifted |= self._drift.drift_detected
 
     def _is_popular(self, serving: ServingModel, context: Context, target_row: int) -> bool:
@@ -121,3 +123,10 @@ class Stacking:
         """Become what :meth:`state` returned."""
         load_weights(self.blend, below("blend", state))
         load_adam_state(self.optimizer, below("adam", state))
+
+
+def _new_detector() -> Any:  # noqa: ANN401  # river has no types
+    # seconds to import: a trainer that starts takes in events first
+    from river.drift import ADWIN  # noqa: PLC0415
+
+    return ADWIN()  # type: ignore[no-untyped-call]
