@@ -93,7 +93,7 @@ class Stacking:
     def _watch(self, loss: float) -> None:
         self.recent_loss += 0.02 * (loss - self.recent_loss) if self.recent_loss else loss
         if self._drift is None:
-            self._drift = _new_detector()
+            self._drift = new_drift_detector()
         # the detector sees one value a step: its cost is small, and single events are too noisy to say anything
         self._drift.update(loss)
         self._drifted |= self._drift.drift_detected
@@ -125,7 +125,8 @@ class Stacking:
         load_adam_state(self.optimizer, below("adam", state))
 
 
-def _new_detector() -> Any:  # noqa: ANN401  # river has no types
+def new_drift_detector() -> Any:  # noqa: ANN401  # river has no types
+    """Return what tells from the losses that the stream has changed."""
     # seconds to import: a trainer that starts takes in events first
     from river.drift import ADWIN  # noqa: PLC0415
 

@@ -96,7 +96,7 @@ class ChangesAt:
 def test_a_change_is_counted_once_and_raises_the_effort_wherever_in_a_micro_batch_it_shows(
     new_trainer, monkeypatch, number
 ):
-    monkeypatch.setattr(stacking, "ADWIN", lambda: ChangesAt(number))
+    monkeypatch.setattr(stacking, "new_drift_detector", lambda: ChangesAt(number))
     trainer, steps = new_trainer(), []
     learn = Learner.train
     monkeypatch.setattr(Learner, "train", lambda *arguments: (steps.append(1), learn(*arguments))[1])
