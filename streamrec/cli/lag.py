@@ -56,8 +56,10 @@ async def _watch(kafka: KafkaAccess) -> None:
 
 def lag_table(partitions: list[PartitionLag]) -> Table:
     """Return the lag of each partition as a table."""
-    table = Table("group", "topic")
-    for name in ("partition", "committed", "end", "lag", "seconds behind"):
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)  # fits eighty columns
+    for name in ("group", "topic"):
+        table.add_column(name, no_wrap=True)
+    for name in ("part", "committed", "end", "lag", "behind s"):
         table.add_column(name, justify="right")
     for part in partitions:
         table.add_row(

@@ -16,7 +16,7 @@ WORKERS = ("interests", "trainer", "recall", "retention", "monitor")
 def worker(name: Annotated[str, typer.Argument(help=f"Which one: {', '.join(WORKERS)}.")]) -> None:
     """Run one worker until SIGTERM or Ctrl-C.
 
-    Start as many processes of a worker as there are partitions to share; of `trainer` one is active, and others stand by.
+    Start as many processes of a worker as there are partitions to share; of `trainer` one is active, others stand by.
 
     Example: streamrec worker interests
     """

@@ -120,7 +120,7 @@ def test_lag_and_topics_print_figures(capsys):
     assert lag["lag"] == sum(part["lag"] for part in lag["partitions"])
     assert {part["group"] for part in lag["partitions"]} >= {"streamrec-interests", "streamrec-recall"}
     assert {topic["topic"] for topic in topics} >= {"clicks", "items", "recommendations"}
-    assert "seconds behind" in run(["lag"], capsys)
+    assert "behind s" in run(["lag"], capsys)
     assert "clicks.dlq" in run(["topics"], capsys)
     assert json.loads(run(["topics", "create", "--json"], capsys)) == {"created": []}
 
