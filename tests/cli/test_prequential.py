@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from streamrec.cli.app import main
+from streamrec.cli.evaluation import ablation
 
 START_MS = 1_760_000_000_000
 
@@ -89,3 +90,17 @@ def test_too_few_events_are_refused(events_file, capsys):
 
     assert code == 2
     assert "too few events" in err
+
+
+def test_a_part_is_taken_out_in_a_process_of_its_own(events_file, capsys, monkeypatch):
+    names = (ablation.AS_IT_IS, "blend: no repeats")
+    monkeypatch.setattr(ablation, "VARIANTS", {name: ablation.VARIANTS[name] for name in names})
+    code, out, err = run(["eval", "ablation", "--data", str(events_file), "--limit", "240", "--json"], capsys)
+
+    assert (code, err) == (0, "")
+    result = json.loads(out)
+    as_it_is, without = result["variants"]
+    assert (result["rows"], result["events"]) == (240, 190)
+    assert (as_it_is["variant"], as_it_is["gain"], as_it_is["gain_interval"]) == (names[0], 0.0, [0.0, 0.0])
+    assert without["variant"] == names[1]
+    assert without["ndcg_at_10"] != as_it_is["ndcg_at_10"]

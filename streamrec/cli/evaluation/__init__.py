@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from streamrec.cli.evaluation.ablation import ablation
 from streamrec.cli.evaluation.incremental import incremental
 from streamrec.cli.evaluation.leave_one_out import leave_one_out
 from streamrec.cli.evaluation.prequential import prequential
@@ -12,6 +13,7 @@ eval_app = typer.Typer(no_args_is_help=True, help=__doc__)
 eval_app.command()(prequential)
 eval_app.command()(incremental)
 eval_app.command()(leave_one_out)
+eval_app.command()(ablation)
 
 
 @eval_app.callback()

@@ -70,12 +70,10 @@ def prequential(
 def evaluate_prequential(file: EventFile, settings: Settings, *, limit: int | None, seed: int) -> PrequentialResult:
     """Play a file through the workers' own fold, training step and ranking, and through the baselines."""
     started_s = time.monotonic()
-    items = list(read_items(file.items_path)) if file.items_path else []
     skipped: Counter[str] = Counter()
+    items, events = read_stream(file, limit, skipped)
     with TemporaryDirectory() as directory, progress_bar() as bar:
         run = _new_run(settings, Path(directory), items, seed)
-        events = list(_events(file, limit, {item.item_id: item.category or "" for item in items}, skipped))
-        events.sort(key=lambda event: event.event_time_ms)  # of a file that is in order nothing moves
         task = bar.add_task("events", total=len(events), rate="")
         unscored = int(UNSCORED_SHARE * len(events))
         run.play(bar.track(events, task_id=task), unscored=unscored, total=len(events))
@@ -95,19 +93,33 @@ def evaluate_prequential(file: EventFile, settings: Settings, *, limit: int | No
     )
 
 
-def _new_run(settings: Settings, checkpoints: Path, items: list[Item], seed: int) -> Prequential:
-    hide_seen, length = settings.hide_seen, settings.sequence_length
-    config, device = ModelConfig(dim=settings.embedding_dim, max_length=length), one_cpu_thread()
+def read_stream(file: EventFile, limit: int | None, skipped: Counter[str]) -> tuple[list[Item], list[Event]]:
+    """Return the catalogue beside a file and its first events, by time; rows that are no event are counted."""
+    items = list(read_items(file.items_path)) if file.items_path else []
+    events = list(_events(file, limit, {item.item_id: item.category or "" for item in items}, skipped))
+    events.sort(key=lambda event: event.event_time_ms)  # of a file that is in order nothing moves
+    return items, events
+
+
+def new_trainer(settings: Settings, config: ModelConfig, checkpoints: Path, items: list[Item], seed: int) -> Trainer:
+    """Return a trainer that has learned nothing and knows the catalogue."""
     trainer = Trainer(
         config,
-        hide_seen=hide_seen,
-        device=device,
+        hide_seen=settings.hide_seen,
+        device=one_cpu_thread(),
         checkpoints=checkpoints,
         admit_after=settings.admit_after,
         seed=seed,
     )
     for item in items:
         trainer.put_item(item)
+    return trainer
+
+
+def _new_run(settings: Settings, checkpoints: Path, items: list[Item], seed: int) -> Prequential:
+    hide_seen, length = settings.hide_seen, settings.sequence_length
+    config, device = ModelConfig(dim=settings.embedding_dim, max_length=length), one_cpu_thread()
+    trainer = new_trainer(settings, config, checkpoints, items, seed)
 
     def new_learning() -> Learning:
         return Learning(

@@ -69,8 +69,8 @@ class Prequential:
         ranker: ModelRanker,
         baselines: Sequence[Baseline],
         *,
-        frozen: Frozen,
-        retrained: Retrained,
+        frozen: Frozen | None = None,
+        retrained: Retrained | None = None,
         micro_batch_events: int,
         sequence_length: int,
     ) -> None:
@@ -79,8 +79,9 @@ class Prequential:
         self._frozen, self._retrained = frozen, retrained
         self._micro_batch_events = micro_batch_events
         self._sequence_length = sequence_length
+        self._rivals = [rival for rival in (frozen, retrained) if rival is not None]
         names = [name for baseline in baselines for name in baseline.names]
-        self.scores = Scores(["streamrec", frozen.name, retrained.name, *names])
+        self.scores = Scores(["streamrec", *(rival.name for rival in self._rivals), *names])
         self.events = 0
         self.cpu_s: defaultdict[str, float] = defaultdict(float)
         """Processor time of the thread, by what it was spent on."""
@@ -109,7 +110,7 @@ class Prequential:
         """
         anew = {unscored + part * (total - unscored) // RETRAININGS for part in range(RETRAININGS)}
         for together in self._together(events, cuts=anew | {unscored}):
-            if self.events in anew:
+            if self._retrained is not None and self.events in anew:
                 self._timed("retrain", self._retrained.retrain)
             lists = self._timed("rank", self._lists, together) if self.events >= unscored else None
             for place, event in enumerate(together):
@@ -132,13 +133,12 @@ class Prequential:
             yield part
 
     def _lists(self, together: list[Event]) -> list[list[list[str]]]:
-        """Return the lists of the users of these events, by the model, frozen and retrained."""
+        """Return the lists of the users of these events, by the model and by what it would be with less learning."""
         interests = [self._interests.get(event.user_id) or _nobody(event.user_id) for event in together]
         items = self._ranker.rank(interests, k=LONGER_CUTOFF)
         return [
             [[item.item_id for item in listed] for listed in items],
-            self._frozen.rank(interests, k=LONGER_CUTOFF),
-            self._retrained.rank(interests, k=LONGER_CUTOFF),
+            *(rival.rank(interests, k=LONGER_CUTOFF) for rival in self._rivals),
         ]
 
     def _score(self, event: Event, lists: list[list[str]]) -> None:
@@ -167,7 +167,7 @@ class Prequential:
         state.fold(event, sequence_length=self._sequence_length)
         state.version += 1
         interest = self._interests[event.user_id] = _interest(event, state, self.events)
-        for counting in (self._ranker.count, self._frozen.count, self._retrained.count):
+        for counting in (self._ranker.count, *(rival.count for rival in self._rivals)):
             self._timed("count", counting, interest)
         self._waiting.append(interest)
         if len(self._waiting) >= self._micro_batch_events:
@@ -176,7 +176,7 @@ class Prequential:
     def _train(self, *, is_scored: bool) -> None:
         for record in self._timed("train", self._live.learn, self._waiting):
             self._timed("apply", self._ranker.apply_update, record)
-            if not is_scored:
+            if self._frozen is not None and not is_scored:
                 self._frozen.apply_update(record)
         self._waiting = []
 

@@ -1,0 +1,109 @@
+"""`streamrec eval ablation`: what each part of the model is worth on a stream."""
+
+from __future__ import annotations
+
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated
+
+import psutil
+import typer
+from msgspec import Struct
+from rich.table import Table
+
+from streamrec.adapters.event_files import EventFile
+from streamrec.cli.evaluation.prequential import UNSCORED_SHARE, new_trainer, read_stream
+from streamrec.cli.output import Json, console, print_json, progress_bar
+from streamrec.errors import UsageError
+from streamrec.model.evaluation.ablation import AS_IT_IS, VARIANTS, Outcome, Worth, worth
+from streamrec.model.evaluation.prequential import Prequential
+from streamrec.model.ranker import ModelRanker
+from streamrec.model.sequence_model import ModelConfig
+from streamrec.settings import Settings
+
+
+class AblationResult(Struct, kw_only=True):
+    """What the variants came to, on the same events."""
+
+    rows: int
+    """Of the file, from its beginning: the part that is for settings, unless another number was asked for."""
+    events: int
+    """That were scored."""
+    variants: list[Worth]
+    seed: int
+
+
+def ablation(
+    data: Annotated[Path, typer.Option(help="A file of past events, or its folder, as `replay` reads it.")],
+    limit: Annotated[int | None, typer.Option(min=10, help="Rows; the first fifth of the file if not given.")] = None,
+    seed: Annotated[int, typer.Option(help="Seeds every draw.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Play the first part of a stream with one part of the model after the other taken out.
+
+    What is scored is the part of the stream that `prequential` leaves for settings. A process for each processor.
+
+    Example: streamrec eval ablation --data events.parquet --limit 25000 --json
+    """
+    file = EventFile.open(data)
+    rows = int(UNSCORED_SHARE * file.rows) if limit is None else min(limit, file.rows)
+    outcomes = _play_all(data, rows, seed)
+    as_it_is = outcomes[AS_IT_IS]
+    if not len(as_it_is.ranks):
+        raise UsageError(f"{file.path}: too few events to score any")
+    result = AblationResult(
+        rows=rows,
+        events=len(as_it_is.ranks),
+        variants=[worth(name, outcomes[name], as_it_is, seed=seed) for name in VARIANTS],
+        seed=seed,
+    )
+    if as_json:
+        print_json(result)
+    else:
+        console().print(_table(result))
+
+
+def _play_all(data: Path, rows: int, seed: int) -> dict[str, Outcome]:
+    # a process for each variant, and none is used twice: a variant changes the code in it
+    workers = len(psutil.Process().cpu_affinity() or [0])
+    with (
+        ProcessPoolExecutor(workers, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool,
+        progress_bar() as bar,
+    ):
+        task = bar.add_task("variants", total=len(VARIANTS), rate="")
+        running = {pool.submit(_play, name, data, rows, seed): name for name in VARIANTS}
+        outcomes = {}
+        for done in as_completed(running):
+            outcomes[running[done]] = done.result()
+            bar.update(task, advance=1)
+    return outcomes
+
+
+def _play(name: str, data: Path, rows: int, seed: int) -> Outcome:
+    """Play one variant, the model alone."""
+    settings, variant = Settings.from_env(), VARIANTS[name]
+    for change in variant.changes:
+        change()
+    config = ModelConfig(dim=settings.embedding_dim, max_length=settings.sequence_length, **variant.shape)
+    items, events = read_stream(EventFile.open(data), rows, Counter())
+    with TemporaryDirectory() as directory:
+        run = Prequential(
+            new_trainer(settings, config, Path(directory), items, seed),
+            ModelRanker(hide_seen=settings.hide_seen),
+            [],
+            micro_batch_events=settings.micro_batch_events,
+            sequence_length=settings.sequence_length,
+        )
+        run.play(events, unscored=int(UNSCORED_SHARE * len(events)), total=len(events))
+    return Outcome.of(run.scores, run.cpu_s)
+
+
+def _table(result: AblationResult) -> Table:
+    table = Table("", "NDCG@10", "change", "95 %", title=f"{result.events:,} events scored")
+    for row in result.variants:
+        low, high = row.gain_interval
+        table.add_row(row.variant, f"{row.ndcg_at_10:.4f}", f"{row.gain:+.1%}", f"{low:+.1%} to {high:+.1%}")
+    return table

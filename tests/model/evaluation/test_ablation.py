@@ -1,0 +1,53 @@
+"""What a part is worth, and that every variant changes something that is there."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from streamrec.model.blend import FEATURES, Blend
+from streamrec.model.evaluation.ablation import AS_IT_IS, VARIANTS, Outcome, worth
+from streamrec.model.evaluation.metrics import NOT_LISTED
+from streamrec.model.sequence_model import ModelConfig
+
+
+@pytest.fixture(params=[change for variant in VARIANTS.values() for change in variant.changes])
+def changed(request):
+    """Apply a change, and take it back."""
+    owner, name, value = request.param.args
+    before = getattr(owner, name)
+    request.param()
+    yield before, value
+    setattr(owner, name, before)
+
+
+def test_a_change_is_one(changed):
+    before, value = changed
+    assert before is not value
+
+
+def test_shapes_are_those_of_the_network():
+    fields = {field.name for field in dataclasses.fields(ModelConfig)}
+    assert all(variant.shape.keys() <= fields for variant in VARIANTS.values())
+    assert all(bool(variant.changes) != bool(variant.shape) for name, variant in VARIANTS.items() if name != AS_IT_IS)
+
+
+def test_a_hidden_feature_weighs_nothing():
+    (hide,) = VARIANTS["blend: no neighbours"].changes
+    _owner, _name, forward = hide.args
+    blend, features = Blend(), torch.rand(5, len(FEATURES))
+    other = features.clone()
+    other[:, FEATURES.index("neighbour")] += 1.0
+    assert not torch.equal(blend(features), blend(other))
+    assert torch.equal(forward(blend, features), forward(blend, other))
+
+
+def test_worth_is_relative_to_the_model_as_it_is():
+    users = np.array([0, 0, 1, 1])
+    as_it_is = Outcome(np.array([0, 0, 0, 0]), users, 1.0)
+    variant = Outcome(np.array([0, NOT_LISTED, 0, NOT_LISTED]), users, 2.0)
+    found = worth("half", variant, as_it_is, seed=0)
+    assert (found.ndcg_at_10, found.hit_rate_at_10, found.gain, found.gain_interval) == (0.5, 0.5, -0.5, (-0.5, -0.5))
