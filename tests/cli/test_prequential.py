@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from streamrec.cli.app import main
-from streamrec.cli.evaluation import ablation
+from streamrec.model.evaluation.ablation import AS_IT_IS, VARIANTS
 
 START_MS = 1_760_000_000_000
 
@@ -93,8 +93,9 @@ def test_too_few_events_are_refused(events_file, capsys):
 
 
 def test_a_part_is_taken_out_in_a_process_of_its_own(events_file, capsys, monkeypatch):
-    names = (ablation.AS_IT_IS, "blend: no repeats")
-    monkeypatch.setattr(ablation, "VARIANTS", {name: ablation.VARIANTS[name] for name in names})
+    names = (AS_IT_IS, "blend: no repeats")
+    for name in VARIANTS.keys() - set(names):
+        monkeypatch.delitem(VARIANTS, name)
     code, out, err = run(["eval", "ablation", "--data", str(events_file), "--limit", "240", "--json"], capsys)
 
     assert (code, err) == (0, "")
