@@ -111,7 +111,7 @@ def feed(
     positions: ReadPositions,
     handle: Callable[[Batch], Positions],
     tally: Callable[[], Tally] = Tally,
-    when_idle: Callable[[], None] | None = None,
+    when_idle: Callable[[], None] = lambda: None,
 ) -> None:
     """Give an app an agent that handles batches, and the thread that reads them.
 
@@ -166,10 +166,12 @@ def feed(
                 if batch is not None:
                     source.settle(_hand_over(batch, channel, worker, source))
                     continue
-                # a store that crashed may have lost its newest writes or all, and no further record would tell
-                source.settle(dict.fromkeys(source.sources, 0) | stored(source.sources))
-                if when_idle is not None:
-                    persist_until(worker.stopping, when_idle)
+                try:
+                    # a store that crashed may have lost its newest writes or all, and no further record would tell
+                    source.settle(dict.fromkeys(source.sources, 0) | positions(source.sources))
+                    when_idle()
+                except TransientError as error:
+                    _log.warning("not now", because=str(error))  # the next idle moment will do
         finally:
             source.close()
 
