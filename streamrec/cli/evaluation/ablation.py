@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,6 +14,7 @@ import typer
 from msgspec import Struct
 from rich.table import Table
 
+from streamrec import logs
 from streamrec.adapters.event_files import EventFile
 from streamrec.cli.evaluation.prequential import UNSCORED_SHARE, new_trainer, read_stream
 from streamrec.cli.output import Json, console, print_json, progress_bar
@@ -67,19 +68,21 @@ def ablation(
 
 
 def _play_all(data: Path, rows: int, seed: int) -> dict[str, Outcome]:
-    # a process for each variant, and none is used twice: a variant changes the code in it
-    workers = len(psutil.Process().cpu_affinity() or [0])
-    with (
-        ProcessPoolExecutor(workers, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool,
-        progress_bar() as bar,
-    ):
+    processors = len(psutil.Process().cpu_affinity() or [0])
+    with ThreadPoolExecutor(processors) as pool, progress_bar() as bar:
         task = bar.add_task("variants", total=len(VARIANTS), rate="")
-        running = {pool.submit(_play, name, data, rows, seed): name for name in VARIANTS}
+        running = {pool.submit(_play_apart, name, data, rows, seed): name for name in VARIANTS}
         outcomes = {}
         for done in as_completed(running):
             outcomes[running[done]] = done.result()
             bar.update(task, advance=1)
     return outcomes
+
+
+def _play_apart(name: str, data: Path, rows: int, seed: int) -> Outcome:
+    """Play one variant in a process of its own: it changes the code there."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=logs.configure_command) as process:
+        return process.submit(_play, name, data, rows, seed).result()
 
 
 def _play(name: str, data: Path, rows: int, seed: int) -> Outcome:
@@ -98,7 +101,7 @@ def _play(name: str, data: Path, rows: int, seed: int) -> Outcome:
             sequence_length=settings.sequence_length,
         )
         run.play(events, unscored=int(UNSCORED_SHARE * len(events)), total=len(events))
-    return Outcome.of(run.scores, run.cpu_s)
+    return Outcome.of(run)
 
 
 def _table(result: AblationResult) -> Table:

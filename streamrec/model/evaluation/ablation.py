@@ -18,7 +18,8 @@ from torch import Tensor
 from streamrec.model import learning, micro_batch
 from streamrec.model.blend import FEATURES, Blend
 from streamrec.model.content import MAX_PARTS
-from streamrec.model.evaluation.metrics import CUTOFF, Scores, ndcg
+from streamrec.model.evaluation.metrics import CUTOFF, ndcg
+from streamrec.model.evaluation.prequential import Prequential
 from streamrec.model.evaluation.significance import interval, resampled_means
 from streamrec.model.learner import Learner, Training
 from streamrec.model.step import Negatives
@@ -52,6 +53,8 @@ class Worth(Struct, kw_only=True):
     """Of NDCG@10 relative to the model as it is: below zero where the part is worth something."""
     gain_interval: tuple[float, float]
     """95 %, by a bootstrap over users, both on the same events."""
+    rollbacks: int
+    """How often the guard went back to the last good version."""
     cpu_s: float
 
 
@@ -65,18 +68,24 @@ class Outcome:
         Of the event's item, `(events,)`.
     users
         Number of the event's user, `(events,)`.
+    rollbacks
+        How often the guard went back to the last good version.
     cpu_s
         Processor time of training and ranking.
     """
 
     ranks: np.ndarray
     users: np.ndarray
+    rollbacks: int
     cpu_s: float
 
     @classmethod
-    def of(cls, scores: Scores, cpu_s: Mapping[str, float]) -> Outcome:
+    def of(cls, run: Prequential) -> Outcome:
         """Return the outcome of a run."""
-        return cls(scores.ranks[:, 0].copy(), np.asarray(scores.users), round(sum(cpu_s.values()), 1))
+        scores = run.scores
+        return cls(
+            scores.ranks[:, 0].copy(), np.asarray(scores.users), run.rollbacks, round(sum(run.cpu_s.values()), 1)
+        )
 
 
 def worth(variant: str, outcome: Outcome, as_it_is: Outcome, *, seed: int) -> Worth:
@@ -90,6 +99,7 @@ def worth(variant: str, outcome: Outcome, as_it_is: Outcome, *, seed: int) -> Wo
         hit_rate_at_10=round(float((outcome.ranks < CUTOFF).mean()), 5),
         gain=round(float(mean / mean_as_it_is - 1), 5),
         gain_interval=interval(resampled[:, 0] / resampled[:, 1] - 1),
+        rollbacks=outcome.rollbacks,
         cpu_s=outcome.cpu_s,
     )
 

@@ -47,7 +47,7 @@ def test_a_hidden_feature_weighs_nothing():
 
 def test_worth_is_relative_to_the_model_as_it_is():
     users = np.array([0, 0, 1, 1])
-    as_it_is = Outcome(np.array([0, 0, 0, 0]), users, 1.0)
-    variant = Outcome(np.array([0, NOT_LISTED, 0, NOT_LISTED]), users, 2.0)
+    as_it_is = Outcome(np.array([0, 0, 0, 0]), users, 0, 1.0)
+    variant = Outcome(np.array([0, NOT_LISTED, 0, NOT_LISTED]), users, 1, 2.0)
     found = worth("half", variant, as_it_is, seed=0)
     assert (found.ndcg_at_10, found.hit_rate_at_10, found.gain, found.gain_interval) == (0.5, 0.5, -0.5, (-0.5, -0.5))
