@@ -28,7 +28,8 @@ SMALL_BATCH_RECORDS = 16
 """After a small batch a reader rests as long as the batch took, so that the next one is larger: a record of a quiet
 stream does not wait, and one of a busy stream costs a fraction. What larger batches save beyond that is little."""
 
-PREFETCH_KILOBYTES = 16_384
+PREFETCH_KILOBYTES = 4_096
+"""Several batches: what is ahead of them only takes memory when a store is away."""
 
 _WATERMARKS_S = 10.0
 
