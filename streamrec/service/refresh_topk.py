@@ -95,11 +95,9 @@ class RefreshTopK:
             self._begun = self._begin(batch)
         lists = self._begun.lists
         written = self._store.put_lists(self._begun.encoded, batch.slices)
-        try:
-            self._begun.delivery.wait()
-        except TransientError:
-            self._begun = None
-            raise
+        # on its way no more, however this ends: where it failed, the lists are sent again
+        delivery, self._begun = self._begun.delivery, None
+        delivery.wait()
         if not written or not self._store.advance(batch.slices):
             return positions_of(batch.slices, self._store.positions([part.source for part in batch.slices]))
         for topk in lists:
