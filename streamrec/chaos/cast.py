@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -106,8 +107,7 @@ class Cast:
         """Stop one of a worker's processes in its tracks for longer than its session lasts."""
         sleeper = self._choose(name, rng).process
         sleeper.send_signal(signal.SIGSTOP)
-        self._sleepers.append(threading.Timer(ASLEEP_S, sleeper.send_signal, [signal.SIGCONT]))
-        self._sleepers[-1].start()
+        self._wake_after(ASLEEP_S, partial(sleeper.send_signal, signal.SIGCONT))
 
     def freeze(self, address: str) -> None:
         """Stop a server in its tracks for a while: its clients wait for answers."""
@@ -116,9 +116,7 @@ class Cast:
         frozen = [server, *server.children(recursive=True)]
         for process in frozen:
             _unless_gone(process.suspend)
-        self._sleepers += [threading.Timer(FROZEN_S, _unless_gone, [process.resume]) for process in frozen]
-        for sleeper in self._sleepers[-len(frozen) :]:
-            sleeper.start()
+            self._wake_after(FROZEN_S, partial(_unless_gone, process.resume))
 
     def wake_all(self) -> None:
         """Wait until every sleeper has woken up."""
@@ -173,6 +171,10 @@ class Cast:
             if time.monotonic() > give_up_s:
                 raise StreamrecError(f"not all workers have started; their logs are in {self.log_dir}")
             time.sleep(LOOK_S)
+
+    def _wake_after(self, seconds: float, wake: Callable[[], None]) -> None:
+        self._sleepers.append(threading.Timer(seconds, wake))
+        self._sleepers[-1].start()
 
     def _count(self, name: str) -> int:
         return sum(worker.name == name for worker in self.workers)

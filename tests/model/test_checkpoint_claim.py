@@ -9,12 +9,12 @@ import threading
 from streamrec.model.checkpoint import claimed
 
 HOLDER = """
-import sys, time
+import signal, sys
 from pathlib import Path
 from streamrec.model.checkpoint import claimed
 with claimed(Path(sys.argv[1])):
     print("claimed", flush=True)
-    time.sleep(600)
+    signal.pause()
 """
 
 

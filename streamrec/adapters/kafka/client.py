@@ -45,6 +45,8 @@ class Sparing(logging.Filter):
         kind_and_client = record.args[:2] if isinstance(record.args, tuple) else ()
         if record.created < self._next_s.get(kind_and_client, 0.0):
             return False
+        # those who have been silent since are forgotten: clients come and go
+        self._next_s = {key: next_s for key, next_s in self._next_s.items() if next_s > record.created}
         self._next_s[kind_and_client] = record.created + SAID_EVERY_S
         return True
 
