@@ -12,13 +12,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from streamrec.model.adam import Adam
 from streamrec.model.content import BUCKETS, MAX_PARTS
 from streamrec.model.graphs import ReplayedSteps
 from streamrec.model.micro_batch import Padded
 from streamrec.model.rows import RowTable
 from streamrec.model.sequence_model import ModelConfig, SequenceModel, sampled_softmax_loss
 from streamrec.model.step import Negatives, Step, shares_of
-from streamrec.model.tensors import Arrays, adam_state, below, load_adam_state, load_weights, prefixed, weights_of
+from streamrec.model.tensors import Arrays, below, load_weights, prefixed, weights_of
 from streamrec.model.vocabulary import grown
 
 RECENT_EVENTS = 8_192
@@ -70,10 +71,7 @@ class Learner:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.model = SequenceModel(config).to(device)
-        on_gpu = device.type == "cuda"
-        self.optimizer = torch.optim.Adam(
-            self.model.parameters(), lr=training.dense_learning_rate, fused=True, capturable=on_gpu
-        )
+        self.optimizer = Adam(self.model.parameters(), learning_rate=training.dense_learning_rate)
         self.average = copy.deepcopy(self.model).requires_grad_(requires_grad=False)
         self.items = RowTable(config.dim, learning_rate=training.row_learning_rate, device=device)
         self.content = RowTable(config.dim, learning_rate=training.row_learning_rate, device=device)
@@ -81,7 +79,7 @@ class Learner:
         self.buckets = np.zeros((1024, MAX_PARTS), np.int64)
         self.recent: deque[int] = deque(maxlen=RECENT_EVENTS)
         self.rng = np.random.default_rng(seed)
-        self._replayed = ReplayedSteps(self._make, device) if on_gpu else None
+        self._replayed = ReplayedSteps(self._make, device) if device.type == "cuda" else None
 
     def add_item(self, row: int, buckets: np.ndarray, direction: np.ndarray | None) -> None:
         """Begin with a row that was free.
@@ -160,8 +158,7 @@ class Learner:
     def set_rates(self, share: float) -> None:
         """Let steps be so much smaller than at first, for a schedule."""
         self.items.learning_rate = self.content.learning_rate = share * self.training.row_learning_rate
-        for group in self.optimizer.param_groups:
-            group["lr"] = share * self.training.dense_learning_rate
+        self.optimizer.learning_rate = share * self.training.dense_learning_rate
         self._forget_graphs()
 
     def state(self, rows: int) -> Arrays:
@@ -170,7 +167,7 @@ class Learner:
         return {
             **prefixed("model", weights_of(self.model)),
             **prefixed("average", weights_of(self.average)),
-            **prefixed("adam", adam_state(self.optimizer)),
+            **prefixed("adam", self.optimizer.state()),
             **prefixed("items", self.items.state(rows)),
             **prefixed("content", self.content.state(BUCKETS)),
             "buckets": self.buckets[:rows].copy(),
@@ -186,7 +183,7 @@ class Learner:
         """Become what :meth:`state` returned."""
         load_weights(self.model, below("model", state))
         load_weights(self.average, below("average", state))
-        load_adam_state(self.optimizer, below("adam", state))
+        self.optimizer.load(below("adam", state))
         self.items.load(below("items", state))
         self.content.load(below("content", state))
         self.buckets = state["buckets"].copy()
@@ -203,7 +200,7 @@ class Learner:
         content = self.content.weight[step.buckets].requires_grad_()
         self.model.train()
         loss = self._loss(step, own, content)
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.forget_gradients()
         loss.backward()  # type: ignore[no-untyped-call]  # torch's own gap
         self.optimizer.step()
         assert own.grad is not None

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from streamrec.model.adam import Adam
 from streamrec.model.blend import Blend, listwise_loss
 from streamrec.model.candidates import find
 from streamrec.model.context import Context
 from streamrec.model.popularity import CONTROL_HALF_LIFE
 from streamrec.model.serving import ServingModel
-from streamrec.model.tensors import Arrays, adam_state, below, load_adam_state, load_weights, prefixed, weights_of
+from streamrec.model.tensors import Arrays, below, load_weights, prefixed, weights_of
 
 LEARNING_RATE = 3e-3
 
@@ -54,7 +55,7 @@ class Stacking:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.blend = Blend()
-        self.optimizer = torch.optim.Adam(self.blend.parameters(), lr=LEARNING_RATE, fused=True)
+        self.optimizer = Adam(self.blend.parameters(), learning_rate=LEARNING_RATE)
         self.recent_loss = 0.0
         """Moving average of the loss on new events, before anything learned from them."""
         self._drifted = False
@@ -79,7 +80,7 @@ class Stacking:
         users, within = torch.from_numpy(found.users), torch.from_numpy(np.arange(len(out)) - found.starts[found.users])
         side_by_side = side_by_side.index_put((users, within), out)[usable]
         losses = listwise_loss(side_by_side, torch.from_numpy((places - found.starts[:-1])[usable]))
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.forget_gradients()
         losses.mean().backward()  # type: ignore[no-untyped-call]  # torch's own gap
         self.optimizer.step()
         out, side_by_side = out.detach(), side_by_side.detach()
@@ -117,12 +118,12 @@ class Stacking:
 
     def state(self) -> Arrays:
         """Return everything as arrays, for a checkpoint."""
-        return {**self.changes(), **prefixed("adam", adam_state(self.optimizer))}
+        return {**self.changes(), **prefixed("adam", self.optimizer.state())}
 
     def load(self, state: Arrays) -> None:
         """Become what :meth:`state` returned."""
         load_weights(self.blend, below("blend", state))
-        load_adam_state(self.optimizer, below("adam", state))
+        self.optimizer.load(below("adam", state))
 
 
 def new_drift_detector() -> Any:  # noqa: ANN401  # river has no types

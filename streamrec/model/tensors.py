@@ -35,21 +35,3 @@ def weights_of(module: nn.Module) -> Arrays:
 def load_weights(module: nn.Module, weights: Mapping[str, np.ndarray]) -> None:
     """Give a module what :func:`weights_of` returned."""
     module.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
-
-
-def adam_state(optimizer: torch.optim.Adam) -> Arrays:
-    """Return the moments of an Adam optimizer by the index of their parameter."""
-    return {
-        f"{index}.{name}": value.detach().cpu().numpy().copy()
-        for index, state in optimizer.state_dict()["state"].items()
-        for name, value in state.items()
-    }
-
-
-def load_adam_state(optimizer: torch.optim.Adam, arrays: Mapping[str, np.ndarray]) -> None:
-    """Give an optimizer what :func:`adam_state` returned."""
-    state: dict[int, dict[str, torch.Tensor]] = {}
-    for name, value in arrays.items():
-        index, field = name.split(".")
-        state.setdefault(int(index), {})[field] = torch.from_numpy(value)
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -21,7 +21,9 @@ from streamrec.model.content import MAX_PARTS
 from streamrec.model.evaluation.metrics import CUTOFF, ndcg
 from streamrec.model.evaluation.prequential import Prequential
 from streamrec.model.evaluation.significance import interval, resampled_means
+from streamrec.model.forward import Encoder
 from streamrec.model.learner import Learner, Training
+from streamrec.model.sequence_model import SequenceModel
 from streamrec.model.step import Negatives
 
 Change = Callable[[], None]
@@ -140,6 +142,17 @@ def _no_content(_category: str, _title: str) -> np.ndarray:
     return np.zeros(MAX_PARTS, np.int64)
 
 
+def _untimed(self: SequenceModel, items: Tensor, types: Tensor, times_s: Tensor, asked: Tensor | None = None) -> Tensor:
+    return _forward(self, items, types, torch.zeros_like(times_s), asked)
+
+
+def _serve_untimed(
+    self: Encoder, items: np.ndarray, types: np.ndarray, times_s: np.ndarray, counts: np.ndarray
+) -> np.ndarray:
+    return _serve(self, items, types, np.zeros_like(times_s), counts)
+
+
+_forward, _serve = SequenceModel.forward, Encoder.__call__
 _draw, _add_item = Learner.sample_negatives, Learner.add_item
 _POPULARITY = tuple(feature for feature in FEATURES if feature.startswith("popularity"))
 _NEIGHBOURS = "neighbour", "neighbour_of_last", "is_neighbour"
@@ -157,7 +170,7 @@ VARIANTS: dict[str, Variant] = {
     "blend: linear": Variant((_let(Blend, "forward", _linear),)),
     "blend: a step for 64 tested events, not 8": Variant((_let(learning, "TESTED_TOGETHER", 64),)),
     "network: two blocks": Variant(shape={"blocks": 2}),
-    "network: no times": Variant(shape={"timed": False}),
+    "network: no times": Variant((_let(SequenceModel, "forward", _untimed), _let(Encoder, "__call__", _serve_untimed))),
     "items: no content": Variant((_let(learning, "content_buckets", _no_content),)),
     "items: a new one begins at random": Variant((_let(Learner, "add_item", _undirected),)),
     "training: no replay": Variant((_let(learning, "REPLAY_SHARE", 0.0),)),
