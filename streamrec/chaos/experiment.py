@@ -10,7 +10,7 @@ from pathlib import Path
 
 from streamrec.adapters.redis import RedisInterestStore
 from streamrec.chaos.cast import KAFKA, LOOK_S, POSTGRES, REDIS, SERVERS, Cast
-from streamrec.chaos.faults import Fault, Kind, schedule
+from streamrec.chaos.faults import MEAN_PAUSE_S, Fault, Kind, schedule
 from streamrec.chaos.followers import judge_followers
 from streamrec.chaos.headway import Headway
 from streamrec.chaos.load import Acknowledged, Load
@@ -53,16 +53,9 @@ class Outcome:
     recoveries: list[tuple[Fault, float]]
 
 
-def run(
-    seed: int,
-    *,
-    events: int,
-    rate: float,
-    directory: Path,
-    workers: Sequence[str] = WORKERS,
-    bug: str | None = None,
-) -> Outcome:
-    """Run one seed: the same seed gives the same events and the same schedule of faults.
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What happens in a run: the same plan gives the same events and the same schedule of faults.
 
     Parameters
     ----------
@@ -72,6 +65,21 @@ def run(
         Events to produce; copies and poison come on top.
     rate
         Events a second.
+    mean_pause_s
+        Between two faults.
+    """
+
+    seed: int
+    events: int
+    rate: float
+    mean_pause_s: float = MEAN_PAUSE_S
+
+
+def run(plan: Plan, directory: Path, *, workers: Sequence[str] = WORKERS, bug: str | None = None) -> Outcome:
+    """Let a plan happen.
+
+    Parameters
+    ----------
     directory
         Where everything is kept.
     workers
@@ -88,8 +96,8 @@ def run(
         for worker in workers:
             cast.start(worker, plant=bug if worker == "interests" else None)
         cast.wait_until_assigned()
-        with Load(stack.settings.require_kafka(), seed, rate, events) as load:
-            struck = _strike(cast, seed, workers, events / rate)
+        with Load(stack.settings.require_kafka(), plan.seed, plan.rate, plan.events) as load:
+            struck = _strike(cast, plan, workers)
         drain(cast, headway)
         cast.stop("trainer")
         ledger, verdict = judge_all(stack.settings, workers, load.acknowledged)
@@ -109,12 +117,20 @@ def judge_all(settings: Settings, workers: Sequence[str], acknowledged: Acknowle
     return ledger, verdict + judge_followers(ledger, settings, workers)
 
 
-def _strike(cast: Cast, seed: int, workers: Sequence[str], duration_s: float) -> list[tuple[Fault, float]]:
+def _strike(cast: Cast, plan: Plan, workers: Sequence[str]) -> list[tuple[Fault, float]]:
     """Let the scheduled faults happen; answer which, and when."""
-    rng = random.Random(seed)  # noqa: S311  # a reproducible choice, no secret
+    faults = schedule(
+        plan.seed,
+        workers=tuple(workers),
+        places=tuple(PLACES),
+        servers=SERVERS,
+        duration_s=plan.events / plan.rate,
+        mean_pause_s=plan.mean_pause_s,
+    )
+    rng = random.Random(plan.seed)  # noqa: S311  # a reproducible choice, no secret
     struck = []
     started_s = time.monotonic()
-    for fault in schedule(seed, workers=tuple(workers), places=tuple(PLACES), servers=SERVERS, duration_s=duration_s):
+    for fault in faults:
         while time.monotonic() < started_s + fault.at_s:
             cast.replace_dead()
             time.sleep(LOOK_S)

@@ -6,8 +6,8 @@ import random
 from dataclasses import dataclass
 from enum import StrEnum
 
-MEAN_PAUSE_S = 4.0
-"""Between two faults: often shorter than what the one before takes to heal."""
+MEAN_PAUSE_S = 8.0
+"""Between two faults: some strike before the one before has healed, and some after."""
 
 ASLEEP_S = 8.0
 """Longer than a worker's session lasts: it wakes up as a zombie."""
@@ -59,7 +59,13 @@ class Fault:
 
 
 def schedule(
-    seed: int, *, workers: tuple[str, ...], places: tuple[str, ...], servers: tuple[str, ...], duration_s: float
+    seed: int,
+    *,
+    workers: tuple[str, ...],
+    places: tuple[str, ...],
+    servers: tuple[str, ...],
+    duration_s: float,
+    mean_pause_s: float,
 ) -> list[Fault]:
     """Return the faults of a run, each kind at least once if the time allows, in the order in which they strike."""
     rng = random.Random(seed)  # noqa: S311  # a reproducible schedule, no secret
@@ -69,5 +75,5 @@ def schedule(
     while at_s < duration_s:
         bag = bag or rng.sample(list(Kind), len(Kind))
         faults.append(Fault(round(at_s, 2), bag.pop(), rng.choice(workers), rng.choice(places), rng.choice(servers)))
-        at_s += rng.uniform(0.5, 1.5) * MEAN_PAUSE_S
+        at_s += rng.uniform(0.5, 1.5) * mean_pause_s
     return faults

@@ -15,7 +15,7 @@ from rich.console import Console
 from streamrec.chaos import outage as outages
 from streamrec.chaos import poison as poisoning
 from streamrec.chaos import soak as soaking
-from streamrec.chaos.experiment import Outcome, run
+from streamrec.chaos.experiment import Outcome, Plan, run
 from streamrec.chaos.faults import Kind
 from streamrec.cli.output import Json, console, print_json, progress_bar
 from streamrec.errors import UsageError
@@ -66,7 +66,7 @@ def chaos(
         task = bar.add_task("chaos", total=seeds, rate="")
         for seed in range(first_seed, first_seed + seeds):
             with TemporaryDirectory(prefix="streamrec-chaos-") as directory:
-                outcomes.append(run(seed, events=events, rate=rate, directory=Path(directory)))
+                outcomes.append(run(Plan(seed, events, rate), Path(directory)))
             bar.update(task, advance=1, rate=f"seed {seed}: {'clean' if outcomes[-1].verdict.clean else 'NOT CLEAN'}")
     figures = _summarise(outcomes, events)
     _show(figures, as_json=as_json)
