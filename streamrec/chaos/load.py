@@ -17,8 +17,7 @@ from typing import NamedTuple, Self
 from confluent_kafka import KafkaError, Message, Producer
 
 from streamrec.adapters.kafka.client import client_config
-from streamrec.contracts.topics import CLICKS, PURCHASES
-from streamrec.domain.event import EventType
+from streamrec.contracts.topics import CLICKS, EVENT_TYPES, PURCHASES
 from streamrec.errors import StreamrecError
 from streamrec.service.batch import TopicPartition
 from streamrec.settings import KafkaAccess
@@ -32,7 +31,6 @@ LATE_MS = 60_000
 POISON_SHARE = 0.01
 FLUSH_S = 60.0
 
-EVENT_TYPES = {CLICKS: EventType.CLICK, PURCHASES: EventType.PURCHASE}
 
 Place = tuple[int, int, int]
 """Event type, partition and offset of a record."""

@@ -17,10 +17,10 @@ from confluent_kafka import TopicPartition as KafkaPartition
 
 from streamrec.adapters.kafka.client import client_config, to_record
 from streamrec.adapters.redis import RedisInterestStore
-from streamrec.chaos.load import EVENT_TYPES, Acknowledged, Place
+from streamrec.chaos.load import Acknowledged, Place
 from streamrec.contracts.decode import decode_event
 from streamrec.contracts.derived import UserInterest
-from streamrec.contracts.topics import USER_INTERESTS, dead_letter_topic
+from streamrec.contracts.topics import EVENT_TYPES, USER_INTERESTS, dead_letter_topic
 from streamrec.domain.event import Event, Source
 from streamrec.domain.interest import InterestState, Outcome
 from streamrec.errors import BadRecordError, TransientError

@@ -15,9 +15,9 @@ from streamrec.adapters.kafka.client import client_config
 from streamrec.adapters.kafka.lag import end_offsets, open_observer, partitions_of
 from streamrec.adapters.redis import RedisInterestStore
 from streamrec.chaos.cast import Cast
-from streamrec.chaos.load import EVENT_TYPES, FLUSH_S, Produced, produce, records
+from streamrec.chaos.load import FLUSH_S, Produced, produce, records
 from streamrec.chaos.oracle import read_all
-from streamrec.contracts.topics import dead_letter_topic
+from streamrec.contracts.topics import EVENT_TYPES, dead_letter_topic
 from streamrec.errors import StreamrecError
 from streamrec.local import local_stack
 from streamrec.local.stack import Stack

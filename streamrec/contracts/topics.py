@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from streamrec.domain.event import EventType
+
 CLICKS = "clicks"
 PURCHASES = "purchases"
 ITEMS = "items"
@@ -13,6 +15,9 @@ RECOMMENDATIONS = "recommendations"
 MODEL_UPDATES = "model-updates"
 MODEL_VERSIONS = "model-versions"
 MODEL_CONTROL = "model-control"
+
+EVENT_TYPES = {CLICKS: EventType.CLICK, PURCHASES: EventType.PURCHASE}
+"""Topics of events, and what kind each one carries."""
 
 DEAD_LETTER_SUFFIX = ".dlq"
 

@@ -25,8 +25,8 @@ from streamrec import __version__
 from streamrec.contracts.decode import decode_event
 from streamrec.contracts.derived import EventPosition, UserInterest
 from streamrec.contracts.headers import MAX_MESSAGE_BYTES, DeadLetterHeaders, traced
-from streamrec.contracts.topics import CLICKS, PURCHASES, USER_INTERESTS, dead_letter_topic
-from streamrec.domain.event import Event, EventType, Source
+from streamrec.contracts.topics import EVENT_TYPES, USER_INTERESTS, dead_letter_topic
+from streamrec.domain.event import Event, Source
 from streamrec.domain.interest import InterestState, Outcome, category_transitions, summarise
 from streamrec.errors import BadRecordError, TooManyDeadLettersError, TransientError
 from streamrec.service.batch import Batch, Positions, Record, TopicPartition, follow_on
@@ -34,7 +34,6 @@ from streamrec.service.ports import InterestSnapshot, InterestStore, Outgoing, P
 from streamrec.service.tally import Tally
 
 STAGE = "interests"
-EVENT_TYPES = {CLICKS: EventType.CLICK, PURCHASES: EventType.PURCHASE}
 
 DEAD_LETTER_WINDOW = 1_000
 

@@ -15,7 +15,7 @@ import msgspec
 
 from streamrec.contracts.decode import check_event_time, decode_event, decode_impression, decode_own
 from streamrec.contracts.incoming import EventTimeMs, Id, Impression
-from streamrec.contracts.topics import CLICKS, IMPRESSIONS, PURCHASES, RECOMMENDATIONS
+from streamrec.contracts.topics import EVENT_TYPES, IMPRESSIONS, RECOMMENDATIONS
 from streamrec.domain.event import Event, EventType, Source
 from streamrec.domain.retention import RememberedList, UserRetention, day_of, item_hashes
 from streamrec.errors import BadRecordError
@@ -23,7 +23,6 @@ from streamrec.service.batch import Batch, Positions, Record, TopicPartition, fo
 from streamrec.service.ports import Counts, Followed, RetentionChanges, RetentionStore
 from streamrec.service.tally import Tally
 
-_EVENT_TYPES = {CLICKS: EventType.CLICK, PURCHASES: EventType.PURCHASE}
 _MINUTE_MS = 60_000
 
 
@@ -89,7 +88,7 @@ class RecordRetention:
             transaction.write(work.changes, positions)
         self.tally.outcomes.update(applied=len(messages), refused=refused.total())
         self.tally.refused = refused
-        self.tally.produced_at_ms = [record.timestamp_ms for source, record in batch if source.topic in _EVENT_TYPES]
+        self.tally.produced_at_ms = [record.timestamp_ms for source, record in batch if source.topic in EVENT_TYPES]
         return positions
 
 
@@ -164,5 +163,5 @@ def _decode(source: TopicPartition, record: Record) -> Message:
         impression = decode_impression(record.value)
         check_event_time(impression.event_time_ms, record.timestamp_ms)
         return impression
-    origin = Source(_EVENT_TYPES[source.topic], source.partition)
+    origin = Source(EVENT_TYPES[source.topic], source.partition)
     return decode_event(origin, record.offset, record.timestamp_ms, record.value, record.headers)

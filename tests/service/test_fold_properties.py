@@ -11,9 +11,10 @@ from doubles import MemoryInterestStore, MemoryPublisher
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from streamrec.contracts.topics import EVENT_TYPES
 from streamrec.errors import TransientError
 from streamrec.service.batch import TopicPartition
-from streamrec.service.fold_interests import EVENT_TYPES, FoldInterests
+from streamrec.service.fold_interests import FoldInterests
 
 SOURCES = [TopicPartition(topic, partition) for topic in EVENT_TYPES for partition in (0, 1)]
 LENGTH = 3
