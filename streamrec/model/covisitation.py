@@ -7,8 +7,7 @@ session, so that an event costs a few dictionary updates and no old session need
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
 
 import numpy as np
@@ -91,7 +90,7 @@ class Covisitation:
     def strongest(self, row: int, n: int) -> list[tuple[int, float]]:
         """Return the strongest neighbours of a row, best first, with weights as of `reference_ms`."""
         after = self._after.get(row, {})
-        return heapq.nlargest(n, after.items(), key=lambda pair: (pair[1], -pair[0]))
+        return [(other, after[other]) for other in _by_weight(after)[:n]]
 
     def clear(self, row: int) -> list[int]:
         """Forget a row, and return the rows whose lists changed."""
@@ -132,10 +131,10 @@ class Covisitation:
             after[other] = known + weight
             return
         if len(after) >= MAX_NEIGHBOURS:
-            kept = heapq.nlargest(KEPT_WHEN_FULL, after.items(), key=lambda pair: (pair[1], -pair[0]))
-            for dropped in after.keys() - dict(kept).keys():
+            rows = _by_weight(after)
+            for dropped in rows[KEPT_WHEN_FULL:]:
                 self._before[dropped].discard(row)
-            after = self._after[row] = dict(kept)
+            after = self._after[row] = {kept: after[kept] for kept in rows[:KEPT_WHEN_FULL]}
         after[other] = weight
         self._before.setdefault(other, set()).add(row)
 
@@ -145,3 +144,10 @@ class Covisitation:
             for other in after:
                 after[other] *= factor
         self.reference_ms = to_ms
+
+
+def _by_weight(after: Mapping[int, float]) -> list[int]:
+    """Return the rows, the strongest first; of equal ones the lowest."""
+    rows = sorted(after)
+    rows.sort(key=after.__getitem__, reverse=True)
+    return rows
