@@ -26,7 +26,7 @@ def content_buckets(category: str, title: str) -> np.ndarray:
 
     Examples
     --------
-    >>> (content_buckets("shoes", "Red shoes") > 0).sum()
+    >>> int((content_buckets("shoes", "Red shoes") > 0).sum())
     3
     """
     parts = [f"category {category}"] if category else []

@@ -39,8 +39,8 @@ class Covisitation:
     Examples
     --------
     >>> pairs = Covisitation()
-    >>> pairs.add([(1, 0), (2, 1_000)], 3, 2_000)
-    >>> [row for row, _ in pairs.strongest(2, 5)]
+    >>> changed = pairs.add([(1, 0), (2, 1_000)], 3, 2_000)
+    >>> list(pairs.strongest(2, 5))
     [3]
     """
 
@@ -87,10 +87,9 @@ class Covisitation:
             changed.append(row)
         return changed
 
-    def strongest(self, row: int, n: int) -> list[tuple[int, float]]:
+    def strongest(self, row: int, n: int) -> dict[int, float]:
         """Return the strongest neighbours of a row, best first, with weights as of `reference_ms`."""
-        after = self._after.get(row, {})
-        return [(other, after[other]) for other in _by_weight(after)[:n]]
+        return _strongest(self._after.get(row, {}), n)
 
     def clear(self, row: int) -> list[int]:
         """Forget a row, and return the rows whose lists changed."""
@@ -131,10 +130,10 @@ class Covisitation:
             after[other] = known + weight
             return
         if len(after) >= MAX_NEIGHBOURS:
-            rows = _by_weight(after)
-            for dropped in rows[KEPT_WHEN_FULL:]:
+            kept = _strongest(after, KEPT_WHEN_FULL)
+            for dropped in after.keys() - kept.keys():
                 self._before[dropped].discard(row)
-            after = self._after[row] = {kept: after[kept] for kept in rows[:KEPT_WHEN_FULL]}
+            after = self._after[row] = kept
         after[other] = weight
         self._before.setdefault(other, set()).add(row)
 
@@ -146,8 +145,6 @@ class Covisitation:
         self.reference_ms = to_ms
 
 
-def _by_weight(after: Mapping[int, float]) -> list[int]:
-    """Return the rows, the strongest first; of equal ones the lowest."""
-    rows = sorted(after)
-    rows.sort(key=after.__getitem__, reverse=True)
-    return rows
+def _strongest(after: Mapping[int, float], n: int) -> dict[int, float]:
+    """Return so many of the heaviest, those first; of equal ones the one that came first."""
+    return {other: after[other] for other in sorted(after, key=after.__getitem__, reverse=True)[:n]}

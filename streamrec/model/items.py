@@ -119,11 +119,11 @@ class Items:
         weights: list[float] = []
         ends = []
         for row in rows.tolist():
-            pairs = self.covisitation.strongest(row, PUBLISHED_NEIGHBOURS)
-            total = sum(weight for _, weight in pairs) or 1.0
-            others += [other for other, _ in pairs]
+            strongest = self.covisitation.strongest(row, PUBLISHED_NEIGHBOURS)
+            others += strongest
+            total = sum(strongest.values()) or 1.0
             # shares of the list travel: what matters is how the neighbours of one item compare
-            weights += [weight / total for _, weight in pairs]
+            weights += [weight / total for weight in strongest.values()]
             ends.append(len(others))
         return {
             "neighbours.rows": rows,
