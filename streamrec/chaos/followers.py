@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 
@@ -64,6 +64,19 @@ def _judge_lists(ledger: Ledger, reader: TopKReader) -> Verdict:
     return Verdict(0, 0, len(stale), tuple(f"list of {user_id}" for user_id in stale[:5]))
 
 
+def unread_by_checkpoint(settings: Settings) -> int:
+    """Return how many records of `user-interests` the newest checkpoint has not read."""
+    checkpoints = checkpoint_directory(settings)
+    admissions = Admissions([], [], [])
+    if numbers := checkpoint.numbers(checkpoints):
+        admissions = _admissions(checkpoint.read(checkpoints, numbers[-1])[1])
+    return _unread(settings.require_kafka(), admissions)
+
+
+def _admissions(documents: Mapping[str, bytes]) -> Admissions:
+    return msgspec.json.decode(documents["admissions"], type=Admissions)
+
+
 def _judge_model(ledger: Ledger, kafka: KafkaAccess, checkpoints: Path) -> Verdict:
     """See whether the newest checkpoint has admitted every event and read everything, and counted nothing twice.
 
@@ -73,7 +86,7 @@ def _judge_model(ledger: Ledger, kafka: KafkaAccess, checkpoints: Path) -> Verdi
     if not numbers:
         return Verdict(missing=len(ledger.applied), notes=("there is no checkpoint",))
     tensors, documents = checkpoint.read(checkpoints, numbers[-1])
-    admissions = msgspec.json.decode(documents["admissions"], type=Admissions)
+    admissions = _admissions(documents)
     admitted = {place for fence in admissions.fences for place in _admitted(fence)}
     lost, made_up = ledger.applied - admitted, admitted - ledger.applied
     counted = Counter(

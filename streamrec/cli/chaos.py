@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import quantiles
 from tempfile import TemporaryDirectory
@@ -61,16 +61,16 @@ def chaos(
     """
     if context.invoked_subcommand is not None:
         return
-    outcomes: list[Outcome] = []
+    outcomes: dict[int, Outcome] = {}
     with progress_bar() as bar:
         task = bar.add_task("chaos", total=seeds, rate="")
         for seed in range(first_seed, first_seed + seeds):
             with TemporaryDirectory(prefix="streamrec-chaos-") as directory:
-                outcomes.append(run(Plan(seed, events, rate), Path(directory)))
-            bar.update(task, advance=1, rate=f"seed {seed}: {'clean' if outcomes[-1].verdict.clean else 'NOT CLEAN'}")
+                outcomes[seed] = run(Plan(seed, events, rate), Path(directory))
+            bar.update(task, advance=1, rate=f"seed {seed}: {'clean' if outcomes[seed].verdict.clean else 'NOT CLEAN'}")
     figures = _summarise(outcomes, events)
     _show(figures, as_json=as_json)
-    raise typer.Exit(0 if all(outcome.verdict.clean for outcome in outcomes) else 1)
+    raise typer.Exit(0 if all(outcome.verdict.clean for outcome in outcomes.values()) else 1)
 
 
 @app.command()
@@ -155,22 +155,22 @@ def _show(figures: Struct, *, as_json: bool) -> None:
         console().print(f"{name}: {getattr(figures, name)}")
 
 
-def _summarise(outcomes: list[Outcome], events: int) -> ChaosFigures:
-    recoveries = [each for outcome in outcomes for each in outcome.recoveries]
+def _summarise(outcomes: Mapping[int, Outcome], events: int) -> ChaosFigures:
+    recoveries = [each for outcome in outcomes.values() for each in outcome.recoveries]
     seconds = [recovery_s for _, recovery_s in recoveries]
     percentiles = quantiles(seconds, n=20) if len(seconds) > 1 else [*seconds, 0.0] * 19
     by_kind = {kind: [recovery_s for fault, recovery_s in recoveries if fault.kind is kind] for kind in Kind}
     return ChaosFigures(
         runs=len(outcomes),
         events=events,
-        missing=sum(outcome.verdict.missing for outcome in outcomes),
-        extra=sum(outcome.verdict.extra for outcome in outcomes),
-        state_mismatches=sum(outcome.verdict.state_mismatches for outcome in outcomes),
+        missing=sum(outcome.verdict.missing for outcome in outcomes.values()),
+        extra=sum(outcome.verdict.extra for outcome in outcomes.values()),
+        state_mismatches=sum(outcome.verdict.state_mismatches for outcome in outcomes.values()),
         kills={kind: len(each) for kind, each in by_kind.items() if each},
-        duplicates=sum(outcome.duplicates for outcome in outcomes),
-        longest_stall_s=round(max(outcome.longest_stall_s for outcome in outcomes), 1),
+        duplicates=sum(outcome.duplicates for outcome in outcomes.values()),
+        longest_stall_s=round(max(outcome.longest_stall_s for outcome in outcomes.values()), 1),
         recovery_p50_s=round(percentiles[9], 1),
         recovery_p95_s=round(percentiles[18], 1),
         recovery_by_kind_s={kind: [round(min(each), 1), round(max(each), 1)] for kind, each in by_kind.items() if each},
-        notes=[note for outcome in outcomes for note in outcome.verdict.notes],
+        notes=[f"seed {seed}: {note}" for seed, outcome in outcomes.items() for note in outcome.verdict.notes],
     )

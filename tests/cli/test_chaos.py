@@ -54,4 +54,4 @@ def test_a_run_that_is_not_clean_fails(run_seeds):
 
     assert code == 1
     assert (figures["missing"], figures["extra"], figures["state_mismatches"]) == (1, 2, 3)
-    assert figures["notes"] == ["user u1"]
+    assert figures["notes"] == ["seed 8: user u1"]
