@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.adam import adam
 
 from streamrec.model.tensors import Arrays
@@ -29,7 +29,7 @@ class Adam:
 
     def __init__(self, parameters: Iterable[nn.Parameter], *, learning_rate: float) -> None:
         self.learning_rate = learning_rate
-        self._parameters = list(parameters)
+        self._parameters: list[Tensor] = list(parameters)
         self._state = {
             "exp_avg": [torch.zeros_like(each, requires_grad=False) for each in self._parameters],
             "exp_avg_sq": [torch.zeros_like(each, requires_grad=False) for each in self._parameters],
@@ -47,7 +47,7 @@ class Adam:
         moved = [index for index, parameter in enumerate(self._parameters) if parameter.grad is not None]
         parameters = [self._parameters[index] for index in moved]
         adam(
-            parameters,  # type: ignore[arg-type]  # a parameter is a tensor
+            parameters,
             [parameter.grad for parameter in parameters if parameter.grad is not None],
             [self._state["exp_avg"][index] for index in moved],
             [self._state["exp_avg_sq"][index] for index in moved],
