@@ -98,8 +98,7 @@ def run(plan: Plan, directory: Path, *, workers: Sequence[str] = WORKERS, bug: s
         cast.wait_until_assigned()
         with Load(stack.settings.require_kafka(), plan.seed, plan.rate, plan.events) as load:
             struck = _strike(cast, plan, workers)
-        drain(cast, headway)
-        cast.stop("trainer")
+        come_to_rest(cast, headway)
         ledger, verdict = judge_all(stack.settings, workers, load.acknowledged)
     recoveries = [(fault, headway.recovery_s(at_s)) for fault, at_s in struck]
     return Outcome(verdict, ledger.duplicates, max(headway.stalls_s(), default=0.0), recoveries)
@@ -183,6 +182,14 @@ def drain(cast: Cast, headway: Headway) -> None:
             return
         time.sleep(LOOK_S)
     raise StreamrecError(f"after {DRAIN_S:.0f} s there is left: {left}; the workers' logs are in {cast.log_dir}")
+
+
+def come_to_rest(cast: Cast, headway: Headway) -> None:
+    """Drain, and end what makes changes in the order of the flow: what one still sends finds the next one at work."""
+    drain(cast, headway)
+    cast.stop("interests")
+    drain(cast, headway)
+    cast.stop("trainer")
 
 
 def _left(cast: Cast, headway: Headway) -> dict[str, int]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from streamrec.chaos.cast import KAFKA, LOOK_S, POSTGRES, REDIS, Cast
-from streamrec.chaos.experiment import WORKERS, drain, judge_all
+from streamrec.chaos.experiment import WORKERS, come_to_rest, drain, judge_all
 from streamrec.chaos.footprint import Footprint
 from streamrec.chaos.headway import Headway
 from streamrec.chaos.load import Load
@@ -113,7 +113,7 @@ def run(
         crashes = cast.ended()
         drain(cast, headway)
         rebalances = sum(cast.assignments().values()) - assigned
-        cast.stop("trainer")
+        come_to_rest(cast, headway)
         _, verdict = judge_all(stack.settings, workers, load.acknowledged)
     return OutageFigures(
         server=server,

@@ -9,7 +9,7 @@ from statistics import median
 from msgspec import Struct
 
 from streamrec.chaos.cast import LOOK_S, Cast
-from streamrec.chaos.experiment import WORKERS, drain, judge_all
+from streamrec.chaos.experiment import WORKERS, come_to_rest, judge_all
 from streamrec.chaos.footprint import Footprint, Sample, slope_an_hour
 from streamrec.chaos.headway import Headway
 from streamrec.chaos.load import Load
@@ -79,8 +79,7 @@ def run(*, minutes: float, rate: float, directory: Path) -> SoakFigures:
                 time.sleep(LOOK_S)
             ended_s = time.monotonic()
         crashes = cast.ended()
-        drain(cast, headway)
-        cast.stop("trainer")
+        come_to_rest(cast, headway)
         _, verdict = judge_all(stack.settings, WORKERS, load.acknowledged)
     judged_s = started_s + WARM_SHARE * (ended_s - started_s), ended_s
     return SoakFigures(
