@@ -9,7 +9,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from streamrec.chaos.cast import KAFKA, LOOK_S, POSTGRES, REDIS, Cast
-from streamrec.chaos.experiment import WORKERS, come_to_rest, drain, judge_all
+from streamrec.chaos.experiment import WORKERS, come_to_rest, judge_all
 from streamrec.chaos.footprint import Footprint
 from streamrec.chaos.headway import Headway
 from streamrec.chaos.load import Load
@@ -111,9 +111,8 @@ def run(
             cast.start_server(SERVERS[server])
             catch_up_s = _wait_until_near(headway, WAITING[server], NEAR_S * rate)
         crashes = cast.ended()
-        drain(cast, headway)
-        rebalances = sum(cast.assignments().values()) - assigned
         come_to_rest(cast, headway)
+        rebalances = sum(cast.assignments().values()) - assigned
         _, verdict = judge_all(stack.settings, workers, load.acknowledged)
     return OutageFigures(
         server=server,

@@ -17,7 +17,7 @@ _BETA_1, _BETA_2, _EPSILON = 0.9, 0.999, 1e-8
 class Adam:
     """Adam (Kingma and Ba 2015) with torch's fused step, as the function: the class imports torch's compiler for it.
 
-    That would take a trainer four seconds of each start, and nothing here is compiled.
+    That takes seconds of each start of a trainer, and nothing here is compiled.
 
     Parameters
     ----------
