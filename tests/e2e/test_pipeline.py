@@ -33,10 +33,19 @@ def item_ids(topk):
     return [item.item_id for item in topk.items]
 
 
+def wait_until_listed_by_default(running, item_id):
+    """Wait until the default list, which a pipeline does not have from its first moment, holds an item."""
+
+    def listed():
+        default = running.reader.read("nobody")
+        return default is not None and item_id in item_ids(default)
+
+    running.wait(listed, f"{item_id} to be in the default list")
+
+
 def test_a_click_changes_the_users_list_in_redis_and_on_kafka(running):
     running.produce("clicks", [click(f"other{n}", f"i{item}") for n in range(30) for item in range(5)])
-    running.wait(lambda: running.reader.read("nobody"), "the default list")
-    running.wait(lambda: "i1" in item_ids(running.reader.read("nobody")), "the model to know the item")
+    wait_until_listed_by_default(running, "i1")
     first = click("u1", "i0")
     running.produce("clicks", [first])
     before = running.wait(lambda: read_list(running, "u1", first["event_time_ms"]), "the first list")
@@ -59,15 +68,14 @@ def test_a_click_changes_the_users_list_in_redis_and_on_kafka(running):
 
 def test_a_user_nobody_knows_gets_the_default_list(running):
     running.produce("clicks", [click(f"fan{n}", "popular") for n in range(20)])
-    default = running.wait(lambda: running.reader.read("nobody"), "the default list")
-    running.wait(lambda: "popular" in item_ids(running.reader.read("nobody")), "the default list to be fresh")
+    wait_until_listed_by_default(running, "popular")
 
-    assert default.user_id == ""
+    assert running.reader.read("nobody").user_id == ""
 
 
 def test_a_withdrawn_item_is_in_no_list_made_a_second_later(running):
     running.produce("clicks", [click(f"w{n}", f"w-item{n % 4}") for n in range(40)])
-    running.wait(lambda: "w-item0" in item_ids(running.reader.read("nobody")), "the model to know the item")
+    wait_until_listed_by_default(running, "w-item0")
     learned_ms = now_ms()
     running.produce("clicks", [click(f"w{n}", "w-item1") for n in range(40)])
     running.wait(lambda: all(read_list(running, f"w{n}", learned_ms) for n in range(40)), "lists")
