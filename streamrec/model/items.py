@@ -115,21 +115,16 @@ class Items:
             self.category = grown(self.category, row + 1)
 
     def _neighbour_lists(self, rows: np.ndarray) -> Arrays:
-        others: list[int] = []
-        weights: list[float] = []
-        ends = []
-        for row in rows.tolist():
-            strongest = self.covisitation.strongest(row, PUBLISHED_NEIGHBOURS)
-            others += strongest
-            total = sum(strongest.values()) or 1.0
-            # shares of the list travel: what matters is how the neighbours of one item compare
-            weights += [weight / total for weight in strongest.values()]
-            ends.append(len(others))
+        lengths, others, weights = self.covisitation.strongest(rows, PUBLISHED_NEIGHBOURS)
+        owners = np.repeat(np.arange(len(rows)), lengths)
+        # shares of the list travel: what matters is how the neighbours of one item compare
+        totals = np.bincount(owners, weights, minlength=len(rows))
+        totals[totals == 0] = 1.0  # after years of silence
         return {
             "neighbours.rows": rows,
-            "neighbours.ends": np.array(ends, np.int64),
-            "neighbours.others": np.array(others, np.int32),
-            "neighbours.weights": np.array(weights, np.float32),
+            "neighbours.ends": np.cumsum(lengths, dtype=np.int64),
+            "neighbours.others": others,
+            "neighbours.weights": (weights / totals[owners]).astype(np.float32),
         }
 
     def _clear(self, row: int) -> None:

@@ -5,7 +5,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamrec.model.covisitation import MAX_NEIGHBOURS, Covisitation
 from streamrec.model.popularity import HALF_LIVES_MS, Popularity
 from streamrec.model.vocabulary import DAY_MS, PADDING, Vocabulary, pack_ids, unpack_ids
 
@@ -68,29 +67,3 @@ def test_popularity_does_not_depend_on_order_and_halves():
     assert one.counts[1] == pytest.approx(expected, rel=1e-4)
     assert one.last_ms[1] == times_ms[-1]
     assert one.first_ms[1] == NOW
-
-
-def test_neighbour_lists_are_bounded_and_keep_the_strongest():
-    pairs = Covisitation()
-    for _ in range(5):
-        pairs.add([(1, NOW)], 2, NOW)
-    for other in range(3, 200):
-        pairs.add([(1, NOW)], other, NOW)
-    neighbours = pairs.strongest(1, 1_000)
-    assert len(neighbours) <= MAX_NEIGHBOURS
-    assert next(iter(neighbours)) == 2
-
-
-def test_a_row_that_is_given_up_leaves_every_list():
-    pairs = Covisitation()
-    pairs.add([(1, NOW), (2, NOW + 1)], 3, NOW + 2)
-    assert sorted(pairs.clear(3)) == [1, 2]
-    assert pairs.strongest(1, 5) == pairs.strongest(2, 5) == pairs.strongest(3, 5) == {}
-
-
-def test_nearer_and_newer_pairs_weigh_more():
-    pairs = Covisitation()
-    pairs.add([(1, NOW), (2, NOW + 1)], 3, NOW + 2)
-    assert pairs.strongest(2, 5)[3] > pairs.strongest(1, 5)[3] > pairs.strongest(3, 5)[1]
-    pairs.add([(2, NOW + 30 * DAY_MS)], 4, NOW + 30 * DAY_MS)
-    assert list(pairs.strongest(2, 2)) == [4, 3]
