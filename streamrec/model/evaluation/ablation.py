@@ -175,7 +175,9 @@ VARIANTS: dict[str, Variant] = {
     "items: a new one begins at random": Variant((_let(Learner, "add_item", _undirected),)),
     "training: no replay": Variant((_let(learning, "REPLAY_SHARE", 0.0),)),
     "training: one visit, not two": Variant((_let(learning, "VISITS", (0.25, 1.0)),)),
-    "training: four visits": Variant((_let(learning, "VISITS", (0.25, 4.0)),)),
+    "training: four visits": Variant(
+        (_let(learning, "VISITS", (0.25, 4.0)), _let(learning, "STEP_VISITS", 2 * learning.STEP_VISITS))
+    ),
     "training: earlier events are no targets": Variant((_let(micro_batch, "OLD_LOSS_WEIGHT", 0.0),)),
     "training: a purchase weighs as a click": Variant((_let(micro_batch, "PURCHASE_LOSS_WEIGHT", 1.0),)),
     "training: no log-q correction": Variant((_let(Learner, "sample_negatives", _uncorrected),)),

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from streamrec.model import learning
 from streamrec.model.blend import FEATURES, Blend
 from streamrec.model.evaluation.ablation import AS_IT_IS, VARIANTS, Outcome, worth
 from streamrec.model.evaluation.metrics import NOT_LISTED
@@ -47,3 +48,11 @@ def test_worth_is_relative_to_the_model_as_it_is():
     variant = Outcome(np.array([0, NOT_LISTED, 0, NOT_LISTED]), users, 1, 2.0)
     found = worth("half", variant, as_it_is, seed=0)
     assert (found.ndcg_at_10, found.hit_rate_at_10, found.gain, found.gain_interval) == (0.5, 0.5, -0.5, (-0.5, -0.5))
+
+
+@pytest.mark.parametrize(("name", "visits"), [("training: one visit, not two", 1), ("training: four visits", 4)])
+def test_sequences_of_a_micro_batch_are_visited_so_often(monkeypatch, name, visits):
+    for change in VARIANTS[name].changes:
+        monkeypatch.setattr(*change.args)
+    # 64 is the micro-batch of an evaluation
+    assert learning._share(learning.STEP_VISITS, 64, learning.VISITS) == visits
