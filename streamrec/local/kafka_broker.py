@@ -42,7 +42,7 @@ broker.heartbeat.interval.ms=500
 log.cleaner.dedupe.buffer.size=8388608
 auto.create.topics.enable=false
 """
-_JVM_OPTIONS = ("-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djava.awt.headless=true")
+_JVM_OPTIONS = ("-Xmx384m", "-XX:+UseSerialGC", "-Djava.awt.headless=true")
 
 
 def start_kafka(directory: Path, guardian: Guardian, *, progress: bool) -> Server:
