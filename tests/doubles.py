@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -114,7 +114,11 @@ class MemoryTopKStore:
         return follow_on(slices, self._positions)
 
     def put_default(self, default: TopKList) -> None:
-        self._default = default
+        if default.event_time_ms or self._default is None:
+            self._default = default
+
+    def replace_marks(self, withdrawn: Mapping[str, int]) -> None:
+        self._withdrawn = set(withdrawn)
 
     def mark_items(self, withdrawn: dict[str, int], available: Sequence[str]) -> None:
         self._withdrawn |= withdrawn.keys()

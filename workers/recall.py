@@ -25,6 +25,9 @@ from workers.runtime import GROUP_PREFIX, POLL_S, Background, feed, new_app, per
 
 NAME = "recall"
 
+MARKS_INTERVAL_S = 60.0
+"""All withdrawn items are marked in Redis anew so often: what a crash took from it comes back."""
+
 
 def build(settings: Settings) -> faust.App:
     """Return the worker's app."""
@@ -50,9 +53,12 @@ def build(settings: Settings) -> faust.App:
     def follow(worker: Background) -> None:
         """Learn the catalogue and the model, for as long as the worker runs."""
         reader = persist_until(worker.stopping, partial(BroadcastReader, kafka=kafka, topics=[ITEMS, MODEL_UPDATES]))
+        marks_due_s = time.monotonic()
         try:
             while not worker.stopping.is_set():
-                if reader.caught_up:
+                if reader.caught_up and time.monotonic() >= marks_due_s:
+                    persist_until(worker.stopping, refresh.mark_all)
+                    marks_due_s = time.monotonic() + MARKS_INTERVAL_S
                     caught_up.set()
                 batch = reader.poll(POLL_S)
                 if batch is not None:

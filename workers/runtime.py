@@ -160,18 +160,15 @@ def feed(
             return persist_until(worker.stopping, partial(positions, sources))
 
         source = open_source(positions=stored)
+        look_due_s = time.monotonic() + POLL_S
         try:
             while not worker.stopping.is_set():
                 batch = source.poll(POLL_S)
                 if batch is not None:
                     source.settle(_hand_over(batch, channel, worker, source))
-                    continue
-                try:
-                    # a store that crashed may have lost its newest writes or all, and no further record would tell
-                    source.settle(dict.fromkeys(source.sources, 0) | positions(source.sources))
-                    when_idle()
-                except TransientError as error:
-                    _log.warning("not now", because=str(error))  # the next idle moment will do
+                if batch is None or time.monotonic() >= look_due_s:
+                    _look_after(source, positions, when_idle if batch is None else None)
+                    look_due_s = time.monotonic() + POLL_S
         finally:
             source.close()
 
@@ -200,6 +197,19 @@ def run_in_background(app: faust.App, work: Callable[[Background], None]) -> Non
         finally:
             background.stopping.set()
             await running
+
+
+def _look_after(source: BatchSource, positions: ReadPositions, when_idle: Callable[[], None] | None) -> None:
+    """Go back to where the store stands: one that crashed may have lost its newest writes or all.
+
+    In a partition that is quiet no further record would tell.
+    """
+    try:
+        source.settle(dict.fromkeys(source.sources, 0) | positions(source.sources))
+        if when_idle:
+            when_idle()
+    except TransientError as error:
+        _log.warning("not now", because=str(error))  # the next time will do
 
 
 def _hand_over(batch: Batch, channel: faust.ChannelT[Delivery], worker: Background, source: BatchSource) -> Positions:

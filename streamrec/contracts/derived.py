@@ -50,6 +50,11 @@ class UserInterest(Struct, frozen=True, kw_only=True):
     """Steps from one category to the next inside sessions, most frequent first, at most ten."""
     events_count: int
 
+    def new_events(self) -> list[SequenceEvent]:
+        """Return the new events that the sequence holds, oldest first; one that came late is not at its end."""
+        new = {(position.event_type, position.partition, position.offset) for position in self.new}
+        return [event for event in self.sequence if (event.event_type, event.partition, event.offset) in new]
+
 
 class Reason(Struct, gc=False, frozen=True, omit_defaults=True):
     """Why an item is in a list."""

@@ -18,7 +18,9 @@ EventTimeMs = Annotated[
     int,
     Meta(
         ge=631_152_000_000,
-        description="Unix milliseconds, UTC; from 1990 to a day after the record was produced.",
+        le=253_402_300_799_999,
+        description="Unix milliseconds, UTC, from 1990 to 9999. A time up to a day after the record's own counts as "
+        "that one; a later one is refused.",
     ),
 ]
 Position = Annotated[int, Meta(ge=0, le=9_999, description="Place in the list, 0 is the top.")]

@@ -90,8 +90,14 @@ class UserRetention:
         return True
 
     def remember(self, made: RememberedList) -> bool:
-        """Take note of a list; answer whether it is another one than those that are remembered."""
+        """Take note of a list; answer whether it is a new one.
+
+        One that is older than all that are remembered came before them: lists that are made again from an old log,
+        after a store was lost, count once.
+        """
         if any(known.list_id == made.list_id for known in self.lists):
+            return False
+        if len(self.lists) == REMEMBERED_LISTS and made.event_time_ms <= self.lists[0].event_time_ms:
             return False
         self.lists.append(made)
         self.lists.sort(key=lambda each: each.event_time_ms)

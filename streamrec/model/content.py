@@ -21,12 +21,19 @@ def category_code(category: str) -> int:
     return crc32(category.encode()) & 0x7FFF_FFFF | 1 if category else 0
 
 
-def content_buckets(category: str, title: str) -> np.ndarray:
+def content_buckets(category: int, title: str) -> np.ndarray:
     """Return the distinct buckets of an item, filled up with 0, `(MAX_PARTS,)`.
+
+    Parameters
+    ----------
+    category
+        From :func:`category_code`.
+    title
+        Of which the first words count.
 
     Examples
     --------
-    >>> int((content_buckets("shoes", "Red shoes") > 0).sum())
+    >>> int((content_buckets(category_code("shoes"), "Red shoes") > 0).sum())
     3
     """
     parts = [f"category {category}"] if category else []

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from streamrec.domain.interest import SequenceEvent
-from streamrec.model.content import category_code
 from streamrec.model.covisitation import LOOK_BACK, Covisitation
 from streamrec.model.popularity import Popularity
 from streamrec.model.tensors import Arrays, below, prefixed
@@ -58,9 +57,9 @@ class Items:
         self.newest_event_ms = max(self.newest_event_ms, event.event_time_ms)
         return row, is_new
 
-    def set_category(self, row: int, category: str) -> None:
-        """Take note of an item's category."""
-        self.category[row] = category_code(category)
+    def set_category(self, row: int, category: int) -> None:
+        """Take note of the code of an item's category."""
+        self.category[row] = category
         self.counted.add(row)
 
     def changes(self, *, everything: bool) -> Arrays:

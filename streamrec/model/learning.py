@@ -20,7 +20,7 @@ from streamrec.contracts.derived import UserInterest
 from streamrec.domain.interest import SequenceEvent
 from streamrec.model.candidates import encode
 from streamrec.model.catalogue import Catalogue
-from streamrec.model.content import content_buckets
+from streamrec.model.content import category_code, content_buckets
 from streamrec.model.context import make_context
 from streamrec.model.guard import COMPARED_SHARE, Guard, is_held
 from streamrec.model.items import Items
@@ -177,14 +177,16 @@ class Learning:
         for item in self._catalogue.heard():
             row = self.items.vocabulary.row(item.item_id)
             if row:
-                self.items.set_category(row, item.category or "")
-                self.learner.buckets[row] = content_buckets(item.category or "", item.title or "")
+                # a catalogue that names no category does not take away the one that events named
+                category = category_code(item.category or "") or int(self.items.category[row])
+                self.items.set_category(row, category)
+                self.learner.buckets[row] = content_buckets(category, item.title or "")
                 self.releases.moved([row])
 
     def _begin(self, row: int, event: SequenceEvent, expected: np.ndarray | None) -> None:
         """Start a new item from what it is made of and from where the model expected its first user to go."""
         item = self._catalogue.get(event.item_id)
-        category = (item and item.category) or event.category
+        category = category_code((item and item.category) or event.category)
         self.items.set_category(row, category)
         self.learner.add_item(row, content_buckets(category, (item and item.title) or ""), expected)
         self.releases.moved([row])

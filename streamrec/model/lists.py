@@ -111,6 +111,22 @@ def most_popular(model: ServingModel, counts: np.ndarray, k: int) -> list[ListIt
     ]
 
 
+def filled(items: Sequence[ListItem], popular: Sequence[ListItem], k: int) -> list[ListItem]:
+    """Return a list that is too short with popular items at its end, as likely as its last one at most.
+
+    Candidates are found before those that are withdrawn are left out, of which there may be many.
+    """
+    if not items:
+        return list(popular)
+    listed, last = {item.item_id for item in items}, items[-1]
+    more = [
+        ListItem(item.item_id, min(item.score, last.score), item.reason, last.prior)
+        for item in popular
+        if item.item_id not in listed
+    ]
+    return [*items, *more[: k - len(items)]]
+
+
 def _log_softmax(scores: np.ndarray, found: Candidates) -> np.ndarray:
     """Return the logarithms of the probabilities that scores stand for, user by user, `(M,)`."""
     if not len(scores):

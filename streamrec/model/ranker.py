@@ -14,7 +14,7 @@ from streamrec.contracts.incoming import Item
 from streamrec.domain.interest import SequenceEvent
 from streamrec.model.candidates import MODEL_CANDIDATES, encode, find
 from streamrec.model.context import Context, make_context
-from streamrec.model.lists import Prior, best_lists, most_popular, warm_up
+from streamrec.model.lists import Prior, best_lists, filled, most_popular, warm_up
 from streamrec.model.popularity import CONTROL_HALF_LIFE, Popularity
 from streamrec.model.serving import ServingModel
 from streamrec.model.updates import UpdateReader
@@ -143,10 +143,10 @@ class ModelRanker:
             return self._model
 
     def _note(self, interests: Sequence[UserInterest]) -> None:
-        """Count the newest events of users once, however often they are ranked for."""
+        """Count the new events of users once, however often they are ranked for."""
         later = []
         for interest in interests:
-            for event in interest.sequence[-len(interest.new) :]:
+            for event in interest.new_events():
                 position = (event.event_type, event.partition, event.offset)
                 if position not in self._recent:
                     self._recent[position] = (interest.produced_at_ms, event)
@@ -192,7 +192,10 @@ class ModelRanker:
         with torch.inference_mode():
             scores = model.blend(torch.from_numpy(found.features)).numpy()
         lists = best_lists(model, contexts, found, scores, k, self._prior)
-        return [items or self._popular(model, context, k) for items, context in zip(lists, contexts, strict=True)]
+        return [
+            items if len(items) == k else filled(items, self._popular(model, context, k), k)
+            for items, context in zip(lists, contexts, strict=True)
+        ]
 
     def _popular(self, model: ServingModel, context: Context, k: int) -> list[ListItem]:
         counts = model.counts[: model.size, CONTROL_HALF_LIFE].copy()
@@ -214,10 +217,10 @@ class _OwnCounts:
         self._popularity = Popularity()
 
     def learn(self, interests: Sequence[UserInterest]) -> ServingModel:
-        """Count the newest event of each user, and return what serves."""
+        """Count the new events of each user, and return what serves."""
         with self._lock:
             for interest in interests:
-                for event in interest.sequence[-len(interest.new) :]:
+                for event in interest.new_events():
                     row, _ = self._vocabulary.observe(event.item_id, event.event_time_ms)
                     self._popularity.reserve(len(self._vocabulary))
                     self._popularity.add_many(np.array([row]), np.array([event.event_time_ms]))

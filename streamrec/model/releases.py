@@ -13,6 +13,9 @@ from streamrec.model.stacking import Stacking
 from streamrec.model.tensors import Arrays, prefixed, weights_of
 from streamrec.model.updates import as_sent, to_records
 
+LOOKED_AT_ROWS = 1_024
+"""A version also looks at so many rows in turn: a category or a word that learned moved all of its items."""
+
 PUBLISHED_DISTANCE = 0.03
 """A unit vector that is nearer than this to the published one is not sent again."""
 
@@ -40,6 +43,8 @@ class Releases:
         self._items, self._learner, self._stacking = items, learner, stacking
         self._moved: set[int] = set()
         """Rows whose vectors changed since the last version."""
+        self._look_at = 1
+        """From which row on the next version looks."""
         self._versions = 0
         self._snapshot_at_ms = 0
         self._snapshot_bytes = self._delta_bytes = 0
@@ -87,14 +92,14 @@ class Releases:
         }
 
     def _changes(self) -> Arrays:
-        moved = np.array(sorted(self._moved), np.int64)
+        moved = np.array(sorted(self._moved | self._some_with_content()), np.int64)
         vectors = self._learner.vectors(moved)
         known = moved < self.serving.size
         far = np.ones(len(moved), bool)
         distances = np.linalg.norm(vectors[known] - self.serving.vectors[moved[known]], axis=1)
         far[known] = ~(distances <= PUBLISHED_DISTANCE)  # what is not a number is sent, and noticed
         # what stays near waits until it has come far enough: most rows of a step are negatives that hardly move
-        self._moved = set(moved[~far].tolist())
+        self._moved.intersection_update(moved[~far].tolist())
         return {
             **self._items.changes(everything=False),
             **self._stacking.changes(),
@@ -102,6 +107,13 @@ class Releases:
             "vector_rows": moved[far],
             "vectors": vectors[far],
         }
+
+    def _some_with_content(self) -> set[int]:
+        """Return those of the next rows that share what they are made of with others."""
+        rows = np.arange(self._look_at, min(self._look_at + LOOKED_AT_ROWS, len(self._items)))
+        self._look_at = int(rows[-1]) + 1 if len(rows) == LOOKED_AT_ROWS else 1
+        shared: list[int] = rows[self._learner.buckets[rows].any(axis=1)].tolist()
+        return set(shared)
 
     def _dense(self) -> Arrays:
         shape = dense_shape(self._learner.average.config)

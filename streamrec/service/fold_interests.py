@@ -37,6 +37,11 @@ STAGE = "interests"
 
 DEAD_LETTER_WINDOW = 1_000
 
+MAX_LETTER_BYTES = 1_048_588
+MAX_CUT_KEY_BYTES, MAX_CUT_VALUE_BYTES = 1_024, 1_000_000
+"""A dead letter has room for the largest record that a broker takes by default. Of a larger one the beginnings of key
+and value are kept, and none of the producer's headers."""
+
 SUMMARY_SIZE = 10
 """So many of the strongest categories and items travel in the summary of a state."""
 
@@ -214,4 +219,14 @@ def _dead_letter(source: TopicPartition, record: Record, error: BadRecordError) 
         stage=STAGE,
         app_version=__version__,
     )
-    return Outgoing(dead_letter_topic(source.topic), record.key, record.value, {**record.headers, **headers.encode()})
+    key, value, kept = record.key, record.value, record.headers
+    if _size(record) > MAX_LETTER_BYTES:
+        # from a broker that takes larger ones, or took it compressed; the whole record stays where the headers say
+        key, value = (key or b"")[:MAX_CUT_KEY_BYTES], (value or b"")[:MAX_CUT_VALUE_BYTES]
+        kept = {}
+    return Outgoing(dead_letter_topic(source.topic), key, value, {**kept, **headers.encode()})
+
+
+def _size(record: Record) -> int:
+    of_headers = sum(len(name) + len(value) for name, value in record.headers.items())
+    return len(record.key or b"") + len(record.value or b"") + of_headers

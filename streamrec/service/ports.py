@@ -133,7 +133,10 @@ class TopKStore(Protocol):
         """
 
     def put_default(self, default: TopKList) -> None:
-        """Replace the list of users who have none."""
+        """Replace the list of users who have none; one of a worker that has seen no event yet replaces nothing."""
+
+    def replace_marks(self, withdrawn: Mapping[str, int]) -> None:
+        """Tell readers to drop these items from older lists (id → when, Unix milliseconds), and no others."""
 
     def mark_items(self, withdrawn: dict[str, int], available: Sequence[str]) -> None:
         """Tell readers which items to drop from older lists (id → when, Unix milliseconds), and which no more."""

@@ -27,6 +27,9 @@ from streamrec.service.tally import Tally
 DEFAULT_LIST_AGE_MS = 100
 """The list of unknown users is made anew at most so often: it costs half a millisecond."""
 
+MAX_MARKS = 1_000_000
+"""Withdrawn items that are remembered for the store; beyond it the one that went first is forgotten."""
+
 _encoder = msgspec.json.Encoder()
 _interest_decoder = msgspec.json.Decoder(UserInterest)
 _log = structlog.get_logger(__name__)
@@ -78,6 +81,10 @@ class RefreshTopK:
         self._newest_produced_at_ms = 0
         self._default_made_at_ms = 0
         self._default_is_stale = False
+        self._withdrawn: dict[str, int] = {}
+        """Items that are to be marked in the store, and when they were withdrawn."""
+        self._marks_changes = False
+        """Whether changes are marked as they come: not before everything was read once, for what comes first is old."""
         self._begun: _Begun | None = None
         self.tally = Tally()
         """What the last batch came to."""
@@ -146,10 +153,23 @@ class RefreshTopK:
                 self._learn_item(record, withdrawn, available)
             elif record.value is not None:
                 self._ranker.apply_update(record.value)
-        if withdrawn or available:
+        self._withdrawn.update(withdrawn)
+        for item_id in available:
+            self._withdrawn.pop(item_id, None)
+        while len(self._withdrawn) > MAX_MARKS:
+            del self._withdrawn[next(iter(self._withdrawn))]
+        if self._marks_changes and (withdrawn or available):
             self._store.mark_items(withdrawn, list(available))
         if withdrawn or available or self._ranker.model_version != version:
             self._default_is_stale = True
+
+    def mark_all(self) -> None:
+        """Mark what is withdrawn now and nothing else, when the catalogue was read once and from time to time.
+
+        A store that crashed may have lost its newest marks, and no record would tell.
+        """
+        self._store.replace_marks(self._withdrawn)
+        self._marks_changes = True
 
     def _learn_item(self, record: Record, withdrawn: dict[str, int], available: dict[str, None]) -> None:
         item_id = (record.key or b"").decode(errors="replace")
@@ -172,11 +192,13 @@ class RefreshTopK:
             available.pop(item.item_id, None)
 
     def _make_lists(self, interests: Sequence[UserInterest]) -> list[TopKList]:
+        # asked before: a version that begins to serve meanwhile did not make all of these lists
+        version = self._ranker.model_version
         by_arm: dict[str, list[UserInterest]] = {}
         for interest in interests:
             by_arm.setdefault(self._arm_of(interest.user_id), []).append(interest)
         return [
-            self._make_list(interest, items, arm)
+            self._make_list(interest, items, arm, version)
             for arm, members in by_arm.items()
             for interest, items in zip(members, self._rank(arm, members), strict=True)
         ]
@@ -186,25 +208,26 @@ class RefreshTopK:
         return rank(interests, k=self._top_k)
 
     def _make_default(self) -> TopKList:
+        version = self._ranker.model_version
         return TopKList(
             state_version=0,
             list_id=_list_id("", self._default_made_at_ms),
             user_id="",
             items=self._ranker.default(k=self._top_k),
-            model_version=self._ranker.model_version,
+            model_version=version,
             arm=PERSONAL,
             event_time_ms=self._newest_event_time_ms,
             produced_at_ms=self._newest_produced_at_ms,
             made_at_ms=self._default_made_at_ms,
         )
 
-    def _make_list(self, interest: UserInterest, items: list[ListItem], arm: str) -> TopKList:
+    def _make_list(self, interest: UserInterest, items: list[ListItem], arm: str, version: str) -> TopKList:
         return TopKList(
             state_version=interest.state_version,
             list_id=_list_id(interest.user_id, interest.state_version, interest.event_time_ms, interest.events_count),
             user_id=interest.user_id,
             items=items,
-            model_version=self._ranker.model_version,
+            model_version=version,
             arm=arm,
             event_time_ms=interest.event_time_ms,
             produced_at_ms=interest.produced_at_ms,
@@ -213,7 +236,7 @@ class RefreshTopK:
 
 
 def _newest_by_user(batch: Batch) -> dict[str, tuple[UserInterest, Mapping[str, bytes]]]:
-    """Return the newest interest of each user, with the headers that it came with."""
+    """Return the newest interest of each user, with all that is new and the headers that it came with."""
     newest: dict[str, tuple[UserInterest, Mapping[str, bytes]]] = {}
     for source, record in batch:
         try:
@@ -223,8 +246,12 @@ def _newest_by_user(batch: Batch) -> dict[str, tuple[UserInterest, Mapping[str, 
             _log.error("interest refused", partition=source.partition, offset=record.offset, because=str(error))
             continue
         known = newest.get(interest.user_id)
-        if known is None or interest.state_version >= known[0].state_version:
+        if known is None:
             newest[interest.user_id] = interest, record.headers
+            continue
+        older, newer = sorted([known, (interest, record.headers)], key=lambda pair: pair[0].state_version)
+        # what was new in the older one is counted, too
+        newest[interest.user_id] = msgspec.structs.replace(newer[0], new=older[0].new + newer[0].new), newer[1]
     return newest
 
 

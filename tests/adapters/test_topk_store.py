@@ -107,6 +107,24 @@ def test_readers_drop_withdrawn_items_until_they_are_back(store):
     assert [item.item_id for item in store.read("u1").items] == ["a", "b"]
 
 
+def test_marks_are_replaced_as_a_whole(store):
+    put(store, [topk("u1", "a", "b", "c")], slices(0, 1))
+    store.mark_items({"a": NOW_MS, "b": NOW_MS}, [])
+    store.replace_marks({"b": NOW_MS, "c": NOW_MS})
+    assert [item.item_id for item in store.read("u1").items] == ["a"]
+    store.replace_marks({})
+    assert [item.item_id for item in store.read("u1").items] == ["a", "b", "c"]
+
+
+def test_a_worker_that_has_seen_no_event_leaves_the_default_list_alone(store):
+    nothing_seen = msgspec.structs.replace(topk("", "z"), event_time_ms=0)
+    store.put_default(nothing_seen)
+    assert store.read("u1") == nothing_seen, "better than none"
+    store.put_default(topk("", "a"))
+    store.put_default(nothing_seen)
+    assert store.read("u1") == topk("", "a")
+
+
 def test_the_list_of_a_user_who_has_been_away_follows_what_became_popular(store):
     def scored(scores, **fields):
         items = [ListItem(item_id, score, Reason("model"), prior) for item_id, (score, prior) in scores.items()]

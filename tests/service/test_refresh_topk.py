@@ -36,6 +36,7 @@ class Bench:
             Clock(),
         )
         self.refresh = RefreshTopK(self.store, self.publisher, self.ranker, top_k=10, arm_of=arm_of, now_ms=self.clock)
+        self.refresh.mark_all()
 
 
 @pytest.fixture
@@ -174,6 +175,46 @@ def test_a_withdrawn_or_deleted_item_leaves_all_lists(bench):
 
     bench.refresh.learn(batch(part("items", [json.dumps({"item_id": "a"}).encode()], key=b"a")))
     assert "a" in [item.item_id for item in bench.store.read("u2").items]
+
+
+def test_marks_wait_until_the_whole_catalogue_was_read(bench):
+    def withdrawn(item_id, *, available=False):
+        value = json.dumps({"item_id": item_id, "available": available}).encode()
+        return batch(part("items", [value], key=item_id.encode()))
+
+    bench.refresh.handle(batch(part("user-interests", [interest(f"u{n}", item_id) for n, item_id in enumerate("abc")])))
+    bench.store.mark_items({"a": NOW_MS, "b": NOW_MS}, [])
+    fresh = RefreshTopK(
+        bench.store, bench.publisher, bench.ranker, top_k=10, arm_of=lambda _user_id: "personal", now_ms=bench.clock
+    )
+    fresh.learn(withdrawn("a", available=True))
+    assert [item.item_id for item in bench.store.read("u2").items] == ["c"], "what it was at first says nothing"
+    fresh.learn(withdrawn("a"))
+    fresh.mark_all()
+    assert [item.item_id for item in bench.store.read("u2").items] == ["b", "c"]
+    fresh.learn(withdrawn("c"))
+    assert [item.item_id for item in bench.store.read("u2").items] == ["b"]
+
+
+def test_a_list_names_the_version_that_was_there_when_it_was_begun(bench):
+    rank = bench.ranker.rank
+
+    def rank_while_another_version_comes(interests, *, k):
+        lists = rank(interests, k=k)
+        bench.ranker.model_version = "later"
+        return lists
+
+    bench.ranker.rank = rank_while_another_version_comes
+    bench.refresh.handle(batch(part("user-interests", [interest("u1", "a")])))
+    assert bench.store.read("u1").model_version == "counting"
+
+
+def test_what_is_new_in_an_older_state_of_the_same_batch_counts_too(bench):
+    ranked = []
+    bench.ranker.rank = lambda interests, *, k: ranked.extend(interests) or [bench.ranker.default(k=k)]
+    states = [interest("u1", "a"), interest("u1", "b", version=2)]
+    bench.refresh.handle(batch(part("user-interests", states)))
+    assert [(one.state_version, [position.offset for position in one.new]) for one in ranked] == [(2, [1, 2])]
 
 
 def test_a_bad_item_is_passed_over(bench):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException
 from confluent_kafka import TopicPartition as KafkaPartition
 
 from streamrec.adapters.kafka.client import client_config, to_record, translate_exception
@@ -15,6 +16,7 @@ from streamrec.settings import KafkaAccess
 MAX_BATCH_RECORDS = 500
 PREFETCH_KILOBYTES = 16_384
 _TIMEOUT_S = 30.0
+_END: Any = KafkaError._PARTITION_EOF  # noqa: SLF001  # librdkafka's own codes have no other name
 
 
 class BroadcastReader:
@@ -42,6 +44,8 @@ class BroadcastReader:
                 "group.id": "streamrec-broadcast",  # never joined: partitions are assigned by hand
                 "enable.auto.commit": False,
                 "auto.offset.reset": "earliest",
+                # what is last in a log may be no record but the mark of a transaction
+                "enable.partition.eof": True,
                 "queued.max.messages.kbytes": PREFETCH_KILOBYTES,
                 "fetch.queue.backoff.ms": 50,
             }
@@ -78,9 +82,12 @@ class BroadcastReader:
             return None
         slices: dict[TopicPartition, Slice] = {}
         for message in [first, *self._consumer.consume(MAX_BATCH_RECORDS - 1, 0)]:
-            if message.error() is not None:
-                continue  # librdkafka goes on by itself, and there is no position to lose
             source = TopicPartition(str(message.topic()), int(message.partition() or 0))
+            error = message.error()
+            if error is not None:
+                if error.code() == _END:
+                    self._behind.pop(source, None)
+                continue  # librdkafka goes on by itself, and there is no position to lose
             record = to_record(message)
             part = slices.setdefault(source, Slice(source, record.offset, record.offset))
             part.records.append(record)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -16,6 +16,8 @@ from streamrec.service.ports import EncodedList
 WORKER = "recall"
 DEFAULT_KEY = "rec-default"
 WITHDRAWN_KEY = "withdrawn"
+MARKED_TOGETHER = 10_000
+"""So many marks change in one go: Redis does nothing else meanwhile."""
 DAY_S = 86_400
 
 _PUT = """
@@ -96,15 +98,25 @@ class RedisTopKStore:
             return bool(self._advance(keys=_position_keys(slices), args=arguments))
 
     def put_default(self, default: TopKList) -> None:
-        """Replace the list of users who have none."""
+        """Replace the list of users who have none; one of a worker that has seen no event yet replaces nothing."""
         with translated_errors():
-            self._redis.set(DEFAULT_KEY, _encoder.encode(default))
+            self._redis.set(DEFAULT_KEY, _encoder.encode(default), nx=default.event_time_ms == 0)
 
     def positions(self, sources: Sequence[TopicPartition]) -> Positions:
         """Return the next offset of each source that was ever read."""
         with translated_errors():
             stored = values(self._redis, [position_key(WORKER, source) for source in sources])
         return {source: int(value) for source, value in zip(sources, stored, strict=True) if value is not None}
+
+    def replace_marks(self, withdrawn: Mapping[str, int]) -> None:
+        """Tell readers to drop these items from older lists, and no others; as in :meth:`mark_items`."""
+        with translated_errors():
+            marked: Any = self._redis.zrange(WITHDRAWN_KEY, 0, -1)
+        marks = list(withdrawn.items())
+        back = [item_id for item_id in map(bytes.decode, marked) if item_id not in withdrawn]
+        for start in range(0, max(len(marks), len(back)), MARKED_TOGETHER):
+            together = slice(start, start + MARKED_TOGETHER)
+            self.mark_items(dict(marks[together]), back[together])
 
     def mark_items(self, withdrawn: dict[str, int], available: Sequence[str]) -> None:
         """Tell readers which items to drop from lists that are older than the withdrawal.

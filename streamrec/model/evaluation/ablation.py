@@ -138,7 +138,7 @@ def _undirected(self: Learner, row: int, buckets: np.ndarray, _direction: np.nda
     _add_item(self, row, buckets, None)
 
 
-def _no_content(_category: str, _title: str) -> np.ndarray:
+def _no_content(_category: int, _title: str) -> np.ndarray:
     return np.zeros(MAX_PARTS, np.int64)
 
 
