@@ -6,7 +6,7 @@ import time
 from uuid import uuid4
 
 import pytest
-from confluent_kafka import Consumer
+from confluent_kafka import Consumer, Producer
 from confluent_kafka import TopicPartition as KafkaPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
@@ -257,6 +257,20 @@ def test_a_broadcast_reader_reads_all_from_the_start_and_follows(kafka, topic, p
     publish(b"c")
     more, _ = read(reader, 1, settle=False)
     assert [record.value for record in records + more] == [b"a", b"b", b"c"]
+    reader.close()
+
+
+def test_a_broadcast_reader_has_caught_up_although_the_log_ends_with_the_mark_of_a_transaction(kafka, topic):
+    producer = Producer({"bootstrap.servers": kafka.bootstrap, "transactional.id": topic})
+    producer.init_transactions(DEADLINE_S)
+    producer.begin_transaction()
+    producer.produce(topic, b"a", partition=0)
+    producer.commit_transaction(DEADLINE_S)
+    reader = BroadcastReader(kafka=kafka, topics=[topic])
+    deadline_s = time.monotonic() + DEADLINE_S
+    while not reader.caught_up and time.monotonic() < deadline_s:
+        reader.poll(0.1)
+    assert reader.caught_up
     reader.close()
 
 

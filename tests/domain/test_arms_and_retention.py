@@ -86,3 +86,9 @@ def test_newest_lists_are_remembered_once_each():
         assert user.remember(made(f"l{number}", number, "a"))
     assert not user.remember(made(f"l{REMEMBERED_LISTS + 1}", 99, "a"))
     assert [each.list_id for each in user.lists] == ["l2", "l3", "l4"]
+
+
+def test_lists_that_are_made_again_from_an_old_log_are_not_new():
+    user = UserRetention()
+    lists = [made(f"l{number}", number, "a") for number in range(REMEMBERED_LISTS + 2)]
+    assert [user.remember(each) for each in lists + lists] == [True] * len(lists) + [False] * len(lists)

@@ -78,6 +78,28 @@ def test_a_zombie_that_writes_changes_nothing(pipeline):
     assert verdict.clean, verdict.notes
 
 
+def test_what_redis_forgets_of_a_quiet_partition_is_folded_again_while_others_are_busy(pipeline):
+    redis = connect(pipeline.settings.require_redis_url())
+    pipeline.start("interests")
+    produce_all(pipeline, seed=6)
+    pipeline.wait_until_folded()
+    before = {key: redis.get(key) for key in redis.scan_iter()}
+    now_ms = time.time_ns() // 1_000_000
+    quiet = {"user_id": "quiet", "item_id": "i", "event_time_ms": now_ms}
+    pipeline.produce("purchases", [quiet])
+    pipeline.wait_until_folded()
+    redis.flushall()
+    redis.mset(before)
+
+    def folded():
+        pipeline.produce("clicks", [quiet | {"user_id": "busy"}])  # never a second without a record
+        return pipeline.store.load(["quiet"], []).states["quiet"].sequence
+
+    pipeline.wait(folded, "the purchase to be folded again")
+    verdict = pipeline.judge()
+    assert verdict.state_mismatches == 0, verdict.notes
+
+
 def test_what_redis_forgets_is_folded_again_without_a_further_event(pipeline):
     """Redis comes back without its newest writes, as after a crash, then empty, when the stream is already quiet."""
     redis = connect(pipeline.settings.require_redis_url())

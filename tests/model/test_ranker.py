@@ -7,6 +7,7 @@ import torch
 from interests import START_MS, fold, stream
 from safetensors.numpy import load, save
 
+from streamrec.contracts.derived import EventPosition
 from streamrec.contracts.incoming import Item
 from streamrec.contracts.model_update import MAX_PART_BYTES, ModelUpdate
 from streamrec.domain.event import Event, EventType, Source
@@ -229,6 +230,40 @@ def test_events_count_before_a_version_has_learned_them(new_trainer):
     assert len(ranker._recent) == 300
 
 
+def test_an_event_that_came_late_counts_and_the_newest_one_not_again(new_trainer):
+    interests, records = trained(new_trainer())
+    ranker = ranker_of(records)
+    last = next(interest for interest in reversed(interests) if len(interest.sequence) > 2)
+    late = last.sequence[1]._replace(partition=3, offset=7)
+    sequence = [last.sequence[0], late, *last.sequence[2:]]
+    ranker.count(
+        msgspec.structs.replace(
+            last,
+            sequence=sequence,
+            new=[EventPosition(late.event_type, 3, 7)],
+            produced_at_ms=last.produced_at_ms + 10**6,
+        )
+    )
+    assert [event for _, event in ranker._recent.values()] == [late]
+
+
+def test_a_list_is_filled_up_although_most_candidates_are_withdrawn(new_trainer):
+    trainer = new_trainer()
+    events = [
+        Event(f"n{index}", f"i{index}", START_MS + 1_000 * index, Source(EventType.CLICK, 0), index)
+        for index in range(600)
+    ]
+    trainer.train([fold(InterestState(), event) for event in events], behind=0)
+    ranker = ranker_of([trainer.take_update()])
+    popular = [trainer.serving.ids[row] for row in trainer.serving.popular_rows]
+    for item_id in popular[1:]:
+        ranker.delete_item(item_id)
+    default = ranker.default(k=50)
+    assert len({item.item_id for item in default}) == len(default) == 50
+    assert not {item.item_id for item in default} & set(popular[1:])
+    assert np.all(np.diff([item.score for item in default]) <= 0)
+
+
 def test_an_event_far_ahead_of_the_version_counts_and_stays_a_number(new_trainer):
     """As where a stream is silent for weeks: weights of the shortest half-life would leave the range of a float."""
     interests, records = trained(new_trainer())
@@ -236,7 +271,11 @@ def test_an_event_far_ahead_of_the_version_counts_and_stays_a_number(new_trainer
     last = interests[-1]
     far = last.sequence[-1]._replace(event_time_ms=last.event_time_ms + 30 * 86_400_000, offset=10**6)
     interest = msgspec.structs.replace(
-        last, sequence=[*last.sequence, far], event_time_ms=far.event_time_ms, produced_at_ms=last.produced_at_ms + 1
+        last,
+        sequence=[*last.sequence, far],
+        new=[EventPosition(far.event_type, far.partition, far.offset)],
+        event_time_ms=far.event_time_ms,
+        produced_at_ms=last.produced_at_ms + 1,
     )
     with np.errstate(all="raise", under="ignore"):
         items = ranker.rank([interest], k=5)[0]

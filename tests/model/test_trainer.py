@@ -11,6 +11,7 @@ from streamrec.domain.event import Event, EventType, Source
 from streamrec.domain.interest import InterestState
 from streamrec.errors import StreamrecError
 from streamrec.model import stacking
+from streamrec.model.content import category_code
 from streamrec.model.learner import Learner
 from streamrec.model.ranker import ModelRanker
 
@@ -226,3 +227,31 @@ def test_nothing_new_makes_no_version(new_trainer):
     trainer = new_trainer()
     train(trainer, stream(40))
     assert trainer.take_update() == []
+
+
+def test_a_catalogue_without_categories_leaves_those_that_events_named(new_trainer):
+    trainer = new_trainer()
+    train(trainer, stream(200))
+    items, learner = trainer.learning.items, trainer.learning.learner
+    row = items.vocabulary.row("1-0")
+    category, bucket = items.category[row], learner.buckets[row][0]
+    assert category == category_code("theme 1")
+    trainer.put_item(Item(item_id="1-0", title="Red shoes"))
+    train(trainer, stream(20, first_offset=200))
+    assert items.category[row] == category
+    assert learner.buckets[row][0] == bucket
+    assert (learner.buckets[row] > 0).sum() == 3
+    trainer.put_item(Item(item_id="1-0", category="theme 2"))
+    train(trainer, stream(20, first_offset=220))
+    assert items.category[row] == category_code("theme 2")
+
+
+def test_all_items_of_a_category_are_published_when_the_category_learns(new_trainer, monkeypatch):
+    trainer = new_trainer()
+    train(trainer, stream(200))
+    learner, serving = trainer.learning.learner, trainer.serving
+    rows = np.array([row for item_id, row in serving.rows.items() if item_id.startswith("1-")])
+    learner.content.weight[learner.buckets[rows[0]][0]] += 1.0
+    monkeypatch.setattr(learner, "train", lambda *_: np.zeros(0, np.int64))
+    train(trainer, stream(1, first_offset=200))
+    assert trainer.serving.vectors[rows] == pytest.approx(learner.vectors(rows), abs=1e-3)

@@ -11,7 +11,7 @@ from doubles import MemoryInterestStore, MemoryPublisher
 
 from streamrec.errors import TooManyDeadLettersError, TransientError
 from streamrec.service.batch import TopicPartition
-from streamrec.service.fold_interests import DEAD_LETTER_WINDOW, FoldInterests
+from streamrec.service.fold_interests import DEAD_LETTER_WINDOW, MAX_LETTER_BYTES, FoldInterests
 
 CLICKS = TopicPartition("clicks", 0)
 
@@ -73,6 +73,19 @@ def test_a_bad_record_goes_to_the_dead_letters_with_its_bytes_and_reason(fold, s
     assert (letter.headers["dlq.topic"], letter.headers["dlq.offset"]) == (b"clicks", b"1")
     assert counts(store) == (2, 0, 1)
     assert len(store.states["u1"].sequence) == 2
+
+
+def test_a_record_that_fits_no_dead_letter_is_kept_in_part(fold, store, publisher):
+    value, headers = b"x" * 3_000_000, {"h": b"v" * 2_000_000}
+    fold.handle(batch(part("clicks", [value], key=b"u" * 1_000_000, headers=headers)))
+
+    (letter,) = publisher.of("clicks.dlq")
+    assert (letter.headers["dlq.reason"], letter.headers["dlq.offset"]) == (b"too-large", b"0")
+    assert value.startswith(letter.value)
+    assert letter.value
+    size = sum(map(len, (letter.key, letter.value, *letter.headers, *letter.headers.values())))
+    assert size < MAX_LETTER_BYTES
+    assert counts(store) == (0, 0, 1)
 
 
 def test_a_redelivered_batch_changes_nothing_and_answers_the_position(fold, store, publisher):
