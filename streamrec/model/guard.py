@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from zlib import crc32
 
 import msgspec
@@ -121,6 +121,15 @@ class Guard:
     def good(self, good: Weights) -> None:
         self._good = good
         self._known_rows = np.flatnonzero(good.vectors.any(axis=1))
+
+    def forget(self, rows: Iterable[int]) -> None:
+        """Let the last good version know nothing of these rows: they were given to other items since."""
+        forgotten = np.intersect1d(self._known_rows, np.fromiter(rows, np.int64))
+        if not len(forgotten):
+            return
+        self._good.vectors[forgotten] = 0.0
+        self._good.rough[torch.from_numpy(forgotten)] = 0.0
+        self._known_rows = np.setdiff1d(self._known_rows, forgotten)
 
     @property
     def loss(self) -> float | None:

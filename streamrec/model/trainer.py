@@ -29,6 +29,7 @@ from streamrec.model.lineage import Lineage
 from streamrec.model.sequence_model import ModelConfig
 from streamrec.model.serving import ServingModel, Weights, dense_shape
 from streamrec.model.tensors import below, prefixed, weights_of
+from streamrec.model.vocabulary import unpack_ids
 from streamrec.service.fence import Fences, FenceState
 from streamrec.service.tally import TrainingProgress
 from streamrec.settings import Settings
@@ -170,6 +171,7 @@ class Trainer:
         if self.condemned or not learning.releases.is_due:
             return []
         version = self.lineage.next_name()
+        self.guard.forget(learning.items.renamed)
         changes, records = learning.releases.make(version, learning.newest_produced_at_ms)
         # the network travels in some versions only
         self.condemned = self.guard.fault_of(self.serving, [changes, weights_of(learning.learner.model)])
@@ -259,9 +261,14 @@ class Trainer:
         self._unsent = self.take_update()
 
     def _weights_of(self, version: str) -> Weights:
-        """Read the weights of a version that is kept."""
+        """Read the weights of a version that is kept, without vectors of items whose rows are others' now."""
         self.wait_until_saved()
-        return Weights.of(checkpoint.read_tensors(self.checkpoints, self.lineage.checkpoint_of(version), "serving"))
+        number = self.lineage.checkpoint_of(version)
+        arrays = checkpoint.read_tensors(self.checkpoints, number, "serving")
+        then = unpack_ids(checkpoint.read_tensors(self.checkpoints, number, "items.vocabulary")["ids"])
+        then, now = then[: len(arrays["vectors"])], self.learning.items.vocabulary.ids
+        arrays["vectors"][[row for row, ids in enumerate(zip(then, now, strict=False)) if ids[0] != ids[1]]] = 0.0
+        return Weights.of(arrays)
 
     def _judge(self) -> None:
         """Condemn what serves if it is worse than the last good version, or promote the one on trial."""

@@ -282,3 +282,23 @@ def test_what_the_guard_knows_survives_a_restart(new_trainer):
     size = len(others.good.vectors)
     assert np.array_equal(mine.good.vectors[:size], others.good.vectors)
     assert second.versions == first.trainer.versions
+
+
+@pytest.mark.usefixtures("soon")
+def test_the_good_version_does_not_know_an_item_that_got_the_row_of_another_one(new_trainer):
+    running = Running(new_trainer(hide_seen=False), log_of(4_000, users=120))
+    while not running.trainer.lineage.last_good:
+        running.turn()
+    trainer = running.trainer
+    vocabulary = trainer.learning.items.vocabulary
+    row = vocabulary.row("0-0")
+    assert trainer.guard.good.vectors[row].any()
+    vocabulary.remove("0-0")
+    event = Event("newcomer", "another", START_MS + 5_000_000, Source(EventType.CLICK, 1), 0)
+    trainer.train([fold(InterestState(), event)], behind=0)
+    trainer.take_update()
+    running.use_case.checkpoint()
+    for each in (trainer, new_trainer(hide_seen=False)):
+        assert each.learning.items.vocabulary.row("another") == row
+        assert not each.guard.good.vectors[row].any()
+        assert row not in each.guard._known_rows
