@@ -10,7 +10,7 @@ from typing import Literal, Self
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from streamrec.errors import SettingsError
+from streamrec.errors import SettingsError, UsageError
 
 ENV_PREFIX = "STREAMREC_"
 
@@ -204,6 +204,21 @@ class Settings(BaseSettings):
             return cls(**overrides)  # type: ignore[arg-type]  # pydantic checks them
         except ValidationError as error:
             raise SettingsError(_explain(cls, error)) from None
+
+    @classmethod
+    def for_own_servers(cls, **overrides: object) -> Self:
+        """Read the environment for servers that are started for this and go with it.
+
+        Raises
+        ------
+        UsageError
+            If an address is set: nobody wants made-up events there.
+        """
+        settings = cls.from_env(**overrides)
+        if found := settings.addresses():
+            names = ", ".join(map(variable_name, found))
+            raise UsageError(f"this starts servers of its own and writes made-up events: unset {names}")
+        return settings
 
     def with_addresses(self, addresses: Mapping[str, str]) -> Self:
         """Return these settings with addresses (`kafka`, `redis_url`, `postgres_url`) filled in where none is set."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +44,7 @@ def observed():
         lag=lag,
         groups=GroupWatch().look(lag, 0.0),
         servers=["Kafka"],
-        read_s_ago=1.5,
+        read_s=time.monotonic(),
         retention={"": RetentionReport([day], [arm])},
     )
 

@@ -7,7 +7,7 @@ import pickle
 import pytest
 from pydantic import SecretStr
 
-from streamrec.errors import SettingsError
+from streamrec.errors import SettingsError, UsageError
 from streamrec.settings import Settings, variable_name
 
 SECRET = "s3cr3t-word"
@@ -133,3 +133,11 @@ def test_another_process_reads_the_same_settings_from_the_environment(monkeypatc
         monkeypatch.setenv(variable, value)
     assert Settings.from_env() == settings
     assert pickle.loads(pickle.dumps(settings)) == settings
+
+
+def test_made_up_events_never_go_to_servers_that_somebody_named(monkeypatch, tmp_path):
+    monkeypatch.setenv("STREAMREC_KAFKA", "kafka:9092")
+    with pytest.raises(UsageError, match="unset STREAMREC_KAFKA"):
+        Settings.for_own_servers(data_dir=tmp_path)
+    monkeypatch.delenv("STREAMREC_KAFKA")
+    assert Settings.for_own_servers(data_dir=tmp_path).data_dir == tmp_path

@@ -42,7 +42,7 @@ class Outcome:
     duplicates
         Events that were sent twice and counted once.
     longest_stall_s
-        The longest time in which a worker had work and made no headway.
+        The longest time in which a worker had work and was not seen to make headway.
     recoveries
         The faults, each with the seconds until every worker had made headway or had nothing to do.
     """
@@ -87,7 +87,7 @@ def run(plan: Plan, directory: Path, *, workers: Sequence[str] = WORKERS, bug: s
     bug
         A bug to plant in `interests`, for tests of the oracle.
     """
-    settings = Settings.from_env(data_dir=directory, checkpoint_interval_s=CHECKPOINT_S)
+    settings = Settings.for_own_servers(data_dir=directory, checkpoint_interval_s=CHECKPOINT_S)
     with (
         local_stack(settings, progress=False) as stack,
         Headway(stack.settings, workers) as headway,
@@ -101,7 +101,7 @@ def run(plan: Plan, directory: Path, *, workers: Sequence[str] = WORKERS, bug: s
         come_to_rest(cast, headway)
         ledger, verdict = judge_all(stack.settings, workers, load.acknowledged)
     recoveries = [(fault, headway.recovery_s(at_s)) for fault, at_s in struck]
-    return Outcome(verdict, ledger.duplicates, max(headway.stalls_s(), default=0.0), recoveries)
+    return Outcome(verdict, ledger.duplicates, headway.longest_stall_s(), recoveries)
 
 
 def judge_all(settings: Settings, workers: Sequence[str], acknowledged: Acknowledged) -> tuple[Ledger, Verdict]:

@@ -21,7 +21,7 @@ from streamrec.model import checkpoint
 from streamrec.model.trainer import checkpoint_directory
 from streamrec.model.vocabulary import unpack_ids
 from streamrec.service.admission import Admissions
-from streamrec.service.fence import FenceState
+from streamrec.service.fence import WINDOW_OFFSETS, FenceState, PositionFence
 from streamrec.settings import KafkaAccess, Settings
 
 EPOCH = date(1970, 1, 1)
@@ -88,7 +88,10 @@ def _judge_model(ledger: Ledger, kafka: KafkaAccess, checkpoints: Path) -> Verdi
     tensors, documents = checkpoint.read(checkpoints, numbers[-1])
     admissions = _admissions(documents)
     admitted = {place for fence in admissions.fences for place in _admitted(fence)}
-    lost, made_up = ledger.applied - admitted, admitted - ledger.applied
+    beyond = {(fence.event_type, fence.partition): fence.highest - WINDOW_OFFSETS for fence in admissions.fences}
+    # what lies below its window a fence knows no more
+    applied = {place for place in ledger.applied if place[2] > beyond.get(place[:2], -1)}
+    lost, made_up = applied - admitted, admitted - applied
     counted = Counter(
         dict(zip(unpack_ids(tensors["items.vocabulary.ids"]), tensors["items.vocabulary.events"].tolist(), strict=True))
     )
@@ -100,10 +103,10 @@ def _judge_model(ledger: Ledger, kafka: KafkaAccess, checkpoints: Path) -> Verdi
 
 
 def _admitted(fence: FenceState) -> Iterator[Place]:
-    """Return the places that a fence has admitted; a run stays within its window."""
-    for offset in range(fence.highest + 1):
-        byte, bit = divmod(offset, 8)
-        if byte < len(fence.bits) and fence.bits[byte] >> bit & 1:
+    """Return the places within its window that a fence has admitted."""
+    known = PositionFence(fence.highest, fence.bits)
+    for offset in range(max(0, fence.highest - WINDOW_OFFSETS + 1), fence.highest + 1):
+        if offset in known:
             yield fence.event_type, fence.partition, offset
 
 

@@ -53,6 +53,7 @@ class Headway:
         }
         self._readers = {worker: readers[worker] for worker in workers}
         self.samples: dict[str, list[tuple[float, int, int]]] = {worker: [] for worker in self._readers}
+        """By worker: when a look began, the position, how many records waited."""
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="headway")
 
@@ -73,19 +74,20 @@ class Headway:
         lags = {worker: self._look(worker)[1] for worker in self._readers}
         return {worker: lag for worker, lag in lags.items() if lag}
 
-    def stalls_s(self) -> list[float]:
-        """Return how long each worker had work and made no headway, for every time that it did."""
-        stalls = []
+    def longest_stall_s(self) -> float:
+        """Return the longest time between two looks at which a worker had made headway or had nothing to do.
+
+        Between two looks nothing is taken for granted: a store that is away is not looked at, and nobody moves then.
+        """
+        longest = 0.0
         for samples in self.samples.values():
-            since, last = None, -1
+            well_s, last = samples[0][0] if samples else 0.0, -1
             for at_s, position, lag in samples:
-                if lag and position == last:
-                    since = at_s if since is None else since
-                elif since is not None:
-                    stalls.append(at_s - since)
-                    since = None
+                longest = max(longest, at_s - well_s)
+                if position > last or not lag:
+                    well_s = at_s
                 last = position
-        return stalls
+        return longest
 
     def near(self, workers: Sequence[str], since_s: float, *, records: float) -> bool:
         """Return whether these workers were seen since then, had done something, and had no more than this left."""
@@ -93,11 +95,14 @@ class Headway:
         return all(at_s > since_s and position and lag <= records for at_s, position, lag in newest)
 
     def recovery_s(self, fault_s: float) -> float:
-        """Return the time from a fault until every worker had made headway or had nothing to do, or until the end."""
+        """Return the time from a fault until every worker had made headway or had nothing to do, or until the end.
+
+        What was done just before the fault is no headway: it counts from the first look that began after it.
+        """
         slowest = 0.0
         for samples in self.samples.values():
-            before = max((position for at_s, position, _ in samples if at_s <= fault_s), default=0)
-            healthy = (at_s for at_s, position, lag in samples if at_s > fault_s and (position > before or not lag))
+            later = [sample for sample in samples if sample[0] >= fault_s]
+            healthy = (at_s for at_s, position, lag in later if position > later[0][1] or not lag)
             slowest = max(slowest, next(healthy, samples[-1][0] if samples else fault_s) - fault_s)
         return slowest
 
@@ -105,8 +110,8 @@ class Headway:
         while not self._stopping.wait(SAMPLE_S):
             for worker, samples in self.samples.items():
                 with suppress(TransientError):  # the store or the broker is away: that is the point
-                    position, lag = self._look(worker)
-                    samples.append((time.monotonic(), position, lag))
+                    begun_s = time.monotonic()
+                    samples.append((begun_s, *self._look(worker)))
 
     def _look(self, worker: str) -> tuple[int, int]:
         sources, positions = self._readers[worker]

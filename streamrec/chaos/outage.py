@@ -94,7 +94,7 @@ def run(
         Which ones run.
     """
     with (
-        local_stack(Settings.from_env(data_dir=directory), progress=False) as stack,
+        local_stack(Settings.for_own_servers(data_dir=directory), progress=False) as stack,
         Headway(stack.settings, workers) as headway,
         Cast(stack, directory / "chaos-logs") as cast,
         Footprint(cast.pids, every_s=SAMPLE_S) as footprint,

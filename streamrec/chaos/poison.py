@@ -66,7 +66,7 @@ def run(*, events: int, poison_share: float, rounds: int, directory: Path) -> Po
     """
     speeds: dict[bool, list[float]] = {False: [], True: []}
     bad: list[Produced] = []
-    with local_stack(Settings.from_env(data_dir=directory), progress=False) as stack:
+    with local_stack(Settings.for_own_servers(data_dir=directory), progress=False) as stack:
         for turn in range(2 * rounds):
             poisoned = turn % 2 == 1
             made = list(islice(records(turn, poison_share=poison_share if poisoned else 0.0), events))

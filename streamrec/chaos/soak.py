@@ -66,7 +66,7 @@ class SoakFigures(Struct, kw_only=True):
 def run(*, minutes: float, rate: float, directory: Path) -> SoakFigures:
     """Let events flow at a rate for so long, and look at the workers meanwhile."""
     with (
-        local_stack(Settings.from_env(data_dir=directory), progress=False) as stack,
+        local_stack(Settings.for_own_servers(data_dir=directory), progress=False) as stack,
         Headway(stack.settings, WORKERS) as headway,
         Cast(stack, directory / "chaos-logs") as cast,
         Footprint(cast.pids, every_s=min(SAMPLE_S, minutes)) as footprint,

@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 from dataclasses import replace
+from shlex import quote
 from types import FrameType
 
 from rich.console import Console
@@ -63,16 +64,18 @@ def stop_on_signals() -> threading.Event:
 def _show(stack: Stack, terminal: Console) -> None:
     table = Table("what", "where", box=None)
     table.add_row("Kafka", f"{stack.settings.kafka} ({stack.broker})")
+    own = {field: address for field, address in stack.settings.addresses().items() if field in stack.servers}
     for field in ("redis_url", "postgres_url"):
-        table.add_row(field.removesuffix("_url"), stack.settings.addresses()[field])
+        # an address that was set may hold a password that is no secret of ours
+        table.add_row(field.removesuffix("_url"), own.get(field, f"as {variable_name(field)} says"))
     if stack.settings.monitor_port:
         table.add_row("page", f"http://{stack.settings.monitor_host}:{stack.settings.monitor_port}")
     table.add_row("data", str(stack.settings.data_dir))
     table.add_row("logs", str(stack.settings.data_dir / "logs"))
     terminal.print(table)
     terminal.print("\nFor programs of your own:\n")
-    for field, address in stack.settings.addresses().items():
-        terminal.print(f"export {variable_name(field)}={address}", soft_wrap=True, highlight=False)
+    for field, address in own.items():
+        terminal.print(f"export {variable_name(field)}={quote(address)}", soft_wrap=True, highlight=False)
     terminal.print(
         "\nIn another terminal: streamrec replay FILE, streamrec topk USER, streamrec lag. Ctrl-C stops all of it."
     )

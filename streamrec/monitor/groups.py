@@ -36,6 +36,8 @@ class GroupState:
         Records that went before they were read: retention was faster.
     beyond_end
         Partitions that end before the position: made anew, or emptied.
+    leaderless
+        Partitions that no broker leads now, of which nothing can be said.
     partitions
         The offsets that this follows from.
     standing_s
@@ -50,6 +52,7 @@ class GroupState:
     stalled_s: float
     lost: int
     beyond_end: int
+    leaderless: int
     partitions: GroupLag
     standing_s: np.ndarray
 
@@ -91,7 +94,8 @@ class GroupWatch:
         seen.moved_s[index[moved]] = now_s
         seen.committed[index] = group.committed
         standing_s = now_s - seen.moved_s[index]
-        known = group.committed >= 0
+        is_led = group.end >= 0
+        known = (group.committed >= 0) & is_led
         lost = np.where(known, np.maximum(group.start - group.committed, 0), 0)
         return GroupState(
             name=name,
@@ -102,6 +106,7 @@ class GroupWatch:
             stalled_s=float(standing_s.max(initial=0.0)),
             lost=int(lost.sum()),
             beyond_end=int((known & (group.committed > group.end)).sum()),
+            leaderless=int((~is_led).sum()),
             partitions=group,
             standing_s=standing_s,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-from streamrec.adapters.kafka.lag import Lag, LagReader, when_loaded
+from streamrec.adapters.kafka.lag import TIMES_ONCE, Lag, LagReader, when_loaded
 from streamrec.errors import StreamrecError
 from streamrec.monitor.groups import GroupWatch
 from streamrec.monitor.observation import Observation
@@ -30,12 +30,12 @@ def look_once(settings: Settings) -> Observation:
     except StreamrecError as error:
         seen.faults["Kafka"] = str(error).removeprefix("Kafka: ")
     else:
-        seen.groups, seen.read_s_ago = GroupWatch().look(seen.lag, 0.0), 0.0
+        seen.groups, seen.read_s = GroupWatch().look(seen.lag, 0.0), time.monotonic()
     return seen
 
 
 async def _read(kafka: KafkaAccess) -> Lag:
-    reader = LagReader(kafka)
+    reader = LagReader(kafka, times_a_read=TIMES_ONCE)
     try:
         return await when_loaded(reader.read)()
     finally:

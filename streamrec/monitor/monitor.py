@@ -54,7 +54,6 @@ class Monitor:
         self._watch = GroupWatch()
         self._servers = Servers(settings)
         self._seen_ends: dict[str, int] = {}
-        self._last_s: float | None = None
         self.now = Observation(settings.lag_limit_s, servers=["Kafka", *self._servers.names])
         self.looked = asyncio.Condition()
         """Notified after each look."""
@@ -81,11 +80,10 @@ class Monitor:
         lag = await _seen(reader.read, "Kafka", faults)
         now.at_s, now.looks = time.time(), now.looks + 1
         if lag is not None:
-            self._last_s = time.monotonic()
-            now.lag, now.groups = lag, self._watch.look(lag, self._last_s)
+            now.read_s = time.monotonic()
+            now.lag, now.groups = lag, self._watch.look(lag, now.read_s)
             await self._look_at_letters(lag, faults)
             await self._look_at_versions(lag, faults)
-        now.read_s_ago = None if self._last_s is None else time.monotonic() - self._last_s
         now.workers = await scraper.scrape()
         now.totals.take(now.at_s, {_process(worker): worker.counters for worker in now.workers})
         if faults.keys() != now.faults.keys():

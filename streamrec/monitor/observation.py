@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 
 from streamrec.adapters.kafka.dead_letters import DeadLetter
@@ -38,14 +39,14 @@ class Observation:
         When this was seen, Unix seconds.
     looks
         How often was looked.
-    read_s_ago
-        How long before that the groups were read; `None` if they never were.
+    read_s
+        When the groups were read last, by a clock that only goes forward; `None` if they never were.
     """
 
     lag_limit_s: float
     at_s: float = 0.0
     looks: int = 0
-    read_s_ago: float | None = None
+    read_s: float | None = None
     lag: Lag | None = None
     groups: list[GroupState] = field(default_factory=list)
     faults: dict[str, str] = field(default_factory=dict)
@@ -58,6 +59,11 @@ class Observation:
     retention: dict[str, RetentionReport] = field(default_factory=dict)
     """By arm, and under the empty name of all users."""
     versions: ModelVersions = NO_VERSIONS
+
+    @property
+    def read_s_ago(self) -> float | None:
+        """How long ago the groups were read: whoever asks is told, though the next look may never end."""
+        return None if self.read_s is None else time.monotonic() - self.read_s
 
     @property
     def causes(self) -> list[str]:

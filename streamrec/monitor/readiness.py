@@ -45,6 +45,8 @@ def _causes_in(group: GroupState, lag_limit_s: float) -> list[str]:
         found.append(f"{group.name} is {group.behind_s:.0f} s behind, more than {lag_limit_s:g} s")
     if group.stalled_s > STALLED_S:
         found.append(f"{group.name} has stood still for {group.stalled_s:.0f} s while records wait")
+    if group.leaderless:
+        found.append(f"{group.name} waits for {group.leaderless} partitions that no broker leads")
     if group.beyond_end:
         found.append(f"{group.name} has read beyond the end of {group.beyond_end} partitions: topics were made anew")
     return found

@@ -8,7 +8,7 @@ from sqlalchemy import text
 
 from streamrec.adapters.postgres import engine as postgres
 from streamrec.adapters.redis import client as redis
-from streamrec.errors import TransientError
+from streamrec.errors import StreamrecError
 from streamrec.settings import Settings
 
 STATEMENT_TIMEOUT_MS = 2_000
@@ -48,7 +48,7 @@ class Servers:
         for server, ask in self._asks.items():
             try:
                 ask()
-            except TransientError as error:
+            except StreamrecError as error:
                 found[server] = str(error).removeprefix(f"{server}: ")
         return found
 

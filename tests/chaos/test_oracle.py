@@ -58,7 +58,20 @@ def test_a_worker_has_recovered_when_it_moves_on_or_has_nothing_to_do(headway):
     headway.samples["recall"].append((1.5, 7, 0))
 
     assert headway.recovery_s(1.0) == 3.0
-    assert headway.stalls_s() == [4.0 - 1.0]
+    assert headway.longest_stall_s() == 4.0, "from when nothing waited until it moved on"
+
+
+def test_what_was_done_just_before_a_fault_is_no_recovery(headway):
+    headway.samples = {"interests": [(0.9, 5, 8), (1.1, 7, 8), (1.2, 7, 9), (9.0, 8, 9)]}
+
+    assert headway.recovery_s(1.0) == 8.0
+
+
+def test_a_stall_that_lasts_to_the_end_and_one_that_nobody_could_see_count(headway):
+    headway.samples = {"interests": [(0.0, 5, 8), (6.0, 9, 8), (7.0, 9, 8), (9.0, 9, 8)]}
+    assert headway.longest_stall_s() == 6.0
+    headway.samples["interests"].append((14.0, 9, 8))
+    assert headway.longest_stall_s() == 8.0
 
 
 def test_a_worker_that_never_recovered_took_until_the_end(headway):

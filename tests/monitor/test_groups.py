@@ -107,3 +107,9 @@ def test_a_monitor_that_sees_nothing_is_not_ready():
     assert why(idle, read_s_ago=None) == ["the groups were not read yet"]
     assert why(idle, read_s_ago=BLIND_S + 1) == ["the groups were read 16 s ago"]
     assert why(idle, read_s_ago=99.0, faults={"Kafka": "away"}) == ["Kafka does not answer: away"]
+
+
+def test_of_a_partition_that_no_broker_leads_nothing_is_concluded_but_that():
+    state = state_after((0.0, look_of([10, 4, 10], start=(0, -1, 0), end=(10, -1, 10))))
+    assert (state.lag, state.lost, state.beyond_end, state.leaderless) == (0, 0, 0, 1)
+    assert why(state) == ["streamrec-interests waits for 1 partitions that no broker leads"]

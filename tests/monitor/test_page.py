@@ -52,7 +52,7 @@ def full():
     seen = Observation(
         10.0,
         at_s=NOW_S,
-        read_s_ago=0.1,
+        read_s=time.monotonic(),
         lag=lag,
         groups=GroupWatch().look(lag, 0.0),
         faults={"Redis": MARKUP},

@@ -33,7 +33,7 @@ GROUPS: Mapping[str, Sequence[str]] = {
 """The workers' consumer groups and what each one reads."""
 
 _TIMEOUT_S = 10.0
-_TIMES_ONCE = 10_000
+TIMES_ONCE = 10_000
 """Who asks once cannot ask for the rest later."""
 
 when_loaded = tenacity.retry(
@@ -225,7 +225,7 @@ def read_lag(kafka: KafkaAccess, groups: Mapping[str, Sequence[str]] = GROUPS) -
     """
 
     async def read() -> Lag:
-        reader = LagReader(kafka, groups, times_a_read=_TIMES_ONCE)
+        reader = LagReader(kafka, groups, times_a_read=TIMES_ONCE)
         try:
             return await when_loaded(reader.read)()
         finally:

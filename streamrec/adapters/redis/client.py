@@ -22,6 +22,9 @@ _TRANSIENT = (
     redis.OutOfMemoryError,
 )
 
+_FULL_DISK = "MISCONF"
+"""The reply to everything while Redis cannot write its file; redis-py has no class for it."""
+
 
 def connect(url: str) -> redis.Redis:
     """Return a client; nothing is sent before its first call.
@@ -49,7 +52,8 @@ def translated_errors() -> Iterator[None]:
     except _TRANSIENT as error:
         raise TransientError(f"Redis: {error}") from error
     except redis.RedisError as error:
-        raise StreamrecError(f"Redis: {error}") from error
+        kind = TransientError if _FULL_DISK in str(error) else StreamrecError
+        raise kind(f"Redis: {error}") from error
 
 
 def position_key(worker: str, source: TopicPartition) -> str:

@@ -58,7 +58,7 @@ def interests(
         for run in range(runs):
             turn = run % len(names)  # nobody is always the first on a fresh broker
             with TemporaryDirectory(prefix="streamrec-bench-") as directory:
-                settings = Settings.from_env(data_dir=Path(directory))
+                settings = Settings.for_own_servers(data_dir=Path(directory))
                 with local_stack(settings, progress=True) as stack:
                     for name, events_per_s in measure(stack, population, events, names[turn:] + names[:turn]):
                         found[name].append(events_per_s)

@@ -29,7 +29,7 @@ def monitor(
     Examples: streamrec bench monitor; streamrec bench monitor --groups 4 --topics 10 --partitions 4 --json
     """
     with TemporaryDirectory(prefix="streamrec-bench-") as directory:
-        settings = Settings.from_env(data_dir=Path(directory), monitor_port=0)
+        settings = Settings.for_own_servers(data_dir=Path(directory), monitor_port=0)
         with local_stack(settings, progress=True) as stack:
             size = {"groups": groups, "topics": topics, "partitions": partitions}
             with progress_bar() as bar:

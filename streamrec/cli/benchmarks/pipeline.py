@@ -30,7 +30,7 @@ class RunningPipeline(NamedTuple):
 def running_pipeline(population: Population) -> Iterator[RunningPipeline]:
     """Run everything in a temporary directory, from when a model makes lists until the context is left."""
     with TemporaryDirectory(prefix="streamrec-bench-") as directory:
-        settings = Settings.from_env(data_dir=Path(directory))
+        settings = Settings.for_own_servers(data_dir=Path(directory))
         with local_stack(settings, progress=True) as stack:
             settle_population(population, stack.settings)
             with (

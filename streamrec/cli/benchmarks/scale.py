@@ -79,7 +79,7 @@ def scale(
 @contextmanager
 def _stack(**changed: int) -> Iterator[Stack]:
     with TemporaryDirectory(prefix="streamrec-bench-") as directory:
-        settings = Settings.from_env(data_dir=Path(directory), **changed)
+        settings = Settings.for_own_servers(data_dir=Path(directory), **changed)
         with local_stack(settings, progress=True) as stack:
             yield stack
 
