@@ -141,6 +141,7 @@ class CountingRanker:
     """Ranks by how often an item was seen in the newest place of a sequence."""
 
     model_version = "counting"
+    newest_event_time_ms = 0
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()

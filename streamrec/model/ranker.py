@@ -75,6 +75,11 @@ class ModelRanker:
         return self._model.version
 
     @property
+    def newest_event_time_ms(self) -> int:
+        """Event time of the newest event that the serving version has learned, 0 before the first."""
+        return self._base.newest_event_ms
+
+    @property
     def newest_produced_at_ms(self) -> int:
         """Production time of the newest event that the serving version has learned."""
         return self._reader.newest_produced_at_ms

@@ -152,6 +152,10 @@ class Ranker(Protocol):
     def model_version(self) -> str:
         """The version that serves, empty before the first."""
 
+    @property
+    def newest_event_time_ms(self) -> int:
+        """Event time of the newest event in that version, 0 before the first."""
+
     def rank(self, interests: Sequence[UserInterest], *, k: int) -> list[list[ListItem]]:
         """Return the best items of each user, best first, at most `k`; never empty once any event was seen."""
 

@@ -209,6 +209,8 @@ class RefreshTopK:
 
     def _make_default(self) -> TopKList:
         version = self._ranker.model_version
+        # a worker that has just started knows what the version knows
+        self._newest_event_time_ms = max(self._newest_event_time_ms, self._ranker.newest_event_time_ms)
         return TopKList(
             state_version=0,
             list_id=_list_id("", self._default_made_at_ms),

@@ -196,6 +196,18 @@ def test_marks_wait_until_the_whole_catalogue_was_read(bench):
     assert [item.item_id for item in bench.store.read("u2").items] == ["b"]
 
 
+def test_a_worker_that_has_just_started_makes_a_default_list_of_what_the_version_knows(bench):
+    bench.refresh.handle(batch(part("user-interests", [interest("u1", "a")])))
+    bench.ranker.model_version, bench.ranker.newest_event_time_ms = "newer", NOW_MS + 1
+    fresh = RefreshTopK(
+        bench.store, bench.publisher, bench.ranker, top_k=10, arm_of=lambda _user_id: "personal", now_ms=bench.clock
+    )
+    fresh.learn(batch(part("items", [None], key=b"gone")))
+    fresh.refresh_default()
+    default = bench.store.read("nobody")
+    assert (default.model_version, default.event_time_ms) == ("newer", NOW_MS + 1)
+
+
 def test_a_list_names_the_version_that_was_there_when_it_was_begun(bench):
     rank = bench.ranker.rank
 
