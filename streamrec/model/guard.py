@@ -124,10 +124,12 @@ class Guard:
 
     def forget(self, rows: Iterable[int]) -> None:
         """Let the last good version know nothing of these rows: they were given to other items since."""
-        forgotten = np.intersect1d(self._known_rows, np.fromiter(rows, np.int64))
+        vectors, given = self._good.vectors, np.fromiter(rows, np.int64)
+        given = given[given < len(vectors)]
+        forgotten = given[vectors[given].any(axis=1)]
         if not len(forgotten):
             return
-        self._good.vectors[forgotten] = 0.0
+        vectors[forgotten] = 0.0
         self._good.rough[torch.from_numpy(forgotten)] = 0.0
         self._known_rows = np.setdiff1d(self._known_rows, forgotten)
 

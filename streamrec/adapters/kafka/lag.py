@@ -33,7 +33,7 @@ GROUPS: Mapping[str, Sequence[str]] = {
 """The workers' consumer groups and what each one reads."""
 
 _TIMEOUT_S = 10.0
-TIMES_ONCE = 10_000
+_TIMES_ONCE = 10_000
 """Who asks once cannot ask for the rest later."""
 
 when_loaded = tenacity.retry(
@@ -208,8 +208,8 @@ class LagReader:
         return lag
 
 
-def read_lag(kafka: KafkaAccess, groups: Mapping[str, Sequence[str]] = GROUPS) -> list[PartitionLag]:
-    """Return the lag of groups in every partition of their topics, once.
+def look_at_lag(kafka: KafkaAccess, groups: Mapping[str, Sequence[str]] = GROUPS) -> Lag:
+    """Return what the broker says of groups, once, with the age of all that waits.
 
     Parameters
     ----------
@@ -224,14 +224,19 @@ def read_lag(kafka: KafkaAccess, groups: Mapping[str, Sequence[str]] = GROUPS) -
         If the broker does not answer.
     """
 
-    async def read() -> Lag:
-        reader = LagReader(kafka, groups, times_a_read=TIMES_ONCE)
+    async def look() -> Lag:
+        reader = LagReader(kafka, groups, times_a_read=_TIMES_ONCE)
         try:
             return await when_loaded(reader.read)()
         finally:
             await reader.close()
 
-    lag = asyncio.run(read())
+    return asyncio.run(look())
+
+
+def read_lag(kafka: KafkaAccess, groups: Mapping[str, Sequence[str]] = GROUPS) -> list[PartitionLag]:
+    """Return the lag of groups in every partition of their topics, once; as :func:`look_at_lag`."""
+    lag = look_at_lag(kafka, groups)
     return [part for group in groups for part in lag.of(group)]
 
 
