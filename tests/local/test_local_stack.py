@@ -6,6 +6,7 @@ import json
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import psutil
 import psycopg2
@@ -168,6 +169,11 @@ def test_another_jar_than_the_pinned_one_is_refused(tmp_path):
 def test_a_broker_that_is_not_there_is_noticed():
     with pytest.raises(StreamrecError, match="is missing"):
         check_jars([])
+
+
+def test_the_broker_starts_with_what_a_rehearsal_left(stack):
+    broker = psutil.Process(stack.servers["kafka"].process.pid)
+    assert any(Path(mapped.path).suffix == ".aot" for mapped in broker.memory_maps())
 
 
 def test_nothing_listens_beyond_loopback(stack):
