@@ -27,6 +27,7 @@ else
 endif
 	PATH="$$PATH:$$PWD/.venv/bin"; \
 	if command -v uv >/dev/null; then set -- uv pip install --python .venv/bin/python; else set -- .venv/bin/pip install; fi; \
+	export UV_COMPILE_BYTECODE=1; \
 	set -x; \
 	"$$@" --require-hashes -r requirements/dev.txt && "$$@" --no-deps --no-build-isolation --editable .
 	.venv/bin/python -c 'from streamrec.model.lists import warm_up; warm_up()'  # compiles what lists are made with
