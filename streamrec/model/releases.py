@@ -1,4 +1,4 @@
-"""Making versions: what was learned since the last one, as a delta or, from time to time, everything."""
+"""Making versions: what was learned since the last one as a delta, and from time to time everything beside it."""
 
 from __future__ import annotations
 
@@ -61,28 +61,36 @@ class Releases:
         return bool(self._items.counted or self._items.renamed)
 
     def make(self, version: str, newest_produced_at_ms: int) -> tuple[Arrays, list[bytes]]:
-        """Make a version, which serves here at once; return what changed, and the records that tell readers."""
-        since_ms = newest_produced_at_ms - self._snapshot_at_ms
-        everything = (
-            not self.serving.version
-            or self._delta_bytes > SNAPSHOT_SHARE * self._snapshot_bytes
-            or since_ms > SNAPSHOT_INTERVAL_MS
-        )
-        changes = as_sent(self._everything() if everything else self._changes())
-        self._versions += 1
-        base = "" if everything else self.serving.version
-        self.serving = (ServingModel() if everything else self.serving).applied(version, changes, in_place=True)
-        records = to_records("snapshot" if everything else "delta", version, base, newest_produced_at_ms, changes)
-        size = sum(map(len, records))
-        if everything:
-            self._snapshot_at_ms, self._snapshot_bytes, self._delta_bytes = newest_produced_at_ms, size, 0
+        """Make a version, which serves here at once; return what changed, and the records that tell readers.
+
+        Readers that follow take the delta; those that begin take the snapshot of the same version, where there is one.
+        """
+        begins = not self.serving.version
+        complete = begins or self._snapshot_is_due(newest_produced_at_ms)
+        with_network = complete or self._versions % DENSE_EVERY == 0
+        changes = as_sent(self._everything() if begins else self._changes(with_network=with_network))
+        records: list[bytes] = []
+        if begins:
+            self._moved = set()
         else:
-            self._delta_bytes += size
+            records += to_records("delta", version, self.serving.version, newest_produced_at_ms, changes)
+            self._delta_bytes += sum(map(len, records))
+        if complete:
+            everything = changes if begins else self._everything()
+            snapshot = to_records("snapshot", version, "", newest_produced_at_ms, everything)
+            self._snapshot_at_ms = newest_produced_at_ms
+            self._snapshot_bytes, self._delta_bytes = sum(map(len, snapshot)), 0
+            records += snapshot
+        self._versions += 1
+        self.serving = self.serving.applied(version, changes, in_place=True)
         return changes, records
+
+    def _snapshot_is_due(self, newest_produced_at_ms: int) -> bool:
+        outweighed = self._delta_bytes > SNAPSHOT_SHARE * self._snapshot_bytes
+        return outweighed or newest_produced_at_ms - self._snapshot_at_ms > SNAPSHOT_INTERVAL_MS
 
     def _everything(self) -> Arrays:
         rows = np.arange(1, len(self._items))
-        self._moved = set()
         return {
             **self._items.changes(everything=True),
             **self._stacking.changes(),
@@ -91,7 +99,7 @@ class Releases:
             "vectors": self._learner.vectors(rows),
         }
 
-    def _changes(self) -> Arrays:
+    def _changes(self, *, with_network: bool) -> Arrays:
         moved = np.array(sorted(self._moved | self._some_with_content()), np.int64)
         vectors = self._learner.vectors(moved)
         known = moved < self.serving.size
@@ -103,7 +111,7 @@ class Releases:
         return {
             **self._items.changes(everything=False),
             **self._stacking.changes(),
-            **(self._dense() if self._versions % DENSE_EVERY == 0 else {}),
+            **(self._dense() if with_network else {}),
             "vector_rows": moved[far],
             "vectors": vectors[far],
         }

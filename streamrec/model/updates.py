@@ -64,8 +64,8 @@ def not_finite(arrays: Mapping[str, np.ndarray]) -> str:
 class UpdateReader:
     """Collects the parts of versions and applies whole ones.
 
-    A version that is not whole, builds on one that is not here, or holds what is no number, is passed over until the
-    next snapshot.
+    The snapshot of a version that serves already is passed over: to apply it would take in everything anew. A version
+    that is not whole, builds on one that is not here, or holds what is no number, waits for the next snapshot.
     """
 
     def __init__(self) -> None:
@@ -79,13 +79,8 @@ class UpdateReader:
         except BadRecordError as error:
             _log.error("model update refused", because=str(error))
             return None
-        if self._parts and (update.model_version != self._parts[0].model_version or update.part != len(self._parts)):
-            _log.warning("model version incomplete", model_version=self._parts[0].model_version)
-            self._parts = []
-        if update.part != len(self._parts):
-            return None  # joined in the middle of a version
-        self._parts.append(update)
-        if len(self._parts) < update.parts:
+        serves = update.kind == "snapshot" and update.model_version == model.version
+        if serves or not self._completes(update):
             return None
         blob = b"".join(part.payload for part in self._parts)
         self._parts = []
@@ -101,6 +96,20 @@ class UpdateReader:
             return None
         self.newest_produced_at_ms = update.newest_produced_at_ms
         return applied
+
+    def _completes(self, update: ModelUpdate) -> bool:
+        """Collect a part; answer whether all of its version are here now."""
+        if self._parts and (_of(update) != _of(self._parts[0]) or update.part != len(self._parts)):
+            _log.warning("model version incomplete", model_version=self._parts[0].model_version)
+            self._parts = []
+        if update.part != len(self._parts):
+            return False  # joined in the middle of a version
+        self._parts.append(update)
+        return len(self._parts) == update.parts
+
+
+def _of(update: ModelUpdate) -> tuple[str, str]:
+    return update.model_version, update.kind
 
 
 def _check(changes: Mapping[str, np.ndarray]) -> None:

@@ -12,7 +12,7 @@ from streamrec.contracts.incoming import Item
 from streamrec.contracts.model_update import MAX_PART_BYTES, ModelUpdate
 from streamrec.domain.event import Event, EventType, Source
 from streamrec.domain.interest import InterestState
-from streamrec.model import updates
+from streamrec.model import releases, updates
 from streamrec.model.candidates import encode, find
 from streamrec.model.context import make_context
 from streamrec.model.lists import best_lists
@@ -50,6 +50,25 @@ def test_a_snapshot_and_deltas_give_the_scores_of_the_trainer(new_trainer):
         assert ranker.rank([interest], k=20) == best_lists(trainer.serving, [context], found, scores, 20, ranker._prior)
 
 
+def test_a_snapshot_beside_a_delta_is_for_those_who_begin(new_trainer, monkeypatch):
+    monkeypatch.setattr(releases, "SNAPSHOT_SHARE", -1.0)
+    trainer = new_trainer()
+    interests, records = trained(trainer)
+    follower = ranker_of(records[:-1])
+    delta, snapshot = records[-1]
+    follower.apply_update(delta)
+    applied = follower._base
+    follower.apply_update(snapshot)
+    assert follower._base is applied
+    beginner = ranker_of([[delta, snapshot]])
+    assert beginner.model_version == follower.model_version == trainer.serving.version
+    for name in ("counts", "last_ms", "events", "neighbours"):
+        np.testing.assert_allclose(getattr(beginner._base, name), getattr(applied, name), rtol=1e-5)
+    far = np.linalg.norm(beginner._base.vectors - applied.vectors, axis=1)
+    assert far.max() <= releases.PUBLISHED_DISTANCE + 1e-3
+    assert len(beginner.rank(interests[-1:], k=20)[0]) == 20
+
+
 def test_a_batch_gives_the_lists_of_its_members(new_trainer):
     interests, records = trained(new_trainer())
     ranker = ranker_of(records)
@@ -59,6 +78,7 @@ def test_a_batch_gives_the_lists_of_its_members(new_trainer):
 
 def test_half_a_version_never_serves(new_trainer, monkeypatch):
     monkeypatch.setattr(updates, "MAX_PART_BYTES", 1_500)
+    monkeypatch.setattr(releases, "SNAPSHOT_SHARE", np.inf)  # a version is its delta
     trainer = new_trainer()
     interests, records = trained(trainer)
     assert all(len(version) > 2 for version in records)
