@@ -30,7 +30,7 @@ endif
 	export UV_COMPILE_BYTECODE=1; \
 	set -x; \
 	"$$@" --require-hashes -r requirements/dev.txt && "$$@" --no-deps --no-build-isolation --editable .
-	.venv/bin/python -c 'from streamrec.model.lists import warm_up; warm_up()'  # compiles what lists are made with
+	.venv/bin/python -c 'from streamrec.model import covisitation, lists; lists.warm_up(); covisitation.warm_up()'  # compiles loops
 	touch $@
 
 # pins every version anew, within the bounds of pyproject.toml

@@ -84,7 +84,11 @@ class WorkerMetrics:
         freshness = self._freshness.labels(stage)
         for at_ms in produced_at_ms:
             freshness.observe(max(0, now_ms - at_ms) / 1_000)
-        self._newest.labels(stage).set(max(produced_at_ms) / 1_000)
+        self.record_newest(stage, max(produced_at_ms))
+
+    def record_newest(self, stage: str, produced_at_ms: int) -> None:
+        """Take note of when the newest event was produced whose effect can be seen."""
+        self._newest.labels(stage).set(produced_at_ms / 1_000)
 
 
 @cache

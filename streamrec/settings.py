@@ -163,6 +163,7 @@ class Settings(BaseSettings):
     )
     metrics_targets: str = Field(
         "",
+        pattern=r"^(\s*[\w.-]+:\d+\s*(,|$))*$",
         description="Where the monitor finds the metrics of workers on other machines, apart by commas.",
         examples=["interests:9464,trainer:9464"],
     )

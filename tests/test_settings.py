@@ -61,6 +61,7 @@ def test_every_setting_is_described_and_its_example_works(field, monkeypatch):
         ("STREAMREC_CONTROL_SHARE", "0.9"),
         ("STREAMREC_MICRO_BATCH_AGE_S", "0"),
         ("STREAMREC_LOG_LEVEL", "LOUD"),
+        ("STREAMREC_METRICS_TARGETS", "interests:9464,trainer"),
     ],
 )
 def test_error_names_the_variable_and_an_example_that_works(variable, value, monkeypatch):

@@ -47,8 +47,12 @@ def build(settings: Settings) -> faust.App:
 
     def report() -> None:
         """Tell how fresh a version is that begins to serve."""
-        if serving.record_version(ranker.model_version) and caught_up.is_set():
+        if not serving.record_version(ranker.model_version):
+            return
+        if caught_up.is_set():
             worker_metrics().record_fresh("model", [ranker.newest_produced_at_ms], now_ms=time.time_ns() // 1_000_000)
+        else:  # how old it is counts, but not how long it was on its way to a worker that did not run
+            worker_metrics().record_newest("model", ranker.newest_produced_at_ms)
 
     def follow(worker: Background) -> None:
         """Learn the catalogue and the model, for as long as the worker runs."""

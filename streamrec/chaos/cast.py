@@ -118,6 +118,11 @@ class Cast:
             _unless_gone(process.suspend)
             self._wake_after(FROZEN_S, partial(_unless_gone, process.resume))
 
+    @property
+    def sleeps(self) -> bool:
+        """Whether a process is still to be woken up."""
+        return any(sleeper.is_alive() for sleeper in self._sleepers)
+
     def wake_all(self) -> None:
         """Wait until every sleeper has woken up."""
         for sleeper in self._sleepers:

@@ -118,24 +118,30 @@ def judge_all(settings: Settings, workers: Sequence[str], acknowledged: Acknowle
 
 def _strike(cast: Cast, plan: Plan, workers: Sequence[str]) -> list[tuple[Fault, float]]:
     """Let the scheduled faults happen; answer which, and when."""
+    duration_s = plan.events / plan.rate
     faults = schedule(
         plan.seed,
         workers=tuple(workers),
         places=tuple(PLACES),
         servers=SERVERS,
-        duration_s=plan.events / plan.rate,
+        duration_s=duration_s,
         mean_pause_s=plan.mean_pause_s,
     )
     rng = random.Random(plan.seed)  # noqa: S311  # a reproducible choice, no secret
     struck = []
     started_s = time.monotonic()
     for fault in faults:
-        while time.monotonic() < started_s + fault.at_s:
-            cast.replace_dead()
-            time.sleep(LOOK_S)
+        _replace_until(started_s + fault.at_s, cast)
         struck.append((fault, time.monotonic()))
         _inflict(fault, cast, rng)
+    _replace_until(started_s + duration_s, cast)
     return struck
+
+
+def _replace_until(end_s: float, cast: Cast) -> None:
+    while time.monotonic() < end_s:
+        cast.replace_dead()
+        time.sleep(LOOK_S)
 
 
 def _inflict(fault: Fault, cast: Cast, rng: random.Random) -> None:
@@ -169,13 +175,12 @@ def _lose_the_last_second(directory: Path) -> None:
 
 def drain(cast: Cast, headway: Headway) -> None:
     """Wait until nothing waits; whatever is still asleep or dead comes back first."""
-    cast.wake_all()
     end_s = time.monotonic() + DRAIN_S
     left: object = None
     while time.monotonic() < end_s:
         cast.replace_dead()
         try:
-            left = _left(cast, headway)
+            left = "a sleeper" if cast.sleeps else _left(cast, headway)
         except TransientError as error:
             left = error
         if not left:

@@ -13,7 +13,7 @@ from rich.table import Table
 from streamrec.adapters.kafka.lag import GROUPS, LagReader, PartitionLag, read_lag, when_loaded
 from streamrec.cli.addresses import resolved_settings
 from streamrec.cli.output import Json, console, print_json
-from streamrec.errors import UsageError
+from streamrec.errors import TransientError, UsageError
 from streamrec.settings import KafkaAccess
 
 WATCH_S = 1.5
@@ -43,15 +43,30 @@ def lag(watch: Watch = False, as_json: Json = False) -> None:
 
 
 async def _watch(kafka: KafkaAccess) -> None:
-    reader = LagReader(kafka)
+    reader, table = LagReader(kafka), Table()
     try:
+        await when_loaded(reader.read)()  # who names the wrong broker need not wait for another one
         with Live(console=console(), auto_refresh=False) as live:
             while True:
-                seen = await when_loaded(reader.read)()
-                live.update(lag_table([part for group in GROUPS for part in seen.of(group)]), refresh=True)
+                try:
+                    seen = await reader.read()
+                    table = watched([part for group in GROUPS for part in seen.of(group)], console().height)
+                except TransientError as error:
+                    table.caption = str(error)
+                live.update(table, refresh=True)
                 await asyncio.sleep(WATCH_S)
     finally:
         await reader.close()
+
+
+def watched(partitions: list[PartitionLag], lines: int) -> Table:
+    """Return the lag of as many partitions as a screen has lines for: if not of all, of those with the most."""
+    places = lines - 2  # beside the header, and the line that says what is left out
+    if len(partitions) <= places:
+        return lag_table(partitions)
+    table = lag_table(sorted(partitions, key=lambda part: -part.lag)[:places])
+    table.caption = f"{len(partitions) - places} more, with no more lag than these"
+    return table
 
 
 def lag_table(partitions: list[PartitionLag]) -> Table:

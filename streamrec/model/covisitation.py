@@ -130,6 +130,15 @@ class Covisitation:
         self.reference_ms = to_ms
 
 
+def warm_up() -> None:
+    """Compile what keeps pairs, or read it from the disk, before an event waits for it."""
+    pairs = Covisitation()
+    pairs.add([(1, 0)], 2, 1)
+    pairs.strongest([1], 1)
+    pairs.clear(1)
+    pairs.load(pairs.state())
+
+
 class _Lists(NamedTuple):
     """Neighbour lists by row, and the chain of the places that hold each row.
 

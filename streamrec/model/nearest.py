@@ -23,6 +23,8 @@ _ERROR = {torch.float32: 2.0**-16, torch.bfloat16: 2.0**-7}
 """How far a rough score of unit vectors can be off: both factors and the result are rounded to 8 bits, each by 2^-9 at
 most; in single precision the order of additions alone matters."""
 
+ROUGH_TYPES = tuple(_ERROR)
+
 _BITS = {torch.float32: torch.int32, torch.bfloat16: torch.int16}
 
 

@@ -21,7 +21,7 @@ from streamrec.contracts.derived import UserInterest
 from streamrec.contracts.incoming import Item
 from streamrec.contracts.model_version import ModelVersions
 from streamrec.errors import StreamrecError
-from streamrec.model import checkpoint
+from streamrec.model import checkpoint, covisitation, lists
 from streamrec.model.catalogue import Catalogue
 from streamrec.model.guard import Guard
 from streamrec.model.learning import Learning
@@ -76,6 +76,9 @@ class Trainer:
         admit_after: int = 1,
         seed: int = 0,
     ) -> None:
+        # a first step that compiles would take half a minute, and the checkpoint after it would come as late
+        lists.warm_up()
+        covisitation.warm_up()
         self.config = config
         self.checkpoints = checkpoints
         self.catalogue = Catalogue()

@@ -130,6 +130,8 @@ def _groups(groups: Iterable[GroupState]) -> Iterator[Metric]:
         ("streamrec_stalled_seconds", "How long a position has not moved while records waited.", lambda g: g.stalled_s),
         ("streamrec_lost_records", "Records that went before they were read.", lambda group: group.lost),
         ("streamrec_beyond_end_partitions", "Partitions that end before the position.", lambda group: group.beyond_end),
+        ("streamrec_leaderless_partitions", "Partitions that no broker leads.", lambda group: group.leaderless),
+        ("streamrec_missing_topics", "Topics that it reads and that are not there.", lambda group: len(group.missing)),
     ]
     for name, what, value_of in families:
         family = GaugeMetricFamily(name, what, labels=_OF_GROUP)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +39,8 @@ class GroupState:
         Partitions that end before the position: made anew, or emptied.
     leaderless
         Partitions that no broker leads now, of which nothing can be said.
+    missing
+        Topics that it reads and that are not there.
     partitions
         The offsets that this follows from.
     standing_s
@@ -53,6 +56,7 @@ class GroupState:
     lost: int
     beyond_end: int
     leaderless: int
+    missing: Sequence[str]
     partitions: GroupLag
     standing_s: np.ndarray
 
@@ -85,10 +89,10 @@ class GroupWatch:
         if lag.partitions is not self._partitions:
             self._partitions, self._seen = lag.partitions, {}
         self._seen = {name: self._seen.get(name) or _unseen(len(lag.partitions), now_s) for name in lag.groups}
-        states = [self._state(name, group, lag.at_ms, now_s) for name, group in lag.groups.items()]
+        states = [self._state(name, group, lag, now_s) for name, group in lag.groups.items()]
         return sorted(states, key=lambda state: (not state.ours, state.name))
 
-    def _state(self, name: str, group: GroupLag, now_ms: int, now_s: float) -> GroupState:
+    def _state(self, name: str, group: GroupLag, of: Lag, now_s: float) -> GroupState:
         seen, index, lag = self._seen[name], group.index, group.lag
         moved = (seen.committed[index] != group.committed) | (lag == 0)
         seen.moved_s[index[moved]] = now_s
@@ -102,11 +106,12 @@ class GroupWatch:
             ours=name in GROUPS,
             members=group.members,
             lag=int(lag.sum()),
-            behind_s=_oldest(group.behind_s(now_ms), waits=bool(lag.any())),
+            behind_s=_oldest(group.behind_s(of.at_ms), waits=bool(lag.any())),
             stalled_s=float(standing_s.max(initial=0.0)),
             lost=int(lost.sum()),
             beyond_end=int((known & (group.committed > group.end)).sum()),
             leaderless=int((~is_led).sum()),
+            missing=[topic for topic in GROUPS.get(name, ()) if topic not in of.partitions.topics],
             partitions=group,
             standing_s=standing_s,
         )

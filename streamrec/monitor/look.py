@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 from streamrec.adapters.kafka.lag import look_at_lag
@@ -22,7 +23,7 @@ def look_once(settings: Settings) -> Observation:
     """
     kafka, servers = settings.require_kafka(), Servers(settings)
     seen = Observation(
-        settings.lag_limit_s, at_s=time.time(), servers=["Kafka", *servers.names], faults=servers.faults()
+        settings.lag_limit_s, at_s=time.time(), servers=["Kafka", *servers.names], faults=asyncio.run(servers.faults())
     )
     try:
         lag = look_at_lag(kafka)

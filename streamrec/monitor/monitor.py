@@ -76,7 +76,7 @@ class Monitor:
 
     async def _look(self, reader: LagReader, scraper: Scraper) -> None:
         """Look once; what cannot be seen stays as it was seen last, and is named among the faults."""
-        now, faults = self.now, await asyncio.to_thread(self._servers.faults)
+        now, faults = self.now, await self._servers.faults()
         lag = await _seen(reader.read, "Kafka", faults)
         now.at_s, now.looks = time.time(), now.looks + 1
         if lag is not None:
@@ -92,38 +92,44 @@ class Monitor:
         now.record()
 
     async def _look_at_letters(self, lag: Lag, faults: dict[str, str]) -> None:
-        count = _records(lag, DEAD_LETTER_TOPICS)
-        if self._has_moved(lag, DEAD_LETTER_TOPICS):
-            read = partial(asyncio.to_thread, newest_dead_letters, self._kafka, SHOWN_LETTERS)
-            letters = await _seen(read, "Kafka", faults)
-            if letters is not None:
-                self.now.letters, self.now.letter_count = letters, count
+        read = partial(newest_dead_letters, self._kafka, SHOWN_LETTERS)
+        letters = await self._read_if_moved(lag, DEAD_LETTER_TOPICS, read, faults)
+        if letters is not None:
+            self.now.letters, self.now.letter_count = letters, _records(lag, DEAD_LETTER_TOPICS)
 
     async def _look_at_versions(self, lag: Lag, faults: dict[str, str]) -> None:
-        if self._has_moved(lag, [MODEL_VERSIONS]):
-            versions = await _seen(partial(asyncio.to_thread, read_model_versions, self._kafka), "Kafka", faults)
-            self.now.versions = versions or self.now.versions
+        read = partial(read_model_versions, self._kafka)
+        self.now.versions = await self._read_if_moved(lag, [MODEL_VERSIONS], read, faults) or self.now.versions
 
-    def _has_moved(self, lag: Lag, topics: Sequence[str]) -> bool:
-        """Return whether records came to topics since this was asked last."""
+    async def _read_if_moved(
+        self, lag: Lag, topics: Sequence[str], read: Callable[[], T | None], faults: dict[str, str]
+    ) -> T | None:
+        """Read topics if records have come since they were read last."""
         end = int(lag.end[lag.partitions.of(topics)].sum())
-        before = self._seen_ends.get(topics[0], 0)
-        self._seen_ends[topics[0]] = end
-        return end != before
+        if end == self._seen_ends.get(topics[0], 0):
+            return None
+        found = await _seen(partial(asyncio.to_thread, read), "Kafka", faults)
+        if found is not None:
+            self._seen_ends[topics[0]] = end
+        return found
 
     async def _follow_retention(self) -> None:
         """Read retention from time to time, while somebody is recorded."""
         if self._settings.postgres_url is None:
             return
         reader = RetentionReader(self._settings.require_postgres_url())
-        handled = -1
+        handled, told = -1, dict[str, str]()
         while True:
             begun_s = time.monotonic()
             moved = sum(int(g.partitions.committed.sum()) for g in self.now.groups if g.name == "streamrec-retention")
             if moved != handled:
-                reports = await _seen(partial(asyncio.to_thread, _read_retention, reader), "retention", {})
+                faults: dict[str, str] = {}
+                reports = await _seen(partial(asyncio.to_thread, _read_retention, reader), "retention", faults)
                 if reports is not None:
                     self.now.retention, handled = reports, moved
+                if faults and faults != told:
+                    _log.warning("not read", **faults)
+                told = faults
             took_s = time.monotonic() - begun_s
             known = "" in self.now.retention and self.now.retention[""].days
             pause_s = max(RETENTION_PAUSE_S if known else LOOK_S, RETENTION_SHARE * took_s)

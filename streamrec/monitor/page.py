@@ -158,4 +158,4 @@ def _printable(letter: DeadLetter) -> str:
         return "(no value)"
     text = value[:SHOWN_BYTES].decode(errors="backslashreplace")
     shown = "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
-    return shown + (f" … {len(value):,} bytes" if len(value) > SHOWN_BYTES else "")
+    return shown + (" …" if len(value) > SHOWN_BYTES else "")

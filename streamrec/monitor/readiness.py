@@ -39,6 +39,8 @@ def causes(
 
 def _causes_in(group: GroupState, lag_limit_s: float) -> list[str]:
     found = []
+    if group.missing:
+        found.append(f"{group.name} reads topics that are not there: {', '.join(group.missing)}")
     if not group.members:
         found.append(f"{group.name} has no member: nobody works")
     if group.behind_s is not None and group.behind_s > lag_limit_s:

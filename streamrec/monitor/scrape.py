@@ -79,7 +79,8 @@ class Scraper:
                 addresses = await loop.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)
             except OSError:
                 continue  # a name that nobody has belongs to a worker that does not run
-            found += [Endpoint(host, str(address[4][0]), int(port)) for address in addresses]
+            worker = host.partition(".")[0]  # in a cluster its name has the domain behind it
+            found += [Endpoint(worker, str(address[4][0]), int(port)) for address in addresses]
         return found
 
     async def _read(self, endpoint: Endpoint) -> Scraped | None:

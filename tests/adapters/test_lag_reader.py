@@ -207,3 +207,25 @@ def test_a_member_is_counted(read, make_topic, kafka_bootstrap):
     assert read(group, [topic]).groups[group].members == 1
     consumer.close()
     assert read(group, [topic]).groups[group].members == 0
+
+
+def test_a_coordinator_that_is_away_is_looked_for_anew(kafka, monkeypatch):
+    class Client:
+        looked_up = 0
+
+        async def coordinator_lookup(self, _kind, _group):
+            self.looked_up += 1
+            return 7
+
+        async def send(self, _node, _request):
+            raise OSError("away")
+
+    async def ask_twice():
+        reader = offsets.OffsetReader(kafka)
+        monkeypatch.setattr(reader, "_client", client := Client())
+        for _ in range(2):
+            with pytest.raises(TransientError):
+                await reader.committed("a-group")
+        return client.looked_up
+
+    assert asyncio.run(ask_twice()) == 2

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from chromium import chromium
 from pipeline import Pipeline
@@ -10,13 +12,25 @@ from streamrec.local import local_stack
 from streamrec.metrics import find_endpoints
 from streamrec.settings import Settings
 
+DAY_MS = 86_400_000
+
 
 @pytest.fixture(scope="module")
 def pipeline(tmp_path_factory):
-    """Run servers, the worker that takes events in, and the monitor."""
-    settings = Settings(data_dir=tmp_path_factory.mktemp("browser"), monitor_port=0)
+    """Run everything that the page has something to say of."""
+    settings = Settings(data_dir=tmp_path_factory.mktemp("browser"), monitor_port=0, checkpoint_interval_s=1.0)
     with local_stack(settings, progress=False) as stack, Pipeline(stack) as pipeline:
-        pipeline.start("interests", "monitor")
+        # a retention table of every shade: of four users each comes back once more often than the one before
+        month_ago_ms = time.time_ns() // 1_000_000 - 31 * DAY_MS
+        visits = [(user, day) for user in range(4) for day in (0, 1, 7, 30)[: user + 1]]
+        pipeline.produce(
+            "clicks",
+            [
+                {"user_id": f"visitor{user}", "item_id": "i1", "event_time_ms": month_ago_ms + day * DAY_MS}
+                for user, day in visits
+            ],
+        )
+        pipeline.start("interests", "trainer", "recall", "retention", "monitor")
         pipeline.wait(lambda: "interests" in {point.worker for point in find_endpoints(stack.settings)}, "interests")
         yield pipeline
 

@@ -15,6 +15,9 @@ pytestmark = pytest.mark.browser
 LIVE_MS = 20_000
 """A deadline, not the promise: how fast it really is, `docs/monitoring.md` says with its command."""
 
+WHOLE_MS = 90_000
+"""The same until there is something in every part of the page, a model version too."""
+
 
 def click(user_id, item_id, **fields):
     return {"user_id": user_id, "item_id": item_id, "event_time_ms": int(time.time() * 1_000), **fields}
@@ -46,11 +49,25 @@ def test_a_refused_record_appears_with_its_reason_and_cannot_write_into_the_page
 
 def test_everybody_can_read_it(page, pipeline, address):
     pipeline.produce("clicks", [click("reader", f"i{n}", category="books") for n in range(5)])
+    page.goto(address)
+    for part in ("#retention .heat-7", "#model table", "#model svg", "#freshness svg", "#throughput svg"):
+        expect(page.locator(part).first).to_be_visible(timeout=WHOLE_MS)
     for path in ("/", "/user?id=reader", "/user?id=nobody"):
         page.goto(address + path)
         found = Axe().run(page)
         assert found.violations_count == 0, found.generate_report()
         assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]
+
+
+def test_a_monitor_that_falls_silent_is_told_until_it_speaks_again(page, address):
+    page.goto(address)
+    said = page.locator("#said")
+    page.evaluate("events.close()")
+    expect(said).to_have_text("The monitor does not answer", timeout=LIVE_MS)
+    expect(said).to_have_class("verdict bad")
+    page.evaluate("events.dispatchEvent(new MessageEvent('sections', {data: '{}'}))")
+    expect(said).to_have_class("hidden")
+    expect(said).to_have_text(page.locator("#status .verdict").inner_text())
 
 
 def test_keyboard_reaches_everything(page, address):

@@ -113,3 +113,9 @@ def test_of_a_partition_that_no_broker_leads_nothing_is_concluded_but_that():
     state = state_after((0.0, look_of([10, 4, 10], start=(0, -1, 0), end=(10, -1, 10))))
     assert (state.lag, state.lost, state.beyond_end, state.leaderless) == (0, 0, 0, 1)
     assert why(state) == ["streamrec-interests waits for 1 partitions that no broker leads"]
+
+
+def test_a_topic_that_is_not_there_is_named():
+    left = Lag(NOW_MS, Partitions({"purchases": 1}), np.zeros(1, int), np.zeros(1, int))
+    left.groups[OURS] = GroupLag(np.arange(1), np.zeros(1, int), left.start, left.end, np.full(1, -1), 1)
+    assert why(state_after((0.0, left))) == ["streamrec-interests reads topics that are not there: clicks"]

@@ -96,6 +96,14 @@ def test_a_chart_has_no_script_and_is_empty_without_values():
     assert line_chart({"a": []}, now_s=101.0) == ""
 
 
+def test_a_version_from_before_a_worker_started_has_an_age_and_was_not_on_its_way():
+    registry = CollectorRegistry()
+    WorkerMetrics(registry).record_newest("model", 5_000)
+    scraped = parse(Endpoint("recall", "h", 1), generate_latest(registry).decode())
+    assert scraped.gauges["streamrec_newest_effect_timestamp_seconds", (("stage", "model"),)] == 5.0
+    assert not any(name.startswith("streamrec_freshness_seconds") for name, _ in scraped.counters)
+
+
 def test_what_a_worker_says_is_read_back():
     registry = CollectorRegistry()
     tally = Tally(Counter(applied=3), Counter({("clicks", "bad-json"): 1}), [1_000, 2_000])

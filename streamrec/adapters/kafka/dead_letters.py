@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing
+from itertools import chain
 from typing import Any, NamedTuple
 
 import msgspec
@@ -23,6 +24,9 @@ CE_SOURCE = "streamrec-dlq"
 """Source of the ids that records without one get when they are put back."""
 
 _HEADER_PREFIX = "dlq."
+BEGINNING_BYTES = 1_000
+"""What is kept of the value of a letter that is only to be looked at."""
+
 _POLL_S = 1.0
 _TIMEOUT_S = 5.0
 
@@ -68,7 +72,7 @@ def read_dead_letters(kafka: KafkaAccess) -> Iterator[DeadLetter]:
 
 
 def newest_dead_letters(kafka: KafkaAccess, count: int) -> list[DeadLetter]:
-    """Return the newest letters of each topic, at most so many, newest first.
+    """Return the newest letters of each topic, at most so many, newest first, with the beginnings of their values.
 
     Raises
     ------
@@ -88,10 +92,20 @@ def newest_dead_letters(kafka: KafkaAccess, count: int) -> list[DeadLetter]:
             if message is None or message.error() is not None:
                 continue
             source = TopicPartition(str(message.topic()), int(message.partition() or 0))
-            letters.append(DeadLetter(source, to_record(message)))
+            letters.append(_beginning(DeadLetter(source, to_record(message))))
             if letters[-1].record.offset + 1 >= ends[source]:
                 left.discard(source)
-    return sorted(letters, key=lambda letter: letter.record.timestamp_ms, reverse=True)
+    letters.sort(key=lambda letter: letter.record.timestamp_ms, reverse=True)
+    by_topic = [[each for each in letters if each.source.topic == topic][:count] for topic in DEAD_LETTER_TOPICS]
+    return sorted(chain.from_iterable(by_topic), key=lambda letter: letter.record.timestamp_ms, reverse=True)
+
+
+def _beginning(letter: DeadLetter) -> DeadLetter:
+    """Return a letter with what it says of itself and the beginning of its value."""
+    record = letter.record
+    value = record.value and record.value[:BEGINNING_BYTES]
+    said = {name: value for name, value in record.headers.items() if name.startswith(_HEADER_PREFIX)}
+    return letter._replace(record=record._replace(value=value, headers=said))
 
 
 def records_to_replay(letters: Iterable[DeadLetter]) -> Iterator[Outgoing]:

@@ -12,8 +12,9 @@ from confluent_kafka.admin import AdminClient
 from streamrec.adapters.kafka.client import client_config, translate_exception
 from streamrec.settings import KafkaAccess
 
-MEMBERS_AGE_S = 5.0
-"""Groups and their members are asked for anew after so long: the broker itself needs longer to miss a dead one."""
+MEMBERS_AGE_S = 2.0
+"""Groups and their members are asked for anew after so long: who was killed is missed by the broker after six seconds,
+and by a monitor within ten."""
 
 _TIMEOUT_S = 10.0
 

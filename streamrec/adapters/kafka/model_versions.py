@@ -12,10 +12,12 @@ from streamrec.adapters.kafka.broadcast import BroadcastReader
 from streamrec.adapters.kafka.publisher import KafkaPublisher
 from streamrec.contracts.model_version import ModelCommand, ModelVersion, ModelVersions
 from streamrec.contracts.topics import MODEL_CONTROL, MODEL_VERSIONS
+from streamrec.errors import TransientError
 from streamrec.service.ports import Outgoing
 from streamrec.settings import KafkaAccess
 
 _POLL_S = 0.2
+_TIMEOUT_S = 30.0
 _decoder = msgspec.json.Decoder(ModelVersions)
 
 
@@ -58,7 +60,10 @@ def roll_back(kafka: KafkaAccess, version: str, *, within_s: float) -> ModelVers
 def _newest(reader: BroadcastReader) -> ModelVersions | None:
     """Return the newest list of all that are there."""
     newest = None
+    end_s = time.monotonic() + _TIMEOUT_S
     while not reader.caught_up:
+        if time.monotonic() > end_s:
+            raise TransientError(f"Kafka: {MODEL_VERSIONS} could not be read in {_TIMEOUT_S:g} s")
         newest = next(reversed(list(_lists(reader))), newest)
     return newest
 

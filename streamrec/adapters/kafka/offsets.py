@@ -153,7 +153,9 @@ class OffsetReader:
         if group not in self._coordinators:
             with _translated():
                 self._coordinators[group] = await self._client.coordinator_lookup(0, group)
-        answer = await self._send(self._coordinators[group], _Request(*_OFFSET_FETCH, _string(group) + b"\xff" * 4))
+        # forgotten until it has answered: if it is away, another broker takes the group over
+        coordinator = self._coordinators.pop(group)
+        answer = await self._send(coordinator, _Request(*_OFFSET_FETCH, _string(group) + b"\xff" * 4))
         answer.skip(4)  # throttle time
         found = np.full(len(self._partitions), NOT_COMMITTED, np.int64)
         for topic, values in answer.commits():
@@ -163,8 +165,8 @@ class OffsetReader:
                 found[self._partitions.starts[topic] + known["partition"]] = known["offset"]
         error = answer.int16()
         if error:
-            del self._coordinators[group]
             raise TransientError(f"Kafka: group {group}: {for_code(error).__name__}")
+        self._coordinators[group] = coordinator
         return found
 
     async def _send(self, node: int, request: _Request) -> _Answer:

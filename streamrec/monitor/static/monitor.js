@@ -1,10 +1,18 @@
 // Puts each section that the monitor sends in its place, and says so when the monitor no longer answers.
 "use strict";
+const SILENT_MS = 10000;
 const events = new EventSource("/events");
-let told = 0;
+const said = document.getElementById("said");
+let toldMs = Date.now();
+
+// the verdict is read aloud when it changes, not with each second that it counts
+function say(text, classes) {
+  if (said.textContent !== text) said.textContent = text;
+  said.className = classes;
+}
 
 events.addEventListener("sections", (event) => {
-  told = Date.now();
+  toldMs = Date.now();
   for (const [name, html] of Object.entries(JSON.parse(event.data))) {
     const place = document.getElementById(name);
     const scrolled = [...place.querySelectorAll(".scroll")].map((box) => [box.scrollLeft, box.scrollTop]);
@@ -14,11 +22,9 @@ events.addEventListener("sections", (event) => {
     scrolled.forEach(([left, top], index) => boxes[index]?.scrollTo(left, top));
     boxes[focused]?.focus({ preventScroll: true });
   }
+  say(document.querySelector("#status .verdict").textContent, "hidden");
 });
 
 setInterval(() => {
-  if (told && Date.now() - told > 10000) {
-    document.getElementById("status").innerHTML =
-      '<p class="verdict bad"><strong>The monitor does not answer</strong></p>';
-  }
+  if (Date.now() - toldMs > SILENT_MS) say("The monitor does not answer", "verdict bad");
 }, 2000);
