@@ -50,7 +50,13 @@ def test_a_refused_record_appears_with_its_reason_and_cannot_write_into_the_page
 def test_everybody_can_read_it(page, pipeline, address):
     pipeline.produce("clicks", [click("reader", f"i{n}", category="books") for n in range(5)])
     page.goto(address)
-    for part in ("#retention .heat-7", "#model table", "#model svg", "#freshness svg", "#throughput svg"):
+
+    def has_a_version():
+        pipeline.produce("clicks", [click("reader", "i1")])  # the trainer tells of versions between two steps
+        return page.locator("#model table").count()
+
+    pipeline.wait(has_a_version, "a model version")
+    for part in ("#retention .heat-7", "#model svg", "#freshness svg", "#throughput svg"):
         expect(page.locator(part).first).to_be_visible(timeout=WHOLE_MS)
     for path in ("/", "/user?id=reader", "/user?id=nobody"):
         page.goto(address + path)
