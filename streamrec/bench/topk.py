@@ -13,7 +13,7 @@ import torch
 from msgspec import Struct
 
 from streamrec.bench.peer_environment import run_peer
-from streamrec.model.nearest import nearest, rough_table
+from streamrec.model.nearest import RoughTable, nearest, rough_table
 from streamrec.model.vocabulary import grown
 
 K = 100
@@ -71,7 +71,7 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
     return unit
 
 
-def _exact(vectors: np.ndarray, rough: torch.Tensor, size: int, queries: np.ndarray) -> np.ndarray:
+def _exact(vectors: np.ndarray, rough: RoughTable, size: int, queries: np.ndarray) -> np.ndarray:
     return nearest(vectors, size, rough, queries, K)
 
 

@@ -16,12 +16,12 @@ def compiled(function: F) -> F:
     return cast("F", njit(cache=True, nogil=True)(function))
 
 
-def _compiled_loosely(function: F) -> F:
+def compiled_loosely(function: F) -> F:
     """Compile a function that may add in any order, and so several numbers at once."""
     return cast("F", njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})(function))
 
 
-@_compiled_loosely
+@compiled_loosely
 def dot(one: np.ndarray, other: np.ndarray) -> np.float32:
     """Return the inner product of two vectors, float32."""
     total = np.float32(0.0)

@@ -130,7 +130,7 @@ class Guard:
         if not len(forgotten):
             return
         vectors[forgotten] = 0.0
-        self._good.rough[torch.from_numpy(forgotten)] = 0.0
+        self._good.rough.codes[forgotten] = 0
         self._known_rows = np.setdiff1d(self._known_rows, forgotten)
 
     @property

@@ -12,7 +12,7 @@ from streamrec.domain.interest import SequenceEvent
 from streamrec.model.candidates import Candidates, find
 from streamrec.model.context import Context, make_context
 from streamrec.model.kernels import NEIGHBOURS_OF, nearest_own
-from streamrec.model.nearest import ROUGH_TYPES, nearest, rough_table
+from streamrec.model.nearest import rough_table
 from streamrec.model.popularity import HALF_LIVES_MS
 from streamrec.model.serving import ServingModel
 
@@ -97,8 +97,6 @@ def warm_up() -> None:
     context = make_context(model, [SequenceEvent(1, 0, 0, 0, "a", "")])
     found = find(model, [context], vectors[1:2], hide_seen=False)
     best_lists(model, [context], found, np.zeros(len(found.rows), np.float32), 1, None)
-    for rough_type in ROUGH_TYPES:  # each process measures which one is fastest
-        nearest(vectors, len(ids), model.rough.to(rough_type), vectors[:1], 1)
 
 
 def most_popular(model: ServingModel, counts: np.ndarray, k: int) -> list[ListItem]:

@@ -10,11 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-import torch
 
 from streamrec.model.blend import Blend
 from streamrec.model.forward import Encoder
-from streamrec.model.nearest import rough_table
+from streamrec.model.nearest import RoughTable, rough_table
 from streamrec.model.popularity import HALF_LIVES_MS, HOUR_MS, decay
 from streamrec.model.sequence_model import ModelConfig, SequenceModel
 from streamrec.model.tensors import Arrays, below, load_weights, prefixed, weights_of
@@ -40,7 +39,7 @@ class Weights:
     """
 
     vectors: np.ndarray = field(default_factory=lambda: np.zeros((1, 1), np.float32))
-    rough: torch.Tensor = field(default_factory=lambda: rough_table(np.zeros((1, 1), np.float32), 1))
+    rough: RoughTable = field(default_factory=lambda: rough_table(np.zeros((1, 1), np.float32), 1))
     dense: Arrays = field(default_factory=dict)
     encoder: Encoder | None = None
     blend: Blend = field(default_factory=Blend)
@@ -115,7 +114,7 @@ class ServingModel:
     reference_ms: int = 0
     neighbours: np.ndarray = field(default_factory=lambda: np.zeros((1, 1), np.int32))
     shares: np.ndarray = field(default_factory=lambda: np.zeros((1, 1), np.float32))
-    rough: torch.Tensor = field(default_factory=lambda: rough_table(np.zeros((1, 1), np.float32), 1))
+    rough: RoughTable = field(default_factory=lambda: rough_table(np.zeros((1, 1), np.float32), 1))
     dense: Arrays = field(default_factory=dict)
     encoder: Encoder | None = None
     blend: Blend = field(default_factory=Blend)
@@ -165,7 +164,7 @@ class ServingModel:
         return replace(
             self,
             vectors=weights.vectors,
-            rough=weights.rough[: len(self.rough)],
+            rough=weights.rough.head(self.size),
             dense=weights.dense,
             encoder=weights.encoder,
             blend=weights.blend,

@@ -14,7 +14,7 @@ import numpy as np
 DAY_MS = 86_400_000
 
 BLOCK_ROWS = 64
-"""Tables grow by whole blocks of rows, which are scored and searched together."""
+"""Tables grow by whole blocks of rows."""
 
 PADDING = 0
 """Row of no item."""
