@@ -9,6 +9,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 from confluent_kafka import TopicPartition as KafkaPartition
 
 from streamrec.adapters.kafka.client import client_config, to_record, translate_exception
+from streamrec.adapters.kafka.lifeline import Lifeline
 from streamrec.errors import TransientError
 from streamrec.service.batch import Batch, Slice, TopicPartition
 from streamrec.settings import KafkaAccess
@@ -50,6 +51,7 @@ class BroadcastReader:
                 "fetch.queue.backoff.ms": 50,
             }
         )
+        self._lifeline = Lifeline(self._consumer, kafka)
         self._behind: dict[TopicPartition, int] = {}
         self._next: dict[TopicPartition, int] = {}
         try:
@@ -76,10 +78,18 @@ class BroadcastReader:
         return not self._behind
 
     def poll(self, timeout_s: float) -> Batch | None:
-        """Wait for records and return all that have arrived, or `None` if there was none in time."""
+        """Wait for records and return all that have arrived, or `None` if there was none in time.
+
+        Raises
+        ------
+        StreamrecError
+            If the consumer has forgotten every broker.
+        """
         first = self._consumer.poll(timeout_s)
         if first is None:
+            self._lifeline.check()
             return None
+        self._lifeline.heard()
         slices: dict[TopicPartition, Slice] = {}
         for message in [first, *self._consumer.consume(MAX_BATCH_RECORDS - 1, 0)]:
             source = TopicPartition(str(message.topic()), int(message.partition() or 0))

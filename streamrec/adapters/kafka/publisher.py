@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from streamrec.adapters.kafka.client import RECONNECT_S, client_config, explain, translate
+from streamrec.adapters.kafka.lifeline import check_reach
 from streamrec.errors import StreamrecError, TransientError
 from streamrec.service.ports import Outgoing
 from streamrec.settings import KafkaAccess
@@ -19,8 +20,9 @@ _MAX_MESSAGE_BYTES = 2_000_000
 class KafkaDelivery:
     """Records on their way to the broker."""
 
-    def __init__(self, producer: Producer) -> None:
+    def __init__(self, producer: Producer, kafka: KafkaAccess) -> None:
         self._producer = producer
+        self._kafka = kafka
         self._failures: list[KafkaError] = []
 
     def note(self, error: KafkaError | None, _message: Message) -> None:
@@ -35,16 +37,20 @@ class KafkaDelivery:
         ------
         TransientError
             If one was not acknowledged; some of them may have been written.
+        StreamrecError
+            If the producer has forgotten every broker.
         """
         left = self._producer.flush(DELIVERY_TIMEOUT_S + 5)
         if self._failures:
             raise self._explained(self._failures[0])
         if left:
+            check_reach(self._producer, self._kafka)
             raise TransientError(f"Kafka: {left} records were not acknowledged in {DELIVERY_TIMEOUT_S} s")
 
     def _explained(self, failure: KafkaError) -> StreamrecError:
         """Return our error for a record that was not acknowledged: if it timed out, the password may be wrong."""
         if failure.name() == "_MSG_TIMED_OUT":
+            check_reach(self._producer, self._kafka)
             return explain(failure, self._producer, patience_s=RECONNECT_S + 1)
         return translate(failure)
 
@@ -59,6 +65,7 @@ class KafkaPublisher:
     """
 
     def __init__(self, kafka: KafkaAccess) -> None:
+        self._kafka = kafka
         self._producer = Producer(
             client_config(kafka)
             | {
@@ -73,7 +80,7 @@ class KafkaPublisher:
 
     def start(self, records: Sequence[Outgoing]) -> KafkaDelivery:
         """Produce all of them and return at once, for work that may be done meanwhile."""
-        delivery = KafkaDelivery(self._producer)
+        delivery = KafkaDelivery(self._producer, self._kafka)
         for record in records:
             self._produce(record, delivery.note)
         return delivery

@@ -12,6 +12,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 from confluent_kafka import TopicPartition as KafkaPartition
 
 from streamrec.adapters.kafka.client import client_config, patience, to_record, translate, translate_exception
+from streamrec.adapters.kafka.lifeline import Lifeline
 from streamrec.errors import StreamrecError, TransientError
 from streamrec.service.batch import Batch, Positions, Slice, TopicPartition
 from streamrec.settings import KafkaAccess
@@ -94,6 +95,7 @@ class BatchSource:
             }
             | patience(patience_ms)
         )
+        self._lifeline = Lifeline(self._consumer, kafka)
         self._consumer.subscribe(list(topics), on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked)
 
     @property
@@ -108,15 +110,19 @@ class BatchSource:
         ------
         TransientError
             If the broker reports an error that librdkafka does not mend by itself.
+        StreamrecError
+            If the consumer has forgotten every broker.
         """
         self._resume()
         messages, self._arrived = self._arrived, []
         if not messages:
             first = self._consumer.poll(timeout_s)
             if first is None:
+                self._lifeline.check()
                 return None
             messages = [first]
             time.sleep(max(0.0, self._next_batch_s - time.monotonic()))
+        self._lifeline.heard()
         self._began_s = time.monotonic()
         # consume() waits until it has all it was asked for or the time is over; with no time it takes what is there
         messages += self._consumer.consume(MAX_BATCH_RECORDS - len(messages), 0)
