@@ -122,7 +122,7 @@ def feed(
     positions
         Reads the store's positions; tried again while the store is away.
     handle
-        Applies a batch and returns the store's positions; runs off the event loop.
+        Applies a batch and returns the store's positions; nothing else happens in the event loop meanwhile.
     tally
         Tells what the last batch came to.
     when_idle
@@ -146,13 +146,11 @@ def feed(
             **{f"{topic}_{reason}": count for (topic, reason), count in done.refused.items()},
         )
 
-    handler_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="handle")
-
     @app.agent(channel, supervisor_strategy=CrashingSupervisor)
     async def apply(deliveries: faust.StreamT[Delivery]) -> None:
         async for batch, settled in deliveries:
             begun_s = time.monotonic()
-            settled.set_result(await _persist(app.conf.id, handler_thread, partial(handle, batch)))
+            settled.set_result(await _persist(app.conf.id, partial(handle, batch)))
             report(batch, tally(), time.monotonic() - begun_s)
 
     def read(worker: Background) -> None:
@@ -226,16 +224,16 @@ def _hand_over(batch: Batch, channel: faust.ChannelT[Delivery], worker: Backgrou
     return {}
 
 
-async def _persist(app_id: str, thread: ThreadPoolExecutor, work: Callable[[], Positions]) -> Positions:
-    """Do the work in a thread, again and again while stores or the broker are away; pause if it points at a bad deploy.
+async def _persist(app_id: str, work: Callable[[], Positions]) -> Positions:
+    """Do the work here, again and again while stores or the broker are away; pause if it points at a bad deploy.
 
-    A paused worker stays a member of its group, so that its partitions wait for the next release of it.
+    In a thread of its own it would wait for the interpreter twice more, and nothing else has to be done meanwhile. A
+    paused worker stays a member of its group, so that its partitions wait for the next release of it.
     """
-    loop = asyncio.get_running_loop()
     try:
         async for attempt in tenacity.AsyncRetrying(**_WHILE_AWAY):
             with attempt:
-                return await loop.run_in_executor(thread, work)
+                return work()
     except TooManyDeadLettersError as error:
         with paused(app_id, str(error)):
             while True:

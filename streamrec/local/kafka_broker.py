@@ -24,8 +24,8 @@ from streamrec.local.server import HOST, Server, answers, choose_port, run_to_en
 
 NAME = f"apache-kafka-{VERSION}"
 
-# for a small machine: one node, few partitions of the internal topics, a small heap; a killed broker cannot come back
-# before its session has ended, and nobody else would take its place meanwhile
+# for a small machine: one node, few partitions of the internal topics, few threads, a small heap; a killed broker
+# cannot come back before its session has ended, and nobody else would take its place meanwhile
 _PROPERTIES = """\
 process.roles=broker,controller
 node.id=1
@@ -46,6 +46,8 @@ share.coordinator.state.topic.min.isr=1
 group.initial.rebalance.delay.ms=200
 broker.session.timeout.ms=1500
 broker.heartbeat.interval.ms=300
+num.io.threads=2
+num.network.threads=1
 log.cleaner.dedupe.buffer.size=8388608
 auto.create.topics.enable=false
 """
