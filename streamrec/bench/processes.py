@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
@@ -44,16 +45,19 @@ class ProcessWatch:
         elapsed_s = time.monotonic() - self._started_s
         busy_s = self._busy_s()
         self.cpu = {name: round((busy_s[name] - self._before_s[name]) / elapsed_s, 3) for name in busy_s}
-        self.rss_mb = {
-            name: round(sum(process.memory_info().rss for process in own) / _MIB, 1)
-            for name, own in self._processes.items()
-        }
+        self.rss_mb = {name: round(sum(map(_rss_bytes, own)) / _MIB, 1) for name, own in self._processes.items()}
 
     def _busy_s(self) -> dict[str, float]:
         return {
             name: sum(sum(process.cpu_times()[:2]) for process in own if process.is_running())
             for name, own in self._processes.items()
         }
+
+
+def _rss_bytes(process: psutil.Process) -> int:
+    with suppress(psutil.NoSuchProcess):  # one that PostgreSQL had for a while
+        return int(process.memory_info().rss)
+    return 0
 
 
 _LABELS = {"redis_url": "valkey", "postgres_url": "postgres"}

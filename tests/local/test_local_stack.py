@@ -14,11 +14,13 @@ import pytest
 import redis
 from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient
+from structlog.testing import capture_logs
 
 from streamrec.errors import StreamrecError, UsageError
 from streamrec.local import find_running, kafka_jars, local_stack
 from streamrec.local.guardian import Guardian
 from streamrec.local.kafka_jars import JarsUnavailableError, check_jars
+from streamrec.local.kafka_rehearsal import quick_start
 from streamrec.local.postgres import start_postgres
 from streamrec.local.server import choose_port
 from streamrec.settings import Settings
@@ -174,6 +176,16 @@ def test_a_broker_that_is_not_there_is_noticed():
 def test_the_broker_starts_with_what_a_rehearsal_left(stack):
     broker = psutil.Process(stack.servers["kafka"].process.pid)
     assert any(Path(mapped.path).suffix == ".aot" for mapped in broker.memory_maps())
+
+
+def test_a_rehearsal_that_fails_keeps_no_broker_from_starting(tmp_path):
+    def start(_directory, _options):
+        raise StreamrecError("it does not start")
+
+    with capture_logs() as lines:
+        assert quick_start(tmp_path / "a.aot", start, progress=False) == []
+    assert [line["because"] for line in lines] == ["it does not start"]
+    assert not list(tmp_path.glob("*.aot"))
 
 
 def test_nothing_listens_beyond_loopback(stack):
