@@ -7,6 +7,7 @@ then takes the last one off its list (librdkafka's issue 5301, seen with 2.16). 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from confluent_kafka import Consumer, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
@@ -32,21 +33,26 @@ class Lifeline:
         The client.
     kafka
         Where Kafka is and how to get in.
+    monotonic_s
+        The clock that says how long it was quiet.
     """
 
-    def __init__(self, reader: Consumer, kafka: KafkaAccess) -> None:
+    def __init__(
+        self, reader: Consumer, kafka: KafkaAccess, *, monotonic_s: Callable[[], float] = time.monotonic
+    ) -> None:
         self._reader = reader
         self._kafka = kafka
+        self._monotonic_s = monotonic_s
         self._due_s = 0.0
         self.heard()
 
     def heard(self) -> None:
         """Take note that the reader heard from a broker."""
-        self._due_s = time.monotonic() + QUIET_S
+        self._due_s = self._monotonic_s() + QUIET_S
 
     def check(self) -> None:
         """Raise as :func:`check_reach` if the reader has been quiet and must not be."""
-        if time.monotonic() >= self._due_s:
+        if self._monotonic_s() >= self._due_s:
             check_reach(self._reader, self._kafka)
             self.heard()
 
@@ -59,7 +65,9 @@ def check_reach(client: Consumer | Producer, kafka: KafkaAccess) -> None:
     StreamrecError
         If a new client does and this one does not; no later try can go through.
     """
-    if not _reaches_any(client) and _reaches_any(AdminClient(client_config(kafka))):
+    if _reaches_any(client) or not _reaches_any(AdminClient(client_config(kafka))):
+        return
+    if not _reaches_any(client):  # asked again: the broker may have come back just before the new client asked
         raise StreamrecError("Kafka: librdkafka has forgotten every broker, and brokers are there: start anew")
 
 
