@@ -66,7 +66,7 @@ def test_leave_one_out_of_events(tmp_path, settings, capsys):
     assert result["hr_at_10_interval"][0] <= result["hr_at_10"] <= result["hr_at_10_interval"][1]
     assert result["settings"]["model"]["dim"] == 8
     assert result["settings"]["model"]["heads"] == 2
-    assert result["seconds"] > 0
+    assert result["seconds"] >= 0
     assert "validation HR@10" in err
 
 
