@@ -37,7 +37,8 @@ from workers.readiness import paused
 GROUP_PREFIX = "streamrec-"
 
 POLL_S = 1.0
-"""How long an idle reader sleeps; a record wakes it at once, and a stop is noticed within this time."""
+"""How long an idle reader sleeps; a record wakes it at once. A stop is noticed within this time, or within
+seconds while the broker is away and the reader is looked after."""
 
 KEEP_ALIVE_S = 10.0
 """A batch that takes longer than this is waited for as a live member of the group."""
