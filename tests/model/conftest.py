@@ -15,10 +15,13 @@ def device(request):
 
 @pytest.fixture
 def new_trainer(tmp_path, device):
-    """Open a trainer of a small network on a directory of checkpoints."""
+    """Open a trainer of a small network on a directory of checkpoints, in place of the one before it."""
+    opened = {}
 
     def open_trainer(directory="model", *, seed=0, dim=16, hide_seen=True, admit_after=1):
-        return Trainer(
+        if directory in opened:  # a process that died writes no more; a thread of this one would
+            opened[directory].wait_until_saved()
+        opened[directory] = Trainer(
             ModelConfig(dim=dim, max_length=20),
             hide_seen=hide_seen,
             device=device,
@@ -26,5 +29,6 @@ def new_trainer(tmp_path, device):
             admit_after=admit_after,
             seed=seed,
         )
+        return opened[directory]
 
     return open_trainer
