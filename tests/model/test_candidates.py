@@ -68,7 +68,7 @@ def test_the_encoder_says_what_the_network_says(taught, blocks):
         np.testing.assert_allclose(vector, follow(network, model, context), atol=1e-5)
 
 
-@pytest.mark.parametrize("dim", [32, 64, 200])
+@pytest.mark.parametrize("dim", [32, 64, 200, 1_500])
 @pytest.mark.parametrize(("size", "n"), [(6_400, 100), (5_000, 1), (100, 90), (70, 128)])
 def test_the_search_is_exact_although_it_scores_roughly(size, n, dim):
     rng = np.random.default_rng(1)
@@ -81,3 +81,26 @@ def test_the_search_is_exact_although_it_scores_roughly(size, n, dim):
     assert all(len(set(rows)) == min(n, size) for rows in found.tolist())
     scores = np.take_along_axis(queries @ vectors[:size].T, found, axis=1)
     np.testing.assert_allclose(np.sort(-scores, axis=1), wanted, atol=1e-6)
+
+
+def test_the_search_is_exact_where_every_rough_number_is_as_large_as_can_be():
+    """Processors without instructions for products of bytes add two of them in 16 bits."""
+    rng = np.random.default_rng(1)
+    vectors = (rng.choice([-1.0, 1.0], (5_000, 64)) / 8.0).astype(np.float32)
+    vectors[::7] = vectors[0]
+    queries = np.concatenate([vectors[:3], -vectors[:1]])
+    found = nearest(vectors, 5_000, rough_table(vectors, 5_000), queries, 800)
+    scores = queries @ vectors.T
+    np.testing.assert_allclose(
+        np.sort(np.take_along_axis(scores, found, axis=1), axis=1), np.sort(scores, axis=1)[:, -800:], atol=1e-6
+    )
+
+
+def test_searches_of_many_users_share_little_memory(monkeypatch):
+    rng = np.random.default_rng(1)
+    vectors = rng.standard_normal((4_000, 32)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    rough = rough_table(vectors, 4_000)
+    together = nearest(vectors, 4_000, rough, vectors[:50], 10)
+    monkeypatch.setattr("streamrec.model.nearest.SCORES_TOGETHER", 12_001)
+    assert np.array_equal(np.sort(nearest(vectors, 4_000, rough, vectors[:50], 10)), np.sort(together))
