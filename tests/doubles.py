@@ -95,18 +95,23 @@ class MemoryTopKStore:
         self._default: TopKList | None = None
         self._withdrawn: set[str] = set()
 
-    def put_lists(
-        self, lists: Sequence[EncodedList], slices: Sequence[Slice], *, published: Sequence[Slice] = ()
-    ) -> bool:
-        moved = self._positions | {part.source: part.next for part in published}
-        if not follow_on(published, self._positions) or not follow_on(slices, moved):
+    def put_lists(self, lists: Sequence[EncodedList], slices: Sequence[Slice]) -> bool:
+        if not self._is_at(slices):
             return False
-        self._positions = moved
         for each in lists:
             known = self._lists.get(each.user_id)
             if known is None or known.state_version <= each.state_version:
                 self._lists[each.user_id] = msgspec.json.decode(each.value, type=TopKList)
         return True
+
+    def advance(self, slices: Sequence[Slice]) -> bool:
+        if not self._is_at(slices):
+            return False
+        self._positions |= {part.source: part.next for part in slices}
+        return True
+
+    def _is_at(self, slices: Sequence[Slice]) -> bool:
+        return follow_on(slices, self._positions)
 
     def put_default(self, default: TopKList) -> None:
         if default.event_time_ms or self._default is None:

@@ -81,7 +81,7 @@ def build(settings: Settings) -> faust.App:
     feed(
         app,
         open_source=partial(BatchSource, kafka=kafka, group=GROUP_PREFIX + NAME, topics=[USER_INTERESTS]),
-        positions=refresh.positions,
+        positions=store.positions,
         handle=handle,
         tally=lambda: refresh.tally,
         when_idle=refresh.refresh_default,

@@ -1,7 +1,7 @@
 """How every worker runs: a thread reads Kafka in batches, a Faust agent applies them one after the other.
 
-The thread hands a batch to the agent's channel and waits for where to read on, so one batch at most is in the agent's
-hands and nothing can be acknowledged out of order. A transient failure is tried again, without end, while the partition
+The thread hands a batch to the agent's channel and waits for the store's positions, so one batch at most is in flight
+and nothing can be acknowledged out of order. A transient failure is tried again, without end, while the partition
 waits; any other one ends the process, and its successor reads again from the store's positions.
 """
 
@@ -40,9 +40,6 @@ POLL_S = 1.0
 """How long an idle reader sleeps; a record wakes it at once. A stop is noticed within this time, or within
 seconds while the broker is away and the reader is looked after."""
 
-SOON_S = 0.02
-"""Where no batch follows another one within this time, what was left to be done together with it is done."""
-
 KEEP_ALIVE_S = 10.0
 """A batch that takes longer than this is waited for as a live member of the group."""
 
@@ -63,7 +60,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Delivery(NamedTuple):
-    """A batch on its way to the agent, and the promise of where to read on after it."""
+    """A batch on its way to the agent, and the promise of the store's positions after it."""
 
     batch: Batch
     settled: Future[Positions]
@@ -124,10 +121,9 @@ def feed(
     open_source
         Opens the source; takes what reads the positions as `positions`.
     positions
-        Does what was left to be done together with the next batch, and reads the store's positions; tried again while
-        the store is away. Called by the reading thread.
+        Reads the store's positions; tried again while the store is away.
     handle
-        Applies a batch and returns where to read on; nothing else happens in the event loop meanwhile.
+        Applies a batch and returns the store's positions; nothing else happens in the event loop meanwhile.
     tally
         Tells what the last batch came to.
     when_idle
@@ -163,20 +159,16 @@ def feed(
             return persist_until(worker.stopping, partial(positions, sources))
 
         source = open_source(positions=stored)
-        look_due_s, wait_s = time.monotonic() + POLL_S, POLL_S
+        look_due_s = time.monotonic() + POLL_S
         try:
             while not worker.stopping.is_set():
-                batch = source.poll(wait_s)
+                batch = source.poll(POLL_S)
                 if batch is not None:
                     source.settle(_hand_over(batch, channel, worker, source))
                 if batch is None or time.monotonic() >= look_due_s:
-                    _look_after(source, positions)
+                    _look_after(source, positions, when_idle if batch is None else None)
                     look_due_s = time.monotonic() + POLL_S
-                if batch is None and wait_s == POLL_S:
-                    _try_now(when_idle)
-                wait_s = POLL_S if batch is None else SOON_S
         finally:
-            _look_after(source, positions)
             source.close()
 
     run_in_background(app, read)
@@ -206,20 +198,17 @@ def run_in_background(app: faust.App, work: Callable[[Background], None]) -> Non
             await running
 
 
-def _look_after(source: BatchSource, positions: ReadPositions) -> None:
+def _look_after(source: BatchSource, positions: ReadPositions, when_idle: Callable[[], None] | None) -> None:
     """Go back to where the store stands: one that crashed may have lost its newest writes or all.
 
     In a partition that is quiet no further record would tell.
     """
-    _try_now(lambda: source.settle(dict.fromkeys(source.sources, 0) | positions(source.sources)))
-
-
-def _try_now(work: Callable[[], None]) -> None:
-    """Do what will be tried again anyway, unless a store or the broker is away."""
     try:
-        work()
+        source.settle(dict.fromkeys(source.sources, 0) | positions(source.sources))
+        if when_idle:
+            when_idle()
     except TransientError as error:
-        _log.warning("not now", because=str(error))
+        _log.warning("not now", because=str(error))  # the next time will do
 
 
 def _hand_over(batch: Batch, channel: faust.ChannelT[Delivery], worker: Background, source: BatchSource) -> Positions:

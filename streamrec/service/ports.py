@@ -114,25 +114,22 @@ class EncodedList(NamedTuple):
 class TopKStore(Protocol):
     """Keeps the newest list of each user, and how far `user-interests` is contained in them."""
 
-    def put_lists(
-        self, lists: Sequence[EncodedList], slices: Sequence[Slice], *, published: Sequence[Slice] = ()
-    ) -> bool:
-        """Replace lists whole and move the positions past what was published before, all or nothing.
-
-        A list that was made from an older state than the stored one changes nothing.
-
-        Parameters
-        ----------
-        slices
-            What the lists are made of; their positions stay until these are published, too.
-        published
-            Earlier slices, whose lists are written and published.
+    def put_lists(self, lists: Sequence[EncodedList], slices: Sequence[Slice]) -> bool:
+        """Replace lists whole, all or none; a list made from an older state changes nothing.
 
         Returns
         -------
         bool
-            Whether it was done: `False` if a slice does not start where its position stands, that of `slices` after
-            `published`.
+            Whether they were written: `False` if a slice does not start where the stored position stands.
+        """
+
+    def advance(self, slices: Sequence[Slice]) -> bool:
+        """Move the positions past these slices, whose lists are written and published, all or none.
+
+        Returns
+        -------
+        bool
+            Whether they were moved: `False` if a slice does not start where the stored position stands.
         """
 
     def put_default(self, default: TopKList) -> None:

@@ -1,9 +1,8 @@
 """The `recall` use case: every new interest state of a user becomes a fresh top-K list.
 
 Of many states of one user in a batch only the newest is computed: under load lists get a little older, never wrong.
-Lists go to the store, then to Kafka, and the positions move when both have them: together with the lists of the next
-batch, which are made meanwhile, or with :meth:`RefreshTopK.positions` where none comes. So a crash makes a list again
-and never leaves one out: made again it replaces itself, for it comes from the same state or a newer one.
+Lists go to the store while they are on their way to Kafka, and the positions move when both have them. So a crash makes
+a list again and never leaves one out: made again it replaces itself, for it comes from the same state or a newer one.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from streamrec.contracts.headers import traced
 from streamrec.contracts.topics import ITEMS, RECOMMENDATIONS
 from streamrec.domain.arms import CONTROL, PERSONAL
 from streamrec.errors import BadRecordError, TransientError
-from streamrec.service.batch import Batch, Positions, Record, Slice, TopicPartition, positions_of
+from streamrec.service.batch import Batch, Positions, Record, positions_of
 from streamrec.service.ports import Delivery, EncodedList, Outgoing, Publisher, Ranker, TopKStore
 from streamrec.service.tally import Tally
 
@@ -36,19 +35,12 @@ _interest_decoder = msgspec.json.Decoder(UserInterest)
 _log = structlog.get_logger(__name__)
 
 
-class _Made(NamedTuple):
-    """A batch with its lists: where the store is away, they are not made again with each try."""
+class _Begun(NamedTuple):
+    """A batch whose lists are on their way: where the store is away, they are not made and sent again with each try."""
 
     batch: Batch
     lists: list[TopKList]
     encoded: list[EncodedList]
-    headers: list[Mapping[str, bytes]]
-
-
-class _Sent(NamedTuple):
-    """What the store has and the broker will have soon: its positions are still to move."""
-
-    slices: list[Slice]
     delivery: Delivery
 
 
@@ -93,16 +85,12 @@ class RefreshTopK:
         """Items that are to be marked in the store, and when they were withdrawn."""
         self._marks_changes = False
         """Whether changes are marked as they come: not before everything was read once, for what comes first is old."""
-        self._made: _Made | None = None
-        self._sent: _Sent | None = None
+        self._begun: _Begun | None = None
         self.tally = Tally()
         """What the last batch came to."""
 
     def handle(self, batch: Batch) -> Positions:
-        """Make the lists of a batch of `user-interests`, and return where to read on in each of its sources.
-
-        The store's positions are behind by this batch until the next call or that of :meth:`positions`. Where they are
-        elsewhere, or the broker did not get the lists of the batch before, reading goes on from the store's positions.
+        """Make the lists of a batch of `user-interests`, and return the store's position of each of its sources.
 
         Raises
         ------
@@ -110,64 +98,37 @@ class RefreshTopK:
             If the store or the broker is away; the same batch can be handed in again.
         """
         self.tally = Tally()
-        if self._made is None or self._made.batch is not batch:
-            self._made = self._make(batch)
-        made, sent = self._made, self._sent
-        if not self._put(made, sent):
-            self._made = self._sent = None
-            slices = [*batch.slices, *(sent.slices if sent else ())]
-            return positions_of(slices, self._store.positions([part.source for part in slices]))
-        self._sent = None  # what it was for is done, even if nothing can be sent now
-        self._sent = _Sent(batch.slices, self._publisher.start(_records(made)))
-        self._made = None
-        self._note(made.lists)
-        return {part.source: part.next for part in batch.slices}
-
-    def positions(self, sources: Sequence[TopicPartition]) -> Positions:
-        """Move the store's positions past the last batch, when the broker has its lists, and return them.
-
-        Raises
-        ------
-        TransientError
-            If the store or the broker is away: then the positions may stay, and the batch has to be read again.
-        """
-        sent, self._sent = self._sent, None
-        if sent:
-            sent.delivery.wait()
-            self._store.put_lists([], [], published=sent.slices)
-        return self._store.positions(sources)
-
-    def _put(self, made: _Made, sent: _Sent | None) -> bool:
-        """Write lists to the store and move the positions past the batch before, if they stand where they should."""
-        if sent is None:
-            return self._store.put_lists(made.encoded, made.batch.slices)
-        try:
-            sent.delivery.wait()
-        except TransientError as error:
-            _log.warning("not published", because=str(error))
-            return False
-        return self._store.put_lists(made.encoded, made.batch.slices, published=sent.slices)
-
-    def _note(self, lists: Sequence[TopKList]) -> None:
-        """Tell what a batch came to, and let the default list follow."""
+        if self._begun is None or self._begun.batch is not batch:
+            self._begun = self._begin(batch)
+        lists = self._begun.lists
+        written = self._store.put_lists(self._begun.encoded, batch.slices)
+        # on its way no more, however this ends: where it failed, the lists are sent again
+        delivery, self._begun = self._begun.delivery, None
+        delivery.wait()
+        if not written or not self._store.advance(batch.slices):
+            return positions_of(batch.slices, self._store.positions([part.source for part in batch.slices]))
         for topk in lists:
             self._newest_event_time_ms = max(self._newest_event_time_ms, topk.event_time_ms)
             self._newest_produced_at_ms = max(self._newest_produced_at_ms, topk.produced_at_ms)
         self.tally.outcomes["lists"] = len(lists)
         self.tally.produced_at_ms = [topk.produced_at_ms for topk in lists]
         self._default_is_stale = True
-        if self._now_ms() - self._default_made_at_ms < DEFAULT_LIST_AGE_MS:
-            return
-        try:
+        if self._now_ms() - self._default_made_at_ms >= DEFAULT_LIST_AGE_MS:
             self.refresh_default()
-        except TransientError as error:  # the batch is done, and the next one tries again
-            _log.warning("default list stays", because=str(error))
+        return {part.source: part.next for part in batch.slices}
 
-    def _make(self, batch: Batch) -> _Made:
+    def _begin(self, batch: Batch) -> _Begun:
+        """Make the lists of a batch, and send them on their way to Kafka."""
         newest = _newest_by_user(batch)
         lists = self._make_lists([interest for interest, _ in newest.values()])
         encoded = [EncodedList(topk.user_id, topk.state_version, _encoder.encode(topk)) for topk in lists]
-        return _Made(batch, lists, encoded, [traced(newest[topk.user_id][1]) for topk in lists])
+        delivery = self._publisher.start(
+            [
+                Outgoing(RECOMMENDATIONS, each.user_id.encode(), each.value, traced(newest[each.user_id][1]))
+                for each in encoded
+            ]
+        )
+        return _Begun(batch, lists, encoded, delivery)
 
     def refresh_default(self) -> None:
         """Make the list of unknown users anew, if anything happened since it was made."""
@@ -274,13 +235,6 @@ class RefreshTopK:
             produced_at_ms=interest.produced_at_ms,
             made_at_ms=self._now_ms(),
         )
-
-
-def _records(made: _Made) -> list[Outgoing]:
-    return [
-        Outgoing(RECOMMENDATIONS, each.user_id.encode(), each.value, headers)
-        for each, headers in zip(made.encoded, made.headers, strict=True)
-    ]
 
 
 def _newest_by_user(batch: Batch) -> dict[str, tuple[UserInterest, Mapping[str, bytes]]]:

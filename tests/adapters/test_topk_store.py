@@ -44,13 +44,10 @@ def topk(user_id, *item_ids, version=1):
     )
 
 
-def encoded(topk):
-    return EncodedList(topk.user_id, topk.state_version, msgspec.json.encode(topk))
-
-
 def put(store, lists, slices):
     """Write lists and move the positions, as a batch does; answer whether both were done."""
-    return store.put_lists([encoded(each) for each in lists], slices) and store.put_lists([], [], published=slices)
+    encoded = [EncodedList(each.user_id, each.state_version, msgspec.json.encode(each)) for each in lists]
+    return store.put_lists(encoded, slices) and store.advance(slices)
 
 
 def slices(start, following):
@@ -89,37 +86,17 @@ def test_a_slice_from_elsewhere_writes_nothing(store):
 
 def test_a_store_that_was_emptied_takes_nothing_but_the_beginning(store):
     assert not store.put_lists([], slices(3, 8))
-    assert not store.put_lists([], [], published=slices(3, 8))
+    assert not store.advance(slices(3, 8))
     assert store.positions([SOURCE]) == {}
 
 
-def test_lists_leave_the_positions_alone_until_they_are_published(store):
+def test_lists_leave_the_positions_alone(store):
     work = slices(0, 5)
     assert store.put_lists([], work)
     assert store.positions([SOURCE]) == {}
-    assert store.put_lists([], [], published=work)
-    assert not store.put_lists([], [], published=work)
+    assert store.advance(work)
+    assert not store.advance(work)
     assert store.positions([SOURCE]) == {SOURCE: 5}
-
-
-def test_lists_are_written_and_positions_moved_past_the_ones_before_together(store):
-    assert store.put_lists([encoded(topk("u1", "a"))], slices(0, 5))
-    other = [part("user-interests", [b""], partition=1)]
-    assert store.put_lists([encoded(topk("u2", "b"))], slices(5, 6) + other, published=slices(0, 5))
-    assert store.positions([SOURCE, other[0].source]) == {SOURCE: 5}
-    assert store.put_lists([], [], published=slices(5, 6) + other)
-    assert store.positions([SOURCE, other[0].source]) == {SOURCE: 6, other[0].source: 1}
-
-
-@pytest.mark.parametrize(
-    ("work", "published"),
-    [(slices(6, 7), slices(0, 5)), (slices(5, 7), slices(1, 5)), (slices(0, 5), slices(0, 5))],
-    ids=["a gap after what moves", "what moves starts elsewhere", "what moves again"],
-)
-def test_nothing_is_written_and_no_position_moves_if_one_is_elsewhere(store, work, published):
-    assert not store.put_lists([encoded(topk("u1", "a"))], work, published=published)
-    assert store.read("u1") is None
-    assert store.positions([SOURCE]) == {}
 
 
 def test_readers_drop_withdrawn_items_until_they_are_back(store):

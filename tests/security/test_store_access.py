@@ -56,7 +56,7 @@ def test_redis_over_tls_with_a_user_who_may_do_no_more_than_needed(rediss_url):
     assert store.positions([CLICKS]) == {CLICKS: 1}
     lists = RedisTopKStore(rediss_url, list_ttl_days=1)
     assert lists.put_lists([EncodedList("u1", 1, msgspec.json.encode(TOPK))], [Slice(INTERESTS, 0, 1)])
-    assert lists.put_lists([], [], published=[Slice(INTERESTS, 0, 1)])
+    assert lists.advance([Slice(INTERESTS, 0, 1)])
     lists.put_default(TOPK)
     lists.mark_items({"gone": NOW_MS}, ["i1"])
     assert [item.item_id for item in TopKReader(rediss_url).read("u1").items] == ["i1"]

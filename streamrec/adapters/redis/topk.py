@@ -21,30 +21,29 @@ MARKED_TOGETHER = 10_000
 DAY_S = 86_400
 
 _PUT = """
--- KEYS: positions that move, positions that stay, lists;
--- ARGV: how many move, how many stay, seconds to live of lists; then for each position that moves the expected and the
--- new offset, for each one that stays the expected offset, for each list its state version and its value
-local move, stay = tonumber(ARGV[1]), tonumber(ARGV[2])
-local moved = {}
-for i = 1, move do
-  if (redis.call('GET', KEYS[i]) or '0') ~= ARGV[2 * i + 2] then return 0 end
-  moved[KEYS[i]] = ARGV[2 * i + 3]
+-- KEYS: positions, then lists; ARGV: number of positions, seconds to live of lists;
+-- then for each position the expected offset, for each list its state version and its value
+local count = tonumber(ARGV[1])
+for i = 1, count do
+  if (redis.call('GET', KEYS[i]) or '0') ~= ARGV[i + 2] then return 0 end
 end
-local first = 2 * move + 3
-for i = 1, stay do
-  local key = KEYS[move + i]
-  if (moved[key] or redis.call('GET', key) or '0') ~= ARGV[first + i] then return 0 end
-end
-for key, offset in pairs(moved) do redis.call('SET', key, offset) end
-first = first + stay - 1
-for i = 1, #KEYS - move - stay do
-  local key = KEYS[move + stay + i]
+for i = count + 1, #KEYS do
   -- a list begins with the version of the state that it was made from
-  local stored = string.match(redis.call('GETRANGE', key, 0, 40), '^{"state_version":(%d+)')
-  if not stored or tonumber(stored) <= tonumber(ARGV[first + 2 * i]) then
-    redis.call('SET', key, ARGV[first + 2 * i + 1], 'EX', ARGV[3])
+  local stored = string.match(redis.call('GETRANGE', KEYS[i], 0, 40), '^{"state_version":(%d+)')
+  local version = 2 * i - count + 1
+  if not stored or tonumber(stored) <= tonumber(ARGV[version]) then
+    redis.call('SET', KEYS[i], ARGV[version + 1], 'EX', ARGV[2])
   end
 end
+return 1
+"""
+
+_ADVANCE = """
+-- KEYS: positions; ARGV: for each one the expected and the new offset
+for i, key in ipairs(KEYS) do
+  if (redis.call('GET', key) or '0') ~= ARGV[2 * i - 1] then return 0 end
+end
+for i, key in ipairs(KEYS) do redis.call('SET', key, ARGV[2 * i]) end
 return 1
 """
 
@@ -66,21 +65,37 @@ class RedisTopKStore:
     def __init__(self, url: str, *, list_ttl_days: int) -> None:
         self._redis = connect(url)
         self._put = self._redis.register_script(_PUT)
+        self._advance = self._redis.register_script(_ADVANCE)
         self._ttl_s = list_ttl_days * DAY_S
 
-    def put_lists(
-        self, lists: Sequence[EncodedList], slices: Sequence[Slice], *, published: Sequence[Slice] = ()
-    ) -> bool:
-        """Replace lists whole and move the positions past what was published before; see the port."""
-        sources = [part.source for part in (*published, *slices)]
-        keys = [position_key(WORKER, source) for source in sources] + [list_key(topk.user_id) for topk in lists]
-        arguments: list[Any] = [len(published), len(slices), self._ttl_s]
-        arguments += [offset for part in published for offset in (part.start, part.next)]
-        arguments += [part.start for part in slices]
+    def put_lists(self, lists: Sequence[EncodedList], slices: Sequence[Slice]) -> bool:
+        """Replace lists whole, all or none.
+
+        A list that was made from an older state than the stored one changes nothing.
+
+        Returns
+        -------
+        bool
+            Whether they were written: `False` if a slice does not start where the stored position stands.
+        """
+        keys = _position_keys(slices) + [list_key(topk.user_id) for topk in lists]
+        arguments: list[Any] = [len(slices), self._ttl_s, *(part.start for part in slices)]
         for topk in lists:
             arguments += (topk.state_version, topk.value)
         with translated_errors():
             return bool(self._put(keys=keys, args=arguments))
+
+    def advance(self, slices: Sequence[Slice]) -> bool:
+        """Move the positions past these slices, all or none.
+
+        Returns
+        -------
+        bool
+            Whether they were moved: `False` if a slice does not start where the stored position stands.
+        """
+        arguments = [offset for part in slices for offset in (part.start, part.next)]
+        with translated_errors():
+            return bool(self._advance(keys=_position_keys(slices), args=arguments))
 
     def put_default(self, default: TopKList) -> None:
         """Replace the list of users who have none; one of a worker that has seen no event yet replaces nothing."""
@@ -160,6 +175,10 @@ class TopKReader:
             marks: Any = self._redis.zmscore(WITHDRAWN_KEY, item_ids) if item_ids else []
         withdrawn = {item_id for item_id, mark in zip(item_ids, marks, strict=True) if mark is not None}
         return [_without(topk, withdrawn) if topk and withdrawn else topk for topk in lists]
+
+
+def _position_keys(slices: Sequence[Slice]) -> list[str]:
+    return [position_key(WORKER, part.source) for part in slices]
 
 
 def list_key(user_id: str) -> str:
