@@ -175,13 +175,13 @@ class Load:
         rng = np.random.default_rng(self.seed)
         due_s = np.cumsum(rng.exponential(1 / self.rate, int(seconds * self.rate)))
         users = rng.integers(0, self.population.users, len(due_s))
+        items = self.population.draw_items(users, len(users), rng)
         producer = Producer(
             client_config(self.settings.require_kafka())
             | {"partitioner": "murmur2_random", "enable.idempotence": True, "linger.ms": 0}
         )
         started_s = time.time()
-        for user, at_s in zip(users.tolist(), (started_s + due_s).tolist(), strict=True):
-            (item,) = self.population.draw_items(user, 1, rng).tolist()
+        for user, item, at_s in zip(users.tolist(), items.tolist(), (started_s + due_s).tolist(), strict=True):
             while (left_s := at_s - time.time()) > 0:
                 producer.poll(0)
                 time.sleep(min(left_s, 0.05))

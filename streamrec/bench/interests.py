@@ -57,17 +57,18 @@ def fill(stack: Stack, population: Population, events: int) -> None:
     publisher = KafkaPublisher(stack.settings.require_kafka())
     now_ms = time.time_ns() // 1_000_000 - events
     for start in range(0, events, _CHUNK):
-        users = rng.integers(0, population.users, min(_CHUNK, events - start)).tolist()
+        users = rng.integers(0, population.users, min(_CHUNK, events - start))
+        items = population.draw_items(users, len(users), rng)
         publisher.publish(
             [
                 event_record(
                     Click(
                         user_id=user_name(user),
-                        item_id=item_name(int(population.draw_items(user, 1, rng)[0])),
+                        item_id=item_name(item),
                         event_time_ms=now_ms + start + number,
                     )
                 )
-                for number, user in enumerate(users)
+                for number, (user, item) in enumerate(zip(users.tolist(), items.tolist(), strict=True))
             ]
         )
 

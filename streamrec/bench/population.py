@@ -55,8 +55,11 @@ class Population:
     full_histories: bool
     seed: int
 
-    def draw_items(self, user: int, count: int, rng: np.random.Generator) -> np.ndarray:
-        """Return items that a user is interested in, `(count,)`; popular ones are more likely."""
+    def draw_items(self, user: int | np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+        """Return items that a user, or each of so many users, is interested in, `(count,)`.
+
+        Popular ones are more likely.
+        """
         anywhere = self._popular(self.items, count, rng)
         cluster = user * 7_919 % max(1, self.items // CLUSTER_ITEMS) * CLUSTER_ITEMS
         near = (cluster + self._popular(CLUSTER_ITEMS, count, rng)) % self.items
