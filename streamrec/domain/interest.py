@@ -21,6 +21,8 @@ DAY_MS = 86_400_000
 HALF_LIVES_DAYS = (1.0, 7.0, 30.0)
 """Half-lives of the long-term interest: a news cycle, a week, a season."""
 
+_DOUBLINGS_PER_MS = tuple(-1.0 / (half_life * DAY_MS) for half_life in HALF_LIVES_DAYS)
+
 BUCKETS = 32
 """Items and categories beyond the sequence share so many buckets each: a fixed size needs no eviction,
 and eviction is what would make the state depend on the order of arrival."""
@@ -31,8 +33,8 @@ RECENT_IDS = 1_024
 SESSION_GAP_MS = 30 * 60 * 1000
 """A pause of half an hour ends a session, as web analytics has it."""
 
-PURCHASE_WEIGHT = 5.0
-"""A purchase says about as much as several clicks."""
+WEIGHTS = (1.0, 5.0)
+"""Of a click and of a purchase, which says about as much as several clicks."""
 
 
 class Outcome(Enum):
@@ -197,9 +199,10 @@ def category_bucket(category: str) -> int:
 
 def decayed_weights(event: SequenceEvent, now_ms: int) -> list[float]:
     """Return the weight of an event at a later instant, one value per half-life."""
-    weight = PURCHASE_WEIGHT if event.event_type == EventType.PURCHASE else 1.0
-    age_days = (now_ms - event.event_time_ms) / DAY_MS
-    return [weight * 0.5 ** (age_days / half_life) for half_life in HALF_LIVES_DAYS]
+    weight = WEIGHTS[event.event_type]
+    age_ms = now_ms - event.event_time_ms
+    day, week, month = _DOUBLINGS_PER_MS  # written out, for this is most of what a summary costs
+    return [weight * 2.0 ** (age_ms * day), weight * 2.0 ** (age_ms * week), weight * 2.0 ** (age_ms * month)]
 
 
 def session(sequence: list[SequenceEvent]) -> list[SequenceEvent]:
@@ -263,8 +266,8 @@ def summarise(state: InterestState) -> Interest:
     interest = Interest()
     for event in session(state.sequence):
         if event.category:
-            weight = PURCHASE_WEIGHT if event.event_type == EventType.PURCHASE else 1.0
-            interest.short_term[event.category] = interest.short_term.get(event.category, 0.0) + weight
+            weight = interest.short_term.get(event.category, 0.0) + WEIGHTS[event.event_type]
+            interest.short_term[event.category] = weight
     now_ms = state.sequence[-1].event_time_ms if state.sequence else 0
     items, categories = interest.long_term_items, interest.long_term
     for event in state.sequence:

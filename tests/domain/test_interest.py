@@ -8,9 +8,9 @@ from streamrec.domain.event import Event, EventType, Source
 from streamrec.domain.interest import (
     BUCKETS,
     DAY_MS,
-    PURCHASE_WEIGHT,
     RECENT_IDS,
     SESSION_GAP_MS,
+    WEIGHTS,
     InterestState,
     Outcome,
     SequenceEvent,
@@ -106,7 +106,7 @@ def test_short_term_interest_is_the_session_and_a_purchase_weighs_more():
         event(1, "b", DAY_MS, category="x"),
         event(0, "c", DAY_MS + 1, source=PURCHASES, category="y"),
     )
-    assert summarise(state).short_term == {"x": 1.0, "y": PURCHASE_WEIGHT}
+    assert summarise(state).short_term == {"x": 1.0, "y": WEIGHTS[EventType.PURCHASE]}
 
 
 def test_long_term_interest_halves_with_each_half_life():
