@@ -24,7 +24,7 @@ MAX_BATCH_RECORDS = 1_000
 """Enough to spread the round trips of a batch thin; a batch is one record when the stream is quiet."""
 
 PACE_S = 0.004
-MAX_REST_S = 0.008
+MAX_REST_S = 0.003
 SMALL_BATCH_RECORDS = 16
 """After a small batch a reader rests as long as the batch took, so that the next one is larger: a record of a quiet
 stream does not wait, and one of a busy stream costs a fraction. What larger batches and a longer rest save beyond that
