@@ -92,12 +92,15 @@ def _nearest(vectors: np.ndarray, rough: RoughTable, queries: np.ndarray, n: int
     scores = _products(codes.astype(np.int8), rough.codes)
     maxima = _group_maxima(scores)
     groups = maxima.shape[1]
-    at_least = np.full(len(queries), np.iinfo(np.int32).min, np.int32)
+    lowest = np.iinfo(np.int32).min
+    at_least = np.full(len(queries), lowest, np.int32)
     if n <= groups:
         # the n-th best score is no lower than the n-th best of the groups' best ones
         errors = np.linalg.norm(queries - codes * scales[:, None], axis=1)
         margin = 2.0 * (rough.error + (1.0 + rough.error) * errors + _ROUNDING) / (rough.scale * scales)
-        at_least = np.floor(np.partition(maxima, groups - n, axis=1)[:, groups - n] - margin).astype(np.int32)
+        bound = np.floor(np.partition(maxima, groups - n, axis=1)[:, groups - n] - margin)
+        # no bound for a query of zeros, or among vectors that are no numbers
+        at_least = np.fmax(bound, lowest).astype(np.int32)
     return _search(vectors, queries, scores, maxima, at_least, n)
 
 
@@ -160,7 +163,7 @@ def _search(
     at_least
         What a rough score has to be, `(B,)`.
     """
-    found = np.empty((len(queries), n), np.int64)
+    found = np.zeros((len(queries), n), np.int64)  # rows that are there, even where no score is a number
     rows, exact = np.empty(len(vectors), np.int64), np.empty(len(vectors), np.float32)
     for user in range(len(queries)):
         candidates = _collect(rows, scores[user], maxima[user], at_least[user])

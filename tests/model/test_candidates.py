@@ -104,3 +104,18 @@ def test_searches_of_many_users_share_little_memory(monkeypatch):
     together = nearest(vectors, 4_000, rough, vectors[:50], 10)
     monkeypatch.setattr("streamrec.model.nearest.SCORES_TOGETHER", 12_001)
     assert np.array_equal(np.sort(nearest(vectors, 4_000, rough, vectors[:50], 10)), np.sort(together))
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_search_for_what_is_no_number_or_among_such_finds_rows_that_are_there():
+    vectors = np.random.default_rng(1).standard_normal((6_000, 32)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    queries = np.concatenate([vectors[:1], np.full((1, 32), np.nan, np.float32)])
+    found = nearest(vectors, 6_000, rough_table(vectors, 6_000), queries, 100)
+    assert set(found[0]) == set(np.argsort(-(vectors @ vectors[0]))[:100])
+    assert len(set(found[1].tolist())) == 100
+
+    vectors[7] = np.nan
+    found = nearest(vectors, 6_000, rough_table(vectors, 6_000), queries, 100)
+    assert found.min() >= 0
+    assert found.max() < 6_000
