@@ -12,6 +12,7 @@ from pathlib import Path
 import jgo
 import platformdirs
 import requests
+from filelock import FileLock
 from jgo.maven import PythonResolver
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
@@ -43,7 +44,9 @@ def fetch_jars(*, progress: bool) -> str:
     StreamrecError
         If a jar is not the pinned one.
     """
-    with _download_bar(progress) as track:
+    CACHE.mkdir(parents=True, exist_ok=True)
+    # of two processes that fill an empty cache, jgo's resolver takes the other one's files for an error
+    with FileLock(CACHE / "fetch.lock"), _download_bar(progress) as track:
         try:
             environment = jgo.build(
                 _ENDPOINT,
