@@ -31,6 +31,30 @@ class KafkaAccess:
     certificate_file: Path | None = None
     key_file: Path | None = None
     key_password: SecretStr | None = None
+    installation: str = ""
+
+    def on_broker(self, name: str) -> str:
+        """Return the name that a topic or a consumer group of this installation has on the broker.
+
+        Examples
+        --------
+        >>> KafkaAccess("localhost:9092", installation="shop2").on_broker("clicks")
+        'shop2.clicks'
+        """
+        return f"{self.installation}.{name}" if self.installation else name
+
+    def own_name(self, name: str) -> str | None:
+        """Return the topic or group of this installation that has a name on the broker, `None` if it is another's.
+
+        Without an installation every name on the broker is taken as it is.
+
+        Examples
+        --------
+        >>> KafkaAccess("localhost:9092", installation="shop2").own_name("shop2.clicks")
+        'clicks'
+        """
+        prefix = self.on_broker("")
+        return name.removeprefix(prefix) if name.startswith(prefix) else None
 
 
 class Settings(BaseSettings):
@@ -59,6 +83,14 @@ class Settings(BaseSettings):
         Path("~/.local/share/streamrec"),
         description="Where the local servers and the trainer's checkpoints live.",
         examples=["/var/lib/streamrec"],
+    )
+
+    installation: str = Field(
+        "",
+        pattern="^([a-z][a-z0-9_]{0,31})?$",
+        description="Name of this installation where several share a broker, a Redis or a PostgreSQL database: it "
+        "prefixes topics, consumer groups and Redis keys, and names the schema of the tables.",
+        examples=["shop2"],
     )
 
     # how Kafka lets us in; of no use without an address in `kafka`
@@ -215,7 +247,7 @@ class Settings(BaseSettings):
         UsageError
             If an address is set: nobody wants made-up events there.
         """
-        settings = cls.from_env(**overrides)
+        settings = cls.from_env(**{"installation": ""} | overrides)
         if found := settings.addresses():
             names = ", ".join(map(variable_name, found))
             raise UsageError(f"this starts servers of its own and writes made-up events: unset {names}")
@@ -257,6 +289,7 @@ class Settings(BaseSettings):
             self.kafka_certificate_file,
             self.kafka_key_file,
             self.kafka_key_password,
+            self.installation,
         )
         self._check(access)
         return access

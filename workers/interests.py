@@ -19,7 +19,9 @@ NAME = "interests"
 def build(settings: Settings) -> faust.App:
     """Return the worker's app."""
     kafka = settings.require_kafka()
-    store = RedisInterestStore(settings.require_redis_url(), state_ttl_days=settings.state_ttl_days)
+    store = RedisInterestStore(
+        settings.require_redis_url(), state_ttl_days=settings.state_ttl_days, installation=settings.installation
+    )
     fold = FoldInterests(
         store,
         KafkaPublisher(kafka),

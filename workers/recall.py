@@ -32,7 +32,9 @@ MARKS_INTERVAL_S = 60.0
 def build(settings: Settings) -> faust.App:
     """Return the worker's app."""
     kafka = settings.require_kafka()
-    store = RedisTopKStore(settings.require_redis_url(), list_ttl_days=settings.list_ttl_days)
+    store = RedisTopKStore(
+        settings.require_redis_url(), list_ttl_days=settings.list_ttl_days, installation=settings.installation
+    )
     ranker = ModelRanker(hide_seen=settings.hide_seen)
     refresh = RefreshTopK(
         store,

@@ -22,7 +22,7 @@ PATIENCE_MS = 500
 
 def build(settings: Settings) -> faust.App:
     """Return the worker's app."""
-    store = PostgresRetentionStore(settings.require_postgres_url())
+    store = PostgresRetentionStore(settings.require_postgres_url(), installation=settings.installation)
     record = RecordRetention(
         store,
         arm_of=partial(assign_arm, settings.experiment, control_share=settings.control_share),

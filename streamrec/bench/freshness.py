@@ -23,7 +23,7 @@ from confluent_kafka import TopicPartition as KafkaPartition
 from streamrec.adapters.kafka.client import client_config
 from streamrec.adapters.kafka.lag import end_offsets, open_observer, partitions_of
 from streamrec.adapters.redis.client import connect
-from streamrec.adapters.redis.topk import list_key
+from streamrec.adapters.redis.keys import Keys
 from streamrec.bench.population import Population, item_name, user_name
 from streamrec.contracts.incoming import Click
 from streamrec.contracts.topics import CLICKS, RECOMMENDATIONS, USER_INTERESTS
@@ -66,7 +66,7 @@ class Arrivals:
         redis = connect(settings.require_redis_url())
         redis.config_set("notify-keyspace-events", "K$")
         self._subscription = redis.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]  # no types
-        self._subscription.psubscribe("__keyspace@*__:" + list_key("*"))
+        self._subscription.psubscribe("__keyspace@*__:" + Keys().topk("*"))
         self._stopping = threading.Event()
         self._ready = threading.Barrier(4)
         self._threads = [
@@ -124,7 +124,7 @@ class Arrivals:
             message = self._subscription.get_message(timeout=_POLL_S)
             if message is not None:
                 key = message["channel"].decode().split(":", 1)[1]
-                self._set_s[key.removeprefix(list_key(""))].append(time.time())
+                self._set_s[key.removeprefix(Keys().topk(""))].append(time.time())
 
 
 @dataclass(frozen=True, slots=True)

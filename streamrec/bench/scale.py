@@ -9,7 +9,7 @@ from typing import Any
 from msgspec import Struct
 
 from streamrec.adapters.redis.client import connect
-from streamrec.adapters.redis.topk import list_key
+from streamrec.adapters.redis.keys import Keys
 from streamrec.bench.interests import drain, fill
 from streamrec.bench.population import Population
 from streamrec.bench.processes import ProcessWatch
@@ -44,7 +44,7 @@ def used_bytes(stack: Stack) -> int:
 def bytes_per_list(stack: Stack) -> float:
     """Return the mean size in Redis of a user's list, key and bookkeeping included."""
     redis = connect(stack.settings.require_redis_url())
-    sizes: list[Any] = [redis.memory_usage(key) for key in redis.scan_iter(match=list_key("?*"), count=1_000)]
+    sizes: list[Any] = [redis.memory_usage(key) for key in redis.scan_iter(match=Keys().topk("?*"), count=1_000)]
     return float(mean(sizes))
 
 

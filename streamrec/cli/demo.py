@@ -86,7 +86,7 @@ def demo(
 
 
 def _demo_settings(directory: Path) -> Settings:
-    settings = Settings.from_env()
+    settings = Settings.from_env(installation="")
     # events come a thousand times faster than they happened, and nobody looks at more than the top of a list
     top_k = settings.top_k if "top_k" in settings.model_fields_set else TOP_K
     return settings.model_copy(update={"data_dir": directory, "top_k": top_k})

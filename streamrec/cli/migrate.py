@@ -12,5 +12,6 @@ def migrate_command() -> None:
 
     Example: STREAMREC_POSTGRES_URL=postgresql://streamrec:secret@localhost/streamrec streamrec migrate
     """
-    migrate(resolved_settings().require_postgres_url())
+    settings = resolved_settings()
+    migrate(settings.require_postgres_url(), installation=settings.installation)
     console().print("the tables are up to date")

@@ -26,7 +26,9 @@ def retention(
     """
     if arm not in {None, PERSONAL, CONTROL}:
         raise UsageError(f"there is no arm {arm!r}: there are {PERSONAL} and {CONTROL}")
-    report = RetentionReader(resolved_settings().require_postgres_url()).report(arm)
+    settings = resolved_settings()
+    reader = RetentionReader(settings.require_postgres_url(), installation=settings.installation)
+    report = reader.report(arm)
     if json:
         print_json(report)
     else:

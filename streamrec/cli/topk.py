@@ -28,7 +28,8 @@ def topk(
 
     Examples: streamrec topk u42; streamrec topk u42 --items 50; streamrec topk u42 --json
     """
-    newest = TopKReader(resolved_settings().require_redis_url()).read(user_id)
+    settings = resolved_settings()
+    newest = TopKReader(settings.require_redis_url(), installation=settings.installation).read(user_id)
     if newest is None:
         raise UsageError("there is no list yet, not even the default one: no event was seen")
     if as_json:

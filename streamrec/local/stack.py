@@ -86,7 +86,7 @@ def local_stack(settings: Settings, *, progress: bool, memory_broker_ok: bool = 
         broker = servers["kafka"].name if "kafka" in servers else EXTERNAL
         if broker != MEMORY_BROKER:  # which made its topics itself
             create_topics(filled.require_kafka(), filled.partitions, filled.replication)
-        migrate(filled.require_postgres_url())
+        migrate(filled.require_postgres_url(), installation=filled.installation)
         cleanup.enter_context(announced(directory, addresses))
         yield Stack(filled, broker, servers, guardian)
 

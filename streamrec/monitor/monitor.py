@@ -117,7 +117,8 @@ class Monitor:
         """Read retention from time to time, while somebody is recorded."""
         if self._settings.postgres_url is None:
             return
-        reader = RetentionReader(self._settings.require_postgres_url())
+        url, installation = self._settings.require_postgres_url(), self._settings.installation
+        reader = RetentionReader(url, installation=installation)
         handled, told = -1, dict[str, str]()
         while True:
             begun_s = time.monotonic()

@@ -44,9 +44,12 @@ class Site:
         self._looks = 0
         self._sections: dict[str, str] = {}
         self._written = asyncio.Condition()
-        redis_url = settings.redis_url and settings.require_redis_url()
-        self._states = RedisInterestStore(redis_url, state_ttl_days=settings.state_ttl_days) if redis_url else None
-        self._lists = TopKReader(redis_url) if redis_url else None
+        self._states: RedisInterestStore | None = None
+        self._lists: TopKReader | None = None
+        if settings.redis_url:
+            url, installation = settings.require_redis_url(), settings.installation
+            self._states = RedisInterestStore(url, state_ttl_days=settings.state_ttl_days, installation=installation)
+            self._lists = TopKReader(url, installation=installation)
 
     async def write(self) -> None:
         """Write the sections after each look, while somebody watches; until cancelled."""

@@ -10,7 +10,8 @@ from doubles import MemoryInterestStore
 
 from streamrec.adapters.redis import RedisInterestStore
 from streamrec.adapters.redis.client import translated_errors
-from streamrec.adapters.redis.interests import decode_state, encode_state, state_key
+from streamrec.adapters.redis.interests import decode_state, encode_state
+from streamrec.adapters.redis.keys import Keys
 from streamrec.domain.event import Event, EventType, Source
 from streamrec.domain.interest import InterestState
 from streamrec.errors import StreamrecError, TransientError
@@ -95,7 +96,7 @@ def test_ids_and_categories_survive(store):
 
 def test_a_state_of_another_format_is_refused(redis_url, redis_client):
     value = msgspec.msgpack.encode([99, *msgspec.msgpack.decode(encode_state(InterestState()))[1:]])
-    redis_client.set(state_key("u1"), bytes(8) + value)
+    redis_client.set(Keys().state("u1"), bytes(8) + value)
     with pytest.raises(StreamrecError, match="format 99, this release reads 1"):
         RedisInterestStore(redis_url, state_ttl_days=1).load(["u1"], [])
 
@@ -108,7 +109,7 @@ def test_a_garbled_state_is_refused():
 def test_states_expire(redis_url, redis_client):
     store = RedisInterestStore(redis_url, state_ttl_days=1)
     store.compare_and_set(folded(store, [0]))
-    assert 86_000 < redis_client.ttl(state_key("u1")) <= 86_400
+    assert 86_000 < redis_client.ttl(Keys().state("u1")) <= 86_400
 
 
 def test_a_server_that_is_away_is_transient():

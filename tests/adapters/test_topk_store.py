@@ -8,7 +8,7 @@ from builders import NOW_MS, part
 from doubles import MemoryTopKStore
 
 from streamrec.adapters.redis import RedisTopKStore, TopKReader
-from streamrec.adapters.redis.topk import WITHDRAWN_KEY, list_key
+from streamrec.adapters.redis.keys import Keys
 from streamrec.contracts.derived import ListItem, Reason, TopKList
 from streamrec.domain.interest import DAY_MS
 from streamrec.service.batch import TopicPartition
@@ -140,11 +140,11 @@ def test_the_list_of_a_user_who_has_been_away_follows_what_became_popular(store)
 def test_lists_expire_and_so_do_marks(redis_url, redis_client):
     store = RedisTopKStore(redis_url, list_ttl_days=1)
     put(store, [topk("u1", "a")], slices(0, 1))
-    assert 86_000 < redis_client.ttl(list_key("u1")) <= 86_400
+    assert 86_000 < redis_client.ttl(Keys().topk("u1")) <= 86_400
 
     store.mark_items({"old": NOW_MS - 86_400_001}, [])
     store.mark_items({"new": NOW_MS}, [])
-    assert redis_client.zrange(WITHDRAWN_KEY, 0, -1) == [b"new"]
+    assert redis_client.zrange(Keys().withdrawn, 0, -1) == [b"new"]
 
 
 def test_the_stored_list_is_the_published_one(redis_url, redis_client):

@@ -38,7 +38,9 @@ def create_topics(kafka: KafkaAccess, partitions: int, replication: int) -> list
     admin = AdminClient(client_config(kafka))
     futures = admin.create_topics(
         [
-            NewTopic(topic.name, partitions if topic.partitioned else 1, replication, config=topic.config)
+            NewTopic(
+                kafka.on_broker(topic.name), partitions if topic.partitioned else 1, replication, config=topic.config
+            )
             for topic in TOPICS
         ],
         request_timeout=_TIMEOUT_S,

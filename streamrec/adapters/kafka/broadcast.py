@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException
-from confluent_kafka import TopicPartition as KafkaPartition
 
-from streamrec.adapters.kafka.client import client_config, to_record, translate_exception
+from streamrec.adapters.kafka.client import client_config, to_kafka, to_record, to_source, translate_exception
 from streamrec.adapters.kafka.lifeline import Lifeline
 from streamrec.errors import TransientError
 from streamrec.service.batch import Batch, Slice, TopicPartition
@@ -39,10 +38,11 @@ class BroadcastReader:
     """
 
     def __init__(self, *, kafka: KafkaAccess, topics: Sequence[str]) -> None:
+        self._kafka = kafka
         self._consumer = Consumer(
             client_config(kafka)
             | {
-                "group.id": "streamrec-broadcast",  # never joined: partitions are assigned by hand
+                "group.id": kafka.on_broker("streamrec-broadcast"),  # never joined: partitions are assigned by hand
                 "enable.auto.commit": False,
                 "auto.offset.reset": "earliest",
                 # what is last in a log may be no record but the mark of a transaction
@@ -62,14 +62,17 @@ class BroadcastReader:
     def _assign(self, topics: Sequence[str]) -> None:
         partitions = []
         for topic in topics:
-            metadata = self._consumer.list_topics(topic, timeout=_TIMEOUT_S).topics[topic]
+            name = self._kafka.on_broker(topic)
+            metadata = self._consumer.list_topics(name, timeout=_TIMEOUT_S).topics[name]
             if not metadata.partitions:
-                raise TransientError(f"topic {topic} does not exist yet")
+                raise TransientError(f"topic {name} does not exist yet")
             for number in metadata.partitions:
-                low, high = self._consumer.get_watermark_offsets(KafkaPartition(topic, number), timeout=_TIMEOUT_S)
+                source = TopicPartition(topic, number)
+                partition = to_kafka(self._kafka, source, OFFSET_BEGINNING)
+                low, high = self._consumer.get_watermark_offsets(partition, timeout=_TIMEOUT_S)
                 if low < high:
-                    self._behind[TopicPartition(topic, number)] = high
-                partitions.append(KafkaPartition(topic, number, OFFSET_BEGINNING))
+                    self._behind[source] = high
+                partitions.append(partition)
         self._consumer.assign(partitions)
 
     @property
@@ -92,7 +95,7 @@ class BroadcastReader:
         self._lifeline.heard()
         slices: dict[TopicPartition, Slice] = {}
         for message in [first, *self._consumer.consume(MAX_BATCH_RECORDS - 1, 0)]:
-            source = TopicPartition(str(message.topic()), int(message.partition() or 0))
+            source = to_source(self._kafka, message)
             error = message.error()
             if error is not None:
                 if error.code() == _END:

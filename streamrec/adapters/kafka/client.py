@@ -8,11 +8,12 @@ import time
 from contextvars import ContextVar
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer
+from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException, Message, Producer
+from confluent_kafka import TopicPartition as KafkaPartition
 from confluent_kafka.admin import AdminClient
 
 from streamrec.errors import SettingsError, StreamrecError, TransientError
-from streamrec.service.batch import Record
+from streamrec.service.batch import Record, TopicPartition
 from streamrec.settings import KafkaAccess, variable_name
 
 PATIENT_FETCH_BYTES = 1_000_000
@@ -156,6 +157,19 @@ def _hear(error: KafkaError) -> None:
     """Take what librdkafka has to say while a client polls; raised elsewhere, it would cost a consumer a record."""
     if _asks_why.get() and error.name() in _REFUSALS:
         raise translate(error)
+
+
+def to_kafka(kafka: KafkaAccess, source: TopicPartition, offset: int = OFFSET_INVALID) -> KafkaPartition:
+    """Return a partition of this installation by the name that it has on the broker."""
+    return KafkaPartition(kafka.on_broker(source.topic), source.partition, offset)
+
+
+def to_source(kafka: KafkaAccess, found: Message | KafkaPartition) -> TopicPartition:
+    """Return the partition, by this installation's own name, that a message or the broker names."""
+    topic, partition = (
+        (found.topic, found.partition) if isinstance(found, KafkaPartition) else (found.topic(), found.partition())
+    )
+    return TopicPartition(kafka.own_name(str(topic)) or str(topic), int(partition or 0))
 
 
 def to_record(message: Message) -> Record:

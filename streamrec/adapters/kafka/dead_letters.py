@@ -12,7 +12,7 @@ import msgspec
 from confluent_kafka import TopicPartition as KafkaPartition
 
 from streamrec.adapters.kafka.broadcast import BroadcastReader
-from streamrec.adapters.kafka.client import to_record
+from streamrec.adapters.kafka.client import to_record, to_source
 from streamrec.adapters.kafka.lag import end_offsets, open_observer, partitions_of, start_offsets
 from streamrec.contracts.topics import CLICKS, PURCHASES, dead_letter_topic
 from streamrec.service.batch import Record, TopicPartition
@@ -81,7 +81,7 @@ def newest_dead_letters(kafka: KafkaAccess, count: int) -> list[DeadLetter]:
     """
     letters: list[DeadLetter] = []
     with closing(open_observer(kafka)) as observer:
-        sources = partitions_of(observer, DEAD_LETTER_TOPICS)
+        sources = partitions_of(observer, [kafka.on_broker(topic) for topic in DEAD_LETTER_TOPICS])
         starts, ends = start_offsets(observer, sources), end_offsets(observer, sources)
         firsts = {source: max(starts[source], ends[source] - count) for source in sources}
         left = {source for source in sources if firsts[source] < ends[source]}
@@ -92,7 +92,7 @@ def newest_dead_letters(kafka: KafkaAccess, count: int) -> list[DeadLetter]:
             if message is None or message.error() is not None:
                 continue
             source = TopicPartition(str(message.topic()), int(message.partition() or 0))
-            letters.append(_beginning(DeadLetter(source, to_record(message))))
+            letters.append(_beginning(DeadLetter(to_source(kafka, message), to_record(message))))
             if letters[-1].record.offset + 1 >= ends[source]:
                 left.discard(source)
     letters.sort(key=lambda letter: letter.record.timestamp_ms, reverse=True)

@@ -140,6 +140,7 @@ class TopicSize(Struct, frozen=True, kw_only=True):
     """What a topic holds."""
 
     topic: str
+    """Its name on the broker."""
     partitions: int
     """0 if the topic does not exist."""
     records: int
@@ -248,7 +249,7 @@ def read_topics(kafka: KafkaAccess) -> list[TopicSize]:
     TransientError
         If the broker does not answer.
     """
-    names = [topic.name for topic in TOPICS]
+    names = [kafka.on_broker(topic.name) for topic in TOPICS]
     with closing(open_observer(kafka)) as observer:
         sources = partitions_of(observer, names)
         starts, ends = start_offsets(observer, sources), end_offsets(observer, sources)
@@ -264,7 +265,9 @@ def open_observer(kafka: KafkaAccess, group: str = "streamrec-observer", *, pati
     return Consumer(
         client_config(kafka)
         | {
-            "group.id": group,  # never joined: its commits are read, and partitions are assigned by hand
+            "group.id": kafka.on_broker(
+                group
+            ),  # never joined: its commits are read, and partitions are assigned by hand
             "enable.auto.commit": False,
             "auto.offset.reset": "earliest",
             "fetch.wait.max.ms": 100,

@@ -65,14 +65,15 @@ def check_reach(client: Consumer | Producer, kafka: KafkaAccess) -> None:
     StreamrecError
         If a new client does and this one does not; no later try can go through.
     """
-    if _reaches_any(client) or not _reaches_any(AdminClient(client_config(kafka))):
+    topic = kafka.on_broker(CLICKS)
+    if _reaches_any(client, topic) or not _reaches_any(AdminClient(client_config(kafka)), topic):
         return
-    if not _reaches_any(client):  # asked again: the broker may have come back just before the new client asked
+    if not _reaches_any(client, topic):  # asked again: the broker may have come back just before the new client asked
         raise StreamrecError("Kafka: librdkafka has forgotten every broker, and brokers are there: start anew")
 
 
-def _reaches_any(client: Consumer | Producer | AdminClient) -> bool:
+def _reaches_any(client: Consumer | Producer | AdminClient, topic: str) -> bool:
     try:
-        return bool(client.list_topics(CLICKS, timeout=_ANSWER_S).brokers)
+        return bool(client.list_topics(topic, timeout=_ANSWER_S).brokers)
     except KafkaException:
         return False

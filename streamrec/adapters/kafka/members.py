@@ -29,6 +29,7 @@ class GroupMembers:
     """
 
     def __init__(self, kafka: KafkaAccess) -> None:
+        self._kafka = kafka
         self._admin = AdminClient(client_config(kafka))
         self._read_s = float("-inf")
         self.counts: dict[str, int] = {}
@@ -50,8 +51,9 @@ class GroupMembers:
                 listed = self._admin.list_consumer_groups(request_timeout=_TIMEOUT_S).result()
             except KafkaException as error:
                 raise translate_exception(error, self._admin) from error
-            names += sorted({group.group_id for group in listed.valid} - set(names))
-        self.counts = {name: len(members) for name, members in _members(self._admin, names).items()}
+            known = (self._kafka.own_name(group.group_id) for group in listed.valid)
+            names += sorted({name for name in known if name is not None} - set(names))
+        self.counts = {name: len(members) for name, members in _members(self._kafka, self._admin, names).items()}
         self._read_s = time.monotonic()
 
 
@@ -65,19 +67,19 @@ def member_hosts(kafka: KafkaAccess, group: str) -> set[str]:
     """
     # the client must outlive its futures, else they fail
     admin = AdminClient(client_config(kafka))
-    return {member.host.removeprefix("/") for member in _members(admin, [group])[group]}
+    return {member.host.removeprefix("/") for member in _members(kafka, admin, [group])[group]}
 
 
-def _members(admin: AdminClient, groups: Sequence[str]) -> dict[str, list[Any]]:
+def _members(kafka: KafkaAccess, admin: AdminClient, groups: Sequence[str]) -> dict[str, list[Any]]:
     """Return the members of groups; a group that does not exist has none."""
     if not groups:
         return {}
     # librdkafka ends the request in time, one way or the other
-    futures = admin.describe_consumer_groups(list(groups), request_timeout=_TIMEOUT_S)
+    futures = admin.describe_consumer_groups([kafka.on_broker(group) for group in groups], request_timeout=_TIMEOUT_S)
     found: dict[str, list[Any]] = {}
-    for group, future in futures.items():
+    for group in groups:
         try:
-            found[group] = future.result().members
+            found[group] = futures[kafka.on_broker(group)].result().members
         except KafkaException as error:
             if error.args[0].code() != KafkaError.GROUP_ID_NOT_FOUND:
                 raise translate_exception(error, admin) from error

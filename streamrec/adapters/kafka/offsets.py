@@ -88,6 +88,7 @@ class OffsetReader:
     """
 
     def __init__(self, kafka: KafkaAccess) -> None:
+        self._kafka = kafka
         self._client = AIOKafkaClient(request_timeout_ms=_TIMEOUT_MS, **_access(kafka))
         self._bootstrapped = False
         self._partitions = Partitions({})
@@ -114,13 +115,18 @@ class OffsetReader:
                 await self._client.bootstrap()
                 self._bootstrapped = True
             cluster = await self._client.fetch_all_metadata()
-        counts = {topic: len(cluster.partitions_for_topic(topic)) for topic in cluster.topics()}
+        counts = {
+            name: len(cluster.partitions_for_topic(topic))
+            for topic in cluster.topics()
+            if (name := self._kafka.own_name(topic)) is not None
+        }
         if counts != self._partitions.topics:
             self._partitions = Partitions(counts)
         self._by_leader = {}
         for source in self._partitions.sources:
-            leader = cluster.leader_for_partition(KafkaPartition(*source))
-            self._by_leader.setdefault(leader, {}).setdefault(source.topic, []).append(source.partition)
+            topic = self._kafka.on_broker(source.topic)
+            leader = cluster.leader_for_partition(KafkaPartition(topic, source.partition))
+            self._by_leader.setdefault(leader, {}).setdefault(topic, []).append(source.partition)
         self._read_topics_s = time.monotonic()
         return self._partitions
 
@@ -139,7 +145,7 @@ class OffsetReader:
             answer = await self._send(leader, _Request(*_LIST_OFFSETS, _list_offsets(topics, which)))
             for topic, values in answer.topics(_EDGE):
                 self._check(values["error"])
-                found[self._partitions.starts[topic] + values["partition"]] = values["offset"]
+                found[self._partitions.starts[self._own(topic)] + values["partition"]] = values["offset"]
         return found
 
     async def committed(self, group: str) -> Offsets:
@@ -150,24 +156,29 @@ class OffsetReader:
         TransientError
             If a broker does not answer.
         """
+        name = self._kafka.on_broker(group)
         if group not in self._coordinators:
             with _translated():
-                self._coordinators[group] = await self._client.coordinator_lookup(0, group)
+                self._coordinators[group] = await self._client.coordinator_lookup(0, name)
         # forgotten until it has answered: if it is away, another broker takes the group over
         coordinator = self._coordinators.pop(group)
-        answer = await self._send(coordinator, _Request(*_OFFSET_FETCH, _string(group) + b"\xff" * 4))
+        answer = await self._send(coordinator, _Request(*_OFFSET_FETCH, _string(name) + b"\xff" * 4))
         answer.skip(4)  # throttle time
         found = np.full(len(self._partitions), NOT_COMMITTED, np.int64)
         for topic, values in answer.commits():
             # a deleted topic leaves its offsets for a while, one that was made anew with fewer partitions those of some
-            known = values[values["partition"] < self._partitions.topics.get(topic, 0)]
+            own = self._own(topic)
+            known = values[values["partition"] < self._partitions.topics.get(own, 0)]
             if len(known):
-                found[self._partitions.starts[topic] + known["partition"]] = known["offset"]
+                found[self._partitions.starts[own] + known["partition"]] = known["offset"]
         error = answer.int16()
         if error:
             raise TransientError(f"Kafka: group {group}: {for_code(error).__name__}")
         self._coordinators[group] = coordinator
         return found
+
+    def _own(self, topic: str) -> str:
+        return self._kafka.own_name(topic) or ""
 
     async def _send(self, node: int, request: _Request) -> _Answer:
         with _translated():

@@ -99,7 +99,7 @@ class KafkaPublisher:
         while True:
             try:
                 self._producer.produce(
-                    record.topic,
+                    self._kafka.on_broker(record.topic),
                     key=record.key,
                     value=record.value,
                     headers=dict(record.headers),

@@ -8,11 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from confluent_kafka import Consumer, KafkaError, KafkaException
-from confluent_kafka import TopicPartition as KafkaPartition
 
-from streamrec.adapters.kafka.client import client_config, translate_exception
+from streamrec.adapters.kafka.client import client_config, to_kafka, to_source, translate_exception
 from streamrec.adapters.kafka.offsets import Offsets, Partitions
-from streamrec.service.batch import TopicPartition
 from streamrec.settings import KafkaAccess
 
 PATIENCE_S = 1.0
@@ -57,11 +55,12 @@ class RecordTimes:
     """
 
     def __init__(self, kafka: KafkaAccess, *, at_most: int) -> None:
+        self._kafka = kafka
         self._at_most = at_most
         self._consumer = Consumer(
             client_config(kafka)
             | {
-                "group.id": "streamrec-observer",  # never joined: partitions are assigned by hand
+                "group.id": kafka.on_broker("streamrec-observer"),  # never joined: partitions are assigned by hand
                 "enable.auto.commit": False,
                 "auto.offset.reset": "earliest",
                 "enable.partition.eof": True,
@@ -162,7 +161,7 @@ class RecordTimes:
         index_of = {self._partitions.sources[index]: index for index in places}
         found: dict[Place, int] = {}
         try:
-            self._consumer.assign([KafkaPartition(*source, places[index]) for source, index in index_of.items()])
+            self._consumer.assign([to_kafka(self._kafka, source, places[index]) for source, index in index_of.items()])
             end_s = time.monotonic() + PATIENCE_S
             while len(found) < len(places) and (left_s := end_s - time.monotonic()) > 0:
                 message = self._consumer.poll(left_s)
@@ -171,7 +170,7 @@ class RecordTimes:
                 error = message.error()
                 if error is not None and error.code() != _EOF:
                     continue  # librdkafka goes on by itself; what does not come waits for the next time
-                index = index_of[TopicPartition(str(message.topic()), int(message.partition() or 0))]
+                index = index_of[to_source(self._kafka, message)]
                 if (index, places[index]) in found:
                     continue
                 # nothing but marks of transactions is left where the end comes first: as good as handled

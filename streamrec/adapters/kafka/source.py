@@ -11,7 +11,15 @@ import structlog
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message
 from confluent_kafka import TopicPartition as KafkaPartition
 
-from streamrec.adapters.kafka.client import client_config, patience, to_record, translate, translate_exception
+from streamrec.adapters.kafka.client import (
+    client_config,
+    patience,
+    to_kafka,
+    to_record,
+    to_source,
+    translate,
+    translate_exception,
+)
 from streamrec.adapters.kafka.lifeline import Lifeline
 from streamrec.errors import StreamrecError, TransientError
 from streamrec.service.batch import Batch, Positions, Slice, TopicPartition
@@ -68,6 +76,7 @@ class BatchSource:
         positions: Callable[[Sequence[TopicPartition]], Positions],
         patience_ms: int = 0,
     ) -> None:
+        self._kafka = kafka
         self._positions = positions
         self._next: dict[TopicPartition, int | None] = {}
         self._starts: dict[TopicPartition, int] = {}
@@ -79,7 +88,7 @@ class BatchSource:
         self._consumer = Consumer(
             client_config(kafka)
             | {
-                "group.id": group,
+                "group.id": kafka.on_broker(group),
                 "partition.assignment.strategy": "range",
                 "session.timeout.ms": SESSION_TIMEOUT_MS,
                 "heartbeat.interval.ms": SESSION_TIMEOUT_MS // 6,
@@ -96,7 +105,12 @@ class BatchSource:
             | patience(patience_ms)
         )
         self._lifeline = Lifeline(self._consumer, kafka)
-        self._consumer.subscribe(list(topics), on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked)
+        self._consumer.subscribe(
+            [kafka.on_broker(topic) for topic in topics],
+            on_assign=self._assigned,
+            on_revoke=self._revoked,
+            on_lost=self._revoked,
+        )
 
     @property
     def sources(self) -> list[TopicPartition]:
@@ -140,11 +154,11 @@ class BatchSource:
         for source, offset in stored.items():
             if source not in self._next:
                 continue  # revoked meanwhile
-            offsets.append(KafkaPartition(*source, offset))
+            offsets.append(to_kafka(self._kafka, source, offset))
             if (self._next[source] or 0) != offset:
                 _log.warning("seek", topic=source.topic, partition=source.partition, to=offset, was=self._next[source])
                 self._next[source] = offset
-                self._consumer.seek(KafkaPartition(*source, offset))
+                self._consumer.seek(to_kafka(self._kafka, source, offset))
         if offsets:
             self._consumer.store_offsets(offsets=offsets)
 
@@ -171,7 +185,7 @@ class BatchSource:
         slices: dict[TopicPartition, Slice] = {}
         cut_off: list[TopicPartition] = []
         for message in messages:
-            source = TopicPartition(str(message.topic()), int(message.partition() or 0))
+            source = to_source(self._kafka, message)
             error = message.error()
             if error is not None:
                 if error.code() == _CUT_OFF:
@@ -199,21 +213,21 @@ class BatchSource:
         return Batch(list(slices.values())) if slices else None
 
     def _assigned(self, consumer: Consumer, partitions: list[KafkaPartition]) -> None:
-        sources = [TopicPartition(part.topic, part.partition) for part in partitions]
+        sources = [to_source(self._kafka, part) for part in partitions]
         stored = self._positions(sources)
         self._next = {source: stored.get(source) for source in sources}
         for source, offset in stored.items():
             # a broker that cannot tell now refuses what it no longer has when it is read
             with suppress(TransientError):
                 self._check_position(source, offset)
-        consumer.assign([_at(source, offset) for source, offset in self._next.items()])
+        consumer.assign([self._at(source, offset) for source, offset in self._next.items()])
         consumer.resume(partitions)  # a pause outlives the assignment that it was made in
         _log.info("assigned", partitions=[f"{s.topic}:{s.partition}@{stored.get(s, 'start')}" for s in sources])
 
     def _revoked(self, _consumer: Consumer, partitions: list[KafkaPartition]) -> None:
         # a batch is settled before the next poll, so nothing of these partitions is in flight here
         for part in partitions:
-            self._next.pop(TopicPartition(part.topic, part.partition), None)
+            self._next.pop(to_source(self._kafka, part), None)
 
     def _go_on_without(self, cut_off: Sequence[TopicPartition]) -> None:
         """Go on with what is left of partitions whose logs were cut off beyond our positions while we read them."""
@@ -223,7 +237,7 @@ class BatchSource:
                 self._check_position(source, self._next[source] or 0)
                 starts[source] = self._starts[source]
         # librdkafka takes no seek in a partition that it has given up, but a new assignment
-        self._consumer.assign([_at(source, starts.get(source, next_)) for source, next_ in self._next.items()])
+        self._consumer.assign([self._at(source, starts.get(source, next_)) for source, next_ in self._next.items()])
 
     def _check_position(self, source: TopicPartition, offset: int) -> None:
         """Refuse a partition that is not the one that was read before, and say what it has lost since."""
@@ -240,7 +254,7 @@ class BatchSource:
         Offsets are also missing where a topic is compacted or written in transactions, and nothing is lost then.
         """
         try:
-            low, high = self._consumer.get_watermark_offsets(KafkaPartition(*source), timeout=_WATERMARKS_S)
+            low, high = self._consumer.get_watermark_offsets(to_kafka(self._kafka, source), timeout=_WATERMARKS_S)
         except KafkaException as error:
             raise translate_exception(error, self._consumer) from error
         known = max(position, self._starts.get(source, 0))
@@ -251,9 +265,8 @@ class BatchSource:
         self._starts[source] = max(low, known)
         return high
 
-
-def _at(source: TopicPartition, offset: int | None) -> KafkaPartition:
-    return KafkaPartition(*source, OFFSET_BEGINNING if offset is None else offset)
+    def _at(self, source: TopicPartition, offset: int | None) -> KafkaPartition:
+        return to_kafka(self._kafka, source, OFFSET_BEGINNING if offset is None else offset)
 
 
 def _raise_unless_passing(error: KafkaError) -> None:

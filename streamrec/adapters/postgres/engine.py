@@ -20,19 +20,21 @@ IDLE_TRANSACTION_TIMEOUT_MS = 15_000
 hold its locks on positions, and whoever took its partitions over would wait."""
 
 
-def connect(url: str, *, statement_timeout_ms: int = STATEMENT_TIMEOUT_MS) -> Engine:
-    """Return an engine; nothing is sent before its first use.
+def connect(url: str, *, installation: str = "", statement_timeout_ms: int = STATEMENT_TIMEOUT_MS) -> Engine:
+    """Return an engine whose tables are those of an installation; nothing is sent before its first use.
 
     Raises
     ------
     SettingsError
         If this is no address of PostgreSQL.
     """
-    options = {
+    options: dict[str, str | int] = {
         "statement_timeout": statement_timeout_ms,
         "idle_in_transaction_session_timeout": IDLE_TRANSACTION_TIMEOUT_MS,
         "timezone": "UTC",
     }
+    if installation:
+        options["search_path"] = installation
     return create_engine(
         _parse(url).set(drivername="postgresql+psycopg2"),
         pool_size=2,

@@ -8,6 +8,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
 from sqlalchemy import text
+from sqlalchemy.schema import CreateSchema
 
 from streamrec.adapters.postgres.engine import connect, translated_errors
 from streamrec.errors import StreamrecError
@@ -16,8 +17,8 @@ _MIGRATION_LOCK = 7_221_061
 """Any number, the same in every process: two migrations at once would trip over each other."""
 
 
-def migrate(url: str) -> None:
-    """Bring the tables up to date; does nothing when they are.
+def migrate(url: str, *, installation: str = "") -> None:
+    """Bring the tables of an installation up to date, in the schema of its name; does nothing when they are.
 
     Raises
     ------
@@ -26,13 +27,15 @@ def migrate(url: str) -> None:
     TransientError
         If the server does not answer.
     """
-    engine = connect(url)
+    engine = connect(url, installation=installation)
     config = Config()
     # a percent sign would begin an interpolation
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
     try:
         with translated_errors(), engine.begin() as connection:
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _MIGRATION_LOCK})
+            if installation:
+                connection.execute(CreateSchema(installation, if_not_exists=True))
             config.attributes["connection"] = connection
             _upgrade(config)
     finally:

@@ -88,10 +88,12 @@ class RetentionReader:
     ----------
     url
         Address of PostgreSQL.
+    installation
+        Name of the installation whose tables are read.
     """
 
-    def __init__(self, url: str) -> None:
-        engine = connect(url, statement_timeout_ms=STATEMENT_TIMEOUT_MS)
+    def __init__(self, url: str, *, installation: str = "") -> None:
+        engine = connect(url, installation=installation, statement_timeout_ms=STATEMENT_TIMEOUT_MS)
         # one snapshot for all statements: a worker that writes meanwhile would make them disagree
         self._engine = engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
 

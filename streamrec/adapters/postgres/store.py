@@ -42,10 +42,12 @@ class PostgresRetentionStore:
     ----------
     url
         Address of PostgreSQL.
+    installation
+        Name of the installation, whose schema holds the tables.
     """
 
-    def __init__(self, url: str) -> None:
-        self._engine = connect(url)
+    def __init__(self, url: str, *, installation: str = "") -> None:
+        self._engine = connect(url, installation=installation)
         self._checked = False
 
     @contextmanager

@@ -9,7 +9,6 @@ from typing import Any
 import redis
 
 from streamrec.errors import SettingsError, StreamrecError, TransientError
-from streamrec.service.batch import TopicPartition
 from streamrec.settings import variable_name
 
 _TIMEOUT_S = 5.0
@@ -54,11 +53,6 @@ def translated_errors() -> Iterator[None]:
     except redis.RedisError as error:
         kind = TransientError if _FULL_DISK in str(error) else StreamrecError
         raise kind(f"Redis: {error}") from error
-
-
-def position_key(worker: str, source: TopicPartition) -> str:
-    """Return the key of a worker's progress in a partition."""
-    return f"position:{worker}:{source.topic}:{source.partition}"
 
 
 def values(client: redis.Redis, keys: list[str]) -> list[bytes | None]:

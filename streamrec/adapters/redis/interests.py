@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from streamrec.adapters.redis.client import connect, position_key, translated_errors, values
+from streamrec.adapters.redis.client import connect, translated_errors, values
+from streamrec.adapters.redis.keys import Keys
 from streamrec.domain.interest import Beyond, Fence, InterestState, SequenceEvent
 from streamrec.errors import StreamrecError
 from streamrec.service.batch import Positions, TopicPartition
@@ -62,10 +63,13 @@ class RedisInterestStore:
         Address of Redis.
     state_ttl_days
         A state is dropped after so many days without an event.
+    installation
+        Name of the installation, which prefixes all keys.
     """
 
-    def __init__(self, url: str, *, state_ttl_days: int) -> None:
+    def __init__(self, url: str, *, state_ttl_days: int, installation: str = "") -> None:
         self._redis = connect(url)
+        self._keys = Keys(installation)
         self._compare_and_set = self._redis.register_script(_COMPARE_AND_SET)
         self._ttl_s = state_ttl_days * DAY_S
 
@@ -79,7 +83,8 @@ class RedisInterestStore:
         TransientError
             If Redis does not answer.
         """
-        keys = [state_key(user_id) for user_id in user_ids] + [position_key(WORKER, source) for source in sources]
+        keys = [self._keys.state(user_id) for user_id in user_ids]
+        keys += [self._keys.position(WORKER, source) for source in sources]
         with translated_errors():
             stored = values(self._redis, keys)
         return InterestSnapshot(
@@ -92,10 +97,10 @@ class RedisInterestStore:
         keys: list[str] = []
         arguments: list[Any] = [self._ttl_s, len(snapshot.states)]
         for user_id, state in snapshot.states.items():
-            keys.append(state_key(user_id))
+            keys.append(self._keys.state(user_id))
             arguments += (_expected(state.version), _prefix(state.version + 1) + encode_state(state))
         for source, progress in snapshot.progress.items():
-            keys.append(position_key(WORKER, source))
+            keys.append(self._keys.position(WORKER, source))
             arguments += (_expected(progress.version), _prefix(progress.version + 1) + _encode_progress(progress))
         with translated_errors():
             return bool(self._compare_and_set(keys=keys, args=arguments))
@@ -111,11 +116,6 @@ class RedisInterestStore:
             for source, progress in self.progress(sources).items()
             if progress.next_offset is not None
         }
-
-
-def state_key(user_id: str) -> str:
-    """Return the key of a user's interest state."""
-    return f"interest:{user_id}"
 
 
 def encode_state(state: InterestState) -> bytes:

@@ -7,15 +7,14 @@ from typing import Any
 
 import msgspec
 
-from streamrec.adapters.redis.client import connect, position_key, translated_errors, values
+from streamrec.adapters.redis.client import connect, translated_errors, values
+from streamrec.adapters.redis.keys import Keys
 from streamrec.contracts.derived import TopKList
 from streamrec.service.batch import Positions, Slice, TopicPartition
 from streamrec.service.list_aging import brought_up_to_date
 from streamrec.service.ports import EncodedList
 
 WORKER = "recall"
-DEFAULT_KEY = "rec-default"
-WITHDRAWN_KEY = "withdrawn"
 MARKED_TOGETHER = 10_000
 """So many marks change in one go: Redis does nothing else meanwhile."""
 DAY_S = 86_400
@@ -60,10 +59,13 @@ class RedisTopKStore:
         Address of Redis.
     list_ttl_days
         A list is dropped after so many days without an event of its user.
+    installation
+        Name of the installation, which prefixes all keys.
     """
 
-    def __init__(self, url: str, *, list_ttl_days: int) -> None:
+    def __init__(self, url: str, *, list_ttl_days: int, installation: str = "") -> None:
         self._redis = connect(url)
+        self._keys = Keys(installation)
         self._put = self._redis.register_script(_PUT)
         self._advance = self._redis.register_script(_ADVANCE)
         self._ttl_s = list_ttl_days * DAY_S
@@ -78,7 +80,7 @@ class RedisTopKStore:
         bool
             Whether they were written: `False` if a slice does not start where the stored position stands.
         """
-        keys = _position_keys(slices) + [list_key(topk.user_id) for topk in lists]
+        keys = self._position_keys(slices) + [self._keys.topk(topk.user_id) for topk in lists]
         arguments: list[Any] = [len(slices), self._ttl_s, *(part.start for part in slices)]
         for topk in lists:
             arguments += (topk.state_version, topk.value)
@@ -95,23 +97,23 @@ class RedisTopKStore:
         """
         arguments = [offset for part in slices for offset in (part.start, part.next)]
         with translated_errors():
-            return bool(self._advance(keys=_position_keys(slices), args=arguments))
+            return bool(self._advance(keys=self._position_keys(slices), args=arguments))
 
     def put_default(self, default: TopKList) -> None:
         """Replace the list of users who have none; one of a worker that has seen no event yet replaces nothing."""
         with translated_errors():
-            self._redis.set(DEFAULT_KEY, _encoder.encode(default), nx=default.event_time_ms == 0)
+            self._redis.set(self._keys.default, _encoder.encode(default), nx=default.event_time_ms == 0)
 
     def positions(self, sources: Sequence[TopicPartition]) -> Positions:
         """Return the next offset of each source that was ever read."""
         with translated_errors():
-            stored = values(self._redis, [position_key(WORKER, source) for source in sources])
+            stored = values(self._redis, [self._keys.position(WORKER, source) for source in sources])
         return {source: int(value) for source, value in zip(sources, stored, strict=True) if value is not None}
 
     def replace_marks(self, withdrawn: Mapping[str, int]) -> None:
         """Tell readers to drop these items from older lists, and no others; as in :meth:`mark_items`."""
         with translated_errors():
-            marked: Any = self._redis.zrange(WITHDRAWN_KEY, 0, -1)
+            marked: Any = self._redis.zrange(self._keys.withdrawn, 0, -1)
         marks = list(withdrawn.items())
         back = [item_id for item_id in map(bytes.decode, marked) if item_id not in withdrawn]
         for start in range(0, max(len(marks), len(back)), MARKED_TOGETHER):
@@ -130,12 +132,15 @@ class RedisTopKStore:
         """
         with translated_errors(), self._redis.pipeline(transaction=False) as pipeline:
             if withdrawn:
-                pipeline.zadd(WITHDRAWN_KEY, withdrawn)
+                pipeline.zadd(self._keys.withdrawn, withdrawn)
                 newest_ms = max(withdrawn.values())
-                pipeline.zremrangebyscore(WITHDRAWN_KEY, "-inf", newest_ms - self._ttl_s * 1_000)
+                pipeline.zremrangebyscore(self._keys.withdrawn, "-inf", newest_ms - self._ttl_s * 1_000)
             if available:
-                pipeline.zrem(WITHDRAWN_KEY, *available)
+                pipeline.zrem(self._keys.withdrawn, *available)
             pipeline.execute()
+
+    def _position_keys(self, slices: Sequence[Slice]) -> list[str]:
+        return [self._keys.position(WORKER, part.source) for part in slices]
 
 
 class TopKReader:
@@ -145,6 +150,8 @@ class TopKReader:
     ----------
     url
         Address of Redis.
+    installation
+        Name of the installation whose lists are read.
 
     Examples
     --------
@@ -153,8 +160,9 @@ class TopKReader:
     ['i7', 'i3']
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, installation: str = "") -> None:
         self._redis = connect(url)
+        self._keys = Keys(installation)
 
     def read(self, user_id: str) -> TopKList | None:
         """Return a user's list, the default list for a user who has none, `None` where there is no list at all."""
@@ -167,23 +175,14 @@ class TopKReader:
         become more or less popular meanwhile.
         """
         with translated_errors():
-            *stored, default = values(self._redis, [*(list_key(user_id) for user_id in user_ids), DEFAULT_KEY])
+            *stored, default = values(self._redis, [*map(self._keys.topk, user_ids), self._keys.default])
             newest = _decode(default)
             own = [_decode(value) for value in stored]
             lists = [brought_up_to_date(topk, newest) if topk and newest else topk or newest for topk in own]
             item_ids = list({item.item_id for topk in lists if topk for item in topk.items})
-            marks: Any = self._redis.zmscore(WITHDRAWN_KEY, item_ids) if item_ids else []
+            marks: Any = self._redis.zmscore(self._keys.withdrawn, item_ids) if item_ids else []
         withdrawn = {item_id for item_id, mark in zip(item_ids, marks, strict=True) if mark is not None}
         return [_without(topk, withdrawn) if topk and withdrawn else topk for topk in lists]
-
-
-def _position_keys(slices: Sequence[Slice]) -> list[str]:
-    return [position_key(WORKER, part.source) for part in slices]
-
-
-def list_key(user_id: str) -> str:
-    """Return the key of a user's list."""
-    return f"rec:{user_id}"
 
 
 def _decode(value: bytes | None) -> TopKList | None:
