@@ -185,7 +185,7 @@ def exported(settings: Settings, worker: str) -> Iterator[None]:
 @contextmanager
 def announced(settings: Settings, endpoint: Endpoint) -> Iterator[None]:
     """Say in the data directory where this process can be asked, while it can; other machines are told by settings."""
-    directory = settings.data_dir.expanduser() / _DIRECTORY
+    directory = settings.data_dir.expanduser() / settings.installation / _DIRECTORY
     directory.mkdir(parents=True, exist_ok=True)
     file = directory / f"{endpoint.worker}-{os.getpid()}.json"
     file.write_text(json.dumps(endpoint._asdict()))
@@ -198,7 +198,7 @@ def announced(settings: Settings, endpoint: Endpoint) -> Iterator[None]:
 def find_endpoints(settings: Settings) -> list[Endpoint]:
     """Return the endpoints of the workers that run on the data directory, and clear away those of dead ones."""
     found = []
-    for file in sorted((settings.data_dir.expanduser() / _DIRECTORY).glob("*-*.json")):
+    for file in sorted((settings.data_dir.expanduser() / settings.installation / _DIRECTORY).glob("*-*.json")):
         if not psutil.pid_exists(int(file.stem.rpartition("-")[2])):
             file.unlink(missing_ok=True)
             continue

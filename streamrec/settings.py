@@ -271,6 +271,11 @@ class Settings(BaseSettings):
             if value is not None
         }
 
+    @property
+    def checkpoint_dir(self) -> Path:
+        """Where the trainer keeps its checkpoints."""
+        return self.data_dir.expanduser() / self.installation / "model"
+
     def require_kafka(self) -> KafkaAccess:
         """Return where Kafka is and how to get in.
 

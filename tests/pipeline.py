@@ -28,6 +28,7 @@ class Pipeline:
 
     def __init__(self, stack: Any) -> None:
         self.settings = stack.settings
+        self._guardian = stack.guardian
         self._environment = {**os.environ, **stack.settings.environment()}
         self._logs = Path(stack.settings.data_dir) / "test-logs"
         self._logs.mkdir()
@@ -67,6 +68,19 @@ class Pipeline:
                 )
         self._processes += started
         return started
+
+    def log(self, name: str) -> str:
+        """Return what the processes of a worker have logged."""
+        return (self._logs / f"{name}.log").read_text()
+
+    @contextmanager
+    def spare_server(self, start: Callable[[Any], Any]) -> Iterator[Any]:
+        """Run one more server beside those of the stack."""
+        server = start(self._guardian)
+        try:
+            yield server
+        finally:
+            server.stop()
 
     def produce(self, topic: str, values: Iterable[dict[str, Any] | bytes | None], *, key: str = "user_id") -> None:
         """Produce records, dictionaries as JSON under the key that one of their fields holds."""

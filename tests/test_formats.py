@@ -189,7 +189,7 @@ def test_tables_of_a_newer_release_are_left_alone(postgres_url):
         cursor.execute("UPDATE alembic_version SET version_num = '9999'")
     with pytest.raises(StreamrecError, match=r"newer release.*'9999'"):
         migrate(postgres_url)
-    with pytest.raises(StreamrecError, match=r"revision 9999.*works with 0001.*streamrec migrate"):
+    with pytest.raises(StreamrecError, match=rf"revision 9999.*works with {REVISION}.*streamrec migrate"):
         PostgresRetentionStore(postgres_url).positions([])
 
 

@@ -11,7 +11,8 @@ from streamrec.adapters.redis import RedisInterestStore
 from streamrec.contracts.topics import CLICKS, PURCHASES
 from streamrec.service.fold_interests import FoldInterests
 from streamrec.settings import Settings
-from workers.runtime import GROUP_PREFIX, feed, new_app, run
+from workers.identity import redis_check
+from workers.runtime import GROUP_PREFIX, Store, feed, new_app, run
 
 NAME = "interests"
 
@@ -32,7 +33,7 @@ def build(settings: Settings) -> faust.App:
     feed(
         app,
         open_source=partial(BatchSource, kafka=kafka, group=GROUP_PREFIX + NAME, topics=[CLICKS, PURCHASES]),
-        positions=store.positions,
+        store=Store(store.positions, redis_check(settings)),
         handle=fold.handle,
         tally=lambda: fold.tally,
     )

@@ -21,7 +21,18 @@ from streamrec.model.ranker import ModelRanker
 from streamrec.service.batch import Batch, Positions
 from streamrec.service.refresh_topk import RefreshTopK
 from streamrec.settings import Settings
-from workers.runtime import GROUP_PREFIX, POLL_S, Background, feed, new_app, persist_until, run, run_in_background
+from workers.identity import redis_check
+from workers.runtime import (
+    GROUP_PREFIX,
+    POLL_S,
+    Background,
+    Store,
+    feed,
+    new_app,
+    persist_until,
+    run,
+    run_in_background,
+)
 
 NAME = "recall"
 
@@ -83,7 +94,7 @@ def build(settings: Settings) -> faust.App:
     feed(
         app,
         open_source=partial(BatchSource, kafka=kafka, group=GROUP_PREFIX + NAME, topics=[USER_INTERESTS]),
-        positions=store.positions,
+        store=Store(store.positions, redis_check(settings)),
         handle=handle,
         tally=lambda: refresh.tally,
         when_idle=refresh.refresh_default,

@@ -12,7 +12,8 @@ from streamrec.contracts.topics import CLICKS, IMPRESSIONS, PURCHASES, RECOMMEND
 from streamrec.domain.arms import assign_arm
 from streamrec.service.record_retention import RecordRetention
 from streamrec.settings import Settings
-from workers.runtime import GROUP_PREFIX, feed, new_app, run
+from workers.identity import postgres_check
+from workers.runtime import GROUP_PREFIX, Store, feed, new_app, run
 
 NAME = "retention"
 
@@ -38,7 +39,7 @@ def build(settings: Settings) -> faust.App:
             topics=[CLICKS, PURCHASES, RECOMMENDATIONS, IMPRESSIONS],
             patience_ms=PATIENCE_MS,
         ),
-        positions=store.positions,
+        store=Store(store.positions, postgres_check(settings)),
         handle=record.handle,
         tally=lambda: record.tally,
     )

@@ -30,6 +30,7 @@ from streamrec.adapters.kafka import BatchSource
 from streamrec.errors import TooManyDeadLettersError, TransientError
 from streamrec.metrics import exported, worker_metrics
 from streamrec.service.batch import Batch, Positions, TopicPartition
+from streamrec.service.store_identity import StoreIdentityCheck
 from streamrec.service.tally import Tally
 from streamrec.settings import Settings
 from workers.readiness import paused
@@ -64,6 +65,15 @@ class Delivery(NamedTuple):
 
     batch: Batch
     settled: Future[Positions]
+
+
+class Store(NamedTuple):
+    """What a worker must know of the store that holds its effects."""
+
+    positions: ReadPositions
+    """Reads how far each partition is contained in it."""
+    identity: StoreIdentityCheck
+    """Tells, before anything is read, whether it belongs to this installation."""
 
 
 class _ChannelsOnly(BootStrategy):
@@ -109,7 +119,7 @@ def feed(
     app: faust.App,
     *,
     open_source: Callable[..., BatchSource],
-    positions: ReadPositions,
+    store: Store,
     handle: Callable[[Batch], Positions],
     tally: Callable[[], Tally] = Tally,
     when_idle: Callable[[], None] = lambda: None,
@@ -120,8 +130,8 @@ def feed(
     ----------
     open_source
         Opens the source; takes what reads the positions as `positions`.
-    positions
-        Reads the store's positions; tried again while the store is away.
+    store
+        Where the effects of batches are.
     handle
         Applies a batch and returns the store's positions; nothing else happens in the event loop meanwhile.
     tally
@@ -156,8 +166,9 @@ def feed(
 
     def read(worker: Background) -> None:
         def stored(sources: Sequence[TopicPartition]) -> Positions:
-            return persist_until(worker.stopping, partial(positions, sources))
+            return persist_until(worker.stopping, partial(store.positions, sources))
 
+        persist_until(worker.stopping, store.identity.check)
         source = open_source(positions=stored)
         look_due_s = time.monotonic() + POLL_S
         try:
@@ -166,7 +177,7 @@ def feed(
                 if batch is not None:
                     source.settle(_hand_over(batch, channel, worker, source))
                 if batch is None or time.monotonic() >= look_due_s:
-                    _look_after(source, positions, when_idle if batch is None else None)
+                    _look_after(source, store, when_idle if batch is None else None)
                     look_due_s = time.monotonic() + POLL_S
         finally:
             source.close()
@@ -198,13 +209,14 @@ def run_in_background(app: faust.App, work: Callable[[Background], None]) -> Non
             await running
 
 
-def _look_after(source: BatchSource, positions: ReadPositions, when_idle: Callable[[], None] | None) -> None:
+def _look_after(source: BatchSource, store: Store, when_idle: Callable[[], None] | None) -> None:
     """Go back to where the store stands: one that crashed may have lost its newest writes or all.
 
     In a partition that is quiet no further record would tell.
     """
     try:
-        source.settle(dict.fromkeys(source.sources, 0) | positions(source.sources))
+        store.identity.keep()
+        source.settle(dict.fromkeys(source.sources, 0) | store.positions(source.sources))
         if when_idle:
             when_idle()
     except TransientError as error:

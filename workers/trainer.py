@@ -18,11 +18,22 @@ from streamrec.adapters.kafka import BatchSource, BroadcastReader, KafkaPublishe
 from streamrec.contracts.topics import ITEMS, MODEL_CONTROL, USER_INTERESTS
 from streamrec.metrics import TrainerMetrics
 from streamrec.model import checkpoint
-from streamrec.model.trainer import Trainer, checkpoint_directory
+from streamrec.model.trainer import Trainer
 from streamrec.service.batch import Batch, Positions
 from streamrec.service.train_on_interests import TrainOnInterests
 from streamrec.settings import Settings
-from workers.runtime import GROUP_PREFIX, POLL_S, Background, feed, new_app, persist_until, run, run_in_background
+from workers.identity import checkpoint_check
+from workers.runtime import (
+    GROUP_PREFIX,
+    POLL_S,
+    Background,
+    Store,
+    feed,
+    new_app,
+    persist_until,
+    run,
+    run_in_background,
+)
 
 NAME = "trainer"
 
@@ -94,7 +105,7 @@ def build(settings: Settings) -> faust.App:
             topics=[USER_INTERESTS],
             patience_ms=min(PATIENCE_MS, int(settings.micro_batch_age_s * 1_000)),
         ),
-        positions=training.positions,
+        store=Store(training.positions, checkpoint_check(settings)),
         handle=handle,
     )
     return app
@@ -116,5 +127,5 @@ def _gather(training: TrainOnInterests, admitted: threading.Event, settings: Set
 def main(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT; stand by while another trainer is at work on the same checkpoints."""
     logs.configure(settings.log_level, worker=NAME)
-    with checkpoint.claimed(checkpoint_directory(settings)):
+    with checkpoint.claimed(settings.checkpoint_dir):
         run(build(settings), settings, worker=NAME, gives_way=True)

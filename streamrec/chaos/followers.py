@@ -18,7 +18,6 @@ from streamrec.chaos.load import Place
 from streamrec.chaos.oracle import Ledger, Verdict
 from streamrec.contracts.topics import USER_INTERESTS
 from streamrec.model import checkpoint
-from streamrec.model.trainer import checkpoint_directory
 from streamrec.model.vocabulary import unpack_ids
 from streamrec.service.admission import Admissions
 from streamrec.service.fence import WINDOW_OFFSETS, FenceState, PositionFence
@@ -35,7 +34,7 @@ def judge_followers(ledger: Ledger, settings: Settings, workers: Sequence[str]) 
     if "recall" in workers:
         verdict += _judge_lists(ledger, TopKReader(settings.require_redis_url()))
     if "trainer" in workers:
-        verdict += _judge_model(ledger, settings.require_kafka(), checkpoint_directory(settings))
+        verdict += _judge_model(ledger, settings.require_kafka(), settings.checkpoint_dir)
     return verdict
 
 
@@ -66,7 +65,7 @@ def _judge_lists(ledger: Ledger, reader: TopKReader) -> Verdict:
 
 def unread_by_checkpoint(settings: Settings) -> int:
     """Return how many records of `user-interests` the newest checkpoint has not read."""
-    checkpoints = checkpoint_directory(settings)
+    checkpoints = settings.checkpoint_dir
     admissions = Admissions([], [], [])
     if numbers := checkpoint.numbers(checkpoints):
         admissions = _admissions(checkpoint.read(checkpoints, numbers[-1])[1])

@@ -16,6 +16,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer
 from confluent_kafka import TopicPartition as KafkaPartition
 
 from streamrec.adapters.kafka.client import client_config, to_record
+from streamrec.adapters.kafka.lag import end_offsets, partitions_of, start_offsets
 from streamrec.adapters.redis import RedisInterestStore
 from streamrec.chaos.load import Acknowledged, Place
 from streamrec.contracts.decode import decode_event
@@ -24,7 +25,7 @@ from streamrec.contracts.topics import EVENT_TYPES, USER_INTERESTS, dead_letter_
 from streamrec.domain.event import Event, Source
 from streamrec.domain.interest import InterestState, Outcome
 from streamrec.errors import BadRecordError, TransientError
-from streamrec.service.batch import Record, TopicPartition
+from streamrec.service.batch import Positions, Record, TopicPartition
 from streamrec.settings import KafkaAccess
 
 READ_TIMEOUT_S = 60.0
@@ -176,14 +177,11 @@ def read_all(kafka: KafkaAccess, topics: Iterable[str]) -> Iterator[tuple[TopicP
         consumer.close()
 
 
-def _ends(consumer: Consumer, topics: Iterable[str]) -> dict[TopicPartition, int]:
-    ends = {}
-    for topic in topics:
-        for partition in consumer.list_topics(topic, timeout=READ_TIMEOUT_S).topics[topic].partitions:
-            low, high = consumer.get_watermark_offsets(KafkaPartition(topic, partition), timeout=READ_TIMEOUT_S)
-            if low < high:
-                ends[TopicPartition(topic, partition)] = high
-    return ends
+def _ends(consumer: Consumer, topics: Iterable[str]) -> Positions:
+    """Return the end of each partition that holds any records."""
+    sources = partitions_of(consumer, list(topics))
+    starts, ends = start_offsets(consumer, sources), end_offsets(consumer, sources)
+    return {source: end for source, end in ends.items() if starts[source] < end}
 
 
 def _fold(ledger: Ledger, event: Event, place: Place, sequence_length: int) -> None:

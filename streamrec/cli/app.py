@@ -26,6 +26,7 @@ COMMANDS = {
     "dlq": ("streamrec.cli.dlq:app", "List, show or replay the records that were refused."),
     "worker": ("streamrec.cli.worker:worker", "Run one worker until SIGTERM or Ctrl-C."),
     "migrate": ("streamrec.cli.migrate:migrate_command", "Bring the tables of PostgreSQL up to date."),
+    "adopt": ("streamrec.cli.adopt:adopt", "Work with the stores at the configured addresses from now on."),
     "eval": ("streamrec.cli.evaluation:eval_app", "Measure how good the lists are, on past events."),
     "bench": ("streamrec.cli.benchmarks:bench_app", "Measure how fast the pipeline is on this machine."),
     "chaos": ("streamrec.cli.chaos:app", "Break things on purpose, and see whether anything is lost or doubled."),

@@ -19,6 +19,7 @@ from streamrec.contracts.topics import (
     MODEL_VERSIONS,
     PURCHASES,
     RECOMMENDATIONS,
+    STORE_IDENTITIES,
     TOPICS,
     USER_INTERESTS,
     Topic,
@@ -83,6 +84,13 @@ _CHANNELS = (
         "send",
         "Which versions are kept and what became of them, always whole.",
         key="Always `versions`.",
+    ),
+    _Channel(
+        STORE_IDENTITIES,
+        "store-identity",
+        "send",
+        "Which store this installation works with.",
+        key="`Redis` or `PostgreSQL`.",
     ),
     _Channel(MODEL_CONTROL, "model-command", "receive", "An order to the trainer.", key=None),
     *(

@@ -22,6 +22,7 @@ from streamrec.contracts.headers import DeadLetterHeaders
 from streamrec.contracts.incoming import Click, Impression, Item, Purchase
 from streamrec.contracts.model_update import ModelUpdate
 from streamrec.contracts.model_version import ModelCommand, ModelVersion, ModelVersions
+from streamrec.contracts.store_identity import StoreIdentity
 
 DIRECTORY = Path(__file__).parents[2] / "schemas"
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -36,6 +37,7 @@ MESSAGES: Mapping[str, type[msgspec.Struct]] = {
     "model-update": ModelUpdate,
     "model-versions": ModelVersions,
     "model-command": ModelCommand,
+    "store-identity": StoreIdentity,
 }
 """Every message by the name of its files."""
 

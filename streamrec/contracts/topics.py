@@ -15,6 +15,7 @@ RECOMMENDATIONS = "recommendations"
 MODEL_UPDATES = "model-updates"
 MODEL_VERSIONS = "model-versions"
 MODEL_CONTROL = "model-control"
+STORE_IDENTITIES = "store-identities"
 
 EVENT_TYPES = {CLICKS: EventType.CLICK, PURCHASES: EventType.PURCHASE}
 """Topics of events, and what kind each one carries."""
@@ -61,6 +62,7 @@ TOPICS = (
     Topic(MODEL_UPDATES, partitioned=False, config=_MODEL_UPDATES),
     Topic(MODEL_VERSIONS, partitioned=False, config={"cleanup.policy": "compact"}),
     Topic(MODEL_CONTROL, partitioned=False),
+    Topic(STORE_IDENTITIES, partitioned=False, config={"cleanup.policy": "compact"}),
     Topic(CLICKS + DEAD_LETTER_SUFFIX, partitioned=False, config=_ROOM_FOR_HEADERS),
     Topic(PURCHASES + DEAD_LETTER_SUFFIX, partitioned=False, config=_ROOM_FOR_HEADERS),
 )

@@ -37,11 +37,6 @@ from streamrec.settings import Settings
 _log = structlog.get_logger(__name__)
 
 
-def checkpoint_directory(settings: Settings) -> Path:
-    """Return where the trainer keeps its checkpoints."""
-    return settings.data_dir.expanduser() / "model"
-
-
 class Trainer:
     """Learns from interests; see :class:`streamrec.service.ports.Trainer`.
 
@@ -117,7 +112,7 @@ class Trainer:
             config,
             hide_seen=settings.hide_seen,
             device=torch.device("cuda" if cuda else "cpu"),
-            checkpoints=checkpoint_directory(settings),
+            checkpoints=settings.checkpoint_dir,
             admit_after=settings.admit_after,
         )
 

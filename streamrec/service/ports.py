@@ -277,6 +277,30 @@ class RetentionChanges:
     followed: dict[str, Followed] = field(default_factory=dict)
 
 
+class IdentifiedStore(Protocol):
+    """A store that holds a random identity."""
+
+    @property
+    def name(self) -> str:
+        """What kind of store it is, as the broker knows it."""
+
+    def identity(self) -> str:
+        """Return the identity, empty if there is none."""
+
+    def claim(self, identity: str) -> str:
+        """Set the identity if there is none, and return the one that is there now."""
+
+
+class IdentityRegister(Protocol):
+    """Knows the identity of each store that an installation works with."""
+
+    def read(self, store: str) -> str:
+        """Return the identity of a store, empty if none was ever registered."""
+
+    def write(self, store: str, identity: str) -> None:
+        """Register the identity of a store in place of the one before."""
+
+
 class RetentionTransaction(Protocol):
     """One atomic piece of work; what it has locked waits for nobody else until it ends."""
 

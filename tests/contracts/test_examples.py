@@ -53,6 +53,7 @@ DECODERS: dict[str, Callable[[bytes], object]] = {
     "model-update": derived_decoder("model-update"),
     "model-versions": derived_decoder("model-versions"),
     "model-command": derived_decoder("model-command"),
+    "store-identity": derived_decoder("store-identity"),
 }
 
 

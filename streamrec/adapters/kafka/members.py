@@ -70,6 +70,18 @@ def member_hosts(kafka: KafkaAccess, group: str) -> set[str]:
     return {member.host.removeprefix("/") for member in _members(kafka, admin, [group])[group]}
 
 
+def has_members(kafka: KafkaAccess, groups: Sequence[str]) -> bool:
+    """Return whether any of these groups has a member; one that was killed remains for some seconds.
+
+    Raises
+    ------
+    TransientError
+        If the broker does not answer.
+    """
+    admin = AdminClient(client_config(kafka))  # must outlive its futures, else they fail
+    return any(_members(kafka, admin, groups).values())
+
+
 def _members(kafka: KafkaAccess, admin: AdminClient, groups: Sequence[str]) -> dict[str, list[Any]]:
     """Return the members of groups; a group that does not exist has none."""
     if not groups:

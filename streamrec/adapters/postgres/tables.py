@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Date, Index, Integer, LargeBinary, MetaData, String, Table
+from sqlalchemy import BigInteger, CheckConstraint, Column, Date, Index, Integer, LargeBinary, MetaData, String, Table
 
-REVISION = "0001"
+REVISION = "0002"
 """Of the migration that makes these tables."""
 
 metadata = MetaData()
@@ -21,6 +21,14 @@ positions = Table(
     Column("partition", Integer, primary_key=True),
     Column("next_offset", BigInteger),
     comment="Which records are contained here: the next offset of each source partition.",
+)
+
+identity = Table(
+    "identity",
+    metadata,
+    Column("one", Integer, CheckConstraint("one = 1"), primary_key=True),
+    Column("identity", String, nullable=False),
+    comment="Random name of this store, which the broker knows, too; one row at most.",
 )
 
 users = Table(

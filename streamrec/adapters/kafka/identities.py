@@ -1,0 +1,67 @@
+"""The identities of an installation's stores, on a compacted topic."""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+
+import msgspec
+
+from streamrec.adapters.kafka.broadcast import BroadcastReader
+from streamrec.adapters.kafka.publisher import KafkaPublisher
+from streamrec.contracts.decode import decode_own
+from streamrec.contracts.store_identity import StoreIdentity
+from streamrec.contracts.topics import STORE_IDENTITIES
+from streamrec.errors import TransientError
+from streamrec.service.ports import Outgoing
+from streamrec.settings import KafkaAccess
+
+_POLL_S = 0.2
+_TIMEOUT_S = 30.0
+
+_decoder = msgspec.json.Decoder(StoreIdentity)
+
+
+class KafkaIdentityRegister:
+    """Knows which stores an installation works with.
+
+    Parameters
+    ----------
+    kafka
+        Where Kafka is and how to get in.
+    """
+
+    def __init__(self, kafka: KafkaAccess) -> None:
+        self._kafka = kafka
+
+    def read(self, store: str) -> str:
+        """Return the identity of a store, empty if none was ever registered.
+
+        Raises
+        ------
+        TransientError
+            If the broker does not answer, or the topic does not exist yet.
+        BadRecordError
+            If the record on the topic is not one of streamrec's.
+        """
+        found = ""
+        end_s = time.monotonic() + _TIMEOUT_S
+        with closing(BroadcastReader(kafka=self._kafka, topics=[STORE_IDENTITIES])) as reader:
+            while not reader.caught_up:
+                if time.monotonic() > end_s:
+                    raise TransientError(f"Kafka: {STORE_IDENTITIES} could not be read in {_TIMEOUT_S:g} s")
+                for _, record in reader.poll(_POLL_S) or ():
+                    if record.key == store.encode():
+                        found = decode_own(_decoder, record.value).identity if record.value is not None else ""
+        return found
+
+    def write(self, store: str, identity: str) -> None:
+        """Register the identity of a store in place of the one before.
+
+        Raises
+        ------
+        TransientError
+            If the broker does not answer.
+        """
+        value = msgspec.json.encode(StoreIdentity(identity=identity))
+        KafkaPublisher(self._kafka).publish([Outgoing(STORE_IDENTITIES, store.encode(), value)])

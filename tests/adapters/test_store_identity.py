@@ -1,0 +1,57 @@
+"""The identities that real stores hold, and the register on the broker."""
+
+from __future__ import annotations
+
+import pytest
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+from streamrec.adapters.directory_identity import DirectoryIdentity
+from streamrec.adapters.kafka.identities import KafkaIdentityRegister
+from streamrec.adapters.postgres.identity import PostgresIdentity
+from streamrec.adapters.postgres.migrate import migrate
+from streamrec.adapters.redis.identity import RedisIdentity
+from streamrec.settings import KafkaAccess
+
+DEADLINE_S = 30.0
+
+
+@pytest.fixture(params=["redis", "postgres", "directory"])
+def store_of(request, tmp_path):
+    """Return what opens the store of an installation."""
+    if request.param == "redis":
+        url = request.getfixturevalue("redis_url")
+        return lambda installation: RedisIdentity(url, installation=installation)
+    if request.param == "postgres":
+        url = request.getfixturevalue("postgres_url")
+        migrate(url, installation="shop2")
+        return lambda installation: PostgresIdentity(url, installation=installation)
+    return lambda installation: DirectoryIdentity(tmp_path / installation / "model")
+
+
+def test_a_store_keeps_the_first_identity_that_was_claimed(store_of):
+    store = store_of("")
+    assert store.identity() == ""
+    assert store.claim("a") == "a"
+    assert store.claim("b") == "a"
+    assert store_of("").identity() == "a"
+
+
+def test_two_installations_on_one_server_have_two_identities(store_of):
+    store_of("").claim("a")
+    assert store_of("shop2").identity() == ""
+    assert store_of("shop2").claim("b") == "b"
+    assert store_of("").identity() == "a"
+
+
+def test_the_register_returns_the_newest_identity_of_each_store(kafka_bootstrap):
+    kafka = KafkaAccess(kafka_bootstrap, installation="registered")
+    admin = AdminClient({"bootstrap.servers": kafka_bootstrap})
+    topic = kafka.on_broker("store-identities")
+    admin.create_topics([NewTopic(topic, 1, 1)])[topic].result(DEADLINE_S)
+    register = KafkaIdentityRegister(kafka)
+    assert register.read("Redis") == ""
+    register.write("Redis", "a")
+    register.write("PostgreSQL", "p")
+    register.write("Redis", "b")
+    assert (register.read("Redis"), register.read("PostgreSQL")) == ("b", "p")
