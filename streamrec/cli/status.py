@@ -27,12 +27,12 @@ def status(as_json: Json = False) -> int:
             {"group": group.name, "members": group.members, "lag": group.lag, "behind_s": group.behind_s}
             for group in seen.groups
         ]
-        print_json({"ready": not causes, "causes": causes, "groups": groups})
+        print_json(seen.verdict | {"groups": groups})
         return int(bool(causes))
     output = console()
     output.print("[bold red]not keeping up[/]" if causes else "[bold green]keeping up[/]")
     for cause in causes:
-        output.print(f"- {escape(cause)}")
+        output.print(f"- {escape(cause.text)}\n  [dim]{escape(cause.next_step)}[/]")
     output.print(group_table(seen.groups))
     return int(bool(causes))
 

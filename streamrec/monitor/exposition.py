@@ -18,6 +18,7 @@ from streamrec.adapters.kafka.offsets import Offsets, Partitions
 from streamrec.domain.retention import RETENTION_DAYS
 from streamrec.monitor.groups import GroupState
 from streamrec.monitor.observation import Observation
+from streamrec.monitor.readiness import CHECKS
 
 _OF_GROUP = ["consumergroup"]
 
@@ -145,9 +146,22 @@ def _servers(now: Observation) -> Iterator[Metric]:
     for server in now.servers:
         up.add_metric([server], server not in now.faults)
     yield up
-    yield GaugeMetricFamily("streamrec_ready", "Whether the pipeline keeps up.", value=not now.causes)
+    yield from _causes(now)
     if now.read_s_ago is not None:
         yield GaugeMetricFamily("streamrec_lag_age_seconds", "How long ago the lag was read.", value=now.read_s_ago)
+
+
+def _causes(now: Observation) -> Iterator[Metric]:
+    found = now.causes
+    yield GaugeMetricFamily("streamrec_ready", "Whether the pipeline keeps up.", value=not found)
+    family = GaugeMetricFamily(
+        "streamrec_cause", "1 for what keeps the pipeline from keeping up.", labels=["cause", "subject"]
+    )
+    for name in {check.name for check in CHECKS} - {cause.name for cause in found}:
+        family.add_metric([name, ""], 0)
+    for name, subject in sorted({(cause.name, cause.subject) for cause in found}):
+        family.add_metric([name, subject], 1)
+    yield family
 
 
 def _retention(now: Observation) -> Iterator[Metric]:

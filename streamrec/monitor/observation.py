@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from typing import Any
 
 from streamrec.adapters.kafka.dead_letters import DeadLetter
 from streamrec.adapters.kafka.lag import Lag
 from streamrec.adapters.postgres import RetentionReport
 from streamrec.contracts.model_version import ModelVersions
 from streamrec.monitor.groups import GroupState
-from streamrec.monitor.readiness import causes
+from streamrec.monitor.readiness import Cause, causes
 from streamrec.monitor.scrape import Scraped
 from streamrec.monitor.series import History, Totals
 
@@ -66,9 +67,19 @@ class Observation:
         return None if self.read_s is None else time.monotonic() - self.read_s
 
     @property
-    def causes(self) -> list[str]:
+    def causes(self) -> list[Cause]:
         """Why the pipeline does not keep up, nothing if it does."""
-        return causes(self.groups, self.faults, read_s_ago=self.read_s_ago, lag_limit_s=self.lag_limit_s)
+        return causes(self)
+
+    @property
+    def verdict(self) -> dict[str, Any]:
+        """Whether the pipeline keeps up and why not, as probes and commands tell it."""
+        found = self.causes
+        return {
+            "ready": not found,
+            "causes": [cause.text for cause in found],
+            "details": [cause._asdict() for cause in found],
+        }
 
     def record(self) -> None:
         """Add what is known now to the series."""

@@ -1,54 +1,119 @@
-"""Whether the pipeline keeps up, and what keeps it from doing so."""
+"""Whether the pipeline keeps up, and what keeps it from doing so: the one rule of status, probes, page and alerts."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, NamedTuple
 
 from streamrec.monitor.groups import STALLED_S, GroupState
+
+if TYPE_CHECKING:
+    from streamrec.monitor.observation import Observation
 
 BLIND_S = 15.0
 """What was read so long ago says nothing of now."""
 
 
-def causes(
-    groups: Sequence[GroupState], faults: Mapping[str, str], *, read_s_ago: float | None, lag_limit_s: float
-) -> list[str]:
-    """Return why the pipeline does not keep up, nothing if it does.
+class Cause(NamedTuple):
+    """A reason why the pipeline does not keep up."""
+
+    name: str
+    """A word for the kind of cause: the value of the metric's label."""
+    subject: str
+    """What it is about: a group, a worker, a server, a topic."""
+    text: str
+    """What is wrong, for people."""
+    next_step: str
+    """What to do about it."""
+
+
+class Check(NamedTuple):
+    """Looks for one kind of cause.
 
     Parameters
     ----------
-    groups
-        How the groups did when they were read last.
-    faults
-        By server that does not answer, what it said instead.
-    read_s_ago
-        How long ago the groups were read; `None` if they never were.
-    lag_limit_s
-        The oldest record that waits may be so old.
+    name
+        A word for the kind of cause.
+    next_step
+        What to do about it.
+    find
+        Yields the subject of each cause of the kind and what is wrong with it.
     """
-    found = [f"{server} does not answer: {fault}" for server, fault in faults.items()]
+
+    name: str
+    next_step: str
+    find: Callable[[Observation], Iterator[tuple[str, str]]]
+
+
+def causes(now: Observation) -> list[Cause]:
+    """Return why the pipeline does not keep up, nothing if it does."""
+    return [Cause(check.name, subject, text, check.next_step) for check in CHECKS for subject, text in check.find(now)]
+
+
+def _silent_servers(now: Observation) -> Iterator[tuple[str, str]]:
+    for server, fault in now.faults.items():
+        yield server, f"{server} does not answer: {fault}"
+
+
+def _not_read(now: Observation) -> Iterator[tuple[str, str]]:
+    read_s_ago = now.read_s_ago
+    if "Kafka" in now.faults:
+        return  # that says it
     if read_s_ago is None:
-        return found if "Kafka" in faults else [*found, "the groups were not read yet"]
-    if read_s_ago > BLIND_S and "Kafka" not in faults:
-        found.append(f"the groups were read {read_s_ago:.0f} s ago")
-    for group in groups:
-        if group.ours:
-            found += _causes_in(group, lag_limit_s)
-    return found
+        yield "Kafka", "the groups were not read yet"
+    elif read_s_ago > BLIND_S:
+        yield "Kafka", f"the groups were read {read_s_ago:.0f} s ago"
 
 
-def _causes_in(group: GroupState, lag_limit_s: float) -> list[str]:
-    found = []
-    if group.missing:
-        found.append(f"{group.name} reads topics that are not there: {', '.join(group.missing)}")
-    if not group.members:
-        found.append(f"{group.name} has no member: nobody works")
-    if group.behind_s is not None and group.behind_s > lag_limit_s:
-        found.append(f"{group.name} is {group.behind_s:.0f} s behind, more than {lag_limit_s:g} s")
-    if group.stalled_s > STALLED_S:
-        found.append(f"{group.name} has stood still for {group.stalled_s:.0f} s while records wait")
-    if group.leaderless:
-        found.append(f"{group.name} waits for {group.leaderless} partitions that no broker leads")
-    if group.beyond_end:
-        found.append(f"{group.name} has read beyond the end of {group.beyond_end} partitions: topics were made anew")
-    return found
+def _missing_topics(now: Observation) -> Iterator[tuple[str, str]]:
+    for group in _ours(now):
+        if group.missing:
+            yield group.name, f"{group.name} reads topics that are not there: {', '.join(group.missing)}"
+
+
+def _no_members(now: Observation) -> Iterator[tuple[str, str]]:
+    for group in _ours(now):
+        if not group.members:
+            yield group.name, f"{group.name} has no member: nobody works"
+
+
+def _behind(now: Observation) -> Iterator[tuple[str, str]]:
+    for group in _ours(now):
+        if group.behind_s is not None and group.behind_s > now.lag_limit_s:
+            yield group.name, f"{group.name} is {group.behind_s:.0f} s behind, more than {now.lag_limit_s:g} s"
+
+
+def _stalled(now: Observation) -> Iterator[tuple[str, str]]:
+    for group in _ours(now):
+        if group.stalled_s > STALLED_S:
+            yield group.name, f"{group.name} has stood still for {group.stalled_s:.0f} s while records wait"
+
+
+def _leaderless(now: Observation) -> Iterator[tuple[str, str]]:
+    for group in _ours(now):
+        if group.leaderless:
+            yield group.name, f"{group.name} waits for {group.leaderless} partitions that no broker leads"
+
+
+def _beyond_end(now: Observation) -> Iterator[tuple[str, str]]:
+    for group in _ours(now):
+        if group.beyond_end:
+            where = f"beyond the end of {group.beyond_end} partitions"
+            yield group.name, f"{group.name} has read {where}: topics were made anew"
+
+
+def _ours(now: Observation) -> Iterator[GroupState]:
+    return (group for group in now.groups if group.ours)
+
+
+CHECKS = (
+    Check("server-down", "Bring the server back: workers wait for it and continue by themselves.", _silent_servers),
+    Check("not-read", "If this lasts, restart the monitor and look at its log.", _not_read),
+    Check("missing-topic", "Create the topics: streamrec topics create.", _missing_topics),
+    Check("no-members", "Start the worker; the last line of its log says why it ended.", _no_members),
+    Check("behind", "Wait if a replay is running; else start more processes of the worker.", _behind),
+    Check("stalled", "Read the worker's log; if it names nothing, restart the worker.", _stalled),
+    Check("leaderless", "Bring back the brokers that hold these partitions.", _leaderless),
+    Check("beyond-end", "Start with empty stores, or point the workers at the right broker.", _beyond_end),
+)
+"""All kinds of causes, in the order in which they are named."""

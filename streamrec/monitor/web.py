@@ -117,8 +117,8 @@ class Site:
 
     async def readyz(self, _request: web.Request) -> web.Response:
         """Answer whether the pipeline keeps up, and why it does not."""
-        causes = self._monitor.now.causes
-        return web.json_response({"ready": not causes, "causes": causes}, status=503 if causes else 200)
+        verdict = self._monitor.now.verdict
+        return web.json_response(verdict, status=200 if verdict["ready"] else 503)
 
     def _refuse(self, status: int, because: str) -> web.Response:
         return web.Response(text=self._page.refused(because), status=status, content_type="text/html")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 
 from streamrec.adapters.kafka.lag import GroupLag, Lag
 from streamrec.adapters.kafka.offsets import Partitions
 from streamrec.monitor.groups import STALLED_S, GroupWatch
-from streamrec.monitor.readiness import BLIND_S, causes
+from streamrec.monitor.observation import Observation
+from streamrec.monitor.readiness import BLIND_S, CHECKS, causes
 
 NOW_MS = 1_760_000_000_000
 PARTITIONS = Partitions({"clicks": 2, "purchases": 1})
@@ -77,7 +80,13 @@ def test_partitions_that_change_begin_anew():
 
 
 def why(state, *, faults=None, read_s_ago=0.0):
-    return causes([state], faults or {}, read_s_ago=read_s_ago, lag_limit_s=10.0)
+    read_s = None if read_s_ago is None else time.monotonic() - read_s_ago
+    return [cause.text for cause in causes(Observation(10.0, groups=[state], faults=faults or {}, read_s=read_s))]
+
+
+def test_each_kind_of_cause_has_a_word_of_its_own_and_a_next_step():
+    assert len({check.name for check in CHECKS}) == len(CHECKS)
+    assert all(check.next_step.endswith(".") and check.name.islower() for check in CHECKS)
 
 
 def test_a_pipeline_that_keeps_up_is_ready():
