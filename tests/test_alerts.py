@@ -12,7 +12,7 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry, generate_latest
 
-from streamrec.adapters.kafka.lag import GroupLag, Lag
+from streamrec.adapters.kafka.group_lag import GroupLag, Lag
 from streamrec.adapters.kafka.offsets import Partitions
 from streamrec.adapters.postgres import RetentionReport
 from streamrec.adapters.postgres.report import Arm, Day

@@ -10,7 +10,8 @@ import typer
 from rich.live import Live
 from rich.table import Table
 
-from streamrec.adapters.kafka.lag import GROUPS, LagReader, PartitionLag, read_lag, when_loaded
+from streamrec.adapters.kafka.group_lag import PartitionLag
+from streamrec.adapters.kafka.lag import GROUPS, LagReader, read_lag, when_loaded
 from streamrec.cli.addresses import resolved_settings
 from streamrec.cli.output import Json, console, print_json
 from streamrec.errors import TransientError, UsageError

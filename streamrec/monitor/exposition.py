@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, Metric, PlatformCollector, Proc
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from streamrec.adapters.kafka.lag import GroupLag, Lag
+from streamrec.adapters.kafka.group_lag import GroupLag, Lag
 from streamrec.adapters.kafka.offsets import Offsets, Partitions
 from streamrec.domain.retention import RETENTION_DAYS
 from streamrec.monitor.groups import GroupState

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from streamrec.adapters.kafka.lag import GROUPS, GroupLag, Lag
+from streamrec.adapters.kafka.group_lag import GroupLag, Lag
+from streamrec.adapters.kafka.lag import GROUPS
 from streamrec.adapters.kafka.offsets import Partitions
 
 STALLED_S = 120.0
@@ -28,7 +29,7 @@ class GroupState:
     members
         Its members.
     lag
-        Records that wait, over all partitions.
+        Offsets from the first record that waits up to the end, over all partitions; 0 if, and only if, none waits.
     behind_s
         Age of the oldest record that waits, 0 if none does; `None` if none of those that wait was read yet.
     stalled_s
@@ -109,7 +110,8 @@ class GroupWatch:
             behind_s=_oldest(group.behind_s(of.at_ms), waits=bool(lag.any())),
             stalled_s=float(standing_s.max(initial=0.0)),
             lost=int(lost.sum()),
-            beyond_end=int((known & (group.committed > group.end)).sum()),
+            # whoever reads uncommitted records may be beyond the stable end
+            beyond_end=int((known & (group.committed > of.high[index])).sum()),
             leaderless=int((~is_led).sum()),
             missing=[topic for topic in GROUPS.get(name, ()) if topic not in of.partitions.topics],
             partitions=group,

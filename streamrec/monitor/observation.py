@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from streamrec.adapters.kafka.dead_letters import DeadLetter
-from streamrec.adapters.kafka.lag import Lag
+from streamrec.adapters.kafka.group_lag import Lag
 from streamrec.adapters.postgres import RetentionReport
 from streamrec.contracts.model_version import ModelVersions
 from streamrec.monitor.groups import GroupState

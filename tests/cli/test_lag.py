@@ -7,7 +7,7 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from streamrec.adapters.kafka.lag import PartitionLag
+from streamrec.adapters.kafka.group_lag import PartitionLag
 from streamrec.cli.lag import watched
 
 

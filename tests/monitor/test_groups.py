@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from streamrec.adapters.kafka.lag import GroupLag, Lag
+from streamrec.adapters.kafka.group_lag import GroupLag, Lag
 from streamrec.adapters.kafka.offsets import Partitions
 from streamrec.monitor.groups import STALLED_S, GroupWatch
 from streamrec.monitor.observation import Observation

@@ -9,7 +9,8 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from streamrec.adapters.kafka.dead_letters import DeadLetter
-from streamrec.adapters.kafka.lag import GROUPS, GroupLag, Lag
+from streamrec.adapters.kafka.group_lag import GroupLag, Lag
+from streamrec.adapters.kafka.lag import GROUPS
 from streamrec.adapters.kafka.offsets import Partitions
 from streamrec.adapters.postgres import RetentionReport
 from streamrec.adapters.postgres.report import Arm, Day

@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from functools import cache
 
 import numpy as np
 import tenacity
@@ -16,8 +16,9 @@ from confluent_kafka import TopicPartition as KafkaPartition
 from msgspec import Struct
 
 from streamrec.adapters.kafka.client import client_config, patience, translate, translate_exception
+from streamrec.adapters.kafka.group_lag import GroupLag, Lag, PartitionLag
 from streamrec.adapters.kafka.members import GroupMembers
-from streamrec.adapters.kafka.offsets import END, START, OffsetReader, Offsets, Partitions
+from streamrec.adapters.kafka.offsets import END, START, OffsetReader
 from streamrec.adapters.kafka.record_times import RecordTimes
 from streamrec.contracts.topics import CLICKS, IMPRESSIONS, PURCHASES, RECOMMENDATIONS, TOPICS, USER_INTERESTS
 from streamrec.errors import TransientError
@@ -45,97 +46,6 @@ when_loaded = tenacity.retry(
 """A broker that has just started answers, but is still to learn who leads a partition or coordinates a group."""
 
 
-class PartitionLag(Struct, frozen=True, kw_only=True):
-    """How far a group is behind in a partition."""
-
-    group: str
-    topic: str
-    partition: int
-    committed: int | None
-    """Next offset to read; `None` if nothing was ever committed."""
-    end: int
-    lag: int
-    """Records between the committed position, or the oldest record, and the end."""
-    behind_s: float | None
-    """Age of the record at the committed position, 0 without a lag; `None` if the record could not be read in time."""
-
-
-@dataclass(slots=True)
-class GroupLag:
-    """How far a group is behind, in every partition that it reads.
-
-    Parameters
-    ----------
-    index
-        Which of the cluster's partitions these are, ascending; every array below has their order.
-    committed
-        Next offset to read, -1 where nothing was ever committed.
-    start, end
-        Offset of the oldest record, and the one that the next record gets.
-    since_ms
-        Time of production of the record at the position, where there is a lag; -1 where it was not read yet.
-    members
-        How many members the group has.
-    """
-
-    index: Offsets
-    committed: Offsets
-    start: Offsets
-    end: Offsets
-    since_ms: Offsets
-    members: int
-
-    @property
-    def position(self) -> Offsets:
-        """Where reading goes on: what is gone is no lag, and what is not committed is read from the beginning."""
-        return np.minimum(np.maximum(self.start, self.committed), self.end)
-
-    @property
-    def lag(self) -> Offsets:
-        """Records between the position and the end."""
-        return self.end - self.position
-
-    def behind_s(self, now_ms: int) -> np.ndarray:
-        """Return the age of the record at each position: 0 without a lag, NaN where it was not read yet."""
-        age_s = np.maximum(now_ms - self.since_ms, 0) / 1_000
-        return np.where(self.lag == 0, 0.0, np.where(self.since_ms < 0, np.nan, age_s))
-
-
-@dataclass(slots=True)
-class Lag:
-    """What the broker says of all groups at one instant."""
-
-    at_ms: int
-    partitions: Partitions
-    start: Offsets
-    end: Offsets
-    groups: dict[str, GroupLag] = field(default_factory=dict)
-
-    def of(self, group: str) -> list[PartitionLag]:
-        """Return the partitions of a group, one by one."""
-        found = self.groups[group]
-        rows = zip(
-            found.index.tolist(),
-            found.committed.tolist(),
-            found.end.tolist(),
-            found.lag.tolist(),
-            found.behind_s(self.at_ms).tolist(),
-            strict=True,
-        )
-        return [
-            PartitionLag(
-                group=group,
-                topic=self.partitions.sources[index].topic,
-                partition=self.partitions.sources[index].partition,
-                committed=None if committed < 0 else committed,
-                end=end,
-                lag=lag,
-                behind_s=None if behind_s != behind_s else round(behind_s, 3),  # noqa: PLR0124  # NaN
-            )
-            for index, committed, end, lag, behind_s in rows
-        ]
-
-
 class TopicSize(Struct, frozen=True, kw_only=True):
     """What a topic holds."""
 
@@ -144,7 +54,8 @@ class TopicSize(Struct, frozen=True, kw_only=True):
     partitions: int
     """0 if the topic does not exist."""
     records: int
-    """Offsets between the oldest record and the end; in a compacted topic fewer records are left."""
+    """Offsets between the oldest record and the last stable one: records, those that compaction took and markers of
+    transactions."""
 
 
 class LagReader:
@@ -175,11 +86,15 @@ class LagReader:
         self._offsets = OffsetReader(kafka)
         self._members = GroupMembers(kafka)
         self._times = RecordTimes(kafka, at_most=times_a_read)
+        self._held_times = cache(lambda: RecordTimes(kafka, at_most=times_a_read, committed=False))
+        """Made where a transaction is open: a consumer takes memory."""
 
     async def close(self) -> None:
         """Close all connections."""
         await self._offsets.close()
         await asyncio.to_thread(self._times.close)
+        if self._held_times.cache_info().currsize:
+            await asyncio.to_thread(self._held_times().close)
 
     async def read(self) -> Lag:
         """Return the lag of every group in every partition that it reads.
@@ -192,9 +107,11 @@ class LagReader:
         partitions = await self._offsets.partitions()
         await asyncio.to_thread(self._members.refresh, list(self._groups), others=self._others)
         committed = {name: await self._offsets.committed(name) for name in self._members.counts}
-        # the end is read last: what is committed before it is never beyond it
-        start, end = await self._offsets.edges(START), await self._offsets.edges(END)
+        start, high = await self._offsets.edges(START), await self._offsets.edges(END, stable=False)
+        # the end is read last: what was committed is never beyond it, and no record that has just come is held back
+        end = await self._offsets.edges(END)
         lag = Lag(time.time_ns() // 1_000_000, partitions, start, end)
+        lag.high = np.maximum(high, end)
         for name, members in self._members.counts.items():
             reads = committed[name] >= 0
             reads[partitions.of(self._groups.get(name, ()))] = True
@@ -202,11 +119,21 @@ class LagReader:
             lag.groups[name] = GroupLag(
                 index, committed[name][index], start[index], end[index], np.full(len(index), -1, np.int64), members
             )
-        positions = {name: (group.index, group.position, group.lag > 0) for name, group in lag.groups.items()}
-        since_ms = await asyncio.to_thread(self._times.look_up, partitions, positions)
+        positions = {name: (group.index, group.position, group.end) for name, group in lag.groups.items()}
+        found = await asyncio.to_thread(self._times.look_up, partitions, positions)
         for name, group in lag.groups.items():
-            group.since_ms = since_ms[name]
+            group.first_left, group.since_ms = found[name]
+        await self._look_at_what_is_held_back(lag)
         return lag
+
+    async def _look_at_what_is_held_back(self, lag: Lag) -> None:
+        held = lag.high > lag.end
+        if held.any():
+            every = np.arange(len(held))
+            found = await asyncio.to_thread(
+                self._held_times().look_up, lag.partitions, {"": (every, lag.end, np.where(held, lag.high, lag.end))}
+            )
+            lag.held_since_ms = found[""][1]
 
 
 def look_at_lag(kafka: KafkaAccess, groups: Mapping[str, Sequence[str]] = GROUPS) -> Lag:
@@ -293,7 +220,7 @@ def start_offsets(observer: Consumer, sources: Sequence[TopicPartition]) -> Posi
 
 
 def end_offsets(observer: Consumer, sources: Sequence[TopicPartition]) -> Positions:
-    """Return the offset that the next record of each partition gets, all in one request."""
+    """Return the last stable offset of each partition, all in one request: committed records end there."""
     return _offsets(observer, sources, OFFSET_END)
 
 

@@ -1,10 +1,11 @@
-"""When the records at some positions were produced: read from the records themselves, a bounded number at a time."""
+"""What is left to read at some positions, and when it was produced: read from the log, a bounded number at a time."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from confluent_kafka import Consumer, KafkaError, KafkaException
@@ -29,6 +30,15 @@ Place = tuple[int, int]
 """Index of a partition and an offset in it."""
 
 
+class _Found(NamedTuple):
+    """What a consumer gets that starts to read at a place."""
+
+    offset: int
+    """Of the first record, or the end if nothing is left but markers of transactions and aborted records."""
+    since_ms: int
+    """When the record was produced, `UNKNOWN` at the end."""
+
+
 @dataclass(slots=True)
 class _Known:
     """What is known of a group's positions, in the order of the cluster's partitions."""
@@ -37,10 +47,21 @@ class _Known:
     since_ms: Offsets
     looked_up: Offsets
     """When each was looked up last: the number of the look-up."""
+    gap_start: Offsets
+    gap_end: Offsets
+    """Between these offsets there is nothing to read: a log has gaps where transactions and compaction left them."""
+
+    def beyond_gap(self, index: Offsets, position: Offsets) -> Offsets:
+        """Return positions, those in a gap moved to its end."""
+        is_inside = (self.gap_start[index] <= position) & (position < self.gap_end[index])
+        return np.where(is_inside, self.gap_end[index], position)
 
 
 class RecordTimes:
-    """Looks up when the records at the positions of groups were produced.
+    """Looks up what is left to read at the positions of groups, and when it was produced.
+
+    Positions are those of a log, not counts: markers of transactions, aborted records and those that compaction took
+    have offsets and are read by nobody.
 
     A position that has not moved is not looked up again. Where more have moved than may be read at a time, those go
     first that have waited longest, and the others keep the time of the last record that was read there: they are at
@@ -52,9 +73,11 @@ class RecordTimes:
         Where Kafka is and how to get in.
     at_most
         Records that are read in a look-up.
+    committed
+        Whether only committed records count, as for the workers.
     """
 
-    def __init__(self, kafka: KafkaAccess, *, at_most: int) -> None:
+    def __init__(self, kafka: KafkaAccess, *, at_most: int, committed: bool = True) -> None:
         self._kafka = kafka
         self._at_most = at_most
         self._consumer = Consumer(
@@ -63,6 +86,7 @@ class RecordTimes:
                 "group.id": kafka.on_broker("streamrec-observer"),  # never joined: partitions are assigned by hand
                 "enable.auto.commit": False,
                 "auto.offset.reset": "earliest",
+                "isolation.level": "read_committed" if committed else "read_uncommitted",
                 "enable.partition.eof": True,
                 "fetch.wait.max.ms": 100,
                 "max.partition.fetch.bytes": _FETCH_BYTES,
@@ -79,17 +103,20 @@ class RecordTimes:
         self._consumer.close()
 
     def look_up(
-        self, partitions: Partitions, groups: Mapping[str, tuple[Offsets, Offsets, np.ndarray]]
-    ) -> dict[str, Offsets]:
-        """Return when the record at each position of each group was produced, `UNKNOWN` where it was not read yet.
+        self, partitions: Partitions, groups: Mapping[str, tuple[Offsets, Offsets, Offsets]]
+    ) -> dict[str, tuple[Offsets, Offsets]]:
+        """Return the offset of the first record from each position on, and when it was produced, for each group.
+
+        Where no record is left the offset is the end; where the log was not read yet, it is the position itself, and
+        the time is `UNKNOWN`.
 
         Parameters
         ----------
         partitions
             The cluster's partitions.
         groups
-            Of each group: indices of partitions, the position in each, and whether there is a lag; where there is none,
-            nothing is looked up.
+            Of each group: indices of partitions, the position in each, and the end of each; at the end nothing is
+            looked up.
 
         Raises
         ------
@@ -105,10 +132,18 @@ class RecordTimes:
         read = self._read({place for _, _, place in wanted})
         for name, index, (_, offset) in wanted:
             known = self._known[name]
-            if (index, offset) in read:
-                known.since_ms[index], known.position[index] = read[index, offset], offset
+            if found := read.get((index, offset)):
+                if known.gap_end[index] != offset:  # else the gap goes further than it was seen to
+                    known.gap_start[index] = offset
+                known.gap_end[index] = found.offset
+                known.since_ms[index] = found.since_ms
+                # whatever comes after the end is looked up
+                known.position[index] = UNKNOWN if found.since_ms == UNKNOWN else found.offset
             known.looked_up[index] = self._look_ups
-        return {name: self._known[name].since_ms[index] for name, (index, _, _) in groups.items()}
+        return {
+            name: (self._known[name].beyond_gap(index, position), self._known[name].since_ms[index])
+            for name, (index, position, _) in groups.items()
+        }
 
     def _learn_leaders(self) -> None:
         """Ask who leads what: of a topic that it does not know the consumer would find that out a second later."""
@@ -117,11 +152,13 @@ class RecordTimes:
         except KafkaException as error:
             raise translate_exception(error, self._consumer) from error
 
-    def _wanted(self, groups: Mapping[str, tuple[Offsets, Offsets, np.ndarray]]) -> list[tuple[str, int, Place]]:
+    def _wanted(self, groups: Mapping[str, tuple[Offsets, Offsets, Offsets]]) -> list[tuple[str, int, Place]]:
         """Forget what no longer holds, and return what to read, what has waited longest first."""
         names, places, waited = [], [], []
-        for name, (index, position, lagging) in groups.items():
+        for name, (index, committed, end) in groups.items():
             known = self._known[name]
+            position = known.beyond_gap(index, committed)
+            lagging = position < end
             gone = ~lagging | (position < known.position[index])  # handled, or read again from further back
             known.since_ms[index[gone]] = UNKNOWN
             known.position[index[gone]] = UNKNOWN
@@ -144,9 +181,9 @@ class RecordTimes:
             for entry, place in zip(at.tolist(), zip(index.tolist(), offset.tolist(), strict=True), strict=True)
         ]
 
-    def _read(self, places: Iterable[Place]) -> dict[Place, int]:
+    def _read(self, places: Iterable[Place]) -> dict[Place, _Found]:
         """Read the record at each place, or the next one where it is gone, one place of a partition after the other."""
-        found: dict[Place, int] = {}
+        found: dict[Place, _Found] = {}
         waiting = sorted(places)
         while waiting:
             together = dict(waiting)  # of several places of one partition the last one
@@ -157,9 +194,9 @@ class RecordTimes:
                 break  # the broker is slow: the rest is for the next time
         return found
 
-    def _read_together(self, places: dict[int, int]) -> dict[Place, int]:
+    def _read_together(self, places: dict[int, int]) -> dict[Place, _Found]:
         index_of = {self._partitions.sources[index]: index for index in places}
-        found: dict[Place, int] = {}
+        found: dict[Place, _Found] = {}
         try:
             self._consumer.assign([to_kafka(self._kafka, source, places[index]) for source, index in index_of.items()])
             end_s = time.monotonic() + PATIENCE_S
@@ -173,8 +210,8 @@ class RecordTimes:
                 index = index_of[to_source(self._kafka, message)]
                 if (index, places[index]) in found:
                     continue
-                # nothing but marks of transactions is left where the end comes first: as good as handled
-                found[index, places[index]] = message.timestamp()[1] if error is None else time.time_ns() // 1_000_000
+                since_ms = message.timestamp()[1] if error is None else UNKNOWN
+                found[index, places[index]] = _Found(int(message.offset() or 0), since_ms)
                 end_s = time.monotonic() + PATIENCE_S
             self._consumer.unassign()
         except KafkaException as error:
@@ -183,4 +220,7 @@ class RecordTimes:
 
 
 def _nothing(size: int) -> _Known:
-    return _Known(np.full(size, UNKNOWN, np.int64), np.full(size, UNKNOWN, np.int64), np.zeros(size, np.int64))
+    def every(value: int) -> Offsets:
+        return np.full(size, value, np.int64)
+
+    return _Known(every(UNKNOWN), every(UNKNOWN), every(0), every(UNKNOWN), every(UNKNOWN))
