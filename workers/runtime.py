@@ -28,7 +28,7 @@ from mode import CrashingSupervisor
 from streamrec import logs
 from streamrec.adapters.kafka import BatchSource
 from streamrec.errors import TooManyDeadLettersError, TransientError
-from streamrec.metrics import exported, worker_metrics
+from streamrec.metrics import PAUSED, WAITING, exported, standstill, worker_metrics
 from streamrec.service.batch import Batch, Positions, TopicPartition
 from streamrec.service.store_identity import StoreIdentityCheck
 from streamrec.service.tally import Tally
@@ -244,11 +244,13 @@ async def _persist(app_id: str, work: Callable[[], Positions]) -> Positions:
     paused worker stays a member of its group, so that its partitions wait for the next release of it.
     """
     try:
-        async for attempt in tenacity.AsyncRetrying(**_WHILE_AWAY):
-            with attempt:
-                return work()
+        with standstill().of(WAITING) as say:
+            async for attempt in tenacity.AsyncRetrying(**_while_away(say)):
+                with attempt:
+                    return work()
     except TooManyDeadLettersError as error:
-        with paused(app_id, str(error)):
+        with paused(app_id, str(error)), standstill().of(PAUSED) as say:
+            say(str(error))
             while True:
                 _log.error("paused", because=str(error))
                 await asyncio.sleep(PAUSE_REMINDER_S)
@@ -257,22 +259,25 @@ async def _persist(app_id: str, work: Callable[[], Positions]) -> Positions:
 
 def persist_until(stopping: threading.Event, work: Callable[[], T]) -> T:
     """Do the work here, again and again while a store or the broker is away, unless the worker is to stop."""
-    retrying = tenacity.Retrying(
-        **_WHILE_AWAY,
-        stop=tenacity.stop_when_event_set(stopping),
-        sleep=tenacity.sleep_using_event(stopping),
-        reraise=True,
-    )
-    return retrying(work)
+    with standstill().of(WAITING) as say:
+        retrying = tenacity.Retrying(
+            **_while_away(say),
+            stop=tenacity.stop_when_event_set(stopping),
+            sleep=tenacity.sleep_using_event(stopping),
+            reraise=True,
+        )
+        return retrying(work)
 
 
-def _report(state: tenacity.RetryCallState) -> None:
-    assert state.outcome is not None
-    _log.warning("retry", attempt=state.attempt_number, because=str(state.outcome.exception()))
+def _while_away(say: Callable[[str], None]) -> dict[str, Any]:
+    def report(state: tenacity.RetryCallState) -> None:
+        assert state.outcome is not None
+        because = str(state.outcome.exception())
+        _log.warning("retry", attempt=state.attempt_number, because=because)
+        say(because)
 
-
-_WHILE_AWAY: dict[str, Any] = {
-    "retry": tenacity.retry_if_exception_type(TransientError),
-    "wait": tenacity.wait_random_exponential(multiplier=0.1, max=5),
-    "before_sleep": _report,
-}
+    return {
+        "retry": tenacity.retry_if_exception_type(TransientError),
+        "wait": tenacity.wait_random_exponential(multiplier=0.1, max=5),
+        "before_sleep": report,
+    }

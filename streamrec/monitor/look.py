@@ -1,34 +1,100 @@
-"""A single look, for commands."""
+"""What decides whether the pipeline keeps up, seen at one instant: by the monitor again and again, by commands once."""
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
-from streamrec.adapters.kafka.lag import look_at_lag
+import msgspec
+
+from streamrec.adapters.kafka.lag import LagReader, when_loaded
 from streamrec.errors import StreamrecError
 from streamrec.monitor.groups import GroupWatch
 from streamrec.monitor.observation import Observation
+from streamrec.monitor.scrape import Scraper
 from streamrec.monitor.servers import Servers
 from streamrec.settings import Settings
 
+TIMES_ONCE = 10_000
+"""Records whose age is looked up by who looks once, and cannot look up the rest later."""
+
+T = TypeVar("T")
+
+
+class Eyes:
+    """Sees servers, groups and workers; made and used in one event loop.
+
+    Parameters
+    ----------
+    settings
+        Say where everything is.
+    others
+        Whether groups that are not the pipeline's are seen, too.
+    times_a_read
+        Ages of so many records are looked up in a look.
+    """
+
+    def __init__(self, settings: Settings, *, others: bool = True, times_a_read: int = 128) -> None:
+        self._servers = Servers(settings)
+        self._reader = LagReader(settings.require_kafka(), others=others, times_a_read=times_a_read)
+        self._scraper = Scraper(settings)
+        self._watch = GroupWatch()
+        self.servers = ["Kafka", *self._servers.names]
+        """What is asked for a sign of life."""
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._scraper.close()
+        await self._reader.close()
+
+    async def look(self, now: Observation, *, patient: bool = False) -> None:
+        """Look once, and put what is seen into the observation; what cannot be seen stays as it was seen last.
+
+        All of it is put there at once: whoever reads the observation meanwhile sees one look, not parts of two.
+
+        Parameters
+        ----------
+        now
+            What is known.
+        patient
+            Whether a broker that has just started is given time to find out who leads what.
+        """
+        faults = await self._servers.faults()
+        lag = await seen(when_loaded(self._reader.read) if patient else self._reader.read, "Kafka", faults)
+        workers = await self._scraper.scrape()
+        now.at_s, now.looks, now.faults, now.workers = time.time(), now.looks + 1, faults, workers
+        if lag is not None:
+            now.read_s = time.monotonic()
+            now.lag, now.groups = lag, self._watch.look(lag, now.read_s)
+
+
+async def seen(look: Callable[[], Awaitable[T]], where: str, faults: dict[str, str]) -> T | None:
+    """Return what is seen, or `None` and the fault that hides it."""
+    try:
+        return await look()
+    except (StreamrecError, msgspec.DecodeError) as error:
+        faults[where] = str(error).removeprefix(f"{where}: ")
+        return None
+
 
 def look_once(settings: Settings) -> Observation:
-    """Return what can be seen at once: servers and the pipeline's groups.
+    """Return what can be seen at once: servers, the pipeline's groups, and what its workers say of themselves.
 
     Raises
     ------
     SettingsError
         If there is no address of Kafka.
     """
-    kafka, servers = settings.require_kafka(), Servers(settings)
-    seen = Observation(
-        settings.lag_limit_s, at_s=time.time(), servers=["Kafka", *servers.names], faults=asyncio.run(servers.faults())
-    )
-    try:
-        lag = look_at_lag(kafka)
-    except StreamrecError as error:
-        seen.faults["Kafka"] = str(error).removeprefix("Kafka: ")
-    else:
-        seen.lag, seen.groups, seen.read_s = lag, GroupWatch().look(lag, 0.0), time.monotonic()
-    return seen
+
+    async def look() -> Observation:
+        eyes = Eyes(settings, others=False, times_a_read=TIMES_ONCE)
+        now = Observation(settings.lag_limit_s, servers=eyes.servers)
+        try:
+            await eyes.look(now, patient=True)
+        finally:
+            await eyes.close()
+        return now
+
+    return asyncio.run(look())

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeVar
 
-import msgspec
 import structlog
 
 from streamrec.adapters.kafka.dead_letters import DEAD_LETTER_TOPICS, newest_dead_letters
-from streamrec.adapters.kafka.lag import Lag, LagReader
+from streamrec.adapters.kafka.group_lag import Lag
 from streamrec.adapters.kafka.model_versions import read_model_versions
 from streamrec.adapters.postgres import RetentionReader, RetentionReport
 from streamrec.contracts.topics import MODEL_VERSIONS
 from streamrec.domain.arms import CONTROL, PERSONAL
-from streamrec.errors import StreamrecError
-from streamrec.monitor.groups import GroupWatch
+from streamrec.monitor.look import Eyes, seen
 from streamrec.monitor.observation import Observation
-from streamrec.monitor.scrape import Scraped, Scraper
-from streamrec.monitor.servers import Servers
+from streamrec.monitor.scrape import Scraped
 from streamrec.settings import Settings
 
 LOOK_S = 1.5
@@ -51,64 +48,55 @@ class Monitor:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._kafka = settings.require_kafka()
-        self._watch = GroupWatch()
-        self._servers = Servers(settings)
         self._seen_ends: dict[str, int] = {}
-        self.now = Observation(settings.lag_limit_s, servers=["Kafka", *self._servers.names])
+        self.now = Observation(settings.lag_limit_s)
         self.looked = asyncio.Condition()
         """Notified after each look."""
 
     async def run(self) -> None:
         """Look until cancelled."""
-        reader, scraper = LagReader(self._kafka, others=True), Scraper(self._settings)
+        eyes = Eyes(self._settings)
+        self.now.servers = eyes.servers
         retention = asyncio.create_task(self._follow_retention())
         try:
             while True:
                 begun_s = time.monotonic()
-                await self._look(reader, scraper)
+                await self._look(eyes)
                 async with self.looked:
                     self.looked.notify_all()
                 await asyncio.sleep(max(0.1, LOOK_S - (time.monotonic() - begun_s)))
         finally:
             retention.cancel()
-            await scraper.close()
-            await reader.close()
+            await eyes.close()
 
-    async def _look(self, reader: LagReader, scraper: Scraper) -> None:
+    async def _look(self, eyes: Eyes) -> None:
         """Look once; what cannot be seen stays as it was seen last, and is named among the faults."""
-        now, faults = self.now, await self._servers.faults()
-        lag = await _seen(reader.read, "Kafka", faults)
-        now.at_s, now.looks = time.time(), now.looks + 1
-        if lag is not None:
-            now.read_s = time.monotonic()
-            now.lag, now.groups = lag, self._watch.look(lag, now.read_s)
-            await self._look_at_letters(lag, faults)
-            await self._look_at_versions(lag, faults)
-        now.workers = await scraper.scrape()
+        now, before = self.now, self.now.faults
+        await eyes.look(now)
+        if now.faults.keys() != before.keys():
+            _log.warning("faults", **now.faults) if now.faults else _log.info("all servers answer")
         now.totals.take(now.at_s, {_process(worker): worker.counters for worker in now.workers})
-        if faults.keys() != now.faults.keys():
-            _log.warning("faults", **faults) if faults else _log.info("all servers answer")
-        now.faults = faults
+        if now.lag is not None and "Kafka" not in now.faults:
+            await self._look_at_letters(now.lag)
+            await self._look_at_versions(now.lag)
         now.record()
 
-    async def _look_at_letters(self, lag: Lag, faults: dict[str, str]) -> None:
+    async def _look_at_letters(self, lag: Lag) -> None:
         read = partial(newest_dead_letters, self._kafka, SHOWN_LETTERS)
-        letters = await self._read_if_moved(lag, DEAD_LETTER_TOPICS, read, faults)
+        letters = await self._read_if_moved(lag, DEAD_LETTER_TOPICS, read)
         if letters is not None:
             self.now.letters, self.now.letter_count = letters, _records(lag, DEAD_LETTER_TOPICS)
 
-    async def _look_at_versions(self, lag: Lag, faults: dict[str, str]) -> None:
+    async def _look_at_versions(self, lag: Lag) -> None:
         read = partial(read_model_versions, self._kafka)
-        self.now.versions = await self._read_if_moved(lag, [MODEL_VERSIONS], read, faults) or self.now.versions
+        self.now.versions = await self._read_if_moved(lag, [MODEL_VERSIONS], read) or self.now.versions
 
-    async def _read_if_moved(
-        self, lag: Lag, topics: Sequence[str], read: Callable[[], T | None], faults: dict[str, str]
-    ) -> T | None:
+    async def _read_if_moved(self, lag: Lag, topics: Sequence[str], read: Callable[[], T | None]) -> T | None:
         """Read topics if records have come since they were read last."""
         end = int(lag.end[lag.partitions.of(topics)].sum())
         if end == self._seen_ends.get(topics[0], 0):
             return None
-        found = await _seen(partial(asyncio.to_thread, read), "Kafka", faults)
+        found = await seen(partial(asyncio.to_thread, read), "Kafka", self.now.faults)
         if found is not None:
             self._seen_ends[topics[0]] = end
         return found
@@ -125,7 +113,7 @@ class Monitor:
             moved = sum(int(g.partitions.committed.sum()) for g in self.now.groups if g.name == "streamrec-retention")
             if moved != handled:
                 faults: dict[str, str] = {}
-                reports = await _seen(partial(asyncio.to_thread, _read_retention, reader), "retention", faults)
+                reports = await seen(partial(asyncio.to_thread, _read_retention, reader), "retention", faults)
                 if reports is not None:
                     self.now.retention, handled = reports, moved
                 if faults and faults != told:
@@ -135,15 +123,6 @@ class Monitor:
             known = "" in self.now.retention and self.now.retention[""].days
             pause_s = max(RETENTION_PAUSE_S if known else LOOK_S, RETENTION_SHARE * took_s)
             await asyncio.sleep(pause_s)
-
-
-async def _seen(look: Callable[[], Awaitable[T]], where: str, faults: dict[str, str]) -> T | None:
-    """Return what is seen, or `None` and the fault that hides it."""
-    try:
-        return await look()
-    except (StreamrecError, msgspec.DecodeError) as error:
-        faults[where] = str(error).removeprefix(f"{where}: ")
-        return None
 
 
 def _read_retention(reader: RetentionReader) -> dict[str, RetentionReport]:

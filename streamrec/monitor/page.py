@@ -15,7 +15,7 @@ from streamrec.domain.interest import InterestState
 from streamrec.monitor.charts import line_chart
 from streamrec.monitor.groups import GroupState
 from streamrec.monitor.observation import STAGES, Observation
-from streamrec.monitor.words import duration, interest
+from streamrec.monitor.words import duration, interest, printable
 
 SECTIONS = ("status", "lag", "partitions", "freshness", "throughput", "model", "retention", "letters", "workers")
 """In the order of the page."""
@@ -157,5 +157,4 @@ def _printable(letter: DeadLetter) -> str:
     if value is None:
         return "(no value)"
     text = value[:SHOWN_BYTES].decode(errors="backslashreplace")
-    shown = "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
-    return shown + (" …" if len(value) > SHOWN_BYTES else "")
+    return printable(text) + (" …" if len(value) > SHOWN_BYTES else "")

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
+from streamrec.adapters.kafka.lag import GROUPS
+from streamrec.metrics import PAUSED, WAITING
 from streamrec.monitor.groups import STALLED_S, GroupState
+from streamrec.monitor.words import printable
 
 if TYPE_CHECKING:
     from streamrec.monitor.observation import Observation
@@ -47,7 +50,11 @@ class Check(NamedTuple):
 
 def causes(now: Observation) -> list[Cause]:
     """Return why the pipeline does not keep up, nothing if it does."""
-    return [Cause(check.name, subject, text, check.next_step) for check in CHECKS for subject, text in check.find(now)]
+    return [
+        Cause(check.name, subject, printable(text), check.next_step)
+        for check in CHECKS
+        for subject, text in check.find(now)
+    ]
 
 
 def _silent_servers(now: Observation) -> Iterator[tuple[str, str]]:
@@ -63,6 +70,35 @@ def _not_read(now: Observation) -> Iterator[tuple[str, str]]:
         yield "Kafka", "the groups were not read yet"
     elif read_s_ago > BLIND_S:
         yield "Kafka", f"the groups were read {read_s_ago:.0f} s ago"
+
+
+def _paused(now: Observation) -> Iterator[tuple[str, str]]:
+    for worker in now.workers:
+        for because, for_s in worker.reasons(PAUSED).items():
+            name = worker.endpoint.worker
+            yield name, f"{name} has paused itself for {for_s:.0f} s: {because}"
+
+
+def _waiting(now: Observation) -> Iterator[tuple[str, str]]:
+    for worker in now.workers:
+        for because, for_s in worker.reasons(WAITING).items():
+            if for_s > now.lag_limit_s:
+                name = worker.endpoint.worker
+                yield name, f"{name} has been retrying for {for_s:.0f} s: {because}"
+
+
+def _open_transactions(now: Observation) -> Iterator[tuple[str, str]]:
+    read = {topic for topics in GROUPS.values() for topic in topics}
+    for held in now.lag.held_back() if now.lag else ():
+        if held.topic in read and held.held_s is not None and held.held_s > now.lag_limit_s:
+            what = f"{held.records} records in {held.partitions} partitions of {held.topic}"
+            yield held.topic, f"an open transaction has held back {what} for {held.held_s:.0f} s"
+
+
+def _lost(now: Observation) -> Iterator[tuple[str, str]]:
+    for group in _ours(now):
+        if group.lost:
+            yield group.name, f"{group.name} has lost up to {group.lost} records: they were deleted before it read them"
 
 
 def _missing_topics(now: Observation) -> Iterator[tuple[str, str]]:
@@ -85,7 +121,8 @@ def _behind(now: Observation) -> Iterator[tuple[str, str]]:
 
 def _stalled(now: Observation) -> Iterator[tuple[str, str]]:
     for group in _ours(now):
-        if group.stalled_s > STALLED_S:
+        # with the limit of what may wait, so that one look, which cannot see it, comes to the same verdict: see behind
+        if group.stalled_s > max(STALLED_S, now.lag_limit_s):
             yield group.name, f"{group.name} has stood still for {group.stalled_s:.0f} s while records wait"
 
 
@@ -109,11 +146,15 @@ def _ours(now: Observation) -> Iterator[GroupState]:
 CHECKS = (
     Check("server-down", "Bring the server back: workers wait for it and continue by themselves.", _silent_servers),
     Check("not-read", "If this lasts, restart the monitor and look at its log.", _not_read),
+    Check("paused", "See which records were refused and why: streamrec dlq list.", _paused),
+    Check("retrying", "Mend what the message names; the worker continues by itself.", _waiting),
+    Check("open-transaction", "Find the producer that hangs: kafka-transactions.sh find-hanging.", _open_transactions),
     Check("missing-topic", "Create the topics: streamrec topics create.", _missing_topics),
     Check("no-members", "Start the worker; the last line of its log says why it ended.", _no_members),
     Check("behind", "Wait if a replay is running; else start more processes of the worker.", _behind),
     Check("stalled", "Read the worker's log; if it names nothing, restart the worker.", _stalled),
     Check("leaderless", "Bring back the brokers that hold these partitions.", _leaderless),
+    Check("lost", "Raise the topic's retention.ms above the longest outage you plan for.", _lost),
     Check("beyond-end", "Start with empty stores, or point the workers at the right broker.", _beyond_end),
 )
 """All kinds of causes, in the order in which they are named."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
-from streamrec.metrics import Endpoint, find_endpoints
+from streamrec.metrics import PAUSED, WAITING, Endpoint, find_endpoints
 from streamrec.monitor.series import Key
 from streamrec.settings import Settings
 
@@ -39,6 +39,20 @@ class Scraped:
     def gauge(self, name: str) -> float | None:
         """Return a figure without labels."""
         return self.gauges.get((name, ()))
+
+    def reasons(self, name: str) -> dict[str, float]:
+        """Return the value of each sample with a name, by its label `reason`."""
+        samples = ((dict(pairs), value) for (sample, pairs), value in self.gauges.items() if sample == name)
+        return {labels.get("reason", ""): value for labels, value in samples}
+
+    @property
+    def standstills(self) -> list[str]:
+        """Why the process does not get on, in words; nothing if it does."""
+        return [
+            f"{state} for {for_s:.0f} s: {because}"
+            for state, name in (("paused", PAUSED), ("retrying", WAITING))
+            for because, for_s in self.reasons(name).items()
+        ]
 
     def label(self, name: str, label: str) -> str | None:
         """Return the value of a label of the only sample with a name, `None` before it has one."""
