@@ -30,30 +30,37 @@ Reason = Annotated[str | None, typer.Option(help="Only letters with this reason.
 
 @app.command("list")
 def list_(as_json: Json = False) -> None:
-    """Count the dead letters by topic and reason, each with the newest letter.
+    """Count the records that were refused by topic and reason, each with the newest letter.
+
+    A record that was put back and refused again has several letters. It counts once, for the newest reason.
 
     Examples: streamrec dlq list; streamrec dlq list --json
     """
-    counts: Counter[tuple[str, str]] = Counter()
+    letters: Counter[tuple[str, str]] = Counter()
     newest: dict[tuple[str, str], str] = {}
+    refused: dict[int, tuple[str, str]] = {}
     for letter in _letters(None):
         kind = (letter.source.topic, letter.header("reason"))
-        counts[kind] += 1
+        letters[kind] += 1
         newest[kind] = letter.position
+        refused[letter.identity] = kind
+    counts = Counter(refused.values())
     if as_json:
         print_json(
             [
-                {"topic": topic, "reason": reason, "count": count, "newest": newest[topic, reason]}
-                for (topic, reason), count in sorted(counts.items())
+                {"topic": topic, "reason": reason, "count": counts[kind], "letters": count, "newest": newest[kind]}
+                for kind, count in sorted(letters.items())
+                for topic, reason in [kind]
             ]
         )
         return
-    if not counts:
+    if not letters:
         console().print("no dead letters")
         return
-    table = Table("topic", "reason", "count", "newest")
-    for (topic, reason), count in sorted(counts.items()):
-        table.add_row(topic, escape(reason), f"{count:,}", newest[topic, reason])
+    table = Table("topic", "reason", "records", "letters", "newest")
+    for kind, count in sorted(letters.items()):
+        topic, reason = kind
+        table.add_row(topic, escape(reason), f"{counts[kind]:,}", f"{count:,}", newest[kind])
     console().print(table)
 
 

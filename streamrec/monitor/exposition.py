@@ -46,7 +46,9 @@ class MonitorCollector(Collector):
         yield _counter("streamrec_model_rollbacks", "Rollbacks.", now.versions.rolled_back)
         good = sum(version.status in {"good", "serving"} for version in now.versions.versions)
         yield GaugeMetricFamily("streamrec_model_good_versions", "Kept versions that proved good.", value=good)
-        yield GaugeMetricFamily("streamrec_dead_letters", "Dead letters that are kept.", value=now.letter_count)
+        yield GaugeMetricFamily(
+            "streamrec_dead_letters", "Dead-lettered records, each once.", value=now.refused_records
+        )
 
 
 class Exposition:

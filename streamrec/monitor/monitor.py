@@ -10,7 +10,8 @@ from typing import TypeVar
 
 import structlog
 
-from streamrec.adapters.kafka.dead_letters import DEAD_LETTER_TOPICS, newest_dead_letters
+from streamrec.adapters.kafka.dead_letter_census import DeadLetterCensus
+from streamrec.adapters.kafka.dead_letters import DEAD_LETTER_TOPICS
 from streamrec.adapters.kafka.group_lag import Lag
 from streamrec.adapters.kafka.model_versions import read_model_versions
 from streamrec.adapters.postgres import RetentionReader, RetentionReport
@@ -48,6 +49,7 @@ class Monitor:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._kafka = settings.require_kafka()
+        self._census = DeadLetterCensus(self._kafka, newest=SHOWN_LETTERS)
         self._seen_ends: dict[str, int] = {}
         self.now = Observation(settings.lag_limit_s)
         self.looked = asyncio.Condition()
@@ -68,6 +70,7 @@ class Monitor:
         finally:
             retention.cancel()
             await eyes.close()
+            self._census.close()
 
     async def _look(self, eyes: Eyes) -> None:
         """Look once; what cannot be seen stays as it was seen last, and is named among the faults."""
@@ -82,10 +85,15 @@ class Monitor:
         now.record()
 
     async def _look_at_letters(self, lag: Lag) -> None:
-        read = partial(newest_dead_letters, self._kafka, SHOWN_LETTERS)
-        letters = await self._read_if_moved(lag, DEAD_LETTER_TOPICS, read)
-        if letters is not None:
-            self.now.letters, self.now.letter_count = letters, _records(lag, DEAD_LETTER_TOPICS)
+        edges = {
+            lag.partitions.sources[at]: (int(lag.start[at]), int(lag.end[at]))
+            for at in lag.partitions.of(DEAD_LETTER_TOPICS).tolist()
+        }
+        if any(end for _, end in edges.values()):  # a consumer takes memory
+            census = self._census
+            is_all = await seen(partial(asyncio.to_thread, census.look, edges), "Kafka", self.now.faults)
+            self.now.letters, self.now.refused_records = census.newest, census.records
+            self.now.refused_are_all = census.is_complete and bool(is_all)
 
     async def _look_at_versions(self, lag: Lag) -> None:
         read = partial(read_model_versions, self._kafka)
@@ -131,11 +139,6 @@ def _read_retention(reader: RetentionReader) -> dict[str, RetentionReport]:
     if len(arms) > 1:
         reports |= {arm: reader.report(arm) for arm in (PERSONAL, CONTROL)}
     return reports
-
-
-def _records(lag: Lag, topics: Sequence[str]) -> int:
-    index = lag.partitions.of(topics)
-    return int((lag.end[index] - lag.start[index]).sum())
 
 
 def _process(worker: Scraped) -> str:

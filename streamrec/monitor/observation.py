@@ -56,7 +56,10 @@ class Observation:
     totals: Totals = field(default_factory=Totals)
     history: History = field(default_factory=History)
     letters: list[DeadLetter] = field(default_factory=list)
-    letter_count: int = 0
+    refused_records: int = 0
+    """Different records that dead letters are about, at least."""
+    refused_are_all: bool = True
+    """Whether all letters were counted, and all of their records told apart."""
     retention: dict[str, RetentionReport] = field(default_factory=dict)
     """By arm, and under the empty name of all users."""
     versions: ModelVersions = NO_VERSIONS

@@ -12,7 +12,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 from structlog.testing import capture_logs
 
-from streamrec.adapters.kafka import BatchSource, BroadcastReader, KafkaPublisher, create_topics, dead_letters
+from streamrec.adapters.kafka import BatchSource, BroadcastReader, KafkaPublisher, create_topics
 from streamrec.contracts.topics import TOPICS
 from streamrec.errors import StreamrecError, TransientError
 from streamrec.service.batch import TopicPartition
@@ -277,22 +277,6 @@ def test_a_broadcast_reader_has_caught_up_although_the_log_ends_with_the_mark_of
 def test_a_broadcast_topic_that_is_not_there_is_transient(kafka):
     with pytest.raises(TransientError, match="does not exist yet"):
         BroadcastReader(kafka=kafka, topics=[f"none-{uuid4().hex}"])
-
-
-def test_the_newest_dead_letters_are_so_many_of_a_topic_and_begin_as_they_were_produced(kafka, topic, monkeypatch):
-    monkeypatch.setattr(dead_letters, "DEAD_LETTER_TOPICS", (topic,))
-    value = bytes(range(256)) * 20
-    headers = {"dlq.reason": b"bad-json", "large": bytes(100_000)}
-    places = [(0, 1_000), (1, 2_000), (0, 3_000), (1, 4_000), (1, 5_000)]
-    producer = Producer({"bootstrap.servers": kafka.bootstrap})
-    for partition, at_ms in places:
-        producer.produce(topic, value, partition=partition, timestamp=at_ms, headers=headers)
-    assert producer.flush(DEADLINE_S) == 0
-    letters = dead_letters.newest_dead_letters(kafka, 2)
-    assert [letter.record.timestamp_ms for letter in letters] == [5_000, 4_000]
-    for letter in letters:
-        assert letter.record.value == value[: dead_letters.BEGINNING_BYTES]
-        assert letter.record.headers == {"dlq.reason": b"bad-json"}
 
 
 def test_a_record_the_broker_refuses_is_an_error(kafka, topic):
