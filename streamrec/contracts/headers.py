@@ -11,7 +11,7 @@ MAX_MESSAGE_BYTES = 1_024
 
 
 class DeadLetterHeaders(Struct, frozen=True, kw_only=True):
-    """Headers of a dead letter, beside the original ones; key and value are the original bytes.
+    """Headers of a dead letter, beside the original ones; key and value are the original bytes unless `dlq.cut` is set.
 
     On the wire each is a header `dlq.<name>` with a UTF-8 value. Numbers are decimal.
     """
@@ -29,10 +29,23 @@ class DeadLetterHeaders(Struct, frozen=True, kw_only=True):
     stage: str
     """The worker that refused it."""
     app_version: str
+    cut: str = ""
+    """Present if the record did not fit: which of `headers`, `key` and `value` are not whole, separated by commas."""
+    key_bytes: int = 0
+    """Size of the original key; this and the next two are present if the record was cut."""
+    value_bytes: int = 0
+    """Size of the original value."""
+    headers_bytes: int = 0
+    """Size of the original headers."""
 
     def encode(self) -> dict[str, bytes]:
         """Return the headers as Kafka takes them."""
-        return {f"dlq.{name}": str(getattr(self, name)).encode() for name in self.__struct_fields__}
+        names = self.__struct_fields__ if self.cut else self.__struct_fields__[: -len(OF_CUT_RECORDS)]
+        return {f"dlq.{name}": str(getattr(self, name)).encode() for name in names}
+
+
+OF_CUT_RECORDS = ("cut", "key_bytes", "value_bytes", "headers_bytes")
+"""The last fields of :class:`DeadLetterHeaders`, which only the letter of a record that did not fit has."""
 
 
 TRACE_HEADERS = ("traceparent", "tracestate")

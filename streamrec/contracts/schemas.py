@@ -71,8 +71,9 @@ def _header_schema() -> dict[str, Any]:
     for name, field in schema["properties"].items():
         if field["type"] == "integer":
             schema["properties"][name] = field | {"type": "string", "pattern": "^[0-9]+$"}
+        schema["properties"][name].pop("default", None)  # what is not there has no default on the wire
     schema["properties"] = {f"dlq.{name}": field for name, field in schema["properties"].items()}
-    schema["required"] = list(schema["properties"])
+    schema["required"] = [f"dlq.{name}" for name in schema["required"]]
     schema["description"] = inspect.cleandoc(schema["description"])
     return schema
 

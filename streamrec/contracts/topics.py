@@ -23,6 +23,10 @@ EVENT_TYPES = {CLICKS: EventType.CLICK, PURCHASES: EventType.PURCHASE}
 DEAD_LETTER_SUFFIX = ".dlq"
 
 
+BROKER_MAX_MESSAGE_BYTES = 1_048_588
+"""`max.message.bytes` of a topic that says nothing of it, by Kafka's default."""
+
+
 @dataclass(frozen=True, slots=True)
 class Topic:
     """What a topic needs of the broker.
@@ -42,7 +46,7 @@ class Topic:
     config: dict[str, str] = field(default_factory=dict)
 
 
-_ROOM_FOR_HEADERS = {"max.message.bytes": str(1_048_588 + 65_536)}
+_ROOM_FOR_HEADERS = {"max.message.bytes": str(BROKER_MAX_MESSAGE_BYTES + 65_536)}
 """A dead letter is the original record and its headers: the largest record that the broker takes must still fit."""
 
 _MODEL_UPDATES = {

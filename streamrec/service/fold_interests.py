@@ -21,26 +21,21 @@ from typing import TypeVar
 
 import msgspec
 
-from streamrec import __version__
 from streamrec.contracts.decode import decode_event
 from streamrec.contracts.derived import EventPosition, UserInterest
-from streamrec.contracts.headers import MAX_MESSAGE_BYTES, DeadLetterHeaders, traced
-from streamrec.contracts.topics import EVENT_TYPES, USER_INTERESTS, dead_letter_topic
+from streamrec.contracts.headers import traced
+from streamrec.contracts.topics import EVENT_TYPES, USER_INTERESTS
 from streamrec.domain.event import Event, Source
 from streamrec.domain.interest import InterestState, Outcome, category_transitions, summarise
 from streamrec.errors import BadRecordError, TooManyDeadLettersError, TransientError
 from streamrec.service.batch import Batch, Positions, Record, TopicPartition, follow_on
+from streamrec.service.dead_letter import dead_letter
 from streamrec.service.ports import InterestSnapshot, InterestStore, Outgoing, Publisher
 from streamrec.service.tally import Tally
 
 STAGE = "interests"
 
 DEAD_LETTER_WINDOW = 1_000
-
-MAX_LETTER_BYTES = 1_048_588
-MAX_CUT_KEY_BYTES, MAX_CUT_VALUE_BYTES = 1_024, 1_000_000
-"""A dead letter has room for the largest record that a broker takes by default. Of a larger one the beginnings of key
-and value are kept, and none of the producer's headers."""
 
 SUMMARY_SIZE = 10
 """So many of the strongest categories and items travel in the summary of a state."""
@@ -150,7 +145,7 @@ class FoldInterests:
         for part in batch.slices:
             snapshot.progress[part.source].next_offset = part.next
         derived = [_user_interest(user_id, snapshot.states[user_id], user) for user_id, user in changed.items()]
-        return derived + [_dead_letter(*refused) for refused in decoded.refused]
+        return derived + [dead_letter(*refused, STAGE) for refused in decoded.refused]
 
 
 @dataclass(slots=True)
@@ -206,27 +201,3 @@ def _strongest(weights: dict[K, T], strength: Callable[[T], float]) -> list[tupl
     if len(weights) <= 1:
         return list(weights.items())
     return sorted(weights.items(), key=lambda pair: strength(pair[1]), reverse=True)[:SUMMARY_SIZE]
-
-
-def _dead_letter(source: TopicPartition, record: Record, error: BadRecordError) -> Outgoing:
-    headers = DeadLetterHeaders(
-        topic=source.topic,
-        partition=source.partition,
-        offset=record.offset,
-        timestamp=record.timestamp_ms,
-        reason=error.reason,
-        message=error.detail.encode(errors="replace")[:MAX_MESSAGE_BYTES].decode(errors="ignore"),
-        stage=STAGE,
-        app_version=__version__,
-    )
-    key, value, kept = record.key, record.value, record.headers
-    if _size(record) > MAX_LETTER_BYTES:
-        # from a broker that takes larger ones, or took it compressed; the whole record stays where the headers say
-        key, value = (key or b"")[:MAX_CUT_KEY_BYTES], (value or b"")[:MAX_CUT_VALUE_BYTES]
-        kept = {}
-    return Outgoing(dead_letter_topic(source.topic), key, value, {**kept, **headers.encode()})
-
-
-def _size(record: Record) -> int:
-    of_headers = sum(len(name) + len(value) for name, value in record.headers.items())
-    return len(record.key or b"") + len(record.value or b"") + of_headers

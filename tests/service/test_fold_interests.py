@@ -9,9 +9,11 @@ import pytest
 from builders import NOW_MS, batch, click, part
 from doubles import MemoryInterestStore, MemoryPublisher
 
+from streamrec.contracts.topics import BROKER_MAX_MESSAGE_BYTES
 from streamrec.errors import TooManyDeadLettersError, TransientError
 from streamrec.service.batch import TopicPartition
-from streamrec.service.fold_interests import DEAD_LETTER_WINDOW, MAX_LETTER_BYTES, FoldInterests
+from streamrec.service.fold_interests import DEAD_LETTER_WINDOW, FoldInterests
+from streamrec.service.record_size import size_of
 
 CLICKS = TopicPartition("clicks", 0)
 
@@ -83,8 +85,7 @@ def test_a_record_that_fits_no_dead_letter_is_kept_in_part(fold, store, publishe
     assert (letter.headers["dlq.reason"], letter.headers["dlq.offset"]) == (b"too-large", b"0")
     assert value.startswith(letter.value)
     assert letter.value
-    size = sum(map(len, (letter.key, letter.value, *letter.headers, *letter.headers.values())))
-    assert size < MAX_LETTER_BYTES
+    assert size_of(letter) <= BROKER_MAX_MESSAGE_BYTES
     assert counts(store) == (0, 0, 1)
 
 
