@@ -2,40 +2,114 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-import psutil
+import msgspec
 
+from streamrec.errors import StreamrecError
 from streamrec.settings import Settings
+
+LOCK = "stack.lock"
+"""Held by the process that runs a stack on a data directory, for as long as it lives."""
 
 _FILE = "stack.json"
 
 
+class _Announced(msgspec.Struct):
+    addresses: dict[str, str]
+    restarts: dict[str, int] = {}
+
+
+class Announcement:
+    """Says where the servers of this process are, in a file that this user alone can read.
+
+    Parameters
+    ----------
+    directory
+        The data directory.
+    addresses
+        By the setting that names them.
+    """
+
+    def __init__(self, directory: Path, addresses: Mapping[str, str]) -> None:
+        self._file = directory / _FILE
+        self._addresses = dict(addresses)
+        self.tell({})
+
+    def tell(self, restarts: Mapping[str, int]) -> None:
+        """Say how often each process died and was started again."""
+        beside = self._file.with_suffix(".new")  # a reader sees the old one or the new one
+        beside.unlink(missing_ok=True)
+        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            json.dump({"pid": os.getpid(), "addresses": self._addresses, "restarts": dict(restarts)}, file)
+        beside.replace(self._file)
+
+    def take_back(self) -> None:
+        """Say nothing any more."""
+        self._file.unlink(missing_ok=True)
+
+
 @contextmanager
-def announced(directory: Path, addresses: Mapping[str, str]) -> Iterator[None]:
-    """Say where the servers of this process are while it runs them, in a file that this user alone can read."""
-    file = directory / _FILE
-    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as announcement:
-        json.dump({"pid": os.getpid(), "addresses": dict(addresses)}, announcement)
+def announced(directory: Path, addresses: Mapping[str, str]) -> Iterator[Announcement]:
+    """Announce servers for as long as this process runs them; it must hold the directory's lock."""
+    announcement = Announcement(directory, addresses)
     try:
-        yield
+        yield announcement
     finally:
-        file.unlink()
+        announcement.take_back()
 
 
 def find_running(settings: Settings) -> Settings | None:
     """Return the settings with the addresses of the stack that runs on their data directory, or `None` without one.
 
     Addresses that are set already stay.
+
+    Raises
+    ------
+    StreamrecError
+        If one runs and its announcement cannot be read.
     """
+    found = _read(settings.data_dir.expanduser())
+    return None if found is None else settings.with_addresses(found.addresses)
+
+
+def restarts_of(data_dir: Path) -> dict[str, int]:
+    """Return how often each process of the stack that runs on a data directory died and was started again.
+
+    Raises
+    ------
+    StreamrecError
+        If one runs and its announcement cannot be read.
+    """
+    found = _read(data_dir.expanduser())
+    return {} if found is None else found.restarts
+
+
+def _read(directory: Path) -> _Announced | None:
+    file = directory / _FILE
     try:
-        announcement = json.loads((settings.data_dir.expanduser() / _FILE).read_text())
-    except FileNotFoundError:
+        content = file.read_bytes()
+        if not _is_held(directory / LOCK):
+            return None  # it was killed, and could not take its announcement back
+        return msgspec.json.decode(content, type=_Announced)
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    if not psutil.pid_exists(announcement["pid"]):
-        return None  # it was killed, and could not take its announcement back
-    return settings.with_addresses(announcement["addresses"])
+    except (OSError, msgspec.DecodeError) as error:
+        raise StreamrecError(f"{file} cannot be read ({error}): restart what runs on {directory}") from None
+
+
+def _is_held(lock: Path) -> bool:
+    """Return whether a process holds a lock; the number of one that died may be another's by now."""
+    descriptor = os.open(lock, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False

@@ -103,8 +103,7 @@ def secured_kafka(directory: Path, certificates: Certificates, guardian: Guardia
         what="the secured broker's storage cannot be formatted",
     )
     log = directory / "kafka.log"
-    with log.open("wb") as output:
-        process = guardian.spawn([*java, "kafka.Kafka", file], output=output)
+    process = guardian.spawn([*java, "kafka.Kafka", file], log=log)
     wait_until(lambda: all(map(answers, ports.values())), process, name="the secured broker", log=log)
     yield {protocol: f"{HOST}:{port}" for protocol, port in ports.items()}
     process.kill()

@@ -23,9 +23,6 @@ from streamrec.chaos.faults import ASLEEP_S, FROZEN_S, PLANTED_EVERY
 from streamrec.chaos.planted import BUGS
 from streamrec.errors import StreamrecError
 from streamrec.local import Stack
-from streamrec.local.kafka_broker import start_kafka
-from streamrec.local.postgres import start_postgres
-from streamrec.local.valkey import start_valkey
 
 START_S = STOP_S = 60.0
 LOOK_S = 0.2
@@ -83,12 +80,11 @@ class Cast:
         """Start a worker, with a planted exit or bug if one is named."""
         planted = ["-m", "streamrec.chaos.planted", name, plant or "", str(PLANTED_EVERY)]
         environment = {**os.environ, **self.stack.settings.environment()}
-        with (self.log_dir / f"{name}.log").open("ab") as log:
-            process = self.stack.guardian.spawn(
-                [sys.executable, *(planted if plant else ["-m", "streamrec", "worker", name])],
-                output=log,
-                env=environment,
-            )
+        process = self.stack.guardian.spawn(
+            [sys.executable, *(planted if plant else ["-m", "streamrec", "worker", name])],
+            log=self.log_dir / f"{name}.log",
+            env=environment,
+        )
         self._started.append(process)
         self.workers.append(Worker(name, process, plant))
 
@@ -201,13 +197,7 @@ class Cast:
 
     def start_server(self, address: str) -> None:
         """Start it again on what it left."""
-        directory = self.stack.settings.data_dir
-        starters = {
-            KAFKA: lambda: start_kafka(directory / "kafka", self.stack.guardian, progress=False),
-            REDIS: lambda: start_valkey(directory / "valkey", self.stack.guardian),
-            POSTGRES: lambda: start_postgres(directory / "postgres", self.stack.guardian),
-        }
-        self.stack.servers[address] = starters[address]()
+        self.stack.start(address)
 
 
 def _unless_gone(act: Callable[[], None]) -> None:

@@ -1,12 +1,17 @@
-"""No process is left behind: a guardian ends what its parent started, however the parent itself ends.
+"""No process is left behind, and no log grows without end: a guardian looks after what its parent started.
 
-The guardian reads process ids from a pipe that only the parent holds open. When the pipe closes (also by `kill -9` of
-the parent) it ends every process group that it knows: SIGTERM first, SIGKILL after `GRACE_S`.
+The guardian hears of processes and logs through a pipe that only the parent holds open. When the pipe closes (also by
+`kill -9` of the parent) it ends every process group that it knows: SIGTERM first, SIGKILL after `GRACE_S`. Until then
+it keeps their logs bounded. Each process appends to its own log, and all of them and the guardian have sessions of
+their own, so that a parent that is stopped, by Ctrl-Z for example, blocks none of them.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,17 +19,29 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import Self
 
 GRACE_S = 5.0
 
+LOOK_S = 1.0
+"""Between two checks of the logs' sizes."""
+
+MAX_LOG_BYTES = 10_000_000
+"""A log of this size becomes `NAME.log.1`, which replaces the one before."""
+
 
 class Guardian:
-    """Starts processes that do not outlive this one."""
+    """Starts processes that do not outlive this one.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    max_log_bytes
+        Size from which a log is set aside, bytes.
+    """
+
+    def __init__(self, *, max_log_bytes: int = MAX_LOG_BYTES) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, str(Path(__file__))],
+            [sys.executable, str(Path(__file__)), str(max_log_bytes)],
             stdin=subprocess.PIPE,
             # a terminal's Ctrl-C is for the parent, which stops things in order
             start_new_session=True,
@@ -45,41 +62,69 @@ class Guardian:
         self,
         command: Sequence[str | Path],
         *,
-        output: int | IO[Any],
+        log: Path,
         env: Mapping[str, str] | None = None,
         uid: int | None = None,
     ) -> subprocess.Popen[bytes]:
-        """Start a process in a group of its own.
+        """Start a process in a session of its own.
 
         Parameters
         ----------
-        output
-            Where its standard output and error go.
+        log
+            The file that its standard output and error are appended to.
         env
             Its environment; this process's own if not given.
         uid
             The user and group that it runs as; this process's own if not given.
         """
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env=env,
-            user=uid,
-            group=uid,
-            extra_groups=None if uid is None else [],
-            start_new_session=True,
-        )
-        assert self._process.stdin is not None
-        self._process.stdin.write(f"{process.pid}\n".encode())
-        self._process.stdin.flush()
+        with log.open("ab") as output:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=env,
+                user=uid,
+                group=uid,
+                extra_groups=None if uid is None else [],
+                start_new_session=True,
+            )
+        self._tell(group=process.pid, log=str(log.absolute()))
         return process
 
+    def bound(self, log: Path) -> None:
+        """Keep a log that this process appends to bounded."""
+        self._tell(log=str(log.absolute()))
 
-def watch(pids: IO[str]) -> None:
-    """Read process ids until the pipe closes, then end their groups."""
-    groups = [int(line) for line in pids]
+    def _tell(self, **what: int | str) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(what).encode() + b"\n")
+        self._process.stdin.flush()
+
+
+def watch(pipe: int, max_log_bytes: int) -> None:
+    """Look after groups and logs until the pipe closes, then end the groups."""
+    groups: list[int] = []
+    logs: set[str] = set()
+    unread = b""
+    while True:
+        readable, _, _ = select.select([pipe], [], [], LOOK_S)
+        if readable:
+            piece = os.read(pipe, 65_536)
+            if not piece:
+                break
+            *lines, unread = (unread + piece).split(b"\n")
+            told = [json.loads(line) for line in lines]
+            groups += [each["group"] for each in told if "group" in each]
+            logs.update(each["log"] for each in told)
+        # one that has ended is forgotten: the system gives its number to somebody else
+        groups = _signalled(groups, None)
+        for log in logs:
+            _bound(Path(log), max_log_bytes)
+    _end(groups)
+
+
+def _end(groups: list[int]) -> None:
     alive = _signalled(groups, signal.SIGTERM)
     end_s = time.monotonic() + GRACE_S
     while alive and time.monotonic() < end_s:
@@ -94,13 +139,32 @@ def _signalled(groups: Sequence[int], sign: signal.Signals | None) -> list[int]:
     for group in groups:
         try:
             os.killpg(group, sign or 0)
-        except ProcessLookupError:
+        except (ProcessLookupError, PermissionError):  # it has ended, and somebody else's may have its number
             continue
         alive.append(group)
     return alive
 
 
+def _bound(log: Path, max_bytes: int) -> None:
+    """Set aside what is in a log that has become too large.
+
+    Its writers hold the file open, and would follow it under a new name: it is copied and emptied.
+    """
+    try:
+        if log.stat().st_size < max_bytes:
+            return
+        older = log.with_name(f"{log.name}.1")
+        older.unlink(missing_ok=True)  # first: the disk may be full
+        shutil.copyfile(log, older)
+    except FileNotFoundError:
+        return  # removed by somebody; it comes back with the next start of its process
+    except OSError as error:
+        # the bound holds even where the older lines cannot be kept
+        sys.stderr.write(f"streamrec: the older lines of {log} are lost: {error}\n")
+    os.truncate(log, 0)
+
+
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    watch(sys.stdin)
+    watch(sys.stdin.fileno(), int(sys.argv[1]))

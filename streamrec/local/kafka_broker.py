@@ -82,10 +82,9 @@ def _start(java: Sequence[str | Path], guardian: Guardian, directory: Path, opti
         )
     )
     log = directory / "kafka.log"
-    with log.open("wb") as output:
-        if not (directory / "log" / "meta.properties").exists():
-            _format(java, properties)
-        process = guardian.spawn([*java, *options, "kafka.Kafka", properties], output=output)
+    if not (directory / "log" / "meta.properties").exists():
+        _format(java, properties)
+    process = guardian.spawn([*java, *options, "kafka.Kafka", properties], log=log)
     address = f"{HOST}:{port}"
     wait_until(lambda: answers(port) and _serves(address), process, name="Apache Kafka", log=log)
     return Server(NAME, address, process)

@@ -25,8 +25,8 @@ def start_memory_broker(directory: Path, guardian: Guardian) -> Server:
     """Start the broker with the topics of streamrec."""
     directory.mkdir(parents=True, exist_ok=True)
     log = directory / "memory-broker.log"
-    with log.open("wb") as output:
-        process = guardian.spawn([sys.executable, "-c", _PROGRAM], output=output)
+    log.unlink(missing_ok=True)  # what is read from it below must be of this start
+    process = guardian.spawn([sys.executable, "-c", _PROGRAM], log=log)
     wait_until(lambda: log.read_text().endswith("\n"), process, name="the in-memory broker", log=log)
     return Server(NAME, log.read_text().split()[-1], process)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import pwd
 import secrets
+import shutil
 import signal
 import stat
 import tempfile
@@ -60,8 +61,7 @@ def start_postgres(directory: Path, guardian: Guardian) -> Server:
     port = choose_port(directory, "postgres")
     log = directory / "postgres.log"
     options = [word for name, value in _OPTIONS.items() for word in ("-c", f"{name}={value}")]
-    with log.open("wb") as output:
-        process = guardian.spawn([binaries / "postgres", "-D", data, "-p", str(port), *options], output=output, uid=uid)
+    process = guardian.spawn([binaries / "postgres", "-D", data, "-p", str(port), *options], log=log, uid=uid)
     address = f"postgresql://{USER}:{password}@{HOST}:{port}/{DATABASE}"
     wait_until(lambda: _has_database(port, password), process, name="PostgreSQL", log=log)
     # SIGINT is its fast shutdown: open transactions roll back, nobody is waited for
@@ -91,12 +91,16 @@ def _unprivileged(directory: Path, binaries: Path) -> int:
 def _password(directory: Path) -> str:
     file = directory / "password"
     if not file.exists():
-        file.touch(mode=0o600)
-        file.write_text(secrets.token_urlsafe(24))
+        beside = directory / "password.new"
+        beside.touch(mode=0o600)
+        beside.write_text(secrets.token_urlsafe(24))
+        beside.rename(file)  # whole or not there: a full disk leaves an empty file
     return file.read_text()
 
 
 def _initialise(data: Path, binaries: Path, password: str, uid: int | None) -> None:
+    unfinished = data.with_name(f"{data.name}.unfinished")  # of a start that was killed, if it is there
+    shutil.rmtree(unfinished, ignore_errors=True)
     with tempfile.NamedTemporaryFile("w", dir=data.parent) as password_file:
         password_file.write(password)
         password_file.flush()
@@ -104,10 +108,11 @@ def _initialise(data: Path, binaries: Path, password: str, uid: int | None) -> N
             os.chown(password_file.name, uid, -1)
         options = ("--auth=scram-sha-256", "--encoding=UTF8", "--no-locale", "--no-instructions")
         run_to_end(
-            [binaries / "initdb", "-D", data, "-U", USER, f"--pwfile={password_file.name}", *options],
+            [binaries / "initdb", "-D", unfinished, "-U", USER, f"--pwfile={password_file.name}", *options],
             what="PostgreSQL's storage cannot be made",
             uid=uid,
         )
+    unfinished.rename(data)
 
 
 def _wait_for_orphans(data: Path) -> None:

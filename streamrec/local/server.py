@@ -14,8 +14,12 @@ from pathlib import Path
 from streamrec.errors import StreamrecError
 
 HOST = "127.0.0.1"
-START_TIMEOUT_S = 90.0
+
+START_TIMEOUT_S = 600.0
+"""A server that died may have much to recover; one that ends is noticed at once."""
+
 STOP_TIMEOUT_S = 20.0
+_MAX_PORT = 65_535
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,11 @@ class Server:
     process: subprocess.Popen[bytes]
     stop_signal: signal.Signals = signal.SIGTERM
 
+    @property
+    def port(self) -> int:
+        """The port in its address."""
+        return int(self.address.rpartition(":")[2].partition("/")[0])
+
     def stop(self) -> None:
         """End it in an orderly way, or by force when it takes too long."""
         self.process.send_signal(self.stop_signal)
@@ -55,10 +64,14 @@ def choose_port(directory: Path, name: str, *, preferred: int = 0) -> int:
     An address that stays the same lets producers and readers find the server again after a restart.
     """
     remembered = directory / f"{name}.port"
-    wanted = int(remembered.read_text()) if remembered.exists() else preferred
-    port = _bind(wanted) or _bind(0)
+    port = _bind(_read_port(remembered) or preferred) or _bind(0)
     remembered.write_text(str(port))
     return port
+
+
+def is_free(port: int) -> bool:
+    """Return whether a server could listen on a port."""
+    return bool(_bind(port))
 
 
 def wait_until(ready: Callable[[], bool], process: subprocess.Popen[bytes], *, name: str, log: Path) -> None:
@@ -74,6 +87,8 @@ def wait_until(ready: Callable[[], bool], process: subprocess.Popen[bytes], *, n
         if process.poll() is not None:
             raise StreamrecError(f"{name} ended with code {process.returncode}: {_last_words(log)}")
         if time.monotonic() > end_s:
+            process.kill()
+            process.wait()
             raise StreamrecError(f"{name} did not answer in {START_TIMEOUT_S:.0f} s: {_last_words(log)}")
         time.sleep(0.05)
 
@@ -110,6 +125,15 @@ def _bind(port: int) -> int:
         except OSError:
             return 0
         return int(probe.getsockname()[1])
+
+
+def _read_port(file: Path) -> int:
+    """Return the port in a file, 0 where there is none."""
+    try:
+        port = int(file.read_text())
+    except (FileNotFoundError, ValueError):  # never written, or not whole
+        return 0
+    return port if 0 < port <= _MAX_PORT else 0
 
 
 def _last_words(log: Path) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -13,19 +13,24 @@ from filelock import FileLock, Timeout
 
 from streamrec.adapters.kafka import create_topics
 from streamrec.adapters.postgres.migrate import migrate
-from streamrec.errors import UsageError
+from streamrec.errors import StreamrecError, UsageError
 from streamrec.local.guardian import Guardian
 from streamrec.local.kafka_broker import start_kafka
 from streamrec.local.kafka_jars import JarsUnavailableError
 from streamrec.local.memory_broker import NAME as MEMORY_BROKER
 from streamrec.local.memory_broker import start_memory_broker
 from streamrec.local.postgres import start_postgres
-from streamrec.local.server import Server
+from streamrec.local.server import Server, is_free
 from streamrec.local.valkey import start_valkey
-from streamrec.running import announced
+from streamrec.running import LOCK, Announcement, announced
 from streamrec.settings import Settings, variable_name
 
 EXTERNAL = "external"
+
+LOCK_TIMEOUT_S = 0.5
+"""Whoever asks whether a stack runs holds the lock for an instant."""
+
+Start = Callable[[], Server]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +47,38 @@ class Stack:
         The servers that were started here, by the setting that names their address.
     guardian
         Starts processes that end with this one.
+    announcement
+        What other terminals read of it.
     """
 
     settings: Settings
     broker: str
     servers: dict[str, Server]
     guardian: Guardian = field(repr=False)
+    announcement: Announcement = field(repr=False)
+    _starters: Mapping[str, Start] = field(repr=False)
+
+    @property
+    def durable(self) -> list[str]:
+        """The servers that continue where they stopped when they are started again."""
+        return [name for name in self.servers if name in self._starters]
+
+    def start(self, name: str) -> None:
+        """Start a server that ended again, on what it left and at the address that its clients know.
+
+        Raises
+        ------
+        StreamrecError
+            If it does not start, or another program has taken its port meanwhile.
+        """
+        before = self.servers[name]
+        if not is_free(before.port):
+            raise StreamrecError(f"another program has taken port {before.port} of {before.name}")
+        server = self._starters[name]()
+        if server.address != before.address:  # taken in the instant after the question
+            server.stop()
+            raise StreamrecError(f"another program has taken port {before.port} of {before.name}")
+        self.servers[name] = server
 
 
 @contextmanager
@@ -76,40 +107,55 @@ def local_stack(settings: Settings, *, progress: bool, memory_broker_ok: bool = 
             "address; the one that is started here has neither TLS nor a login"
         )
     directory = settings.data_dir.expanduser().resolve()
-    directory.mkdir(parents=True, exist_ok=True)
     with ExitStack() as cleanup:
-        _lock(directory, cleanup)
-        guardian = cleanup.enter_context(Guardian())
-        servers = _start(settings, directory, guardian, cleanup, progress=progress, memory_broker_ok=memory_broker_ok)
-        addresses = {name: server.address for name, server in servers.items()}
-        filled = settings.model_copy(update={"data_dir": directory}).with_addresses(addresses)
-        broker = servers["kafka"].name if "kafka" in servers else EXTERNAL
-        if broker != MEMORY_BROKER:  # which made its topics itself
-            create_topics(filled.require_kafka(), filled.partitions, filled.replication)
-        migrate(filled.require_postgres_url(), installation=filled.installation)
-        cleanup.enter_context(announced(directory, addresses))
-        yield Stack(filled, broker, servers, guardian)
+        with _usable(directory):
+            stack = _enter(settings, directory, cleanup, progress=progress, memory_broker_ok=memory_broker_ok)
+        yield stack
+
+
+def _enter(settings: Settings, directory: Path, cleanup: ExitStack, *, progress: bool, memory_broker_ok: bool) -> Stack:
+    """Start everything; it is stopped when `cleanup` is left."""
+    directory.mkdir(parents=True, exist_ok=True)
+    _lock(directory, cleanup)
+    guardian = cleanup.enter_context(Guardian())
+    starters = _starters(settings, directory, guardian, progress=progress, memory_broker_ok=memory_broker_ok)
+    servers = _start(starters, cleanup)
+    addresses = {name: server.address for name, server in servers.items()}
+    filled = settings.model_copy(update={"data_dir": directory}).with_addresses(addresses)
+    broker = servers["kafka"].name if "kafka" in servers else EXTERNAL
+    if broker == MEMORY_BROKER:  # it made its topics itself, and forgets everything when it ends
+        del starters["kafka"]
+    else:
+        create_topics(filled.require_kafka(), filled.partitions, filled.replication)
+    migrate(filled.require_postgres_url(), installation=filled.installation)
+    announcement = cleanup.enter_context(announced(directory, addresses))
+    return Stack(filled, broker, servers, guardian, announcement, starters)
+
+
+@contextmanager
+def _usable(directory: Path) -> Iterator[None]:
+    """Say what is wrong with a data directory that is a file, read-only or full."""
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(
+            f"{directory} cannot be used as the data directory ({error}); set {variable_name('data_dir')} to another"
+        ) from error
 
 
 def _lock(directory: Path, cleanup: ExitStack) -> None:
     try:
-        cleanup.enter_context(FileLock(directory / "stack.lock", timeout=0))
+        cleanup.enter_context(FileLock(directory / LOCK, timeout=LOCK_TIMEOUT_S))
     except Timeout:
         raise UsageError(
             f"streamrec already runs on {directory}; stop it, or set {variable_name('data_dir')} to another directory"
         ) from None
 
 
-def _start(
-    settings: Settings,
-    directory: Path,
-    guardian: Guardian,
-    cleanup: ExitStack,
-    *,
-    progress: bool,
-    memory_broker_ok: bool,
-) -> dict[str, Server]:
-    """Start the missing servers at the same time; each one is stopped when `cleanup` is left."""
+def _starters(
+    settings: Settings, directory: Path, guardian: Guardian, *, progress: bool, memory_broker_ok: bool
+) -> dict[str, Start]:
+    """Return what starts each server that has no address yet."""
 
     def start_broker() -> Server:
         try:
@@ -117,16 +163,21 @@ def _start(
         except JarsUnavailableError as error:
             if not memory_broker_ok:
                 raise
-            sys.stderr.write(f"streamrec: {error}; going on with an in-memory broker, which forgets everything\n")
+            sys.stderr.write(f"streamrec: {error}; continuing with an in-memory broker, which forgets everything\n")
             return start_memory_broker(directory / "kafka", guardian)
 
-    starters = {
+    starters: dict[str, Start] = {
         "kafka": start_broker,
         "redis_url": lambda: start_valkey(directory / "valkey", guardian),
         "postgres_url": lambda: start_postgres(directory / "postgres", guardian),
     }
+    return {name: start for name, start in starters.items() if getattr(settings, name) is None}
+
+
+def _start(starters: Mapping[str, Start], cleanup: ExitStack) -> dict[str, Server]:
+    """Start servers at the same time; each one is stopped when `cleanup` is left."""
     with ThreadPoolExecutor() as pool:
-        starting = {name: pool.submit(start) for name, start in starters.items() if getattr(settings, name) is None}
+        starting = {name: pool.submit(start) for name, start in starters.items()}
     servers: dict[str, Server] = {}
     for name, future in starting.items():
         if future.exception() is None:

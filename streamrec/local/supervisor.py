@@ -1,61 +1,73 @@
-"""The workers as processes: started, logged, started again when they die, and stopped together."""
+"""Servers and workers as processes: started, logged, started again when they die, and stopped together."""
 
 from __future__ import annotations
 
-import logging
+import json
 import os
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
-from logging.handlers import RotatingFileHandler
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from streamrec.errors import StreamrecError
 from streamrec.local.stack import Stack
 
 WORKERS = ("interests", "trainer", "recall", "retention")
 
-MAX_LOG_BYTES = 10_000_000
 MAX_BACKOFF_S = 30.0
 HEALTHY_S = 60.0
-"""A worker that lived so long is started again at once when it dies."""
+"""A process that lived so long is started again at once when it dies."""
 
+LOOK_S = 0.1
 STOP_TIMEOUT_S = 15.0
+
+LOG = "supervisor.log"
 
 
 class Supervisor:
-    """Keeps workers running until it is left.
+    """Keeps servers and workers running until it is left.
 
     Parameters
     ----------
     stack
-        The servers that the workers use.
+        The servers that the workers use; those that keep their data are started again where they died.
     log_dir
-        Where each worker's log goes, `NAME.log`, with one older file of the same size at most.
+        Where each worker writes its log: `NAME.log`, or `NAME-NUMBER.log` where a name comes several times. What dies
+        and is started again is in `supervisor.log`.
     workers
         Which workers to run; a name may come several times.
     """
 
     def __init__(self, stack: Stack, log_dir: Path, workers: Sequence[str] = WORKERS) -> None:
-        self._environment = {**os.environ, **stack.settings.environment()}
-        self._guardian = stack.guardian
+        self._stack = stack
+        self._environment = {**os.environ, **stack.settings.environment(), "PYTHONFAULTHANDLER": "1"}
         self._log_dir = log_dir
         self._stopping = threading.Event()
         self._running: dict[int, subprocess.Popen[bytes]] = {}
-        self._restarts = 0
-        self._threads = [
-            threading.Thread(target=self._keep, args=(slot, name), name=f"keep-{name}")
-            for slot, name in enumerate(workers)
-        ]
+        self._restarts: Counter[str] = Counter()
+        self._telling = threading.Lock()
         self._names = list(workers)
+        self._keepers = [
+            threading.Thread(target=self._keep_worker, args=(slot, name, log_name), name=f"keep-{log_name}")
+            for slot, (name, log_name) in enumerate(zip(workers, _log_names(workers), strict=True))
+        ]
+        # one that waits for a server's recovery does not keep this process from ending
+        self._server_keepers = [
+            threading.Thread(target=self._keep_server, args=(name,), name=f"keep-{name}", daemon=True)
+            for name in stack.durable
+        ]
 
     @property
     def restarts(self) -> int:
-        """How often a worker died and was started again."""
-        return self._restarts
+        """How often a server or a worker died and was started again."""
+        return self._restarts.total()
 
     def pids(self) -> dict[str, list[int]]:
         """Return the process ids of the workers that run, by name."""
@@ -66,7 +78,8 @@ class Supervisor:
 
     def __enter__(self) -> Self:
         self._log_dir.mkdir(parents=True, exist_ok=True)
-        for thread in self._threads:
+        self._stack.guardian.bound(self._log_dir / LOG)
+        for thread in (*self._server_keepers, *self._keepers):
             thread.start()
         return self
 
@@ -78,37 +91,97 @@ class Supervisor:
         for process in list(self._running.values()):
             process.terminate()
         end_s = time.monotonic() + STOP_TIMEOUT_S
-        for thread in self._threads:
+        for thread in (*self._keepers, *self._server_keepers):
             thread.join(max(0.0, end_s - time.monotonic()))
         for process in list(self._running.values()):
             process.kill()
-        for thread in self._threads:
+        for thread in self._keepers:
             thread.join()
 
-    def _keep(self, slot: int, name: str) -> None:
+    def _keep_worker(self, slot: int, name: str, log_name: str) -> None:
         """Run one worker again and again."""
-        log = RotatingFileHandler(self._log_dir / f"{name}.log", maxBytes=MAX_LOG_BYTES, backupCount=1)
+
+        def run() -> str:
+            process = self._stack.guardian.spawn(
+                [sys.executable, "-m", "streamrec", "worker", name],
+                log=self._log_dir / f"{log_name}.log",
+                env=self._environment,
+            )
+            self._running[slot] = process
+            if self._stopping.is_set():  # asked to stop while it was being started
+                process.terminate()
+            code = process.wait()
+            del self._running[slot]
+            return _end_of(code)
+
+        for ended in self._again(name, run):
+            self._take_note(name, ended)
+
+    def _keep_server(self, name: str) -> None:
+        """Start a server again whenever it has ended."""
+        servers = self._stack.servers
+
+        def run() -> str:
+            code = servers[name].process.poll()
+            if code is not None:
+                self._stack.start(name)
+            while (code := servers[name].process.poll()) is None and not self._stopping.wait(LOOK_S):
+                pass
+            return "" if code is None else _end_of(code)
+
+        for ended in self._again(name, run):
+            self._take_note(servers[name].name, ended)
+
+    def _again(self, name: str, run: Callable[[], str]) -> Iterator[str]:
+        """Run something until this is left, later and later while it fails; yield how each run ended."""
         failures = 0
         while not self._stopping.is_set():
             started_s = time.monotonic()
-            self._run(slot, name, log)
+            try:
+                ended = run()
+            except (StreamrecError, OSError) as error:
+                self._write("error", f"{name} cannot be started", because=str(error))
+                ended = ""
             if self._stopping.is_set():
                 break
-            self._restarts += 1
+            if ended:
+                yield ended
             failures = 0 if time.monotonic() - started_s > HEALTHY_S else failures + 1
-            self._stopping.wait(min(MAX_BACKOFF_S, 0.25 * 2.0**failures))
-        log.close()
+            self._stopping.wait(_backoff_s(failures))
 
-    def _run(self, slot: int, name: str, log: RotatingFileHandler) -> None:
-        process = self._guardian.spawn(
-            [sys.executable, "-m", "streamrec", "worker", name], output=subprocess.PIPE, env=self._environment
-        )
-        self._running[slot] = process
-        if self._stopping.is_set():  # asked to stop while it was being started
-            process.terminate()
-        assert process.stdout is not None
-        for line in process.stdout:
-            log.emit(logging.makeLogRecord({"msg": line.decode(errors="replace").rstrip("\n")}))
-        process.wait()
-        process.stdout.close()
-        del self._running[slot]
+    def _take_note(self, name: str, ended: str) -> None:
+        """Count a death, and tell other terminals of it."""
+        with self._telling:
+            self._restarts[name] += 1
+            self._write("warning", f"{name} died and is restarted", because=ended, restarts=self._restarts[name])
+            try:
+                self._stack.announcement.tell(self._restarts)
+            except OSError as error:
+                self._write("error", "the announcement cannot be written", because=str(error))
+
+    def _write(self, level: str, event: str, **details: str | int) -> None:
+        """Append a line to the log; never to the terminal, which may be stopped."""
+        line = {"event": event, "level": level, "timestamp": datetime.now(UTC).isoformat(), **details}
+        # supervision outlives a full disk; servers and workers say what it does to them
+        with suppress(OSError), (self._log_dir / LOG).open("a") as log:
+            log.write(json.dumps(line) + "\n")
+
+
+def _backoff_s(failures: int) -> float:
+    """Return how long to wait after so many failures in a row."""
+    return min(MAX_BACKOFF_S, 0.25 * 2.0 ** min(failures, 10)) if failures else 0.0
+
+
+def _log_names(workers: Sequence[str]) -> list[str]:
+    """Return a name of its own for the log of each worker."""
+    seen: Counter[str] = Counter()
+    names = []
+    for name in workers:
+        seen[name] += 1
+        names.append(name if workers.count(name) == 1 else f"{name}-{seen[name]}")
+    return names
+
+
+def _end_of(code: int) -> str:
+    """Say how a process ended."""
+    return f"it was ended by signal {-code}" if code < 0 else f"it ended with code {code}"

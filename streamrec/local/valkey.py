@@ -22,7 +22,6 @@ def start_valkey(directory: Path, guardian: Guardian) -> Server:
     command = [get_binary_path(), "--bind", HOST, "--port", str(port), "--dir", str(directory)]
     options = ["--appendonly", "yes", "--appendfsync", "everysec", "--auto-aof-rewrite-min-size", REWRITE_FROM]
     options += ["--save", "", "--maxmemory-policy", "noeviction"]
-    with log.open("wb") as output:
-        process = guardian.spawn([*command, *options], output=output)
+    process = guardian.spawn([*command, *options], log=log)
     wait_until(lambda: answers(port), process, name="Valkey", log=log)
     return Server("valkey", f"redis://{HOST}:{port}/0", process)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import signal
 import time
-from pathlib import Path
 
 import pytest
 import requests
 from pipeline import Pipeline, stop
 
 from streamrec.local import local_stack
-from streamrec.local.valkey import start_valkey
 from streamrec.metrics import find_endpoints
 from streamrec.monitor.scrape import parse
 from streamrec.settings import Settings
@@ -133,6 +131,5 @@ def test_redis_that_is_away_is_named(drill):
     drill.stack.servers["redis_url"].stop()
     drill.wait_for_cause("Redis does not answer")
 
-    directory = Path(drill.stack.settings.data_dir) / "valkey"
-    drill.stack.servers["redis_url"] = start_valkey(directory, drill.stack.guardian)
+    drill.stack.start("redis_url")
     drill.wait_until_ready()

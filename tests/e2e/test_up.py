@@ -22,6 +22,7 @@ from streamrec.adapters.redis import RedisInterestStore, TopKReader
 from streamrec.chaos.oracle import judge, read_ledger
 from streamrec.local import find_running
 from streamrec.local.supervisor import WORKERS
+from streamrec.running import restarts_of
 from streamrec.settings import Settings, variable_name
 
 DEADLINE_S = 90.0
@@ -133,6 +134,27 @@ def path(tmp_path):
     ]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "events.parquet")
     return tmp_path / "events.parquet"
+
+
+def test_the_pipeline_continues_without_its_terminal_and_servers_that_die_come_back(tmp_path, path):
+    """Ctrl-Z stops whoever supervises, and no log line of a worker waits for it."""
+    data_dir, half = tmp_path / "data", EVENTS // 2
+    with up(data_dir) as (process, settings):
+        process.send_signal(signal.SIGSTOP)
+        for _ in range(2):  # more than 64 KiB of log lines, which is what a pipe holds
+            replay(data_dir, path, "--limit", str(half), "--rate", "300")
+        wait_for_no_lag(settings)
+        assert sum(log.stat().st_size for log in (data_dir / "logs").glob("*.log")) > 64 * 1024
+        process.send_signal(signal.SIGCONT)
+
+        for name in ("java", "valkey-server", "postgres"):
+            victim = next(child for child in psutil.Process(process.pid).children() if child.name() == name)
+            victim.kill()
+            wait(lambda victim=victim: not victim.is_running(), f"the death of {name}")
+        wait(lambda: sum(restarts_of(data_dir).values()) == len(SERVERS), "all servers to be restarted")
+        replay(data_dir, path, "--skip", str(half))
+        wait_for_no_lag(settings)
+        assert_undisturbed(settings, path)
 
 
 def test_stopped_and_started_again_in_mid_stream_nothing_is_different(tmp_path, path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 import redis
 from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient
+from filelock import FileLock
 from structlog.testing import capture_logs
 
 from streamrec.errors import StreamrecError, UsageError
@@ -98,6 +100,48 @@ def test_a_stack_that_was_killed_is_not_found(tmp_path):
     ended.wait()
     (tmp_path / "stack.json").write_text(json.dumps({"pid": ended.pid, "addresses": {"kafka": "gone:1"}}))
     assert find_running(Settings(data_dir=tmp_path)) is None
+
+
+def test_a_stack_that_was_killed_is_not_found_when_its_number_is_anothers(tmp_path):
+    with FileLock(tmp_path / "stack.lock"):
+        pass
+    (tmp_path / "stack.json").write_text(json.dumps({"pid": os.getpid(), "addresses": {"kafka": "gone:1"}}))
+
+    assert find_running(Settings(data_dir=tmp_path)) is None
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"pid": 1}', '{"pid": 1, "addresses": {"kafka": 7}}', "\xff"])
+def test_what_a_killed_stack_left_half_written_is_no_stack(tmp_path, content):
+    (tmp_path / "stack.lock").touch()
+    (tmp_path / "stack.json").write_bytes(content.encode("latin-1"))
+
+    assert find_running(Settings(data_dir=tmp_path)) is None
+    with (
+        FileLock(tmp_path / "stack.lock"),
+        pytest.raises(StreamrecError, match=r"stack.json cannot be read .* restart"),
+    ):
+        find_running(Settings(data_dir=tmp_path))
+
+
+@pytest.mark.parametrize("content", ["", "port", "-3", "0", "70000", "1e9", "\xff\xfe"])
+def test_a_port_file_with_garbage_is_one_without_a_port(tmp_path, content):
+    (tmp_path / "server.port").write_bytes(content.encode("latin-1"))
+
+    port = choose_port(tmp_path, "server")
+
+    assert port > 0
+    assert (tmp_path / "server.port").read_text() == str(port)
+
+
+def test_a_data_directory_that_is_a_file_is_one_line(tmp_path):
+    (tmp_path / "file").touch()
+
+    for directory in (tmp_path / "file", tmp_path / "file" / "below"):
+        with (
+            pytest.raises(UsageError, match=r"cannot be used as the data directory .* STREAMREC_DATA_DIR"),
+            local_stack(Settings(data_dir=directory), progress=False),
+        ):
+            pass
 
 
 def test_with_addresses_of_ones_own_nothing_is_started(stack, postgres_url, tmp_path):
