@@ -118,7 +118,11 @@ class TrainerMetrics:
             "hits": counter("prequential_hits", "Tested events whose item was among the first ten of the list."),
             "popular_hits": counter("prequential_popular_hits", "The same of the most popular items of a day."),
             "drift_alarms": counter("drift_alarms", "How often the losses said that the stream has changed."),
+            "checkpoint_failures": counter("checkpoint_failures", "Checkpoints that could not be written."),
         }
+        self._unsaved = Gauge(
+            "streamrec_checkpoint_failing", "1 while the newest checkpoint could not be written.", registry=registry
+        )
         self._loss = Gauge("streamrec_training_loss", "Moving average of the loss on new events.", registry=registry)
         self._waiting = Gauge("streamrec_training_waiting_events", "Events that wait for training.", registry=registry)
         self._made = Info("streamrec_made_model", "The newest version that was made.", registry=registry)
@@ -136,6 +140,7 @@ class TrainerMetrics:
             counter.inc(value - last if value >= last else value)  # a rollback begins to count anew
         self._loss.set(progress.loss)
         self._waiting.set(waiting)
+        self._unsaved.set(bool(progress.unsaved))
         self._learned.set(progress.learned_at_ms / 1_000)
         if progress.version != self._last.version:
             self._made.info({"version": progress.version})

@@ -77,6 +77,8 @@ def build(settings: Settings) -> faust.App:
                 begun_s = time.monotonic()
                 persist_until(worker.stopping, training.step)
                 report(time.monotonic() - begun_s)
+            else:  # a checkpoint that could not be written is seen although nothing is trained
+                metrics.record_training(trainer.progress, waiting=training.waiting)
         training.checkpoint()
 
     def follow(worker: Background) -> None:

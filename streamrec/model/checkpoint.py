@@ -7,12 +7,16 @@ damaged one. Nothing in it can run code.
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
+import re
 import shutil
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 import numpy as np
@@ -24,13 +28,24 @@ from streamrec.errors import StreamrecError
 
 FORMAT = 2
 
+KEPT_DAMAGED = 2
+"""Damaged checkpoints stay for a look at what went wrong: the newest ones, so many."""
+
 _PREFIX = "checkpoint-"
 _UNFINISHED = ".unfinished-"
+_DAMAGED = ".damaged"
+_NUMBER = re.compile(rf"{_PREFIX}([0-9]{{9}}|[1-9][0-9]{{9,}})")
+_OURS = re.compile(rf"{_PREFIX}[0-9]{{9,}}({re.escape(_DAMAGED)})?|{re.escape(_UNFINISHED)}[0-9]{{9,}}")
 _MANIFEST = "manifest.json"
 _TENSORS = "tensors.safetensors"
 _LOCK = "lock"
+_DIGEST_BYTES = 16
 
 _log = structlog.get_logger(__name__)
+
+
+class DamagedCheckpointError(StreamrecError):
+    """A checkpoint is not what was written."""
 
 
 class Manifest(msgspec.Struct, frozen=True):
@@ -45,9 +60,13 @@ def claimed(root: Path) -> Iterator[None]:
     """Wait until no other process has claimed this directory, and keep it until the end: one writes, others stand by.
 
     The system gives the claim of a process up when that ends, in whatever way.
+
+    Raises
+    ------
+    StreamrecError
+        If the directory cannot be written.
     """
-    root.mkdir(parents=True, exist_ok=True)
-    with (root / _LOCK).open("wb") as lock:
+    with _claim_file(root) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -57,9 +76,44 @@ def claimed(root: Path) -> Iterator[None]:
         yield
 
 
+def _claim_file(root: Path) -> BinaryIO:
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        return (root / _LOCK).open("wb")
+    except OSError as error:
+        raise StreamrecError(f"{root} cannot be used for checkpoints: {error}") from None
+
+
 def numbers(root: Path) -> list[int]:
-    """Return the numbers of all checkpoints, oldest first."""
-    return sorted(int(path.name.removeprefix(_PREFIX)) for path in root.glob(f"{_PREFIX}*"))
+    """Return the numbers of all checkpoints, oldest first; what has another name is none.
+
+    Raises
+    ------
+    StreamrecError
+        If the directory cannot be read.
+    """
+    found = [_NUMBER.fullmatch(path.name) for path in _entries(root) if path.is_dir()]
+    return sorted(int(match[1]) for match in found if match)
+
+
+def foreign(root: Path) -> list[str]:
+    """Return the names of what others have put into the directory of checkpoints.
+
+    Raises
+    ------
+    StreamrecError
+        If the directory cannot be read.
+    """
+    return [path.name for path in _entries(root) if path.name != _LOCK and not _OURS.fullmatch(path.name)]
+
+
+def _entries(root: Path) -> list[Path]:
+    try:
+        return sorted(root.iterdir())
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise StreamrecError(f"{root} cannot be read: {error}") from None
 
 
 def packed(tensors: Mapping[str, np.ndarray], documents: Mapping[str, bytes]) -> dict[str, bytes]:
@@ -98,7 +152,21 @@ def write(root: Path, number: int, contents: Mapping[str, bytes], *, kept: Colle
     """
     root.mkdir(parents=True, exist_ok=True)
     unfinished = root / f"{_UNFINISHED}{number:09d}"
-    shutil.rmtree(unfinished, ignore_errors=True)
+    _remove(unfinished)
+    try:
+        path = _write_all(root, number, contents, unfinished)
+    except OSError:
+        _remove(unfinished)  # half of it would keep a full disk full
+        raise
+    for old in [_path(root, old) for old in numbers(root) if old not in {*kept, number}]:
+        _remove(old)
+    for old in root.glob(f"{_UNFINISHED}*"):
+        _remove(old)
+    _log.info("checkpoint", path=str(path))
+    return path
+
+
+def _write_all(root: Path, number: int, contents: Mapping[str, bytes], unfinished: Path) -> Path:
     unfinished.mkdir()
     for name, content in contents.items():
         _write(unfinished / name, content)
@@ -107,12 +175,31 @@ def write(root: Path, number: int, contents: Mapping[str, bytes], *, kept: Colle
     path = _path(root, number)
     unfinished.rename(path)
     _flush_directory(root)
-    for old in [_path(root, old) for old in numbers(root) if old not in {*kept, number}]:
-        shutil.rmtree(old)
-    for old in root.glob(f"{_UNFINISHED}*"):
-        shutil.rmtree(old)
-    _log.info("checkpoint", path=str(path))
     return path
+
+
+def set_aside(root: Path, number: int) -> None:
+    """Give a damaged checkpoint another name, so that none is read or removed in its place."""
+    path = _path(root, number)
+    aside = path.with_name(path.name + _DAMAGED)
+    _remove(aside)
+    try:
+        path.rename(aside)
+    except OSError as error:
+        _log.warning("a damaged checkpoint cannot be set aside", path=str(path), because=str(error))
+    damaged = [path for path in _entries(root) if path.name.endswith(_DAMAGED) and _OURS.fullmatch(path.name)]
+    for old in damaged[:-KEPT_DAMAGED]:
+        _remove(old)
+
+
+def _remove(path: Path) -> None:
+    """Remove a directory; one that stays takes room, and keeps nothing from working."""
+    try:
+        shutil.rmtree(path)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        _log.warning("a directory cannot be removed", path=str(path), because=str(error))
 
 
 def read(root: Path, number: int) -> tuple[dict[str, np.ndarray], dict[str, bytes]]:
@@ -120,24 +207,15 @@ def read(root: Path, number: int) -> tuple[dict[str, np.ndarray], dict[str, byte
 
     Raises
     ------
+    DamagedCheckpointError
+        If it is not what was written; the message says what to do.
     StreamrecError
-        If it is damaged or of another format; the message says what to do.
+        If it is of another format, or must not be read.
     """
     path = _path(root, number)
-    try:
-        manifest = msgspec.json.decode((path / _MANIFEST).read_bytes(), type=Manifest)
-    except (OSError, msgspec.DecodeError) as error:
-        raise _damaged(path, f"{_MANIFEST}: {error}") from None
-    if manifest.format != FORMAT:
-        raise StreamrecError(
-            f"{path} has format {manifest.format}, this version of streamrec reads {FORMAT}: move it away to begin anew"
-        )
     contents = {}
-    for name, digest in manifest.digests.items():
-        try:
-            contents[name] = (path / name).read_bytes()
-        except OSError as error:
-            raise _damaged(path, str(error)) from None
+    for name, digest in _digests(path).items():
+        contents[name] = _read(path / name)
         if _digest(contents[name]) != digest:
             raise _damaged(path, f"{name} is not what was written")
     try:
@@ -147,36 +225,86 @@ def read(root: Path, number: int) -> tuple[dict[str, np.ndarray], dict[str, byte
     return tensors, {name.removesuffix(".json"): content for name, content in contents.items()}
 
 
-def read_tensors(root: Path, number: int, prefix: str) -> dict[str, np.ndarray]:
-    """Return the arrays below a prefix, and read no others.
+def check(root: Path, number: int) -> None:
+    """Compare the files of a checkpoint with what was written, and keep none of them in memory.
 
-    Raises
-    ------
-    StreamrecError
-        If they cannot be read.
+    It raises what :func:`read` raises.
     """
     path = _path(root, number)
+    for name, digest in _digests(path).items():
+        _check_file(path / name, digest)
+
+
+def read_tensors(root: Path, number: int, *prefixes: str) -> list[dict[str, np.ndarray]]:
+    """Return the arrays below each prefix, and keep no others in memory.
+
+    It raises what :func:`read` raises.
+    """
+    path = _path(root, number)
+    _check_file(path / _TENSORS, _digests(path)[_TENSORS])
     try:
         with safe_open(path / _TENSORS, framework="numpy") as tensors:
-            return {
-                name.removeprefix(f"{prefix}."): tensors.get_tensor(name)
-                for name in tensors.keys()  # noqa: SIM118  # no mapping
-                if name.startswith(f"{prefix}.")
-            }
+            names: list[str] = list(tensors.keys())
+            return [
+                {
+                    name.removeprefix(f"{prefix}."): tensors.get_tensor(name)
+                    for name in names
+                    if name.startswith(f"{prefix}.")
+                }
+                for prefix in prefixes
+            ]
     except (OSError, SafetensorError) as error:
         raise _damaged(path, str(error)) from None
+
+
+def _digests(path: Path) -> dict[str, str]:
+    """Return the digest of each file."""
+    try:
+        manifest = msgspec.json.decode(_read(path / _MANIFEST), type=Manifest)
+    except msgspec.DecodeError as error:
+        raise _damaged(path, f"{_MANIFEST}: {error}") from None
+    if manifest.format != FORMAT:
+        raise StreamrecError(
+            f"{path} has format {manifest.format}, this version of streamrec reads {FORMAT}: move it away to begin anew"
+        )
+    if _TENSORS not in manifest.digests:
+        raise _damaged(path, f"{_MANIFEST} does not name {_TENSORS}")
+    return manifest.digests
+
+
+def _read(file: Path) -> bytes:
+    with _readable(file):
+        return file.read_bytes()
+
+
+def _check_file(file: Path, digest: str) -> None:
+    with _readable(file), file.open("rb") as content:
+        found = hashlib.file_digest(content, partial(blake2b, digest_size=_DIGEST_BYTES)).hexdigest()
+    if found != digest:
+        raise _damaged(file.parent, f"{file.name} is not what was written")
+
+
+@contextmanager
+def _readable(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except PermissionError:
+        # it may be whole: an older one in its place would lose what was learned since
+        raise StreamrecError(f"{file} must not be read by this user: change its owner or mode") from None
+    except OSError as error:
+        raise _damaged(file.parent, str(error)) from None
 
 
 def _path(root: Path, number: int) -> Path:
     return root / f"{_PREFIX}{number:09d}"
 
 
-def _damaged(path: Path, why: str) -> StreamrecError:
-    return StreamrecError(f"{path} is damaged ({why}): move it away to go on from the one before it")
+def _damaged(path: Path, why: str) -> DamagedCheckpointError:
+    return DamagedCheckpointError(f"{path} is damaged ({why}): move it away to continue from the one before it")
 
 
 def _digest(content: bytes) -> str:
-    return blake2b(content, digest_size=16).hexdigest()
+    return blake2b(content, digest_size=_DIGEST_BYTES).hexdigest()
 
 
 def _write(path: Path, content: bytes) -> None:

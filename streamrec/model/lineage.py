@@ -92,6 +92,15 @@ class Lineage:
         self.versions = [version for version in self.versions if version.name in kept or version.name in remembered]
         return name
 
+    def lose(self, checkpoint: int) -> None:
+        """Take note that a checkpoint could not be written, or cannot be read."""
+        lost = {version.name for version in self.versions if version.checkpoint == checkpoint}
+        self.versions = [
+            msgspec.structs.replace(version, checkpoint=0) if version.name in lost else version
+            for version in self.versions
+        ]
+        self.candidate = "" if self.candidate in lost else self.candidate
+
     def refuse(self, name: str, because: str, *, events: int) -> None:
         """Take note of a version that failed the check before serving."""
         self.refused += 1

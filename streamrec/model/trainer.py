@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Self
@@ -22,6 +21,7 @@ from streamrec.contracts.incoming import Item
 from streamrec.contracts.model_version import ModelVersions
 from streamrec.errors import StreamrecError
 from streamrec.model import checkpoint, covisitation, lists
+from streamrec.model.archive import Archive, Saved
 from streamrec.model.catalogue import Catalogue
 from streamrec.model.guard import Guard
 from streamrec.model.learning import Learning
@@ -58,7 +58,7 @@ class Trainer:
     Raises
     ------
     StreamrecError
-        If the newest checkpoint is damaged, or of a network of another shape.
+        If all checkpoints are damaged, or the newest one that is whole is of another format or shape.
     """
 
     def __init__(
@@ -95,11 +95,9 @@ class Trainer:
         self.admissions = b""
         self._unsent: list[bytes] = []
         self._micro_batches = self._events = 0
-        self._saver = ThreadPoolExecutor(max_workers=1, thread_name_prefix="save")
-        self._saving: Future[Path] | None = None
-        saved = checkpoint.numbers(checkpoints)
-        if saved:
-            self._open(saved[-1], saved)
+        self._archive = Archive(checkpoints)
+        if found := self._archive.newest_whole():
+            self._open(*found)
 
     @classmethod
     def open(cls, settings: Settings) -> Self:
@@ -130,7 +128,14 @@ class Trainer:
             loss=stacking.recent_loss,
             version=self.serving.version,
             learned_at_ms=self.learning.newest_produced_at_ms,
+            checkpoint_failures=self._archive.failures,
+            unsaved=self.unsaved,
         )
+
+    @property
+    def unsaved(self) -> str:
+        """Why the newest checkpoint could not be written, empty while all is well."""
+        return self._archive.failing
 
     def put_item(self, item: Item) -> None:
         """Learn what the catalogue says of an item; any one thread may call it."""
@@ -182,10 +187,10 @@ class Trainer:
     def save(self, admissions: bytes) -> None:
         """Begin to write a checkpoint of all that was learned by now, with the caller's own record of it.
 
-        Whole or not at all it is there when :meth:`wait_until_saved` returns; learning may go on meanwhile.
+        Whole or not at all it is there when :meth:`wait_until_saved` returns; learning may continue meanwhile.
         """
         self.wait_until_saved()
-        number = max([0, *checkpoint.numbers(self.checkpoints)]) + 1
+        number = max([0, *self._archive.numbers, *self.lineage.checkpoints]) + 1
         name = self.lineage.keep(
             self.serving.version, events=self.learning.events, loss=self.guard.loss, checkpoint=number
         )
@@ -202,28 +207,26 @@ class Trainer:
             "spared": msgspec.json.encode(self.spared.state()),
         }
         contents = checkpoint.packed(tensors, documents)
-        kept = frozenset(self.lineage.checkpoints)
-        self._saving = self._saver.submit(checkpoint.write, self.checkpoints, number, contents, kept=kept)
+        self._archive.begin(number, contents, kept=frozenset(self.lineage.checkpoints))
 
     def wait_until_saved(self) -> None:
-        """Return when the checkpoint that was begun is on the disk, or raise what keeps it from there."""
-        if self._saving is not None:
-            self._saving.result()
-            self._saving = None
+        """Return when the checkpoint that was begun is on the disk, or cannot be written: see :attr:`unsaved`."""
+        if lost := self._archive.wait():
+            self.lineage.lose(lost)
 
     def can_go_back_to(self, version: str) -> bool:
-        """Return whether a version is kept."""
+        """Return whether a version is kept, whole."""
         self.wait_until_saved()
-        return self.lineage.checkpoint_of(version) in checkpoint.numbers(self.checkpoints)
+        return self._archive.is_whole(self.lineage.checkpoint_of(version))
 
     def roll_back(self, version: str | None, because: str) -> bytes:
         """Go on from a version that is kept; see :class:`streamrec.service.ports.Trainer`."""
         self.wait_until_saved()
-        version = self.lineage.last_good if version is None else version
+        version = self._last_whole_good() if version is None else version
         _log.error("rolled back", to=version, served=self.serving.version, events=self.learning.events, because=because)
         good, admissions, learning = Weights(), b"", self._new_learning()
         if version:
-            tensors, documents = checkpoint.read(self.checkpoints, self.lineage.checkpoint_of(version))
+            tensors, documents = self._archive.read(self.lineage.checkpoint_of(version))
             learning.load(tensors, documents)
             good, admissions = Weights.of(below("serving", tensors)), documents["admissions"]
         learning.drifts = self.learning.drifts
@@ -240,31 +243,46 @@ class Trainer:
         """Count these events when they come again, and never train them by gradient."""
         self.spared.join(events)
 
-    def _open(self, number: int, saved: Sequence[int]) -> None:
-        """Go on from a checkpoint, and from what was known of others when it was written."""
-        tensors, documents = checkpoint.read(self.checkpoints, number)
+    def _open(self, number: int, saved: Saved) -> None:
+        """Continue from a checkpoint, and from what was known of others when it was written."""
+        tensors, documents = saved
         shape, own = json.loads(documents["shape"]), dense_shape(self.config).tolist()
         if shape != own:
             raise StreamrecError(
-                f"the newest checkpoint in {self.checkpoints} is of a network of shape {shape}, not {own}: restore "
+                f"checkpoint {number} in {self.checkpoints} is of a network of shape {shape}, not {own}: restore "
                 "STREAMREC_EMBEDDING_DIM and STREAMREC_SEQUENCE_LENGTH, or move the directory away to begin anew"
             )
         self.learning.load(tensors, documents)
         self.admissions = documents["admissions"]
-        self.lineage.load(documents["lineage"], saved)
+        self.lineage.load(documents["lineage"], self._archive.numbers)
         self.spared = Fences(msgspec.json.decode(documents["spared"], type=list[FenceState]))
         self.guard.load(below("guard", tensors), documents["held"])
-        if self.lineage.last_good:
-            self.guard.good = self._weights_of(self.lineage.last_good)
+        while self.lineage.last_good:
+            good = self._weights_of(self.lineage.last_good)
+            if good is not None:
+                self.guard.good = good
+                break
         self._unsent = self.take_update()
 
-    def _weights_of(self, version: str) -> Weights:
-        """Read the weights of a version that is kept, without vectors of items whose rows are others' now."""
+    def _last_whole_good(self) -> str:
+        """Return the newest good version that is kept, whole; empty if there is none."""
+        while self.lineage.last_good and not self.can_go_back_to(self.lineage.last_good):
+            self.lineage.lose(self.lineage.checkpoint_of(self.lineage.last_good))
+        return self.lineage.last_good
+
+    def _weights_of(self, version: str) -> Weights | None:
+        """Read the weights of a version that is kept, without vectors of items whose rows are others' now.
+
+        One that cannot be read is no longer kept, and there is nothing.
+        """
         self.wait_until_saved()
         number = self.lineage.checkpoint_of(version)
-        arrays = checkpoint.read_tensors(self.checkpoints, number, "serving")
-        then = unpack_ids(checkpoint.read_tensors(self.checkpoints, number, "items.vocabulary")["ids"])
-        then, now = then[: len(arrays["vectors"])], self.learning.items.vocabulary.ids
+        found = self._archive.arrays(number, "serving", "items.vocabulary") if number else None
+        if found is None:
+            self.lineage.lose(number)
+            return None
+        arrays, vocabulary = found
+        then, now = unpack_ids(vocabulary["ids"])[: len(arrays["vectors"])], self.learning.items.vocabulary.ids
         arrays["vectors"][[row for row, ids in enumerate(zip(then, now, strict=False)) if ids[0] != ids[1]]] = 0.0
         return Weights.of(arrays)
 
@@ -276,8 +294,15 @@ class Trainer:
         elif self.lineage.candidate:
             is_good = self.guard.judgement()
             if is_good:
-                version = self.lineage.promote()
-                self.guard.promote(self._weights_of(version))
-                _log.info("version is good", version=version)
+                self._promote()
             elif is_good is not None:
                 self.lineage.candidate = ""
+
+    def _promote(self) -> None:
+        """Make the version on trial the last good one, unless nobody could go back to it."""
+        weights = self._weights_of(self.lineage.candidate)
+        if weights is None:
+            return
+        version = self.lineage.promote()
+        self.guard.promote(weights)
+        _log.info("version is good", version=version)

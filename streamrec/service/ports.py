@@ -206,10 +206,14 @@ class Trainer(Protocol):
         """Begin to write a checkpoint of all that was learned by now, with the caller's own record of it."""
 
     def wait_until_saved(self) -> None:
-        """Return when the checkpoint that was begun is on the disk, whole, or raise what keeps it from there."""
+        """Return when the checkpoint that was begun is on the disk, whole, or cannot be written."""
+
+    @property
+    def unsaved(self) -> str:
+        """Why the newest checkpoint could not be written, empty while all is well."""
 
     def can_go_back_to(self, version: str) -> bool:
-        """Return whether a version is kept."""
+        """Return whether a version is kept, whole."""
 
     def roll_back(self, version: str | None, because: str) -> bytes:
         """Go on from a version that is kept, the last good one if none is named, as if it had been opened from it.

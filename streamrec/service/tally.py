@@ -46,6 +46,10 @@ class TrainingProgress:
         The newest version that was made.
     learned_at_ms
         When the newest event was produced that it has learned.
+    checkpoint_failures
+        Checkpoints that could not be written.
+    unsaved
+        Why the newest checkpoint could not be written, empty while all is well.
     """
 
     micro_batches: int = 0
@@ -57,3 +61,5 @@ class TrainingProgress:
     loss: float = 0.0
     version: str = ""
     learned_at_ms: int = 0
+    checkpoint_failures: int = 0
+    unsaved: str = ""

@@ -20,7 +20,7 @@ from streamrec.contracts.decode import decode_item, decode_own
 from streamrec.contracts.derived import UserInterest
 from streamrec.contracts.model_version import ModelCommand
 from streamrec.contracts.topics import ITEMS, MODEL_CONTROL, MODEL_UPDATES, MODEL_VERSIONS
-from streamrec.errors import BadRecordError
+from streamrec.errors import BadRecordError, TransientError
 from streamrec.service.admission import Admission, Admissions
 from streamrec.service.batch import Batch, Positions, Record, TopicPartition
 from streamrec.service.ports import Outgoing, Publisher, Trainer
@@ -82,6 +82,8 @@ class TrainOnInterests:
         self._published_versions = b""
         self._published_s = float("-inf")
         self._checkpointed_s = monotonic_s()
+        self._must_be_saved = False
+        """Whether a rollback is not on the disk yet."""
         if trainer.admissions:
             admissions = msgspec.json.decode(trainer.admissions, type=Admissions)
             self._admission.restore(admissions)
@@ -95,7 +97,17 @@ class TrainOnInterests:
     @property
     def must_step(self) -> bool:
         """Whether a step is due although no events wait: a command, a version that must go, or a checkpoint."""
-        return bool(self._orders or self._trainer.condemned or (self._admission.is_stale and self._is_checkpoint_time))
+        return bool(
+            self._orders
+            or self._trainer.condemned
+            or self._must_be_saved
+            or (self._has_news and self._is_checkpoint_time)
+        )
+
+    @property
+    def _has_news(self) -> bool:
+        """Whether there is something to save that no checkpoint holds."""
+        return self._admission.is_stale or bool(self._trainer.unsaved)
 
     @property
     def _is_checkpoint_time(self) -> bool:
@@ -126,8 +138,9 @@ class TrainOnInterests:
         Raises
         ------
         TransientError
-            If the broker is away; what was not published goes out with the next call.
+            If the broker is unavailable, or a rollback cannot be saved; the next call continues from there.
         """
+        self._secure()
         self._obey()
         taken, behind = self._admission.take()
         if taken:
@@ -170,7 +183,7 @@ class TrainOnInterests:
         self._checkpointed_s = self._monotonic_s()
         if not self._unpublished:
             self._take_update()  # nothing is kept that was not checked
-        if self._admission.is_stale:
+        if self._has_news:
             self._save()
 
     def positions(self, sources: Sequence[TopicPartition]) -> Positions:
@@ -192,8 +205,18 @@ class TrainOnInterests:
         )
         self._trainer.spare(undone)
         self._unpublished = []
+        self._must_be_saved = True
+        self._secure()
+
+    def _secure(self) -> None:
+        """Have a rollback on the disk: what it gave up must not come back with the next start."""
+        if not self._must_be_saved:
+            return
         self._save()
         self._trainer.wait_until_saved()
+        if self._trainer.unsaved:
+            raise TransientError(f"the rollback cannot be saved: {self._trainer.unsaved}")
+        self._must_be_saved = False
 
     def _save(self) -> None:
         self._trainer.save(_encoder.encode(self._admission.state(self._next_command)))
@@ -217,7 +240,7 @@ class TrainOnInterests:
             if self._trainer.can_go_back_to(order.roll_back_to):
                 self._roll_back(order.roll_back_to, "by hand")
             else:
-                _log.error("command refused", because=f"{order.roll_back_to} is not kept")
+                _log.error("command refused", because=f"{order.roll_back_to} is not kept, or is damaged")
 
     def _learn_item(self, record: Record) -> None:
         if record.value is None:

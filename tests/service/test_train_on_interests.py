@@ -30,6 +30,8 @@ class RememberingTrainer:
         self.saving = None
         self.kept = {}
         self.condemned = ""
+        self.unsaved = ""
+        self.disk_is_full = False
         self.spared = Fences()
         self.refuse_next = False
         self.versions = ModelVersions(versions=[], refused=0, rolled_back=0, drifts=0)
@@ -54,8 +56,10 @@ class RememberingTrainer:
 
     def wait_until_saved(self):
         if self.saving:
+            self.unsaved = "no space left on device" if self.disk_is_full else ""
+        if self.saving and not self.disk_is_full:
             self.saved = self.kept[str(len(self.saving[1]))] = self.saving
-            self.saving = None
+        self.saving = None
 
     def can_go_back_to(self, version):
         self.wait_until_saved()
@@ -336,3 +340,57 @@ def test_a_fence_is_exact_within_its_window_and_refuses_what_is_older():
     assert again.admit(7)
     assert fence.admit(10 * WINDOW_OFFSETS)
     assert len(fence.bits) <= WINDOW_OFFSETS // 8
+
+
+def test_a_full_disk_stops_no_training_and_the_checkpoint_is_tried_again(training, clock):
+    trainer, publisher = RememberingTrainer(), MemoryPublisher()
+    use_case = training(trainer, publisher)
+    trainer.disk_is_full = True
+    values = records(stream(60))
+    for number, start in enumerate(range(0, 60, 20), start=1):
+        clock[0] = 31.0 * number
+        use_case.handle(batch(part(USER_INTERESTS, values[start : start + 20], start=start)))
+        use_case.step()
+    assert len(trainer.trained) == 60
+    assert [record.value for record in publisher.of(MODEL_UPDATES)] == [b"20", b"40", b"60"]
+    assert trainer.saved is None
+
+    trainer.disk_is_full = False
+    clock[0] += 31.0
+    use_case.step()
+    use_case.checkpoint()
+    assert trainer.unsaved == ""
+    assert training(RememberingTrainer(trainer.saved)).positions([SOURCE]) == {SOURCE: 60}
+
+
+def test_a_checkpoint_that_failed_is_due_again_although_nothing_came_since(training, clock):
+    trainer = RememberingTrainer()
+    use_case = training(trainer)
+    trainer.disk_is_full = True
+    use_case.handle(batch(part(USER_INTERESTS, records(stream(10)))))
+    use_case.step()
+    use_case.checkpoint()
+    assert trainer.unsaved
+    assert not use_case.must_step, "not at once: the disk is as full as before"
+    clock[0] += 31.0
+    assert use_case.must_step
+
+
+def test_a_rollback_that_cannot_be_saved_is_seen_by_nobody(training):
+    trainer, publisher = RememberingTrainer(), MemoryPublisher()
+    use_case = training(trainer, publisher)
+    use_case.handle(batch(part(USER_INTERESTS, records(stream(20)))))
+    use_case.step()
+    use_case.checkpoint()
+    trainer.disk_is_full = True
+    use_case.learn(batch(part(MODEL_CONTROL, [command("20")])))
+    for _ in range(3):
+        with pytest.raises(TransientError, match="rollback cannot be saved"):
+            use_case.step()
+    assert [record.value for record in publisher.of(MODEL_UPDATES)] == [b"20"]
+    assert use_case.must_step
+
+    trainer.disk_is_full = False
+    use_case.step()
+    assert [record.value for record in publisher.of(MODEL_UPDATES)] == [b"20", b"20"]
+    assert not use_case.must_step

@@ -1,0 +1,130 @@
+"""The checkpoints of one trainer: written by a thread of its own, and read only where they are whole."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import structlog
+
+from streamrec.errors import StreamrecError
+from streamrec.model import checkpoint
+from streamrec.model.checkpoint import DamagedCheckpointError
+
+Saved = tuple[dict[str, np.ndarray], dict[str, bytes]]
+"""Arrays and documents of a checkpoint."""
+
+_log = structlog.get_logger(__name__)
+
+
+class Archive:
+    """Writes and reads the checkpoints in a directory.
+
+    Parameters
+    ----------
+    directory
+        Where they are.
+
+    Attributes
+    ----------
+    failures
+        Checkpoints that could not be written since the start.
+    failing
+        Why the newest one could not be written, empty if it was.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.failures = 0
+        self.failing = ""
+        self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="save")
+        self._writing: Future[int] | None = None
+        if others := checkpoint.foreign(directory):
+            _log.warning("no checkpoints of ours", path=str(directory), ignored=others[:10], count=len(others))
+
+    @property
+    def numbers(self) -> list[int]:
+        """Numbers of the checkpoints that are there, oldest first."""
+        return checkpoint.numbers(self.directory)
+
+    def begin(self, number: int, contents: Mapping[str, bytes], *, kept: Collection[int]) -> None:
+        """Begin to write a checkpoint; see :func:`streamrec.model.checkpoint.write`."""
+        self._writing = self._writer.submit(self._write, number, contents, kept)
+
+    def wait(self) -> int:
+        """Wait for the checkpoint that was begun, and return its number if it could not be written, else 0."""
+        if self._writing is None:
+            return 0
+        lost = self._writing.result()
+        self._writing = None
+        return lost
+
+    def read(self, number: int) -> Saved:
+        """Return what a checkpoint holds.
+
+        Raises
+        ------
+        StreamrecError
+            If it is damaged, of another format, or must not be read.
+        """
+        return checkpoint.read(self.directory, number)
+
+    def newest_whole(self) -> tuple[int, Saved] | None:
+        """Return the newest checkpoint that is whole, after setting those aside that are damaged; `None` without any.
+
+        Raises
+        ------
+        DamagedCheckpointError
+            If there are checkpoints and all of them are damaged: to begin anew is for a person to decide.
+        StreamrecError
+            If the newest one that is whole is of another format, or must not be read.
+        """
+        damaged: dict[int, DamagedCheckpointError] = {}
+        for number in reversed(self.numbers):
+            try:
+                saved = self.read(number)
+            except DamagedCheckpointError as error:
+                damaged[number] = error
+                continue
+            for each, fault in damaged.items():
+                _log.error("checkpoint damaged", because=str(fault), instead=f"continuing from checkpoint {number}")
+                checkpoint.set_aside(self.directory, each)
+            return number, saved
+        if damaged:
+            raise damaged[max(damaged)]
+        return None
+
+    def arrays(self, number: int, *prefixes: str) -> list[dict[str, np.ndarray]] | None:
+        """Return the arrays below each prefix, `None` and a line in the log if the checkpoint cannot be read."""
+        try:
+            return checkpoint.read_tensors(self.directory, number, *prefixes)
+        except StreamrecError as error:
+            _log.error("checkpoint unreadable", because=str(error))
+            return None
+
+    def is_whole(self, number: int) -> bool:
+        """Return whether a checkpoint is there and can be read; a line in the log says why it cannot."""
+        if number not in self.numbers:
+            return False
+        try:
+            checkpoint.check(self.directory, number)
+        except StreamrecError as error:
+            _log.error("checkpoint unreadable", because=str(error))
+            return False
+        return True
+
+    def _write(self, number: int, contents: Mapping[str, bytes], kept: Collection[int]) -> int:
+        """Write a checkpoint; a disk that is full or away is told at once, and the next one may fit."""
+        try:
+            checkpoint.write(self.directory, number, contents, kept=kept)
+        except (OSError, StreamrecError) as error:
+            self.failures += 1
+            self.failing = str(error)
+            _log.error(
+                "checkpoint not written", path=str(self.directory), because=str(error), instead="training continues"
+            )
+            return number
+        self.failing = ""
+        return 0
