@@ -180,13 +180,13 @@ class Load:
             client_config(self.settings.require_kafka())
             | {"partitioner": "murmur2_random", "enable.idempotence": True, "linger.ms": 0}
         )
-        started_s = time.time()
-        for user, item, at_s in zip(users.tolist(), items.tolist(), (started_s + due_s).tolist(), strict=True):
-            while (left_s := at_s - time.time()) > 0:
+        started_s, begun_s = time.time(), time.monotonic()
+        for user, item, after_s in zip(users.tolist(), items.tolist(), due_s.tolist(), strict=True):
+            while (left_s := begun_s + after_s - time.monotonic()) > 0:
                 producer.poll(0)
                 time.sleep(min(left_s, 0.05))
             now_s = time.time()
-            sent = Sent(user_name(user), at_s, now_s, int(now_s * 1_000))
+            sent = Sent(user_name(user), started_s + after_s, now_s, int(now_s * 1_000))
             click = Click(user_id=sent.user_id, item_id=item_name(item), event_time_ms=sent.sent_ms)
             record = event_record(click)
             producer.produce(CLICKS, key=record.key, value=record.value, timestamp=sent.sent_ms)

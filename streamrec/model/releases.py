@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
@@ -22,7 +23,7 @@ PUBLISHED_DISTANCE = 0.03
 DENSE_EVERY = 8
 """Versions from one with the network's weights to the next: an average over many steps, it changes slowly."""
 
-SNAPSHOT_INTERVAL_MS = 3_600_000
+SNAPSHOT_INTERVAL_S = 3_600.0
 """A snapshot comes at least so often while events arrive, well within what `model-updates` keeps."""
 
 SNAPSHOT_SHARE = 2.0
@@ -36,9 +37,18 @@ class Releases:
     ----------
     items, learner, stacking
         What learns.
+    monotonic_s
+        The clock that paces snapshots.
     """
 
-    def __init__(self, items: Items, learner: Learner, stacking: Stacking) -> None:
+    def __init__(
+        self,
+        items: Items,
+        learner: Learner,
+        stacking: Stacking,
+        *,
+        monotonic_s: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.serving = ServingModel()
         self._items, self._learner, self._stacking = items, learner, stacking
         self._moved: set[int] = set()
@@ -46,7 +56,8 @@ class Releases:
         self._look_at = 1
         """From which row on the next version looks."""
         self._versions = 0
-        self._snapshot_at_ms = 0
+        self._monotonic_s = monotonic_s
+        self._snapshot_s = float("-inf")
         self._snapshot_bytes = self._delta_bytes = 0
 
     def moved(self, rows: Iterable[int]) -> None:
@@ -66,7 +77,7 @@ class Releases:
         Readers that follow take the delta; those that begin take the snapshot of the same version, where there is one.
         """
         begins = not self.serving.version
-        complete = begins or self._snapshot_is_due(newest_produced_at_ms)
+        complete = begins or self._snapshot_is_due
         with_network = complete or self._versions % DENSE_EVERY == 0
         changes = as_sent(self._everything() if begins else self._changes(with_network=with_network))
         records: list[bytes] = []
@@ -78,16 +89,17 @@ class Releases:
         if complete:
             everything = changes if begins else self._everything()
             snapshot = to_records("snapshot", version, "", newest_produced_at_ms, everything)
-            self._snapshot_at_ms = newest_produced_at_ms
+            self._snapshot_s = self._monotonic_s()
             self._snapshot_bytes, self._delta_bytes = sum(map(len, snapshot)), 0
             records += snapshot
         self._versions += 1
         self.serving = self.serving.applied(version, changes, in_place=True)
         return changes, records
 
-    def _snapshot_is_due(self, newest_produced_at_ms: int) -> bool:
+    @property
+    def _snapshot_is_due(self) -> bool:
         outweighed = self._delta_bytes > SNAPSHOT_SHARE * self._snapshot_bytes
-        return outweighed or newest_produced_at_ms - self._snapshot_at_ms > SNAPSHOT_INTERVAL_MS
+        return outweighed or self._monotonic_s() - self._snapshot_s > SNAPSHOT_INTERVAL_S
 
     def _everything(self) -> Arrays:
         rows = np.arange(1, len(self._items))

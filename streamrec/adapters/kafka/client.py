@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import ssl
 import time
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
 
@@ -35,20 +36,27 @@ class Sparing(logging.Filter):
     """Lets a line through if its client has not said the like for a while.
 
     A client whose broker is away says so twenty times a second.
+
+    Parameters
+    ----------
+    monotonic_s
+        The clock that paces the lines: one that is set back must not silence a client.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, monotonic_s: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
+        self._monotonic_s = monotonic_s
         self._next_s: dict[tuple[object, ...], float] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Return whether the line is written."""
         kind_and_client = record.args[:2] if isinstance(record.args, tuple) else ()
-        if record.created < self._next_s.get(kind_and_client, 0.0):
+        now_s = self._monotonic_s()
+        if now_s < self._next_s.get(kind_and_client, now_s):
             return False
         # those who have been silent since are forgotten: clients come and go
-        self._next_s = {key: next_s for key, next_s in self._next_s.items() if next_s > record.created}
-        self._next_s[kind_and_client] = record.created + SAID_EVERY_S
+        self._next_s = {key: next_s for key, next_s in self._next_s.items() if next_s > now_s}
+        self._next_s[kind_and_client] = now_s + SAID_EVERY_S
         return True
 
 
