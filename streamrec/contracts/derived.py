@@ -50,10 +50,19 @@ class UserInterest(Struct, frozen=True, kw_only=True):
     """Steps from one category to the next inside sessions, most frequent first, at most ten."""
     events_count: int
 
-    def new_events(self) -> list[SequenceEvent]:
-        """Return the new events that the sequence holds, oldest first; one that came late is not at its end."""
+    def new_indices(self) -> list[int]:
+        """Return where the sequence holds new events, ascending; one that came late is not at its end."""
         new = {(position.event_type, position.partition, position.offset) for position in self.new}
-        return [event for event in self.sequence if (event.event_type, event.partition, event.offset) in new]
+        return [
+            index
+            for index, event in enumerate(self.sequence)
+            if (event.event_type, event.partition, event.offset) in new
+        ]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the sequence holds all of the user's events."""
+        return self.events_count <= len(self.sequence)
 
 
 class Reason(Struct, gc=False, frozen=True, omit_defaults=True):

@@ -35,6 +35,9 @@ OTHER_SESSION_WEIGHT = 0.35
 BACKWARD_WEIGHT = 0.3
 """Order matters, but the pair itself says something in the other direction too."""
 
+LEAST_SHARE = 1 / 64
+"""An event that counts for less makes no pair: it would take the place of one in a full list."""
+
 HALF_LIFE_MS = 7 * 86_400_000.0
 _MAX_DOUBLINGS = 32.0
 
@@ -71,7 +74,7 @@ class Covisitation:
         self.reference_ms = 0
         self._lists = _Lists.of(1024)
 
-    def add(self, prefix: Sequence[tuple[int, int]], row: int, time_ms: int) -> list[int]:
+    def add(self, prefix: Sequence[tuple[int, int]], row: int, time_ms: int, share: float = 1.0) -> list[int]:
         """Pair an event with those before it.
 
         Parameters
@@ -80,19 +83,23 @@ class Covisitation:
             Row and event time of the user's events before this one, oldest first.
         row, time_ms
             The event.
+        share
+            What it counts for: a user who goes back and forth between two items makes one pair, not hundreds.
 
         Returns
         -------
         list of int
             The rows whose lists changed.
         """
+        if share < LEAST_SHARE:
+            return []
         doublings = (time_ms - self.reference_ms) / HALF_LIFE_MS
         if doublings > _MAX_DOUBLINGS:
             self._move_reference(time_ms)
             doublings = 0.0
         before = np.array(prefix[-LOOK_BACK:], np.int64).reshape(-1, 2)
         self._lists = self._lists.grown(int(max(row, before[:, 0].max(initial=0))) + 1)
-        changed: list[int] = _pair(self._lists, before, row, time_ms, 2.0**doublings).tolist()
+        changed: list[int] = _pair(self._lists, before, row, time_ms, share * 2.0**doublings).tolist()
         return changed
 
     def strongest(self, rows: Sequence[int] | np.ndarray, n: int) -> Neighbours:

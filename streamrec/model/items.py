@@ -43,16 +43,22 @@ class Items:
         """Rows in use or free: tables need as many."""
         return len(self.vocabulary)
 
-    def observe(self, sequence: Sequence[SequenceEvent], index: int) -> tuple[int, bool]:
-        """Count one event of a sequence, oldest first; return its row and whether the item is new."""
+    def observe(self, sequence: Sequence[SequenceEvent], index: int, share: float = 1.0) -> tuple[int, bool]:
+        """Count one event of a sequence, oldest first; return its row and whether the item is new.
+
+        Parameters
+        ----------
+        share
+            What the event counts for, from :func:`~streamrec.model.popularity.share_of`.
+        """
         event = sequence[index]
-        row, is_new = self.vocabulary.observe(event.item_id, event.event_time_ms)
+        row, is_new = self.vocabulary.observe(event.item_id, event.event_time_ms, is_repeat=share < 1.0)
         self._mark(row, is_new=is_new)
         prefix = [
             (self.vocabulary.row(before.item_id), before.event_time_ms)
             for before in sequence[max(0, index - LOOK_BACK) : index]
         ]
-        changed = self.covisitation.add([pair for pair in prefix if pair[0]], row, event.event_time_ms)
+        changed = self.covisitation.add([pair for pair in prefix if pair[0]], row, event.event_time_ms, share)
         self.paired.update(changed)
         self.newest_event_ms = max(self.newest_event_ms, event.event_time_ms)
         return row, is_new

@@ -26,6 +26,7 @@ from streamrec.model.guard import COMPARED_SHARE, Guard, is_held
 from streamrec.model.items import Items
 from streamrec.model.learner import Learner
 from streamrec.model.micro_batch import UserHistory, by_user, pad
+from streamrec.model.popularity import share_of
 from streamrec.model.releases import Releases
 from streamrec.model.reservoir import Entry, Reservoir
 from streamrec.model.sequence_model import ModelConfig
@@ -220,19 +221,21 @@ class Learning:
 
     def _count(self, histories: Sequence[UserHistory], expected: dict[tuple[int, int], np.ndarray]) -> None:
         """Let everything that is counted take in the new events."""
-        rows, times_ms = [], []
+        rows, times_ms, shares = [], [], []
         for place, history in enumerate(histories):
             for index in history.new:
                 event = history.sequence[index]
-                row, is_new = self.items.observe(history.sequence, index)
+                share = share_of(history.sequence, index, is_whole=history.is_whole)
+                row, is_new = self.items.observe(history.sequence, index, share)
                 if is_new:
                     self._begin(row, event, expected.get((place, index)))
                 rows.append(row)
                 times_ms.append(event.event_time_ms)
+                shares.append(share)
             self.events += len(history.new)
             if not is_held(history.user_id):
                 self.reservoir.offer(history.user_id, history.sequence, self.random)
-        self.items.popularity.add_many(np.array(rows, np.int64), np.array(times_ms, np.int64))
+        self.items.popularity.add_many(np.array(rows, np.int64), np.array(times_ms, np.int64), np.array(shares))
         self.learner.recent.extend(rows)
 
     def _fit(self, fresh: list[tuple[list[SequenceEvent], list[int]]], spared: Fences, waiting: int) -> None:

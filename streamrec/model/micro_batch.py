@@ -25,6 +25,8 @@ class UserHistory:
     sequence: list[SequenceEvent]
     new: list[int]
     """Indices into `sequence`, ascending."""
+    is_whole: bool = True
+    """Whether the sequence holds all of the user's events."""
 
 
 @dataclass(slots=True)
@@ -70,7 +72,8 @@ def by_user(interests: Sequence[UserInterest]) -> list[UserHistory]:
             if (event.event_type, event.partition, event.offset) in wanted
         ]
         if indices:
-            histories.append(UserHistory(user_id, interest.sequence, indices))
+            is_whole = interest.events_count <= len(interest.sequence)
+            histories.append(UserHistory(user_id, interest.sequence, indices, is_whole))
     return histories
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
+from streamrec.domain.interest import SequenceEvent
 from streamrec.model.vocabulary import grown
 
 MINUTE_MS = 60_000
@@ -15,6 +18,12 @@ HALF_LIVES_MS = np.array([10 * MINUTE_MS, HOUR_MS, 6 * HOUR_MS, DAY_MS, 7 * DAY_
 
 CONTROL_HALF_LIFE = 3
 """The control arm ranks by the popularity of a day: a fixed yardstick."""
+
+REPEAT_PERIOD_MS = DAY_MS
+"""A user's events on one item within this time are repetitions: popularity is about people, not clicks."""
+
+REPEAT_SHARE = 0.5
+"""Each repetition weighs this share of the one before it, so that one user never weighs as much as two."""
 
 _MAX_DOUBLINGS = 24.0
 """Counts refer to one instant; it moves on before the newest events weigh 2^24 times as much as those at it."""
@@ -49,14 +58,22 @@ class Popularity:
         self.first_ms = grown(self.first_ms, rows)
         self.last_ms = grown(self.last_ms, rows)
 
-    def add_many(self, rows: np.ndarray, times_ms: np.ndarray) -> None:
-        """Count one event of each given row at the given time; a row may occur several times."""
+    def add_many(self, rows: np.ndarray, times_ms: np.ndarray, shares: np.ndarray | float = 1.0) -> None:
+        """Count one event of each given row at the given time; a row may occur several times.
+
+        Parameters
+        ----------
+        rows, times_ms
+            The row and the event time of each event, int64.
+        shares
+            What each event counts for, from :func:`share_of`, or all of them.
+        """
         if not len(rows):
             return
         newest_ms = int(times_ms.max())
         if (newest_ms - self.reference_ms) / HALF_LIVES_MS[0] > _MAX_DOUBLINGS:
             self.move_reference(newest_ms)
-        weights = np.exp2((times_ms[:, None] - self.reference_ms) / HALF_LIVES_MS)
+        weights = np.reshape(shares, (-1, 1)) * np.exp2((times_ms[:, None] - self.reference_ms) / HALF_LIVES_MS)
         np.add.at(self.counts, rows, weights.astype(np.float32))
         self.totals += weights.sum(0)
         self.first_ms[rows] = np.where(self.first_ms[rows] == 0, newest_ms, self.first_ms[rows])
@@ -99,3 +116,33 @@ def decay(age_ms: float | np.ndarray) -> np.ndarray:
     """Return what is left of a weight after some time, one value per half-life in the last axis."""
     factors: np.ndarray = np.exp2(-age_ms / HALF_LIVES_MS)
     return factors
+
+
+def share_of(sequence: Sequence[SequenceEvent], index: int, *, is_whole: bool) -> float:
+    """Return what an event counts for where people are counted: 1 for a user's first event on an item, less for repeats.
+
+    Parameters
+    ----------
+    sequence
+        The user's events, oldest first.
+    index
+        Which of them.
+    is_whole
+        Whether the sequence holds all of the user's events. If not, whatever came before it is unknown, and an event is
+        judged by all events on its item within the period, the later ones included. A batch may hold a whole sequence
+        of repetitions, and none of them is the first.
+
+    Examples
+    --------
+    >>> events = [SequenceEvent(1_000 * n, 0, 0, n, item, "") for n, item in enumerate("abaa")]
+    >>> [share_of(events, index, is_whole=True) for index in range(4)]
+    [1.0, 1.0, 0.5, 0.25]
+    >>> [share_of(events, index, is_whole=False) for index in range(4)]
+    [0.25, 1.0, 0.25, 0.25]
+    """
+    event = sequence[index]
+    item_id, time_ms = event.item_id, event.event_time_ms
+    others = sequence[:index] if is_whole else sequence
+    same = [other.event_time_ms for other in others if other.item_id == item_id]
+    repeats = sum(abs(time_ms - other_ms) <= REPEAT_PERIOD_MS for other_ms in same) - (not is_whole)
+    return REPEAT_SHARE**repeats

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from threading import Lock
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -15,7 +16,7 @@ from streamrec.domain.interest import SequenceEvent
 from streamrec.model.candidates import MODEL_CANDIDATES, encode, find
 from streamrec.model.context import Context, make_context
 from streamrec.model.lists import Prior, best_lists, filled, most_popular, warm_up
-from streamrec.model.popularity import CONTROL_HALF_LIFE, Popularity
+from streamrec.model.popularity import CONTROL_HALF_LIFE, Popularity, share_of
 from streamrec.model.serving import ServingModel
 from streamrec.model.updates import UpdateReader
 from streamrec.model.vocabulary import Vocabulary
@@ -34,6 +35,14 @@ MAX_WITHDRAWN = 1_000_000
 
 MAX_SCORES = 8_000_000
 """Lists are made together as long as users times items are not more: 32 MiB of scores."""
+
+
+class _Later(NamedTuple):
+    """An event that came after the serving version, when it was produced, and what it counts for."""
+
+    produced_at_ms: int
+    event: SequenceEvent
+    share: float
 
 
 class ModelRanker:
@@ -60,8 +69,8 @@ class ModelRanker:
         self._withdrawn_rows: tuple[int, ServingModel, np.ndarray] = (-1, self._model, np.zeros(0, np.int64))
         self._own = _OwnCounts()
         self._lock = Lock()
-        self._recent: dict[tuple[int, int, int], tuple[int, SequenceEvent]] = {}
-        """Events that the serving version has not learned, by source position, with the time of their production."""
+        self._recent: dict[tuple[int, int, int], _Later] = {}
+        """Events that the serving version has not learned, by source position."""
         self._risen: dict[int, None] = {}
         """Their rows."""
         self._prior: Prior | None = None
@@ -93,8 +102,10 @@ class ModelRanker:
             # the version holds what was produced up to then; what came later is counted on top of it
             learned_ms = self._reader.newest_produced_at_ms
             self._base, self._model, self._risen = base, base.countable(), {}
-            self._recent = {position: later for position, later in self._recent.items() if later[0] > learned_ms}
-            self._count([event for _, event in self._recent.values()])
+            self._recent = {
+                position: later for position, later in self._recent.items() if later.produced_at_ms > learned_ms
+            }
+            self._count(list(self._recent.values()))
 
     def put_item(self, item: Item) -> None:
         """Learn what the catalogue says of an item."""
@@ -151,21 +162,25 @@ class ModelRanker:
         """Count the new events of users once, however often they are ranked for."""
         later = []
         for interest in interests:
-            for event in interest.new_events():
+            for index in interest.new_indices():
+                event = interest.sequence[index]
                 position = (event.event_type, event.partition, event.offset)
                 if position not in self._recent:
-                    self._recent[position] = (interest.produced_at_ms, event)
-                    later.append(event)
+                    share = share_of(interest.sequence, index, is_whole=interest.is_whole)
+                    self._recent[position] = _Later(interest.produced_at_ms, event, share)
+                    later.append(self._recent[position])
         self._count(later)
         while len(self._recent) > MAX_RECENT_EVENTS:
             del self._recent[next(iter(self._recent))]
 
-    def _count(self, events: Sequence[SequenceEvent]) -> None:
+    def _count(self, later: Sequence[_Later]) -> None:
         model = self._model
-        known = [(row, event.event_time_ms) for event in events if (row := model.row(event.item_id))]
+        known = [
+            (row, event.event_time_ms, share) for _, event, share in later if (row := model.row(event.item_id))
+        ]
         if known:
-            rows, times_ms = zip(*known, strict=True)
-            model.count(rows, times_ms)
+            rows, times_ms, shares = zip(*known, strict=True)
+            model.count(rows, times_ms, shares)
             self._risen.update(dict.fromkeys(rows))
 
     def _withdrawn_in(self, model: ServingModel) -> np.ndarray:
@@ -225,10 +240,12 @@ class _OwnCounts:
         """Count the new events of each user, and return what serves."""
         with self._lock:
             for interest in interests:
-                for event in interest.new_events():
-                    row, _ = self._vocabulary.observe(event.item_id, event.event_time_ms)
+                for index in interest.new_indices():
+                    event = interest.sequence[index]
+                    share = share_of(interest.sequence, index, is_whole=interest.is_whole)
+                    row, _ = self._vocabulary.observe(event.item_id, event.event_time_ms, is_repeat=share < 1.0)
                     self._popularity.reserve(len(self._vocabulary))
-                    self._popularity.add_many(np.array([row]), np.array([event.event_time_ms]))
+                    self._popularity.add_many(np.array([row]), np.array([event.event_time_ms]), np.array([share]))
             return self._as_model()
 
     def _clear(self, row: int) -> None:

@@ -174,7 +174,7 @@ class ServingModel:
         """Return this version with counts of its own, which :meth:`count` may change."""
         return replace(self, counts=self.counts.copy(), last_ms=self.last_ms.copy())
 
-    def count(self, rows: Sequence[int], times_ms: Sequence[int]) -> None:
+    def count(self, rows: Sequence[int], times_ms: Sequence[int], shares: Sequence[float]) -> None:
         """Count events that came after this version, in place: a single number at a time, which readers may see."""
         newest_ms = max(times_ms)
         if newest_ms - self.reference_ms > MAX_AHEAD_MS:
@@ -183,7 +183,8 @@ class ServingModel:
             self.totals = self.totals * factors
             self.reference_ms = newest_ms
         at = np.array(times_ms, np.int64)
-        np.add.at(self.counts, np.array(rows), decay((self.reference_ms - at)[:, None]).astype(np.float32))
+        weights = np.array(shares)[:, None] * decay((self.reference_ms - at)[:, None])
+        np.add.at(self.counts, np.array(rows), weights.astype(np.float32))
         np.maximum.at(self.last_ms, np.array(rows), at)
         self.newest_event_ms = max(self.newest_event_ms, newest_ms)
 

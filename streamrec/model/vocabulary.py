@@ -81,14 +81,14 @@ class Vocabulary:
         admitted: np.ndarray = self.events[rows] >= self.admit_after
         return admitted
 
-    def observe(self, item_id: str, event_time_ms: int) -> tuple[int, bool]:
-        """Count an event of an item; return its row and whether the item is new."""
+    def observe(self, item_id: str, event_time_ms: int, *, is_repeat: bool = False) -> tuple[int, bool]:
+        """Count an event of an item, unless it repeats one of its user; return its row and whether the item is new."""
         row = self._rows.get(item_id)
         is_new = row is None
         if row is None:
             self._expire(event_time_ms)
             row = self._take_row(item_id)
-        self.events[row] += 1
+        self.events[row] += is_new or not is_repeat
         self._last_ms[item_id] = max(event_time_ms, self._last_ms.get(item_id, 0))
         self._last_ms.move_to_end(item_id)
         return row, is_new
