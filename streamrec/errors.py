@@ -5,6 +5,8 @@ StreamrecError
 ├── UsageError             what was asked for on the command line cannot be done; one line, exit code 2
 ├── BadRecordError         a record can never be applied: it goes to the dead-letter topic with this reason
 ├── TransientError         a store or the broker is away or slow: worth trying again
+│   └── UnfitServerError   a server is configured so that records or states would be lost: a worker waits for a change
+├── TooLargeError          a record that its topic does not take, found before it was sent
 └── TooManyDeadLettersError  more dead letters than bad data explains: a bad deploy, the worker pauses
 """
 
@@ -42,6 +44,14 @@ class BadRecordError(StreamrecError):
 
 class TransientError(StreamrecError):
     """A store or the broker did not answer; the same call may go through later."""
+
+
+class UnfitServerError(TransientError):
+    """A server is configured so that records or states would be lost; the message says what to set."""
+
+
+class TooLargeError(StreamrecError):
+    """A record is larger than its topic takes; nothing was sent."""
 
 
 class TooManyDeadLettersError(StreamrecError):

@@ -55,6 +55,12 @@ class WorkerMetrics:
             ["worker", "topic", "reason"],
             registry=registry,
         )
+        self._shortened = Counter(
+            "streamrec_shortened_records",
+            "Records that were shortened to fit their topic.",
+            ["worker", "topic"],
+            registry=registry,
+        )
         self._batch_seconds = Histogram(
             "streamrec_batch_seconds", "Time that a batch took.", ["worker"], registry=registry
         )
@@ -76,6 +82,8 @@ class WorkerMetrics:
             self._outcomes.labels(worker, outcome).inc(count)
         for (topic, reason), count in tally.refused.items():
             self._refused.labels(worker, topic, reason).inc(count)
+        for topic, count in tally.shortened.items():
+            self._shortened.labels(worker, topic).inc(count)
         self.record_fresh(worker, tally.produced_at_ms, now_ms=now_ms)
 
     def record_fresh(self, stage: str, produced_at_ms: list[int], *, now_ms: int) -> None:

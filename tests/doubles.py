@@ -10,11 +10,13 @@ import msgspec
 
 from streamrec.contracts.derived import ListItem, Reason, TopKList, UserInterest
 from streamrec.contracts.incoming import Item
+from streamrec.contracts.topics import BROKER_MAX_MESSAGE_BYTES
 from streamrec.domain.interest import InterestState
-from streamrec.errors import TransientError
+from streamrec.errors import TooLargeError, TransientError
 from streamrec.service.batch import Positions, Slice, TopicPartition, follow_on
 from streamrec.service.list_aging import brought_up_to_date
 from streamrec.service.ports import EncodedList, InterestSnapshot, Outgoing, Progress
+from streamrec.service.record_size import size_of
 
 
 class MemoryDelivery:
@@ -29,13 +31,20 @@ class MemoryDelivery:
 
 
 class MemoryPublisher:
-    """Keeps what was published; fails as often as `failures` says."""
+    """Keeps what was published; fails as often as `failures` says, and takes records as large as `rooms` says."""
 
     def __init__(self) -> None:
         self.records: list[Outgoing] = []
         self.failures = 0
+        self.rooms: dict[str, int] = {}
+
+    def room(self, topic: str) -> int:
+        return self.rooms.get(topic, BROKER_MAX_MESSAGE_BYTES)
 
     def start(self, records: Sequence[Outgoing]) -> MemoryDelivery:
+        for record in records:
+            if size_of(record) > self.room(record.topic):
+                raise TooLargeError(f"{record.topic} takes no record of {size_of(record)} bytes")
         if self.failures:
             self.failures -= 1
             return MemoryDelivery(TransientError("the broker is away"))

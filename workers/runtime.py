@@ -155,6 +155,7 @@ def feed(
             oldest_ms=now_ms - min((record.timestamp_ms for _, record in batch), default=now_ms),
             **{outcome.replace("-", "_"): count for outcome, count in done.outcomes.items()},
             **{f"{topic}_{reason}": count for (topic, reason), count in done.refused.items()},
+            **{f"{topic}_shortened": count for topic, count in done.shortened.items()},
         )
 
     @app.agent(channel, supervisor_strategy=CrashingSupervisor)

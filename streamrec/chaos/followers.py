@@ -53,12 +53,12 @@ def _judge_retention(ledger: Ledger, postgres_url: str) -> Verdict:
 
 
 def _judge_lists(ledger: Ledger, reader: TopKReader) -> Verdict:
-    """See whether each list was made from all events of its user: it says how many it knows of."""
+    """See whether each list was made from all events of its user: its version says so."""
     user_ids = list(ledger.states)
     stale = [
         user_id
         for user_id, topk in zip(user_ids, reader.read_many(user_ids), strict=True)
-        if topk is None or topk.user_id != user_id or topk.state_version != ledger.states[user_id].events_count
+        if topk is None or topk.user_id != user_id or topk.state_version != ledger.states[user_id].content_version
     ]
     return Verdict(0, 0, len(stale), tuple(f"list of {user_id}" for user_id in stale[:5]))
 

@@ -30,14 +30,14 @@ class UserInterest(Struct, frozen=True, kw_only=True):
 
     user_id: Id
     state_version: int
-    """Number of events in the state: of two records of a user the higher one is newer, whatever was lost and folded
-    again in between."""
+    """Of two records of a user the higher one is newer, whatever was lost, expired or folded again in between: it grows
+    with the event time of the newest event, and with the number of events."""
     event_time_ms: UnixMs
     """Event time of the newest event in the state."""
     produced_at_ms: UnixMs
     """When the newest of the new events was produced: freshness counts from here."""
     sequence: list[SequenceEvent]
-    """The newest events, oldest first."""
+    """The newest events, oldest first; fewer than are kept where all of them do not fit in a record of the topic."""
     new: list[EventPosition]
     """Which events are new in this record; one that is older than the whole sequence is not in it."""
     short_term: dict[str, float]

@@ -33,6 +33,12 @@ RECENT_IDS = 1_024
 SESSION_GAP_MS = 30 * 60 * 1000
 """A pause of half an hour ends a session, as web analytics has it."""
 
+VERSIONS_BEGIN_MS = 631_152_000_000
+"""The earliest event time that is accepted, in 1990."""
+
+VERSIONS_PER_MS = 4_096
+"""With this many, versions are exact in the floating-point numbers of Lua and JavaScript until 2059."""
+
 WEIGHTS = (1.0, 5.0)
 """Of a click and of a purchase, which says about as much as several clicks."""
 
@@ -185,6 +191,23 @@ class InterestState:
     def events_count(self) -> int:
         """Number of events that the state contains, however old."""
         return len(self.sequence) + (sum(self.beyond.events) if self.beyond else 0)
+
+    @property
+    def content_version(self) -> int:
+        """A number that only grows, whatever becomes of the stored state: newest event time first, then events.
+
+        It is a function of the events in the state, so that a store that came back older arrives at the same versions
+        again. The time keeps it from going back where a state begins again with one event: it expired, or was deleted.
+
+        Examples
+        --------
+        >>> before = InterestState(sequence=[SequenceEvent(VERSIONS_BEGIN_MS, 0, 0, n, "i1", "") for n in (1, 2)])
+        >>> again = InterestState(sequence=[SequenceEvent(VERSIONS_BEGIN_MS + 1, 0, 0, 3, "i1", "")])
+        >>> before.content_version, again.content_version
+        (2, 4097)
+        """
+        newest_ms = self.sequence[-1].event_time_ms if self.sequence else VERSIONS_BEGIN_MS
+        return max(0, newest_ms - VERSIONS_BEGIN_MS) * VERSIONS_PER_MS + min(self.events_count, VERSIONS_PER_MS - 1)
 
 
 def item_bucket(item_id: str) -> int:

@@ -8,28 +8,28 @@ Order of work, for a batch:
 4. write states and progress in one compare-and-set.
 
 A crash before 4 leaves the store as it was: the batch is read again and its derived records come again, which consumers
-fence by the source positions in them. A store that was written meanwhile (two workers share a user, or a zombie woke
-up) refuses 4, and the batch is handed in again and folded into what is there then.
+fence by the source positions in them. Where 4 alone fails, the batch is handed in again and only 4 is repeated. A store
+that was written meanwhile (two workers share a user, or a zombie woke up) refuses 4, and the batch is handed in again
+and folded into what is there then.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TypeVar
 
-import msgspec
+import structlog
 
 from streamrec.contracts.decode import decode_event
-from streamrec.contracts.derived import EventPosition, UserInterest
+from streamrec.contracts.derived import EventPosition
 from streamrec.contracts.headers import traced
-from streamrec.contracts.topics import EVENT_TYPES, USER_INTERESTS
+from streamrec.contracts.topics import EVENT_TYPES, USER_INTERESTS, dead_letter_topic
 from streamrec.domain.event import Event, Source
-from streamrec.domain.interest import InterestState, Outcome, category_transitions, summarise
+from streamrec.domain.interest import Outcome
 from streamrec.errors import BadRecordError, TooManyDeadLettersError, TransientError
 from streamrec.service.batch import Batch, Positions, Record, TopicPartition, follow_on
 from streamrec.service.dead_letter import dead_letter
+from streamrec.service.interest_record import Changed, interest_record
 from streamrec.service.ports import InterestSnapshot, InterestStore, Outgoing, Publisher
 from streamrec.service.tally import Tally
 
@@ -37,13 +37,7 @@ STAGE = "interests"
 
 DEAD_LETTER_WINDOW = 1_000
 
-SUMMARY_SIZE = 10
-"""So many of the strongest categories and items travel in the summary of a state."""
-
-_encoder = msgspec.json.Encoder()
-
-K = TypeVar("K")
-T = TypeVar("T")
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True)
@@ -52,6 +46,16 @@ class _Decoded:
 
     events: list[tuple[Event, Record]] = field(default_factory=list)
     refused: list[tuple[TopicPartition, Record, BadRecordError]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Begun:
+    """A batch whose derived records the broker has, and which the store may not have yet."""
+
+    batch: Batch
+    snapshot: InterestSnapshot
+    recent: deque[bool]
+    tally: Tally
 
 
 class FoldInterests:
@@ -75,6 +79,7 @@ class FoldInterests:
         self._sequence_length = sequence_length
         self._dead_letter_limit = dead_letter_limit
         self._recent: deque[bool] = deque(maxlen=DEAD_LETTER_WINDOW)
+        self._begun: _Begun | None = None
         self.tally = Tally()
         """What the last batch came to."""
 
@@ -91,20 +96,30 @@ class FoldInterests:
             If most of the recent records were refused; nothing of the batch was written.
         """
         self.tally = Tally()
-        decoded = _decode(batch)
-        recent = self._guard(batch, decoded)
-        user_ids = list(dict.fromkeys(event.user_id for event, _ in decoded.events))
-        sources = [part.source for part in batch.slices]
-        snapshot = self._store.load(user_ids, sources)
-        stored = {source: progress.next_offset or 0 for source, progress in snapshot.progress.items()}
-        if not follow_on(batch.slices, stored):
-            return stored
-        derived = self._fold(batch, decoded, snapshot)
-        self._publisher.publish(derived)
-        if not self._store.compare_and_set(snapshot):
+        begun, self._begun = self._begun, None
+        if begun is None or begun.batch is not batch:
+            decoded = _decode(batch)
+            recent = self._guard(batch, decoded)
+            user_ids = list(dict.fromkeys(event.user_id for event, _ in decoded.events))
+            sources = [part.source for part in batch.slices]
+            snapshot = self._store.load(user_ids, sources)
+            stored = {source: progress.next_offset or 0 for source, progress in snapshot.progress.items()}
+            if not follow_on(batch.slices, stored):
+                return stored
+            self._publisher.publish(self._fold(batch, decoded, snapshot))
+            begun = _Begun(batch, snapshot, recent, self.tally)
+        return self._write(begun)
+
+    def _write(self, begun: _Begun) -> Positions:
+        """Write what is published; where the store does not answer, a second call repeats this and nothing else."""
+        self._begun = begun
+        written = self._store.compare_and_set(begun.snapshot)
+        self._begun = None
+        if not written:
             raise TransientError("another worker wrote the same users or positions meanwhile")
-        self._recent = recent  # not before: a batch that is handed in again counts once
-        return {part.source: part.next for part in batch.slices}
+        self.tally = begun.tally
+        self._recent = begun.recent  # not before: a batch that is handed in again counts once
+        return {part.source: part.next for part in begun.batch.slices}
 
     def _guard(self, batch: Batch, decoded: _Decoded) -> deque[bool]:
         """Stop before a bad deploy moves a topic to the dead letters; return which recent records were refused."""
@@ -120,7 +135,7 @@ class FoldInterests:
 
     def _fold(self, batch: Batch, decoded: _Decoded, snapshot: InterestSnapshot) -> list[Outgoing]:
         """Fold the batch into the snapshot and return what follows from it."""
-        changed: dict[str, _Changed] = {}
+        changed: dict[str, Changed] = {}
         self.tally = Tally()
         for event, record in decoded.events:
             state = snapshot.states[event.user_id]
@@ -134,7 +149,7 @@ class FoldInterests:
             self.tally.outcomes["applied"] += 1
             self.tally.produced_at_ms.append(record.timestamp_ms)
             # a fenced event is in the state already, but its record may not have gone out: it is sent again
-            user = changed.setdefault(event.user_id, _Changed())
+            user = changed.setdefault(event.user_id, Changed())
             user.new.append(EventPosition(event.source.event_type, event.source.partition, event.offset))
             if record.timestamp_ms >= user.produced_at_ms:
                 user.produced_at_ms, user.headers = record.timestamp_ms, traced(record.headers)
@@ -144,16 +159,23 @@ class FoldInterests:
             self.tally.refused[source.topic, error.reason] += 1
         for part in batch.slices:
             snapshot.progress[part.source].next_offset = part.next
-        derived = [_user_interest(user_id, snapshot.states[user_id], user) for user_id, user in changed.items()]
-        return derived + [dead_letter(*refused, STAGE) for refused in decoded.refused]
+        derived = self._interests(changed, snapshot)
+        for source, record, error in decoded.refused:
+            room = self._publisher.room(dead_letter_topic(source.topic))
+            derived.append(dead_letter(source, record, error, STAGE, room))
+        return derived
 
-
-@dataclass(slots=True)
-class _Changed:
-    new: list[EventPosition] = field(default_factory=list)
-    produced_at_ms: int = 0
-    headers: dict[str, bytes] = field(default_factory=dict)
-    """What the newest of them says of its trace."""
+    def _interests(self, changed: dict[str, Changed], snapshot: InterestSnapshot) -> list[Outgoing]:
+        """Return the record of each state that has changed."""
+        room = self._publisher.room(USER_INTERESTS)
+        records = []
+        for user_id, user in changed.items():
+            record, left_out = interest_record(user_id, snapshot.states[user_id], user, room)
+            records.append(record)
+            if left_out:
+                self.tally.shortened[USER_INTERESTS] += 1
+                _log.warning("sequence shortened", user_id=user_id[:80], left_out=left_out, room_bytes=room)
+        return records
 
 
 _TOPICS = {event_type: topic for topic, event_type in EVENT_TYPES.items()}
@@ -170,34 +192,3 @@ def _decode(batch: Batch) -> _Decoded:
         else:
             decoded.events.append((event, record))
     return decoded
-
-
-def _user_interest(user_id: str, state: InterestState, changed: _Changed) -> Outgoing:
-    interest = summarise(state)
-    transitions = category_transitions(state.sequence)
-    message = UserInterest(
-        user_id=user_id,
-        # not the version of the write: a store that came back older would begin again at a lower one
-        state_version=state.events_count,
-        event_time_ms=state.sequence[-1].event_time_ms,
-        produced_at_ms=changed.produced_at_ms,
-        sequence=state.sequence,
-        new=changed.new,
-        short_term=dict(_strongest(interest.short_term, _itself)),
-        long_term=dict(_strongest(interest.long_term, max)),
-        long_term_items=dict(_strongest(interest.long_term_items, max)),
-        transitions=[(*step, count) for step, count in _strongest(transitions, _itself)],
-        events_count=state.events_count,
-    )
-    return Outgoing(USER_INTERESTS, user_id.encode(), _encoder.encode(message), changed.headers)
-
-
-def _itself(weight: float) -> float:
-    return weight
-
-
-def _strongest(weights: dict[K, T], strength: Callable[[T], float]) -> list[tuple[K, T]]:
-    """Return the strongest first; of equal ones the one that came first."""
-    if len(weights) <= 1:
-        return list(weights.items())
-    return sorted(weights.items(), key=lambda pair: strength(pair[1]), reverse=True)[:SUMMARY_SIZE]

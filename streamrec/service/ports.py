@@ -42,14 +42,35 @@ class Delivery(Protocol):
 class Publisher(Protocol):
     """Produces records."""
 
+    def room(self, topic: str) -> int:
+        """Return the size of the largest record that a topic takes, in bytes as :func:`size_of` counts them.
+
+        It may shrink while the worker runs: what was refused as too large must be made again, smaller.
+
+        Raises
+        ------
+        TransientError
+            If the broker does not answer.
+        """
+
     def start(self, records: Sequence[Outgoing]) -> Delivery:
-        """Produce all of them and return at once, for work that may be done meanwhile."""
+        """Produce all of them and return at once, for work that may be done meanwhile.
+
+        Raises
+        ------
+        TooLargeError
+            If one does not fit its topic; none was sent.
+        TransientError
+            If the broker does not answer.
+        """
 
     def publish(self, records: Sequence[Outgoing]) -> None:
         """Produce all of them and return when the broker has acknowledged each one.
 
         Raises
         ------
+        TooLargeError
+            If one does not fit its topic; none was sent.
         TransientError
             If one was not acknowledged; some of them may have been written.
         """

@@ -17,12 +17,15 @@ class Tally:
         were made.
     refused
         Records that were refused, by topic and reason.
+    shortened
+        Records that were made shorter to fit their topic, by topic.
     produced_at_ms
         When the events were produced whose effect can be seen from now on: freshness counts from there.
     """
 
     outcomes: Counter[str] = field(default_factory=Counter)
     refused: Counter[tuple[str, str]] = field(default_factory=Counter)
+    shortened: Counter[str] = field(default_factory=Counter)
     produced_at_ms: list[int] = field(default_factory=list)
 
 

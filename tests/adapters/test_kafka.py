@@ -279,12 +279,6 @@ def test_a_broadcast_topic_that_is_not_there_is_transient(kafka):
         BroadcastReader(kafka=kafka, topics=[f"none-{uuid4().hex}"])
 
 
-def test_a_record_the_broker_refuses_is_an_error(kafka, topic):
-    with pytest.raises(StreamrecError, match="too large") as caught:
-        KafkaPublisher(kafka).publish([Outgoing(topic, None, bytes(1_500_000))])
-    assert not isinstance(caught.value, TransientError)
-
-
 def test_creating_topics_twice_changes_nothing(kafka):
     create_topics(kafka, 4, 1)
     assert create_topics(kafka, 4, 1) == []

@@ -140,6 +140,78 @@ def test_a_conflict_is_folded_again_into_what_is_there(store, publisher):
     assert store.states["u1"].version == 2
 
 
+class FailingStore(MemoryInterestStore):
+    """Refuses to write as often as `failures` says; with `lost_replies` it has written all the same."""
+
+    failures = 0
+    lost_replies = 0
+
+    def compare_and_set(self, snapshot):
+        if self.failures:
+            self.failures -= 1
+            raise TransientError("NOREPLICAS Not enough good replicas to write.")
+        if self.lost_replies:
+            self.lost_replies -= 1
+            assert super().compare_and_set(copy.deepcopy(snapshot))
+            raise TransientError("the connection broke before the reply")
+        return super().compare_and_set(snapshot)
+
+
+def test_nothing_is_published_again_while_only_the_write_fails(publisher):
+    store = FailingStore()
+    store.failures = 20
+    fold = FoldInterests(store, publisher, sequence_length=50)
+    work = batch(part("clicks", [click("u1", "a"), b"{broken", click("u2", "b")]))
+    for _ in range(20):
+        with pytest.raises(TransientError, match="NOREPLICAS"):
+            fold.handle(work)
+
+    assert fold.handle(work) == {CLICKS: 3}
+    assert [record.topic for record in publisher.records] == ["user-interests", "user-interests", "clicks.dlq"]
+    assert fold.tally.outcomes == {"applied": 2, "dead-lettered": 1}
+    assert counts(store) == (2, 0, 1)
+
+
+def test_a_write_whose_reply_was_lost_is_neither_repeated_nor_published_again(publisher):
+    store = FailingStore()
+    store.lost_replies = 1
+    fold = FoldInterests(store, publisher, sequence_length=50)
+    work = batch(part("clicks", [click("u1", "a")]))
+    with pytest.raises(TransientError, match="before the reply"):
+        fold.handle(work)
+    with pytest.raises(TransientError, match="another worker"):
+        fold.handle(work)
+
+    assert fold.handle(work) == {CLICKS: 1}
+    assert len(publisher.records) == 1
+    assert counts(store) == (1, 0, 0)
+
+
+def test_another_batch_is_folded_after_a_write_that_failed(publisher):
+    store = FailingStore()
+    store.failures = 1
+    fold = FoldInterests(store, publisher, sequence_length=50)
+    with pytest.raises(TransientError):
+        fold.handle(batch(part("clicks", [click("u1", "a")])))
+    # the partition went to another member and came back
+    assert fold.handle(batch(part("clicks", [click("u1", "a"), click("u1", "b")]))) == {CLICKS: 2}
+    assert len(store.states["u1"].sequence) == 2
+
+
+def test_a_state_that_begins_again_does_not_go_back_in_its_version(fold, store, publisher):
+    day_ms = 86_400_000
+    for offset in range(5):
+        fold.handle(batch(part("clicks", [click("u1", f"i{offset}", NOW_MS + offset)], start=offset)))
+    del store.states["u1"]  # it expired, was evicted, or was deleted by hand
+    records = part("clicks", [click("u1", "i9", NOW_MS + 200 * day_ms)], start=5)
+    records.records[:] = [record._replace(timestamp_ms=NOW_MS + 200 * day_ms) for record in records.records]
+    fold.handle(batch(records))
+
+    *_, before, after = (json.loads(record.value) for record in publisher.of("user-interests"))
+    assert (before["events_count"], after["events_count"]) == (5, 1)
+    assert after["state_version"] > before["state_version"]
+
+
 def test_mostly_bad_records_are_a_bad_deploy_and_stop_the_worker(fold, store, publisher):
     bad = DEAD_LETTER_WINDOW // 2 + 1
     good = DEAD_LETTER_WINDOW - bad
@@ -194,5 +266,8 @@ def test_a_record_made_after_the_store_came_back_older_is_not_taken_for_an_older
     store.__dict__ = older.__dict__  # as a store that lost its newest writes
     fold_each((1, "bcd"), (4, "e"))
 
-    versions = [json.loads(record.value)["state_version"] for record in publisher.of("user-interests")]
-    assert versions == [1, 2, 3, 4, 4, 5], "each at least as high as the one before it"
+    records = [json.loads(record.value) for record in publisher.of("user-interests")]
+    assert [record["events_count"] for record in records] == [1, 2, 3, 4, 4, 5]
+    versions = [record["state_version"] for record in records]
+    assert versions == sorted(versions), "each at least as high as the one before it"
+    assert versions[3] == versions[4], "a function of the events, and of nothing that was lost"

@@ -28,6 +28,17 @@ SAID_EVERY_S = 10.0
 
 _REFUSALS = {"_AUTHENTICATION", "_SSL"}
 
+TOO_LARGE: frozenset[Any] = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE})
+"""What was sent must not be sent again as it is."""
+
+_OUR_FAULT: frozenset[Any] = TOO_LARGE | {
+    # librdkafka's own codes have no other name
+    KafkaError._INVALID_ARG,  # noqa: SLF001
+    KafkaError._NOT_IMPLEMENTED,  # noqa: SLF001
+    KafkaError._UNSUPPORTED_FEATURE,  # noqa: SLF001
+    KafkaError.INVALID_REQUIRED_ACKS,
+}
+
 _asks_why: ContextVar[bool] = ContextVar("asks_why", default=False)
 _log = logging.getLogger("librdkafka")
 
@@ -131,8 +142,12 @@ def patience(patience_ms: int) -> dict[str, Any]:
 
 
 def translate(error: KafkaError) -> StreamrecError:
-    """Return our error for one of librdkafka's: transient unless no later try can go through."""
-    if error.fatal() or error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
+    """Return our error for one of librdkafka's: transient unless only a change of our program would mend it.
+
+    What an operator mends meanwhile is transient, too: access rights, replicas, a topic that is not there, a broker
+    that must be upgraded. An error that ended a client is not: its process has to start anew.
+    """
+    if error.fatal() or error.code() in _OUR_FAULT:
         return StreamrecError(f"Kafka: {error.str()}")
     return TransientError(f"Kafka: {error.str()}")
 

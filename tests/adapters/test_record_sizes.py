@@ -1,0 +1,105 @@
+"""A size that is checked where a record leaves, on a real broker: our measure is the broker's own."""
+
+from __future__ import annotations
+
+from uuid import uuid4
+
+import pytest
+from confluent_kafka import KafkaError, Producer
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource
+from confluent_kafka.admin._resource import ResourceType
+from confluent_kafka.cimpl import NewTopic
+
+from streamrec.adapters.kafka import KafkaPublisher
+from streamrec.contracts.topics import BROKER_MAX_MESSAGE_BYTES
+from streamrec.errors import TooLargeError, TransientError
+from streamrec.service.ports import Outgoing
+from streamrec.service.record_size import size_of
+from streamrec.settings import KafkaAccess
+
+DEADLINE_S = 30
+ROOM = 20_000
+
+
+@pytest.fixture
+def admin(kafka):
+    return AdminClient({"bootstrap.servers": kafka.bootstrap})
+
+
+@pytest.fixture
+def topic(admin):
+    name = f"test-{uuid4().hex[:12]}"
+    admin.create_topics([NewTopic(name, 1, 1, config={"max.message.bytes": str(ROOM)})])[name].result(DEADLINE_S)
+    yield name
+    admin.delete_topics([name])[name].result(DEADLINE_S)
+
+
+def set_room(admin, topic, room):
+    entry = ConfigEntry("max.message.bytes", str(room), incremental_operation=AlterConfigOpType.SET)
+    resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
+    admin.incremental_alter_configs([resource])[resource].result(DEADLINE_S)
+
+
+def of_size(topic, size, *, headers):
+    """Return a record of exactly this size."""
+    record = Outgoing(topic, b"key", b"", headers)
+    while (missing := size - size_of(record)) > 0:
+        record = record._replace(value=record.value + bytes(missing if missing < 60 else missing - 4))
+    assert size_of(record) == size
+    return record
+
+
+@pytest.mark.parametrize("headers", [{}, {"h": b"v"}, {f"ü{n}": bytes(n) for n in range(100)}])
+def test_the_broker_takes_a_record_of_the_room_and_none_of_a_byte_more(kafka, topic, headers):
+    producer = Producer({"bootstrap.servers": kafka.bootstrap, "message.max.bytes": 1 << 26})
+    found = []
+
+    def note(error, _message):
+        found.append(error and error.code())
+
+    for size in (ROOM, ROOM + 1):
+        record = of_size(topic, size, headers=headers)
+        producer.produce(topic, record.value, record.key, headers=dict(headers), on_delivery=note)
+        assert producer.flush(DEADLINE_S) == 0
+    assert found == [None, KafkaError.MSG_SIZE_TOO_LARGE]
+
+
+def test_the_room_of_a_topic_is_what_the_broker_says(kafka, topic):
+    publisher = KafkaPublisher(kafka)
+    assert (publisher.room(topic), publisher.room("clicks")) == (ROOM, BROKER_MAX_MESSAGE_BYTES)
+    assert publisher.room("not-there") == BROKER_MAX_MESSAGE_BYTES
+
+
+def test_a_record_that_does_not_fit_is_refused_before_anything_is_sent(kafka, topic):
+    publisher = KafkaPublisher(kafka)
+    with pytest.raises(TooLargeError, match="takes records of 20,000 bytes, this one has 20,001"):
+        publisher.publish([Outgoing(topic, None, b"fits"), of_size(topic, ROOM + 1, headers={})])
+    publisher.publish([of_size(topic, ROOM, headers={})])
+
+
+def test_many_records_that_fit_one_by_one_are_not_refused_together(kafka, topic):
+    KafkaPublisher(kafka).publish([of_size(topic, ROOM // 2 + 1, headers={"h": b"v"})] * 500)
+
+
+def test_a_limit_that_shrinks_under_a_worker_is_learned_and_retried_with_less(kafka, admin, topic):
+    publisher = KafkaPublisher(kafka)
+    publisher.publish([of_size(topic, ROOM, headers={})])
+    set_room(admin, topic, ROOM // 2)
+    with pytest.raises(TransientError, match="will be tried"):
+        publisher.publish([of_size(topic, ROOM, headers={})])
+    publisher.publish([of_size(topic, publisher.room(topic), headers={})])
+    assert publisher.room(topic) == ROOM // 2
+
+
+def test_a_limit_that_is_not_believed_to_be_higher_than_what_was_refused(kafka, topic):
+    """The broker's own answer may not be the whole truth: a proxy, or a cluster of mixed versions."""
+    publisher = KafkaPublisher(kafka)
+    publisher._limits._limits[topic] = ROOM // 4
+    assert publisher._limits.refused(topic).args[0].endswith("3,750 will be tried")
+    assert publisher.room(topic) == 3_750
+
+
+def test_a_broker_that_is_away_is_transient():
+    with pytest.raises(TransientError, match="Kafka"):
+        KafkaPublisher(KafkaAccess("127.0.0.1:1")).room("clicks")
