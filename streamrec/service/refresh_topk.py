@@ -21,7 +21,8 @@ from streamrec.contracts.topics import ITEMS, RECOMMENDATIONS
 from streamrec.domain.arms import CONTROL, PERSONAL
 from streamrec.errors import BadRecordError, TransientError
 from streamrec.service.batch import Batch, Positions, Record, positions_of
-from streamrec.service.ports import Delivery, EncodedList, Outgoing, Publisher, Ranker, TopKStore
+from streamrec.service.list_record import list_record
+from streamrec.service.ports import Delivery, EncodedList, Publisher, Ranker, TopKStore
 from streamrec.service.tally import Tally
 
 DEFAULT_LIST_AGE_MS = 100
@@ -41,6 +42,7 @@ class _Begun(NamedTuple):
     batch: Batch
     lists: list[TopKList]
     encoded: list[EncodedList]
+    shortened: int
     delivery: Delivery
 
 
@@ -100,35 +102,48 @@ class RefreshTopK:
         self.tally = Tally()
         if self._begun is None or self._begun.batch is not batch:
             self._begun = self._begin(batch)
-        lists = self._begun.lists
-        written = self._store.put_lists(self._begun.encoded, batch.slices)
-        # on its way no more, however this ends: where it failed, the lists are sent again
-        delivery, self._begun = self._begun.delivery, None
-        delivery.wait()
-        if not written or not self._store.advance(batch.slices):
+        begun = self._begun
+        written = self._store.put_lists(begun.encoded, batch.slices)
+        try:
+            begun.delivery.wait()
+        except TransientError:
+            self._begun = None  # the lists are made and sent again
+            raise
+        written = written and self._store.advance(batch.slices)
+        # not before: while the store alone is away, nothing is sent again
+        self._begun = None
+        if not written:
             return positions_of(batch.slices, self._store.positions([part.source for part in batch.slices]))
-        for topk in lists:
+        for topk in begun.lists:
             self._newest_event_time_ms = max(self._newest_event_time_ms, topk.event_time_ms)
             self._newest_produced_at_ms = max(self._newest_produced_at_ms, topk.produced_at_ms)
-        self.tally.outcomes["lists"] = len(lists)
-        self.tally.produced_at_ms = [topk.produced_at_ms for topk in lists]
+        self.tally.outcomes["lists"] = len(begun.lists)
+        if shortened := begun.shortened:
+            self.tally.shortened[RECOMMENDATIONS] = shortened
+        self.tally.produced_at_ms = [topk.produced_at_ms for topk in begun.lists]
         self._default_is_stale = True
         if self._now_ms() - self._default_made_at_ms >= DEFAULT_LIST_AGE_MS:
-            self.refresh_default()
+            try:
+                self.refresh_default()
+            except TransientError as error:  # the batch is done, and must not be done again for this
+                _log.warning("the default list waits for a later batch", because=str(error))
         return {part.source: part.next for part in batch.slices}
 
     def _begin(self, batch: Batch) -> _Begun:
         """Make the lists of a batch, and send them on their way to Kafka."""
         newest = _newest_by_user(batch)
         lists = self._make_lists([interest for interest, _ in newest.values()])
-        encoded = [EncodedList(topk.user_id, topk.state_version, _encoder.encode(topk)) for topk in lists]
-        delivery = self._publisher.start(
-            [
-                Outgoing(RECOMMENDATIONS, each.user_id.encode(), each.value, traced(newest[each.user_id][1]))
-                for each in encoded
-            ]
-        )
-        return _Begun(batch, lists, encoded, delivery)
+        room = self._publisher.room(RECOMMENDATIONS)
+        records, shortened = [], 0
+        for topk in lists:
+            record, left_out = list_record(topk, traced(newest[topk.user_id][1]), room)
+            records.append(record)
+            shortened += left_out > 0
+        encoded = [
+            EncodedList(topk.user_id, topk.state_version, record.value or b"")
+            for topk, record in zip(lists, records, strict=True)
+        ]
+        return _Begun(batch, lists, encoded, shortened, self._publisher.start(records))
 
     def refresh_default(self) -> None:
         """Make the list of unknown users anew, if anything happened since it was made."""

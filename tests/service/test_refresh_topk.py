@@ -13,6 +13,7 @@ from streamrec.contracts.derived import EventPosition, UserInterest
 from streamrec.domain.interest import SequenceEvent
 from streamrec.errors import TransientError
 from streamrec.service.batch import TopicPartition
+from streamrec.service.record_size import size_of
 from streamrec.service.refresh_topk import RefreshTopK
 
 SOURCE = TopicPartition("user-interests", 0)
@@ -28,9 +29,9 @@ class Clock:
 class Bench:
     """The use case with its surroundings."""
 
-    def __init__(self, arm_of=lambda _user_id: "personal"):
+    def __init__(self, arm_of=lambda _user_id: "personal", store=None):
         self.store, self.publisher, self.ranker, self.clock = (
-            MemoryTopKStore(),
+            store or MemoryTopKStore(),
             MemoryPublisher(),
             CountingRanker(),
             Clock(),
@@ -247,3 +248,82 @@ def test_the_control_arm_gets_popular_items():
 
     assert [one.user_id for one in called] == ["u1"]
     assert (bench.store.read("u1").arm, bench.store.read("u2").arm) == ("control", "personal")
+
+
+class AwayStore(MemoryTopKStore):
+    """Does not answer to some calls, each as often as it says; with `lost_replies` it has moved all the same."""
+
+    def __init__(self):
+        super().__init__()
+        self.away = {"put_lists": 0, "advance": 0, "put_default": 0}
+        self.lost_replies = 0
+
+    def _answer(self, call):
+        if self.away[call]:
+            self.away[call] -= 1
+            raise TransientError("READONLY You can't write against a read only replica.")
+
+    def put_lists(self, lists, slices):
+        self._answer("put_lists")
+        return super().put_lists(lists, slices)
+
+    def advance(self, slices):
+        self._answer("advance")
+        moved = super().advance(slices)
+        if self.lost_replies:
+            self.lost_replies -= 1
+            raise TransientError("the connection broke before the reply")
+        return moved
+
+    def put_default(self, default):
+        self._answer("put_default")
+        super().put_default(default)
+
+
+@pytest.mark.parametrize("call", ["put_lists", "advance"])
+def test_nothing_is_published_again_while_only_the_write_fails(call):
+    bench = Bench(store=AwayStore())
+    bench.store.away[call] = 10
+    work = batch(part("user-interests", [interest("u1", "a"), interest("u2", "b")]))
+    for _ in range(10):
+        with pytest.raises(TransientError, match="READONLY"):
+            bench.refresh.handle(work)
+
+    assert bench.refresh.handle(work) == {SOURCE: 2}
+    assert len(bench.publisher.records) == 2
+
+
+def test_a_position_that_moved_without_an_answer_publishes_nothing_again():
+    bench = Bench(store=AwayStore())
+    bench.store.lost_replies = 1
+    work = batch(part("user-interests", [interest("u1", "a")]))
+    with pytest.raises(TransientError, match="before the reply"):
+        bench.refresh.handle(work)
+
+    assert bench.refresh.handle(work) == {SOURCE: 1}
+    assert len(bench.publisher.records) == 1
+
+
+def test_a_default_list_that_cannot_be_stored_does_not_make_the_batch_again():
+    bench = Bench(store=AwayStore())
+    bench.store.away["put_default"] = 1
+    assert bench.refresh.handle(batch(part("user-interests", [interest("u1", "a")]))) == {SOURCE: 1}
+    assert bench.store.read("nobody") is None
+
+    bench.refresh.refresh_default()
+    assert bench.store.read("nobody") is not None
+    assert len(bench.publisher.records) == 1
+
+
+def test_a_list_that_does_not_fit_its_topic_loses_its_last_items(bench):
+    bench.publisher.rooms["recommendations"] = 1_500
+    bench.ranker.counts.update({f"{n}-{'ü' * 100}": 100 - n for n in range(10)})
+    bench.refresh.handle(batch(part("user-interests", [interest("u1", "a")])))
+
+    (record,) = bench.publisher.records
+    made = json.loads(record.value)
+    assert size_of(record) <= 1_500
+    assert [item["item_id"][:2] for item in made["items"]] == ["0-", "1-", "2-", "3-"][: len(made["items"])]
+    assert 0 < len(made["items"]) < 10
+    assert [item.item_id for item in bench.store.read("u1").items] == [item["item_id"] for item in made["items"]]
+    assert bench.refresh.tally.shortened == {"recommendations": 1}

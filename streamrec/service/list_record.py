@@ -1,0 +1,38 @@
+"""The `recommendations` record of a list, no larger than its topic takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from streamrec.contracts.derived import TopKList
+from streamrec.contracts.topics import RECOMMENDATIONS
+from streamrec.service.ports import Outgoing
+from streamrec.service.record_size import size_of
+
+_encoder = msgspec.json.Encoder()
+
+
+def list_record(topk: TopKList, headers: Mapping[str, bytes], room: int) -> tuple[Outgoing, int]:
+    """Return the record of a list, and how many of its last items were left out to fit into a record of its topic.
+
+    Parameters
+    ----------
+    headers
+        Of the record.
+    room
+        Bytes that the topic takes in one record, overhead included.
+    """
+    record = _list_outgoing(topk, headers)
+    kept = len(topk.items)
+    while (excess := size_of(record) - room) > 0 and kept:
+        while excess > 0 and kept:
+            kept -= 1
+            excess -= len(_encoder.encode(topk.items[kept])) + 1  # and a comma
+        record = _list_outgoing(msgspec.structs.replace(topk, items=topk.items[:kept]), headers)
+    return record, len(topk.items) - kept
+
+
+def _list_outgoing(topk: TopKList, headers: Mapping[str, bytes]) -> Outgoing:
+    return Outgoing(RECOMMENDATIONS, topk.user_id.encode(), _encoder.encode(topk), headers)
