@@ -1,8 +1,8 @@
 """Answers whether the worker of this container is alive: `python -m workers.alive interests`.
 
 A worker is alive while the broker counts it among its group: a process that hangs stops sending heartbeats and is
-dropped, one that waits for a store that is away is not. With `--ready` it must also not have paused itself: one that
-has is not to be restarted, and no release is to be rolled out further.
+dropped, one that waits for a store that is away is not. One that has paused itself is alive in any case: a restart
+would mend nothing. With `--ready` it must also not have paused itself, so that no release is rolled out further.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("worker")
     parser.add_argument("--ready", action="store_true", help="ask also whether it has not paused itself")
     asked = parser.parse_args(arguments)
-    because = why_paused(GROUP_PREFIX + asked.worker) if asked.ready else None
+    because = why_paused(GROUP_PREFIX + asked.worker)
     if because is not None:
         sys.stderr.write(f"paused: {because}\n")
-        return 1
+        return int(asked.ready)
     try:
         host = socket.gethostbyname(socket.gethostname())
         return 0 if alive(Settings.from_env(), asked.worker, host) else 1

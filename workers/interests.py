@@ -10,7 +10,9 @@ from streamrec.adapters.kafka import BatchSource, KafkaPublisher
 from streamrec.adapters.redis import RedisInterestStore
 from streamrec.contracts.topics import CLICKS, PURCHASES
 from streamrec.service.fold_interests import FoldInterests
+from streamrec.service.largest_records import needs_of_interests
 from streamrec.settings import Settings
+from workers.checks import checked
 from workers.identity import redis_check
 from workers.runtime import GROUP_PREFIX, Store, feed, new_app, run
 
@@ -23,9 +25,10 @@ def build(settings: Settings) -> faust.App:
     store = RedisInterestStore(
         settings.require_redis_url(), state_ttl_days=settings.state_ttl_days, installation=settings.installation
     )
+    publisher, needs = KafkaPublisher(kafka), needs_of_interests(settings.sequence_length)
     fold = FoldInterests(
         store,
-        KafkaPublisher(kafka),
+        publisher,
         sequence_length=settings.sequence_length,
         dead_letter_limit=settings.dead_letter_limit,
     )
@@ -33,7 +36,7 @@ def build(settings: Settings) -> faust.App:
     feed(
         app,
         open_source=partial(BatchSource, kafka=kafka, group=GROUP_PREFIX + NAME, topics=[CLICKS, PURCHASES]),
-        store=Store(store.positions, redis_check(settings)),
+        store=Store(store.positions, redis_check(settings), checked(publisher, needs, store.check)),
         handle=fold.handle,
         tally=lambda: fold.tally,
     )

@@ -19,8 +19,10 @@ from streamrec.errors import TransientError
 from streamrec.metrics import ServingMetrics, worker_metrics
 from streamrec.model.ranker import ModelRanker
 from streamrec.service.batch import Batch, Positions
+from streamrec.service.largest_records import needs_of_recall
 from streamrec.service.refresh_topk import RefreshTopK
 from streamrec.settings import Settings
+from workers.checks import checked
 from workers.identity import redis_check
 from workers.runtime import (
     GROUP_PREFIX,
@@ -47,9 +49,10 @@ def build(settings: Settings) -> faust.App:
         settings.require_redis_url(), list_ttl_days=settings.list_ttl_days, installation=settings.installation
     )
     ranker = ModelRanker(hide_seen=settings.hide_seen)
+    publisher, needs = KafkaPublisher(kafka), needs_of_recall(settings.top_k)
     refresh = RefreshTopK(
         store,
-        KafkaPublisher(kafka),
+        publisher,
         ranker,
         top_k=settings.top_k,
         arm_of=partial(assign_arm, settings.experiment, control_share=settings.control_share),
@@ -94,7 +97,7 @@ def build(settings: Settings) -> faust.App:
     feed(
         app,
         open_source=partial(BatchSource, kafka=kafka, group=GROUP_PREFIX + NAME, topics=[USER_INTERESTS]),
-        store=Store(store.positions, redis_check(settings)),
+        store=Store(store.positions, redis_check(settings), checked(publisher, needs, store.check)),
         handle=handle,
         tally=lambda: refresh.tally,
         when_idle=refresh.refresh_default,

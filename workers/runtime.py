@@ -27,7 +27,7 @@ from mode import CrashingSupervisor
 
 from streamrec import logs
 from streamrec.adapters.kafka import BatchSource
-from streamrec.errors import TooManyDeadLettersError, TransientError
+from streamrec.errors import TooManyDeadLettersError, TransientError, UnfitServerError
 from streamrec.metrics import PAUSED, WAITING, exported, standstill, worker_metrics
 from streamrec.service.batch import Batch, Positions, TopicPartition
 from streamrec.service.store_identity import StoreIdentityCheck
@@ -45,6 +45,9 @@ KEEP_ALIVE_S = 10.0
 """A batch that takes longer than this is waited for as a live member of the group."""
 
 PAUSE_REMINDER_S = 60.0
+
+RECHECK_S = 3.0
+"""A server that was not fit is asked again so often."""
 
 GARBAGE_AFTER = 50_000
 """New objects between two searches for garbage in cycles, of which batches make none and libraries little."""
@@ -74,6 +77,9 @@ class Store(NamedTuple):
     """Reads how far each partition is contained in it."""
     identity: StoreIdentityCheck
     """Tells, before anything is read, whether it belongs to this installation."""
+    check: Callable[[], Sequence[str]] = tuple
+    """Returns what an operator should know of the servers. While it raises an `UnfitServerError` nothing is read: the
+    worker waits, alive and not ready, and says why."""
 
 
 class _ChannelsOnly(BootStrategy):
@@ -169,6 +175,7 @@ def feed(
         def stored(sources: Sequence[TopicPartition]) -> Positions:
             return persist_until(worker.stopping, partial(store.positions, sources))
 
+        _wait_until_fit(worker, app.conf.id, store.check)
         persist_until(worker.stopping, store.identity.check)
         source = open_source(positions=stored)
         look_due_s = time.monotonic() + POLL_S
@@ -208,6 +215,28 @@ def run_in_background(app: faust.App, work: Callable[[Background], None]) -> Non
         finally:
             background.stopping.set()
             await running
+
+
+def _wait_until_fit(worker: Background, app_id: str, check: Callable[[], Sequence[str]]) -> None:
+    """Wait, not ready, while a server is set up so that work would be lost; an operator mends that meanwhile."""
+
+    def ask() -> str:
+        try:
+            for warning in check():
+                _log.warning("server", because=warning)
+        except UnfitServerError as error:
+            return str(error)
+        return ""
+
+    reminder_due_s = time.monotonic()
+    with standstill().of(PAUSED) as say:
+        while (because := persist_until(worker.stopping, ask)) and not worker.stopping.is_set():
+            say(because)
+            if time.monotonic() >= reminder_due_s:
+                _log.error("paused", because=because)
+                reminder_due_s = time.monotonic() + PAUSE_REMINDER_S
+            with paused(app_id, because):
+                worker.stopping.wait(RECHECK_S)
 
 
 def _look_after(source: BatchSource, store: Store, when_idle: Callable[[], None] | None) -> None:

@@ -20,8 +20,10 @@ from streamrec.metrics import TrainerMetrics
 from streamrec.model import checkpoint
 from streamrec.model.trainer import Trainer
 from streamrec.service.batch import Batch, Positions
+from streamrec.service.largest_records import needs_of_trainer
 from streamrec.service.train_on_interests import TrainOnInterests
 from streamrec.settings import Settings
+from workers.checks import checked
 from workers.identity import checkpoint_check
 from workers.runtime import (
     GROUP_PREFIX,
@@ -47,7 +49,8 @@ def build(settings: Settings) -> faust.App:
     """Return the worker's app."""
     kafka = settings.require_kafka()
     trainer = Trainer.open(settings)
-    training = TrainOnInterests(trainer, KafkaPublisher(kafka), checkpoint_interval_s=settings.checkpoint_interval_s)
+    publisher = KafkaPublisher(kafka)
+    training = TrainOnInterests(trainer, publisher, checkpoint_interval_s=settings.checkpoint_interval_s)
     metrics = TrainerMetrics()
     admitted = threading.Event()
 
@@ -107,7 +110,7 @@ def build(settings: Settings) -> faust.App:
             topics=[USER_INTERESTS],
             patience_ms=min(PATIENCE_MS, int(settings.micro_batch_age_s * 1_000)),
         ),
-        store=Store(training.positions, checkpoint_check(settings)),
+        store=Store(training.positions, checkpoint_check(settings), checked(publisher, needs_of_trainer())),
         handle=handle,
     )
     return app

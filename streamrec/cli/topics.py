@@ -5,10 +5,17 @@ from __future__ import annotations
 import typer
 from rich.table import Table
 
-from streamrec.adapters.kafka import create_topics
+from streamrec.adapters.kafka import KafkaPublisher, create_topics
 from streamrec.adapters.kafka.lag import read_topics
 from streamrec.cli.addresses import resolved_settings
 from streamrec.cli.output import Json, console, print_json
+from streamrec.service.largest_records import (
+    created_limits,
+    needs_of_interests,
+    needs_of_recall,
+    needs_of_trainer,
+    require_room,
+)
 
 app = typer.Typer(add_completion=False, help="List the topics, or create those that are missing.")
 
@@ -37,12 +44,18 @@ def topics(context: typer.Context, as_json: Json = False) -> None:
 def create(as_json: Json = False) -> None:
     """Create the topics that do not exist yet; those that do are left as they are.
 
-    STREAMREC_PARTITIONS and STREAMREC_REPLICATION say how.
+    STREAMREC_PARTITIONS and STREAMREC_REPLICATION say how. A topic that takes smaller records than STREAMREC_TOP_K or
+    STREAMREC_SEQUENCE_LENGTH ask for is an error.
 
     Example: STREAMREC_PARTITIONS=32 streamrec topics create
     """
     settings = resolved_settings()
-    created = create_topics(settings.require_kafka(), settings.partitions, settings.replication)
+    kafka = settings.require_kafka()
+    limits = created_limits(settings.sequence_length, settings.top_k)
+    created = create_topics(kafka, settings.partitions, settings.replication, limits=limits)
+    # a topic that was there before keeps its limit; a worker whose records do not fit would wait
+    needs = [*needs_of_interests(settings.sequence_length), *needs_of_recall(settings.top_k), *needs_of_trainer()]
+    require_room(KafkaPublisher(kafka), needs)
     if as_json:
         print_json({"created": created})
     else:

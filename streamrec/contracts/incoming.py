@@ -9,10 +9,17 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+MAX_ID_CHARACTERS = 256
+
 Id = Annotated[
     str,
     # PostgreSQL cannot store the character NUL
-    Meta(min_length=1, max_length=256, pattern="^[^\\x00]*$", description="1 to 256 characters, none of them NUL."),
+    Meta(
+        min_length=1,
+        max_length=MAX_ID_CHARACTERS,
+        pattern="^[^\\x00]*$",
+        description="1 to 256 characters, none of them NUL.",
+    ),
 ]
 EventTimeMs = Annotated[
     int,

@@ -23,6 +23,7 @@ from streamrec.local.postgres import start_postgres
 from streamrec.local.server import Server, is_free
 from streamrec.local.valkey import start_valkey
 from streamrec.running import LOCK, Announcement, announced
+from streamrec.service.largest_records import created_limits
 from streamrec.settings import Settings, variable_name
 
 EXTERNAL = "external"
@@ -126,7 +127,8 @@ def _enter(settings: Settings, directory: Path, cleanup: ExitStack, *, progress:
     if broker == MEMORY_BROKER:  # it made its topics itself, and forgets everything when it ends
         del starters["kafka"]
     else:
-        create_topics(filled.require_kafka(), filled.partitions, filled.replication)
+        limits = created_limits(filled.sequence_length, filled.top_k)
+        create_topics(filled.require_kafka(), filled.partitions, filled.replication, limits=limits)
     migrate(filled.require_postgres_url(), installation=filled.installation)
     announcement = cleanup.enter_context(announced(directory, addresses))
     return Stack(filled, broker, servers, guardian, announcement, starters)

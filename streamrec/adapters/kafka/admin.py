@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from streamrec.adapters.kafka.client import client_config, translate_exception
+from streamrec.adapters.kafka.limits import MAX_MESSAGE_BYTES
 from streamrec.contracts.topics import TOPICS
 from streamrec.errors import TransientError
 from streamrec.settings import KafkaAccess
@@ -14,7 +17,9 @@ from streamrec.settings import KafkaAccess
 _TIMEOUT_S = 10.0
 
 
-def create_topics(kafka: KafkaAccess, partitions: int, replication: int) -> list[str]:
+def create_topics(
+    kafka: KafkaAccess, partitions: int, replication: int, *, limits: Mapping[str, int] | None = None
+) -> list[str]:
     """Create the topics that do not exist yet; those that do are left as they are.
 
     Parameters
@@ -23,6 +28,8 @@ def create_topics(kafka: KafkaAccess, partitions: int, replication: int) -> list
         Where Kafka is and how to get in.
     partitions, replication
         Of each topic that is created; a topic that is not split by user gets one partition.
+    limits
+        Largest record of a topic in bytes, where the broker's default is not enough.
 
     Returns
     -------
@@ -39,7 +46,10 @@ def create_topics(kafka: KafkaAccess, partitions: int, replication: int) -> list
     futures = admin.create_topics(
         [
             NewTopic(
-                kafka.on_broker(topic.name), partitions if topic.partitioned else 1, replication, config=topic.config
+                kafka.on_broker(topic.name),
+                partitions if topic.partitioned else 1,
+                replication,
+                config=topic.config | _limit_of(topic.name, limits or {}),
             )
             for topic in TOPICS
         ],
@@ -57,3 +67,7 @@ def create_topics(kafka: KafkaAccess, partitions: int, replication: int) -> list
         else:
             created.append(name)
     return created
+
+
+def _limit_of(topic: str, limits: Mapping[str, int]) -> dict[str, str]:
+    return {MAX_MESSAGE_BYTES: str(limits[topic])} if topic in limits else {}

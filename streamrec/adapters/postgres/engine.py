@@ -1,16 +1,15 @@
-"""Connecting to PostgreSQL, and its errors in our words."""
+"""Connecting to PostgreSQL."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-from psycopg2.errors import UndefinedTable
 from sqlalchemy import URL, Engine, create_engine, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import ArgumentError
 
-from streamrec.errors import SettingsError, StreamrecError, TransientError
+from streamrec.adapters.postgres.errors import translated_errors
+from streamrec.errors import SettingsError
 from streamrec.settings import variable_name
+
+__all__ = ["connect", "translated_errors"]
 
 CONNECT_TIMEOUT_S = 5
 STATEMENT_TIMEOUT_MS = 30_000
@@ -53,21 +52,6 @@ def connect(url: str, *, installation: str = "", statement_timeout_ms: int = STA
     )
 
 
-@contextmanager
-def translated_errors() -> Iterator[None]:
-    """Turn what a later try may mend into a `TransientError`: a server that is away, a deadlock, a lost race."""
-    try:
-        yield
-    except (OperationalError, InterfaceError) as error:
-        raise TransientError(f"PostgreSQL: {_first_line(error)}") from error
-    except DBAPIError as error:
-        if isinstance(error.orig, UndefinedTable):
-            raise StreamrecError("PostgreSQL has no tables of streamrec yet: run `streamrec migrate`") from error
-        if error.connection_invalidated:
-            raise TransientError(f"PostgreSQL: {_first_line(error)}") from error
-        raise StreamrecError(f"PostgreSQL: {_first_line(error)}") from error
-
-
 def _parse(url: str) -> URL:
     try:
         parsed = make_url(url)
@@ -82,7 +66,3 @@ def _parse(url: str) -> URL:
             "in a password, / ? # @ and % are written as %2F %3F %23 %40 and %25"
         ) from None
     return parsed
-
-
-def _first_line(error: DBAPIError) -> str:
-    return str(error.orig).strip().partition("\n")[0]

@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import redis
 
-from streamrec.errors import SettingsError, StreamrecError, TransientError
+from streamrec.adapters.redis.errors import translated_errors
+from streamrec.errors import SettingsError
 from streamrec.settings import variable_name
+
+__all__ = ["connect", "translated_errors", "values"]
 
 _TIMEOUT_S = 5.0
 """A healthy call takes a millisecond; past this the server is away and the caller's retry takes over."""
-
-_TRANSIENT = (
-    redis.ConnectionError,  # includes a server that is still loading its data
-    redis.TimeoutError,
-    redis.ReadOnlyError,
-    redis.OutOfMemoryError,
-)
-
-_FULL_DISK = "MISCONF"
-"""The reply to everything while Redis cannot write its file; redis-py has no class for it."""
 
 
 def connect(url: str) -> redis.Redis:
@@ -41,18 +32,6 @@ def connect(url: str) -> redis.Redis:
             f"{variable_name('redis_url')}: not an address of Redis (example: redis://localhost:6379/0); "
             "in a password, / ? # @ and % are written as %2F %3F %23 %40 and %25"
         ) from None
-
-
-@contextmanager
-def translated_errors() -> Iterator[None]:
-    """Turn what a later try may mend into a `TransientError`, and other errors into ours."""
-    try:
-        yield
-    except _TRANSIENT as error:
-        raise TransientError(f"Redis: {error}") from error
-    except redis.RedisError as error:
-        kind = TransientError if _FULL_DISK in str(error) else StreamrecError
-        raise kind(f"Redis: {error}") from error
 
 
 def values(client: redis.Redis, keys: list[str]) -> list[bytes | None]:

@@ -13,6 +13,7 @@ import msgspec
 
 from streamrec.adapters.redis.client import connect, translated_errors, values
 from streamrec.adapters.redis.keys import Keys
+from streamrec.adapters.redis.server import require_fit
 from streamrec.domain.interest import Beyond, Fence, InterestState, SequenceEvent
 from streamrec.errors import StreamrecError
 from streamrec.service.batch import Positions, TopicPartition
@@ -72,6 +73,10 @@ class RedisInterestStore:
         self._keys = Keys(installation)
         self._compare_and_set = self._redis.register_script(_COMPARE_AND_SET)
         self._ttl_s = state_ttl_days * DAY_S
+
+    def check(self) -> list[str]:
+        """Return what an operator should know of the server, or raise as :func:`require_fit` does."""
+        return require_fit(self._redis)
 
     def load(self, user_ids: Sequence[str], sources: Sequence[TopicPartition]) -> InterestSnapshot:
         """Read states and progress in one round trip; what is not there comes as new.

@@ -9,6 +9,7 @@ import msgspec
 
 from streamrec.adapters.redis.client import connect, translated_errors, values
 from streamrec.adapters.redis.keys import Keys
+from streamrec.adapters.redis.server import require_fit
 from streamrec.contracts.derived import TopKList
 from streamrec.service.batch import Positions, Slice, TopicPartition
 from streamrec.service.list_aging import brought_up_to_date
@@ -69,6 +70,10 @@ class RedisTopKStore:
         self._put = self._redis.register_script(_PUT)
         self._advance = self._redis.register_script(_ADVANCE)
         self._ttl_s = list_ttl_days * DAY_S
+
+    def check(self) -> list[str]:
+        """Return what an operator should know of the server, or raise as :func:`require_fit` does."""
+        return require_fit(self._redis)
 
     def put_lists(self, lists: Sequence[EncodedList], slices: Sequence[Slice]) -> bool:
         """Replace lists whole, all or none.

@@ -1,0 +1,144 @@
+"""How large derived records become by the settings, and whether their topics have room for them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import msgspec
+
+from streamrec.contracts.derived import EventPosition, ListItem, Reason, TopKList, UserInterest
+from streamrec.contracts.incoming import MAX_ID_CHARACTERS
+from streamrec.contracts.model_update import MAX_PART_BYTES
+from streamrec.contracts.topics import (
+    BROKER_MAX_MESSAGE_BYTES,
+    CLICKS,
+    MODEL_UPDATES,
+    PURCHASES,
+    RECOMMENDATIONS,
+    USER_INTERESTS,
+    dead_letter_topic,
+)
+from streamrec.domain.interest import SequenceEvent
+from streamrec.errors import UnfitServerError
+from streamrec.service.interest_record import SUMMARY_SIZE
+from streamrec.service.ports import Outgoing, Publisher
+from streamrec.service.record_size import size_of
+
+PLAIN, UNICODE, ESCAPED = "x", "\N{MUSICAL SYMBOL G CLEF}", "\x01"
+"""Characters that take one, four and six bytes in JSON."""
+
+MAX_NEW_EVENTS = 1_000
+"""No batch has more."""
+
+LETTER_BYTES = 8_192
+"""The smallest useful dead letter: its reason, and the beginning of the record."""
+
+_PART_BYTES = MAX_PART_BYTES * 4 // 3 + 2_048
+"""A part of a model version in base64, and what is said of it."""
+
+_WEIGHT = -123.45678901234567
+_TIME_MS = 253_402_300_799_999
+_TRACE = {"traceparent": bytes(512), "tracestate": bytes(512)}
+
+_encoder = msgspec.json.Encoder()
+
+
+class Need(NamedTuple):
+    """The room that a topic must have.
+
+    Parameters
+    ----------
+    topic
+        Its name.
+    room
+        Bytes, overhead included.
+    because
+        The field of the settings that asks for it, empty where none does.
+    """
+
+    topic: str
+    room: int
+    because: str = ""
+
+
+def needs_of_interests(sequence_length: int) -> list[Need]:
+    """Return the room that the `interests` worker must have: less, and sequences lose events of ordinary users."""
+    room = max(largest_interest(sequence_length, PLAIN), largest_interest(1, ESCAPED))
+    letters = [Need(dead_letter_topic(topic), LETTER_BYTES) for topic in (CLICKS, PURCHASES)]
+    return [Need(USER_INTERESTS, room, "sequence_length"), *letters]
+
+
+def needs_of_recall(top_k: int) -> list[Need]:
+    """Return the room that the `recall` worker must have: less, and lists of ordinary items are cut short."""
+    return [Need(RECOMMENDATIONS, max(largest_list(top_k, PLAIN), largest_list(1, ESCAPED)), "top_k")]
+
+
+def needs_of_trainer() -> list[Need]:
+    """Return the room that the `trainer` worker must have."""
+    return [Need(MODEL_UPDATES, _PART_BYTES)]
+
+
+def created_limits(sequence_length: int, top_k: int) -> dict[str, int]:
+    """Return `max.message.bytes` of topics that are created with more than the broker's default: all ids fit then."""
+    wanted = {
+        USER_INTERESTS: largest_interest(sequence_length, UNICODE),
+        RECOMMENDATIONS: largest_list(top_k, UNICODE),
+    }
+    return {topic: room for topic, room in wanted.items() if room > BROKER_MAX_MESSAGE_BYTES}
+
+
+def require_room(publisher: Publisher, needs: Iterable[Need]) -> None:
+    """Make sure that topics take what the settings ask for.
+
+    Raises
+    ------
+    UnfitServerError
+        If one does not; the message says what to set.
+    TransientError
+        If the broker does not answer.
+    """
+    for need in needs:
+        if (room := publisher.room(need.topic)) < need.room:
+            setting = f", or set STREAMREC_{need.because.upper()} lower" if need.because else ""
+            raise UnfitServerError(
+                f"Kafka: {need.topic} takes records of {room:,} bytes at most, and {need.room:,} are needed: "
+                f"set max.message.bytes of the topic to {need.room} or more{setting}"
+            )
+
+
+def largest_interest(sequence_length: int, character: str) -> int:
+    """Return the size of the largest `user-interests` record with ids and categories of one character, in bytes."""
+    longest = character * MAX_ID_CHARACTERS
+    names = [f"{n:02}{longest[2:]}" for n in range(SUMMARY_SIZE)]
+    message = UserInterest(
+        user_id=longest,
+        state_version=_TIME_MS * 4_096,
+        event_time_ms=_TIME_MS,
+        produced_at_ms=_TIME_MS,
+        sequence=[SequenceEvent(_TIME_MS, 1, 1_023, 1 << 53, longest, longest)] * sequence_length,
+        new=[EventPosition(1, 1_023, 1 << 53)] * MAX_NEW_EVENTS,
+        short_term=dict.fromkeys(names, _WEIGHT),
+        long_term=dict.fromkeys(names, [_WEIGHT] * 3),
+        long_term_items=dict.fromkeys(names, [_WEIGHT] * 3),
+        transitions=[(longest, longest, sequence_length)] * SUMMARY_SIZE,
+        events_count=1 << 53,
+    )
+    return size_of(Outgoing(USER_INTERESTS, longest.encode(), _encoder.encode(message), _TRACE))
+
+
+def largest_list(top_k: int, character: str) -> int:
+    """Return the size of the largest list with ids of one character, in bytes."""
+    longest = character * MAX_ID_CHARACTERS
+    topk = TopKList(
+        state_version=_TIME_MS * 4_096,
+        list_id=longest,
+        user_id=longest,
+        items=[ListItem(longest, _WEIGHT, Reason("neighbour", longest), _WEIGHT)] * top_k,
+        model_version=longest,
+        arm="personal",
+        event_time_ms=_TIME_MS,
+        produced_at_ms=_TIME_MS,
+        made_at_ms=_TIME_MS,
+    )
+    return size_of(Outgoing(RECOMMENDATIONS, longest.encode(), _encoder.encode(topk), _TRACE))
