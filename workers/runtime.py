@@ -228,15 +228,17 @@ def _wait_until_fit(worker: Background, app_id: str, check: Callable[[], Sequenc
             return str(error)
         return ""
 
+    because = persist_until(worker.stopping, ask)
     reminder_due_s = time.monotonic()
     with standstill().of(PAUSED) as say:
-        while (because := persist_until(worker.stopping, ask)) and not worker.stopping.is_set():
+        while because and not worker.stopping.is_set():
             say(because)
             if time.monotonic() >= reminder_due_s:
                 _log.error("paused", because=because)
                 reminder_due_s = time.monotonic() + PAUSE_REMINDER_S
             with paused(app_id, because):
                 worker.stopping.wait(RECHECK_S)
+                because = persist_until(worker.stopping, ask)
 
 
 def _look_after(source: BatchSource, store: Store, when_idle: Callable[[], None] | None) -> None:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-import redis
 from builders import NOW_MS
 from doubles import MemoryInterestStore
 
 from streamrec.adapters.redis import RedisInterestStore
-from streamrec.adapters.redis.client import translated_errors
 from streamrec.adapters.redis.interests import decode_state, encode_state
 from streamrec.adapters.redis.keys import Keys
 from streamrec.domain.event import Event, EventType, Source
@@ -115,11 +113,3 @@ def test_states_expire(redis_url, redis_client):
 def test_a_server_that_is_away_is_transient():
     with pytest.raises(TransientError, match="Redis"):
         RedisInterestStore("redis://127.0.0.1:1/0", state_ttl_days=1).load(["u1"], [])
-
-
-def test_a_redis_that_cannot_write_its_file_may_mend_and_one_that_refuses_a_user_does_not():
-    with pytest.raises(TransientError, match="MISCONF"), translated_errors():
-        raise redis.ResponseError("MISCONF Errors writing to the AOF file: No space left on device")
-    with pytest.raises(StreamrecError, match="NOPERM") as caught, translated_errors():
-        raise redis.ResponseError("NOPERM this user has no permissions")
-    assert not isinstance(caught.value, TransientError)
