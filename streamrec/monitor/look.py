@@ -65,6 +65,8 @@ class Eyes:
         lag = await seen(when_loaded(self._reader.read) if patient else self._reader.read, "Kafka", faults)
         workers = await self._scraper.scrape()
         now.at_s, now.looks, now.faults, now.workers = time.time(), now.looks + 1, faults, workers
+        now.unfit = {server: found.unfit for server, found in self._servers.conditions.items() if found.unfit}
+        now.warnings = {server: found.warnings for server, found in self._servers.conditions.items() if found.warnings}
         if lag is not None:
             now.read_s = time.monotonic()
             now.lag, now.groups = lag, self._watch.look(lag, now.read_s)

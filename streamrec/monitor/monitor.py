@@ -74,10 +74,12 @@ class Monitor:
 
     async def _look(self, eyes: Eyes) -> None:
         """Look once; what cannot be seen stays as it was seen last, and is named among the faults."""
-        now, before = self.now, self.now.faults
+        now, before, warned = self.now, self.now.faults, self.now.warnings
         await eyes.look(now)
         if now.faults.keys() != before.keys():
             _log.warning("faults", **now.faults) if now.faults else _log.info("all servers answer")
+        if now.warnings != warned:
+            _log.warning("servers", **now.warnings)
         now.totals.take(now.at_s, {_process(worker): worker.counters for worker in now.workers})
         if now.lag is not None and "Kafka" not in now.faults:
             await self._look_at_letters(now.lag)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,6 +52,10 @@ class Observation:
     lag: Lag | None = None
     groups: list[GroupState] = field(default_factory=list)
     faults: dict[str, str] = field(default_factory=dict)
+    unfit: dict[str, Sequence[str]] = field(default_factory=dict)
+    """Why servers that answer lose what is written, or take nothing."""
+    warnings: dict[str, Sequence[str]] = field(default_factory=dict)
+    """What else an operator should know of them."""
     servers: list[str] = field(default_factory=list)
     workers: list[Scraped] = field(default_factory=list)
     totals: Totals = field(default_factory=Totals)

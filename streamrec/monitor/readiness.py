@@ -62,6 +62,12 @@ def _silent_servers(now: Observation) -> Iterator[tuple[str, str]]:
         yield server, f"{server} does not answer: {fault}"
 
 
+def _unfit_servers(now: Observation) -> Iterator[tuple[str, str]]:
+    for server, reasons in now.unfit.items():
+        for because in reasons:
+            yield server, f"{server}: {because}"
+
+
 def _not_read(now: Observation) -> Iterator[tuple[str, str]]:
     read_s_ago = now.read_s_ago
     if "Kafka" in now.faults:
@@ -145,8 +151,9 @@ def _ours(now: Observation) -> Iterator[GroupState]:
 
 CHECKS = (
     Check("server-down", "Bring the server back: workers wait for it and continue by themselves.", _silent_servers),
+    Check("unfit-server", "Set what the message names; workers that wait continue by themselves.", _unfit_servers),
     Check("not-read", "If this lasts, restart the monitor and look at its log.", _not_read),
-    Check("paused", "See which records were refused and why: streamrec dlq list.", _paused),
+    Check("paused", "Do what the message names; records that were refused: streamrec dlq list.", _paused),
     Check("retrying", "Mend what the message names; the worker continues by itself.", _waiting),
     Check("open-transaction", "Find the producer that hangs: kafka-transactions.sh find-hanging.", _open_transactions),
     Check("missing-topic", "Create the topics: streamrec topics create.", _missing_topics),

@@ -42,7 +42,7 @@ PASSING = [
     "ERR max requests limit exceeded. Limit: 500000, Usage: 500000.",
     "ERR ACL failure in script: User streamrec has no permissions to run the 'set' command",
     # how servers before Redis 7 tell of a command inside a script
-    "ERR Error running script (call to f_1): @user_script:3: @user_script: 3: -OOM command not allowed when used memory",
+    "ERR Error running script (call to f_1): @user_script:3: @user_script: 3: -OOM command not allowed when used",
     "ERR Error running script (call to f_1): @user_script:7: -READONLY You can't write against a read only replica.",
 ]
 OUR_FAULT = [

@@ -27,7 +27,7 @@ LIMIT_S = 10.0
 ALERTS = Path(__file__).parents[2] / "monitoring" / "alerts.yml"
 
 
-def observed(*, workers=(), high=10, held_s=None, start=0):
+def observed(*, workers=(), high=10, held_s=None, start=0, unfit=None):
     """Return what is seen of a pipeline that has handled everything up to the stable end."""
     partitions = Partitions({"clicks": 1, "impressions": 1, "purchases": 1, "recommendations": 1, "user-interests": 1})
     size = len(partitions)
@@ -39,7 +39,9 @@ def observed(*, workers=(), high=10, held_s=None, start=0):
         none = np.full(len(index), -1)
         lag.groups[group] = GroupLag(index, np.full(len(index), 10), lag.start[index], lag.end[index], none, 1)
     groups = GroupWatch().look(lag, 0.0)
-    return Observation(LIMIT_S, lag=lag, groups=groups, read_s=time.monotonic(), workers=list(workers))
+    return Observation(
+        LIMIT_S, lag=lag, groups=groups, read_s=time.monotonic(), workers=list(workers), unfit=unfit or {}
+    )
 
 
 def worker(name, kind, because, *, for_s=0.0):
@@ -77,6 +79,12 @@ def metrics_of(now):
             "open-transaction",
             "clicks",
             "an open transaction has held back 7 records in 1 partitions of clicks for 15 s",
+        ),
+        (
+            observed(unfit={"Redis": ["it evicts keys"]}),
+            "unfit-server",
+            "Redis",
+            "Redis: it evicts keys",
         ),
     ],
 )

@@ -9,7 +9,7 @@ import pytest
 
 from streamrec.errors import TransientError
 from streamrec.monitor import servers as module
-from streamrec.monitor.servers import Servers
+from streamrec.monitor.servers import Condition, Servers
 from streamrec.settings import Settings
 
 
@@ -49,3 +49,14 @@ def test_one_that_hangs_is_named_and_neither_hides_the_others_nor_is_asked_again
     assert first == second == {"PostgreSQL": "it has said nothing for 0.2 s", "Redis": "refused"}
     assert third == {"Redis": "refused"}
     assert len(asked) == 1
+
+
+def test_a_server_that_answers_says_how_it_is_set_up_and_one_that_is_away_nothing(servers):
+    answers = {"Redis": lambda: Condition(["it evicts keys"], ["nothing on disk"]), "PostgreSQL": lambda: None}
+    servers._asks = answers
+    assert asyncio.run(servers.faults()) == {}
+    assert servers.conditions["Redis"] == (["it evicts keys"], ["nothing on disk"])
+
+    servers._asks = answers | {"Redis": refuse}
+    assert asyncio.run(servers.faults()) == {"Redis": "refused"}
+    assert list(servers.conditions) == ["PostgreSQL"]
