@@ -34,7 +34,7 @@ from streamrec.adapters.redis.interests import (
 )
 from streamrec.contracts.derived import EventPosition, ListItem, Reason, TopKList, UserInterest
 from streamrec.domain.event import Event, EventType, Source
-from streamrec.domain.interest import InterestState
+from streamrec.domain.interest import InterestState, Outcome
 from streamrec.domain.retention import RememberedList, UserRetention
 from streamrec.errors import StreamrecError
 from streamrec.model import checkpoint
@@ -93,8 +93,18 @@ TENSORS = {
 
 
 def test_an_interest_state_of_format_1():
-    assert decode_state((FILES / "interest-state-1.bin").read_bytes()) == state()
     assert decode_state(_prefix(7) + encode_state(state())) == state()
+    earlier = decode_state((FILES / "interest-state-1.bin").read_bytes())
+    assert [fence.recent_ids for fence in earlier.fence.values()] == [[1_000, 1_002, 1_004], [1_001, 1_005], [1_003]]
+    copy = Event("ü1", "another", NOW_MS, Source(EventType.CLICK, 1), 99, 1_005, content_hash=7)
+    assert earlier.fold(copy, sequence_length=3) is Outcome.DUPLICATE, "earlier releases kept nothing of the content"
+    assert earlier.fold(copy._replace(offset=100, id_hash=5), sequence_length=3) is Outcome.APPLIED
+    assert earlier.fold(copy._replace(offset=101, id_hash=5), sequence_length=3) is Outcome.DUPLICATE
+    earlier = decode_state((FILES / "interest-state-1.bin").read_bytes())
+    expected = state()
+    for source, fence in expected.fence.items():
+        fence.recent_ids = earlier.fence[source].recent_ids
+    assert earlier == expected
 
 
 def test_the_progress_of_a_partition_of_format_1():

@@ -1,14 +1,24 @@
-"""The one decoder of incoming records: every reader of a topic refuses the same records for the same reasons."""
+"""The one decoder of incoming records: every reader of a topic refuses the same records for the same reasons.
+
+A record is decoded strictly first; one that fails is read again leniently (see `lenient`), which takes other spellings,
+leaves out optional fields that it cannot use, and unwraps structured CloudEvents.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from hashlib import blake2b
-from typing import TypeVar
+from typing import Any, TypeVar
+from zlib import crc32
 
 import msgspec
 
+from streamrec.contracts.envelopes import unwrap
+from streamrec.contracts.event_kind import kind_named_by
+from streamrec.contracts.event_time import MIN_EVENT_TIME_MS, moment, unit_of
 from streamrec.contracts.incoming import Click, Impression, Item, Purchase
+from streamrec.contracts.item_key import ids_named_by
+from streamrec.contracts.lenient import is_available, parse, read_id, read_leniently, validation_reason
 from streamrec.domain.event import Event, EventType, Source
 from streamrec.errors import BadRecordError
 
@@ -18,6 +28,8 @@ MAX_RECORD_BYTES = 65_536
 MAX_CLOCK_SKEW_MS = 24 * 3_600_000
 """A clock that is ahead by more than this is refused; one that is ahead by less is taken for a wrong clock: nothing
 happens later than it is told, and one such device must not move the newest event time of all others."""
+
+MAX_ID_LENGTH = 256
 
 _CLICK = msgspec.json.Decoder(Click)
 _PURCHASE = msgspec.json.Decoder(Purchase)
@@ -29,7 +41,13 @@ T = TypeVar("T")
 
 
 def decode_event(
-    source: Source, offset: int, timestamp_ms: int, value: bytes | None, headers: Mapping[str, bytes]
+    source: Source,
+    offset: int,
+    timestamp_ms: int,
+    value: bytes | None,
+    headers: Mapping[str, bytes],
+    *,
+    dropped: list[str] | None = None,
 ) -> Event:
     """Decode a record of `clicks` or `purchases`.
 
@@ -41,37 +59,71 @@ def decode_event(
         The record's own timestamp: when it was produced.
     value, headers
         As they came.
+    dropped
+        Takes the names of optional fields that were left out.
 
     Raises
     ------
     BadRecordError
         If the record can never be applied.
     """
-    message: Click | Purchase = (
-        _decode(_CLICK, value) if source.event_type is EventType.CLICK else _decode(_PURCHASE, value)
-    )
+    decoder: msgspec.json.Decoder[Any] = _CLICK if source.event_type is EventType.CLICK else _PURCHASE
+    message, headers = _read(decoder, value, headers, dropped)
     _check_type(_TYPE_NAMES[source.event_type], headers)
     check_event_time(message.event_time_ms, timestamp_ms)
+    id_hash = _id_hash(message.event_id, headers)
     return Event(
         user_id=message.user_id,
         item_id=message.item_id,
         event_time_ms=min(message.event_time_ms, timestamp_ms),
         source=source,
         offset=offset,
-        id_hash=_id_hash(message.event_id, headers),
+        id_hash=id_hash,
         category=message.category or "",
         list_id=message.list_id or "",
+        content_hash=0 if id_hash is None else _content_hash(message),
     )
 
 
-def decode_item(value: bytes) -> Item:
-    """Decode a record of `items` that is no deletion, or raise a `BadRecordError`."""
-    return _decode(_ITEM, value)
+def decode_item(value: bytes | None, key: bytes | None = None, *, dropped: list[str] | None = None) -> Item:
+    """Decode a record of `items` that is no deletion, or raise a `BadRecordError`; see also :func:`withdrawn_by`.
+
+    What is known of an item is refused where its key does not name the item: a null value with that key, which is all
+    that a compacted log may keep, could not delete it. A record without a key is taken.
+    """
+    item, _ = _read(_ITEM, value, {}, dropped)
+    if key is not None and item.item_id not in ids_named_by(key):
+        raise BadRecordError("bad-key", f"the key {key[:80]!r} is not the id of the item, {item.item_id[:80]!r}")
+    return item
 
 
-def decode_impression(value: bytes | None) -> Impression:
+def deleted_by(key: bytes | None) -> tuple[str, ...]:
+    """Return the ids of the item that a record of `items` with this key and a null value deletes.
+
+    More than one where the key can be read in two ways. Raises a `BadRecordError` if it names none.
+    """
+    return ids_named_by(key)
+
+
+def withdrawn_by(value: bytes | None, key: bytes | None) -> tuple[str, ...]:
+    """Return the items that a refused record of `items` withdraws all the same.
+
+    Whatever else is wrong with a record, what it says of `available` is obeyed: unless that is true, the item is
+    withdrawn, by its id in the message or else by its key.
+    """
+    try:
+        content, _ = unwrap(parse(value or b""), {})
+        if not isinstance(content, dict) or "available" not in content or is_available(content["available"]):
+            return ()
+        own = read_id(content.get("item_id"))
+        return (own,) if isinstance(own, str) and 0 < len(own) <= MAX_ID_LENGTH else ids_named_by(key)
+    except BadRecordError:
+        return ()
+
+
+def decode_impression(value: bytes | None, *, dropped: list[str] | None = None) -> Impression:
     """Decode a record of `impressions`, or raise a `BadRecordError`."""
-    return _decode(_IMPRESSION, value)
+    return _read(_IMPRESSION, value, {}, dropped)[0]
 
 
 def decode_own(decoder: msgspec.json.Decoder[T], value: bytes | None) -> T:
@@ -84,8 +136,29 @@ def decode_own(decoder: msgspec.json.Decoder[T], value: bytes | None) -> T:
 
 def check_event_time(event_time_ms: int, timestamp_ms: int) -> None:
     """Refuse an event time that is over a day after the production of its record, with a `BadRecordError`."""
-    if event_time_ms > timestamp_ms + MAX_CLOCK_SKEW_MS:
-        raise BadRecordError("bad-time", f"event_time_ms {event_time_ms} is over a day after production")
+    if event_time_ms <= timestamp_ms + MAX_CLOCK_SKEW_MS:
+        return
+    detail = (
+        f"event_time_ms {moment(event_time_ms)} is over a day after the record's own timestamp, {moment(timestamp_ms)}"
+    )
+    if timestamp_ms < MIN_EVENT_TIME_MS:
+        unit = unit_of(timestamp_ms)
+        detail += f": the record's timestamp looks like {unit}" if unit else ": the record's timestamp is the wrong one"
+        detail += ", and has to be Unix milliseconds; the producer sets it"
+    raise BadRecordError("bad-time", detail)
+
+
+def _read(
+    decoder: msgspec.json.Decoder[T], value: bytes | None, headers: Mapping[str, bytes], dropped: list[str] | None
+) -> tuple[T, Mapping[str, bytes]]:
+    """Return a message and its headers."""
+    try:
+        return _decode(decoder, value), headers
+    except BadRecordError as error:
+        if value is None or error.reason == "too-large":
+            raise
+    message_type: Any = decoder.type
+    return read_leniently(message_type, value, headers, [] if dropped is None else dropped)
 
 
 def _decode(decoder: msgspec.json.Decoder[T], value: bytes | None) -> T:
@@ -97,7 +170,7 @@ def _decode(decoder: msgspec.json.Decoder[T], value: bytes | None) -> T:
     try:
         message = decoder.decode(value)
     except msgspec.ValidationError as error:
-        raise BadRecordError(_validation_reason(str(error)), str(error)) from None
+        raise BadRecordError(validation_reason(str(error)), str(error)) from None
     except (msgspec.DecodeError, RecursionError) as error:
         raise BadRecordError("bad-json", str(error)) from None
     return message
@@ -113,22 +186,10 @@ def _check_encoding(value: bytes) -> None:
         raise BadRecordError("not-utf8", str(error)) from None
 
 
-def _validation_reason(detail: str) -> str:
-    if "missing required field" in detail:
-        return "missing-field"
-    if "$.type" in detail:
-        return "unknown-type"
-    if "$.event_time_ms" in detail and (" >= " in detail or " <= " in detail):
-        return "bad-time"
-    if detail.startswith("Expected") and "got" in detail:
-        return "wrong-type"
-    return "bad-value"
-
-
 def _check_type(expected: str, headers: Mapping[str, bytes]) -> None:
-    """Refuse a CloudEvent of another kind: a segment of its reverse-DNS type must name the kind of event."""
+    """Refuse a CloudEvent of another kind: its reverse-DNS type must name the kind of event."""
     ce_type = headers.get("ce_type")
-    if ce_type is not None and expected.encode() not in ce_type.split(b"."):
+    if ce_type is not None and kind_named_by(ce_type.decode(errors="replace")) != expected:
         raise BadRecordError("unknown-type", f"ce_type {ce_type[:80]!r} does not name a {expected}")
 
 
@@ -141,3 +202,8 @@ def _id_hash(event_id: str | None, headers: Mapping[str, bytes]) -> int | None:
     else:
         return None
     return int.from_bytes(blake2b(name, digest_size=8).digest(), "little", signed=True)
+
+
+def _content_hash(message: Click | Purchase) -> int:
+    """Return 16 bits that tell two events of one user apart which have the same id."""
+    return crc32(message.item_id.encode(), message.event_time_ms & 0xFFFF_FFFF) & 0xFFFF

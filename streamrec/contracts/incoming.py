@@ -1,6 +1,8 @@
 """What users of streamrec produce: clicks, purchases, items and impressions.
 
-Unknown fields are ignored, so that producers can go first; every field that is added later is optional.
+Unknown fields are ignored, so that producers can go first; every field that is added later is optional. These types
+say what producers should send; readers also understand some other spellings, and leave optional fields out that they
+cannot use (see `lenient`).
 """
 
 from __future__ import annotations
@@ -9,7 +11,11 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from streamrec.contracts.event_time import MAX_EVENT_TIME_MS, MIN_EVENT_TIME_MS
+
 MAX_ID_CHARACTERS = 256
+MAX_CONTEXT_FIELDS = 32
+MAX_SHOWN_ITEMS = 1_000
 
 Id = Annotated[
     str,
@@ -24,8 +30,8 @@ Id = Annotated[
 EventTimeMs = Annotated[
     int,
     Meta(
-        ge=631_152_000_000,
-        le=253_402_300_799_999,
+        ge=MIN_EVENT_TIME_MS,
+        le=MAX_EVENT_TIME_MS,
         description="Unix milliseconds, UTC, from 1990 to 9999. A time up to a day after the record's own counts as "
         "that one; a later one is refused.",
     ),
@@ -34,7 +40,8 @@ Position = Annotated[int, Meta(ge=0, le=9_999, description="Place in the list, 0
 ContextKey = Annotated[str, Meta(min_length=1, max_length=64)]
 ContextValue = Annotated[str, Meta(max_length=256)] | int | float | bool | None
 Context = Annotated[
-    dict[ContextKey, ContextValue], Meta(max_length=32, description="Anything known: device, referrer, country …")
+    dict[ContextKey, ContextValue],
+    Meta(max_length=MAX_CONTEXT_FIELDS, description="Anything known: device, referrer, country …"),
 ]
 Text = Annotated[str, Meta(max_length=256)]
 
@@ -47,7 +54,8 @@ class Click(Struct, frozen=True, kw_only=True, omit_defaults=True):
     event_time_ms: EventTimeMs
     type: Literal["click"] = "click"
     event_id: Id | None = None
-    """Names the event, so that a second copy changes nothing; the headers `ce_source` and `ce_id` go first."""
+    """Names the event, so that a second copy changes nothing; the headers `ce_source` and `ce_id` go first. An event
+    with the id of another one is refused."""
     category: Text | None = None
     list_id: Id | None = None
     """The list that was followed, from the list's own `list_id`."""
@@ -63,7 +71,8 @@ class Purchase(Struct, frozen=True, kw_only=True, omit_defaults=True):
     event_time_ms: EventTimeMs
     type: Literal["purchase"] = "purchase"
     event_id: Id | None = None
-    """Names the event, so that a second copy changes nothing; the headers `ce_source` and `ce_id` go first."""
+    """Names the event, so that a second copy changes nothing; the headers `ce_source` and `ce_id` go first. An event
+    with the id of another one is refused."""
     category: Text | None = None
     list_id: Id | None = None
     position: Position | None = None
@@ -75,11 +84,12 @@ class Purchase(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Item(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What is known of an item. Topic `items` (compacted), key: the item id; a null value deletes it."""
+    """What is known of an item. Topic `items` (compacted), key: the item id, by which a null value deletes it."""
 
     item_id: Id
     available: bool = True
-    """`false` withdraws the item: no list made a second later holds it."""
+    """`false` withdraws the item: no list made a second later holds it. A value that is neither true nor false
+    withdraws it, too, and so does null."""
     category: Text | None = None
     title: Annotated[str, Meta(max_length=1_024)] | None = None
     price: Annotated[float, Meta(ge=0, le=1e15)] | None = None
@@ -92,4 +102,4 @@ class Impression(Struct, frozen=True, kw_only=True, omit_defaults=True):
     user_id: Id
     list_id: Id
     event_time_ms: EventTimeMs
-    item_ids: Annotated[list[Id], Meta(max_length=1_000, description="What was visible, top first.")] = []
+    item_ids: Annotated[list[Id], Meta(max_length=MAX_SHOWN_ITEMS, description="What was visible, top first.")] = []

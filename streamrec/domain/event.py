@@ -45,6 +45,8 @@ class Event(NamedTuple):
         The item's category as the producer knew it, or an empty string.
     list_id
         The list that it followed, where the producer knew.
+    content_hash
+        16 bits of what else the producer said: an event with the same id and others is another event.
     """
 
     user_id: str
@@ -55,3 +57,4 @@ class Event(NamedTuple):
     id_hash: int | None = None
     category: str = ""
     list_id: str = ""
+    content_hash: int = 0

@@ -16,6 +16,7 @@ from typing import NamedTuple
 from zlib import crc32
 
 from streamrec.domain.event import Event, EventType
+from streamrec.domain.event_ids import Sighting, take_note
 
 DAY_MS = 86_400_000
 HALF_LIVES_DAYS = (1.0, 7.0, 30.0)
@@ -26,9 +27,6 @@ _DOUBLINGS_PER_MS = tuple(-1.0 / (half_life * DAY_MS) for half_life in HALF_LIVE
 BUCKETS = 32
 """Items and categories beyond the sequence share so many buckets each: a fixed size needs no eviction,
 and eviction is what would make the state depend on the order of arrival."""
-
-RECENT_IDS = 1_024
-"""A second event with an id among the last so many of its user and partition is a duplicate."""
 
 SESSION_GAP_MS = 30 * 60 * 1000
 """A pause of half an hour ends a session, as web analytics has it."""
@@ -48,6 +46,8 @@ class Outcome(Enum):
 
     APPLIED = "applied"
     DUPLICATE = "duplicate"
+    CONFLICT = "conflict"
+    """It has the id of another event, and so is neither a copy nor an event of its own."""
     FENCED = "fenced"
     """The state already contains what stood at this position: a redelivery."""
 
@@ -72,7 +72,7 @@ class Fence:
     offset
         The last offset of this user that was folded.
     recent_ids
-        Hashes of the user's last event ids in this partition, oldest first, at most `RECENT_IDS`. They are kept by
+        What is remembered of the user's last event ids in this partition (see `event_ids`), oldest first. It is kept by
         partition because only a partition has an order of its own: what counts as a duplicate must not depend on how
         partitions interleave. A producer's retry lands in the partition of the first try.
     """
@@ -160,11 +160,9 @@ class InterestState:
         elif event.offset <= fence.offset:
             return Outcome.FENCED
         fence.offset = event.offset
-        if event.id_hash is not None:
-            if event.id_hash in fence.recent_ids:
-                return Outcome.DUPLICATE
-            fence.recent_ids.append(event.id_hash)
-            del fence.recent_ids[:-RECENT_IDS]
+        sighting = take_note(event, fence.recent_ids)
+        if sighting is not Sighting.NEW:
+            return Outcome.DUPLICATE if sighting is Sighting.COPY else Outcome.CONFLICT
         self._insert(event, sequence_length)
         return Outcome.APPLIED
 

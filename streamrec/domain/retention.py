@@ -15,7 +15,8 @@ from itertools import accumulate
 from zlib import crc32
 
 from streamrec.domain.event import Event
-from streamrec.domain.interest import DAY_MS, RECENT_IDS
+from streamrec.domain.event_ids import Sighting, take_note
+from streamrec.domain.interest import DAY_MS
 
 RETENTION_DAYS = (1, 7, 30)
 
@@ -51,8 +52,8 @@ class UserRetention:
     first_day, last_day
         UTC days since 1970 of the first and the last activity, by event time; `None` before any.
     recent_ids
-        By source partition, hashes of the last event ids, oldest first: the same rule for duplicates as the interest
-        state has.
+        By source partition, what is remembered of the last event ids, oldest first: the same rule for duplicates as the
+        interest state has.
     lists
         The newest lists, oldest first, at most `REMEMBERED_LISTS`.
 
@@ -80,10 +81,8 @@ class UserRetention:
         """Let one event in; answer whether it is new."""
         if event.id_hash is not None:
             recent = self.recent_ids.setdefault(event.source, [])
-            if event.id_hash in recent:
+            if take_note(event, recent) is not Sighting.NEW:
                 return False
-            recent.append(event.id_hash)
-            del recent[:-RECENT_IDS]
         day = day_of(event.event_time_ms)
         self.first_day = day if self.first_day is None else min(day, self.first_day)
         self.last_day = day if self.last_day is None else max(day, self.last_day)

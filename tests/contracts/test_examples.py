@@ -1,9 +1,13 @@
-"""Every published example is taken or refused as its place says, by the code and by the JSON Schema alike."""
+"""Every published example is taken or refused as its place says, by the code and by the JSON Schema alike.
+
+Examples in `tolerated` are not what the schema asks for, and readers take them all the same.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +24,12 @@ from streamrec.errors import BadRecordError
 EXAMPLES = DIRECTORY / "examples"
 TYPES = [*MESSAGES, "dead-letter-headers"]
 
+TOLERANT = ["click", "purchase", "item", "impression"]
+"""What users of streamrec produce."""
+
+Decoder = Callable[[bytes, list[str]], object]
+"""Takes a record, and takes note of the fields that it leaves out."""
+
 BEYOND_SCHEMA = {"event-time-in-2100.json"}
 """What depends on more than the payload: the time of production."""
 
@@ -28,26 +38,27 @@ KEYWORDS = {
     "wrong-type": {"type", "anyOf"},
     "unknown-type": {"enum"},
     "bad-value": {"minLength", "maxLength", "pattern", "minimum", "maximum", "enum", "anyOf", "minItems", "maxItems"},
-    "bad-time": {"minimum"},
+    "bad-time": {"minimum", "type"},
+    "envelope": {"required", "type"},
 }
 """What a JSON Schema validator calls the reasons for which the decoder refuses."""
 
 
-def event_decoder(event_type: EventType) -> Callable[[bytes], object]:
-    return lambda value: decode_event(Source(event_type, 0), 1, NOW_MS, value, {})
+def event_decoder(event_type: EventType) -> Decoder:
+    return lambda value, dropped: decode_event(Source(event_type, 0), 1, NOW_MS, value, {}, dropped=dropped)
 
 
-def derived_decoder(name: str) -> Callable[[bytes], object]:
+def derived_decoder(name: str) -> Decoder:
     decoder = msgspec.json.Decoder(MESSAGES[name])
-    return lambda value: _decode(decoder, value)
+    return lambda value, _dropped: _decode(decoder, value)
 
 
 # the headers of a dead letter are written and never read back
-DECODERS: dict[str, Callable[[bytes], object]] = {
+DECODERS: dict[str, Decoder] = {
     "click": event_decoder(EventType.CLICK),
     "purchase": event_decoder(EventType.PURCHASE),
-    "item": decode_item,
-    "impression": decode_impression,
+    "item": lambda value, dropped: decode_item(value, dropped=dropped),
+    "impression": lambda value, dropped: decode_impression(value, dropped=dropped),
     "user-interest": derived_decoder("user-interest"),
     "topk-list": derived_decoder("topk-list"),
     "model-update": derived_decoder("model-update"),
@@ -81,6 +92,9 @@ def validators() -> dict[str, Draft202012Validator]:
 
 def test_every_type_has_examples_of_both_kinds():
     assert {path.name for path in EXAMPLES.iterdir()} == set(TYPES)
+    for name in TOLERANT:
+        tolerated = json.loads((EXAMPLES / name / "tolerated.json").read_text())
+        assert tolerated.keys() == {path.name for path in (EXAMPLES / name / "tolerated").iterdir()}
     for name in TYPES:
         assert list((EXAMPLES / name / "valid").iterdir())
         reasons = json.loads((EXAMPLES / name / "reasons.json").read_text())
@@ -92,7 +106,20 @@ def test_valid_example_is_taken(path: Path, validators):
     name, value = path.parts[-3], path.read_bytes()
     assert list(validators[name].iter_errors(parsed(value))) == []
     if name in DECODERS:
-        assert DECODERS[name](value) is not None
+        dropped: list[str] = []
+        assert DECODERS[name](value, dropped) is not None
+        assert dropped == []
+
+
+@pytest.mark.parametrize("path", examples("tolerated", TOLERANT))
+def test_tolerated_example_is_taken_without_the_stated_fields(path: Path, validators):
+    name, value = path.parts[-3], path.read_bytes()
+    stated = json.loads((path.parents[1] / "tolerated.json").read_text())[path.name]
+    dropped: list[str] = []
+    assert DECODERS[name](value, dropped) is not None
+    assert dropped == stated
+    with suppress(ValueError):  # NaN is no JSON
+        assert list(validators[name].iter_errors(parsed(value))) != []
 
 
 @pytest.mark.parametrize("path", examples("invalid", DECODERS))
@@ -100,7 +127,7 @@ def test_invalid_example_is_refused_by_the_code_for_the_stated_reason(path: Path
     name, value = path.parts[-3], path.read_bytes()
     reason = json.loads((path.parents[1] / "reasons.json").read_text())[path.name]
     with pytest.raises(BadRecordError) as refused:
-        DECODERS[name](value)
+        DECODERS[name](value, [])
     assert refused.value.reason == reason
 
 

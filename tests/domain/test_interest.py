@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from streamrec.domain.event import Event, EventType, Source
+from streamrec.domain.event_ids import RECENT_IDS
 from streamrec.domain.interest import (
     BUCKETS,
     DAY_MS,
-    RECENT_IDS,
     SESSION_GAP_MS,
     WEIGHTS,
     InterestState,

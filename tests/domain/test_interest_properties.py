@@ -9,10 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from streamrec.domain.event import Event, EventType, Source
+from streamrec.domain.event_ids import RECENT_IDS
 from streamrec.domain.interest import (
     DAY_MS,
     HALF_LIVES_DAYS,
-    RECENT_IDS,
     InterestState,
     Outcome,
     SequenceEvent,
@@ -37,12 +37,12 @@ def logs(draw):
     log = {}
     for source in SOURCES:
         events, offset = [], -1
-        for step, ago_ms, item, id_hash in draw(
-            st.lists(st.tuples(st.integers(1, 3), times, st.integers(0, 9), ids), max_size=12)
+        for step, ago_ms, item, id_hash, content in draw(
+            st.lists(st.tuples(st.integers(1, 3), times, st.integers(0, 9), ids, st.integers(0, 1)), max_size=12)
         ):
             offset += step
             category = f"c{item % 3}" if item else ""
-            events.append(Event("u", f"i{item}", NOW_MS - ago_ms, source, offset, id_hash, category))
+            events.append(Event("u", f"i{item}", NOW_MS - ago_ms, source, offset, id_hash, category, "", content))
         log[source] = events
     return log
 
@@ -94,6 +94,17 @@ def distinct(log):
     return sorted(entries)
 
 
+def conflicts(log):
+    """Count the events that have the id and not the content of an earlier one of their partition."""
+    count = 0
+    for events in log.values():
+        first = {}
+        for event in events:
+            if event.id_hash is not None:
+                count += first.setdefault(event.id_hash, event.content_hash) != event.content_hash
+    return count
+
+
 def sums_of(entries):
     newest_ms = max(each.event_time_ms for each in entries)
     sums = {}
@@ -120,7 +131,8 @@ def test_any_delivery_folds_to_what_the_set_of_events_defines(data, log, sequenc
     newest, older = entries[-sequence_length:], entries[:-sequence_length]
     assert state.sequence == newest
     assert outcomes[Outcome.APPLIED] == len(entries) == state.events_count
-    assert outcomes[Outcome.APPLIED] + outcomes[Outcome.DUPLICATE] == sum(map(len, log.values()))
+    assert outcomes.total() - outcomes[Outcome.FENCED] == sum(map(len, log.values()))
+    assert outcomes[Outcome.CONFLICT] == conflicts(log)
     assert {source: fence.offset for source, fence in state.fence.items()} == {
         source: events[-1].offset for source, events in log.items() if events
     }

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamrec.domain.event import Event, EventType, Source
-from streamrec.domain.interest import RECENT_IDS, InterestState, Outcome
+from streamrec.domain.event_ids import RECENT_IDS
+from streamrec.domain.interest import InterestState, Outcome
 from streamrec.domain.retention import UserRetention
 
 SOURCES = [Source(kind, partition) for kind in EventType for partition in range(2)]
@@ -16,14 +17,14 @@ SOURCES = [Source(kind, partition) for kind in EventType for partition in range(
 @given(
     steps=st.lists(
         # so many ids that some leave the ring and come again
-        st.tuples(st.sampled_from(SOURCES), st.none() | st.integers(0, RECENT_IDS + 5)),
+        st.tuples(st.sampled_from(SOURCES), st.none() | st.integers(0, RECENT_IDS + 5), st.integers(0, 1)),
         max_size=400,
     )
 )
 def test_what_interests_apply_is_what_retention_counts(steps):
     state, user = InterestState(), UserRetention()
-    for offset, (source, id_hash) in enumerate(steps):
-        event = Event("u", "a", 1_000 + offset, source, offset, id_hash)
+    for offset, (source, id_hash, content_hash) in enumerate(steps):
+        event = Event("u", "a", 1_000 + offset, source, offset, id_hash, content_hash=content_hash)
         applied = state.fold(event, sequence_length=50) is Outcome.APPLIED
         assert user.record(event) == applied
     assert all(len(ids) <= RECENT_IDS for ids in user.recent_ids.values())

@@ -1,0 +1,60 @@
+"""Which item the key of a record of `items` names.
+
+A deletion has nothing but its key. The key should be the item id itself; the spellings of common serializers are read,
+too. Every reader has to understand a deletion from that record alone: what was said of the item before may be gone from
+a compacted log.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from streamrec.errors import BadRecordError
+
+_MAX_KEY_BYTES = 4_096
+_MAX_ID_LENGTH = 256
+_ID_FIELDS = ("item_id", "id")
+
+
+def ids_named_by(key: bytes | None) -> tuple[str, ...]:
+    """Return the ids that a key may stand for: its text, and what it names if that is JSON.
+
+    Raises
+    ------
+    BadRecordError
+        If it can be no item id.
+
+    Examples
+    --------
+    >>> ids_named_by(b"sku-1"), ids_named_by(b'"sku-1"'), ids_named_by(b'{"id": 17}')
+    (('sku-1',), ('"sku-1"', 'sku-1'), ('{"id": 17}', '17'))
+    """
+    if not key:
+        raise BadRecordError("bad-key", "the record has no key, and so names no item")
+    if len(key) > _MAX_KEY_BYTES:
+        raise BadRecordError("bad-key", f"a key of {len(key)} bytes is no item id")
+    try:
+        text = key.decode()
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:
+        raise BadRecordError("bad-key", f"the key {key[:80]!r} is no text: produce keys with a string serializer")
+    return tuple(dict.fromkeys(each for each in (text, _named_in_json(text)) if each and len(each) <= _MAX_ID_LENGTH))
+
+
+def _named_in_json(text: str) -> str | None:
+    if text[0] not in '"{':
+        return None
+    try:
+        named: Any = msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    if isinstance(named, dict) and "payload" in named:  # Kafka Connect's JSON with a schema
+        named = named["payload"]
+    if isinstance(named, dict):
+        named = next((named[field] for field in _ID_FIELDS if field in named), None)
+    if isinstance(named, int) and not isinstance(named, bool):
+        return str(named)
+    return named if isinstance(named, str) else None

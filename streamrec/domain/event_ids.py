@@ -1,0 +1,61 @@
+"""Which events are copies: what is remembered of the ids of a user's last events in one source partition.
+
+Of each event 63 bits are kept: 47 of its id and 16 of its content. A second event with the same id and content is a
+copy. One with the same id and other content comes from a producer that uses an id more than once, for all lines of an
+order, say: dropping it as a copy would lose it silently. Two contents share their 16 bits once in 65,536.
+
+Earlier releases kept 64 bits of the id alone, as signed numbers; such an entry matches whatever the content is.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+
+from streamrec.domain.event import Event
+
+RECENT_IDS = 1_024
+"""So many ids are remembered."""
+
+_CONTENT_BITS = 16
+_WITH_CONTENT = 1 << 63
+"""Marks an entry that has bits of the content; signed numbers of 64 bits are below."""
+_ID_MASK = (1 << 47) - 1
+
+
+class Sighting(Enum):
+    """What an event's id says of it."""
+
+    NEW = auto()
+    COPY = auto()
+    CONFLICT = auto()
+    """The id is that of another event."""
+
+
+def take_note(event: Event, recent: list[int]) -> Sighting:
+    """Compare an event with the ones before it, and remember it if it is new.
+
+    Parameters
+    ----------
+    event
+        One without an id is always new.
+    recent
+        What is remembered of this user and source partition, oldest first; at most `RECENT_IDS` entries stay.
+
+    Examples
+    --------
+    >>> from streamrec.domain.event import EventType, Source
+    >>> first = Event("u", "a", 1, Source(EventType.CLICK, 0), 1, id_hash=7, content_hash=1)
+    >>> recent = []
+    >>> [take_note(each, recent).name for each in (first, first, first._replace(content_hash=2))]
+    ['NEW', 'COPY', 'CONFLICT']
+    """
+    if event.id_hash is None:
+        return Sighting.NEW
+    if recent and recent[0] < _WITH_CONTENT and event.id_hash in recent:  # old entries come first
+        return Sighting.COPY
+    named = _WITH_CONTENT >> _CONTENT_BITS | event.id_hash & _ID_MASK
+    if named in [each >> _CONTENT_BITS for each in recent]:
+        return Sighting.COPY if named << _CONTENT_BITS | event.content_hash in recent else Sighting.CONFLICT
+    recent.append(named << _CONTENT_BITS | event.content_hash)
+    del recent[:-RECENT_IDS]
+    return Sighting.NEW
