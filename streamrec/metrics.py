@@ -20,6 +20,9 @@ from streamrec.settings import Settings
 
 _DIRECTORY = "metrics"
 
+MAX_FIELD_NAMES = 100
+"""So many names of dropped fields are told apart for a topic; producers choose the keys of contexts."""
+
 FRESHNESS_BUCKETS_S = (0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 300)
 """Densest where a healthy pipeline is."""
 
@@ -61,6 +64,14 @@ class WorkerMetrics:
             ["worker", "topic"],
             registry=registry,
         )
+        self._dropped = Counter(
+            "streamrec_dropped_fields",
+            "Optional fields that were left out of records that were applied, by name.",
+            ["worker", "topic", "field"],
+            registry=registry,
+        )
+        self._names: dict[str, set[str]] = {}
+        """Of dropped fields, by topic."""
         self._batch_seconds = Histogram(
             "streamrec_batch_seconds", "Time that a batch took.", ["worker"], registry=registry
         )
@@ -78,13 +89,22 @@ class WorkerMetrics:
         """Take note of a batch that was applied."""
         self._batch_seconds.labels(worker).observe(seconds)
         self._batch_records.labels(worker).observe(records)
+        self.record_outcomes(worker, tally)
+        self.record_fresh(worker, tally.produced_at_ms, now_ms=now_ms)
+
+    def record_outcomes(self, worker: str, tally: Tally) -> None:
+        """Take note of what became of records."""
         for outcome, count in tally.outcomes.items():
             self._outcomes.labels(worker, outcome).inc(count)
         for (topic, reason), count in tally.refused.items():
             self._refused.labels(worker, topic, reason).inc(count)
         for topic, count in tally.shortened.items():
             self._shortened.labels(worker, topic).inc(count)
-        self.record_fresh(worker, tally.produced_at_ms, now_ms=now_ms)
+        for (topic, name), count in tally.dropped.items():
+            names = self._names.setdefault(topic, set())
+            if len(names) < MAX_FIELD_NAMES:
+                names.add(name)
+            self._dropped.labels(worker, topic, name if name in names else name.split(".")[0]).inc(count)
 
     def record_fresh(self, stage: str, produced_at_ms: list[int], *, now_ms: int) -> None:
         """Take note that the effect of events can be seen from now on."""

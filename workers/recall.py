@@ -83,6 +83,7 @@ def build(settings: Settings) -> faust.App:
                 batch = reader.poll(POLL_S)
                 if batch is not None:
                     persist_until(worker.stopping, partial(refresh.learn, batch))
+                    worker_metrics().record_outcomes(NAME, refresh.learned)
                     report()
         finally:
             reader.close()

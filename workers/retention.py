@@ -1,4 +1,7 @@
-"""The `retention` worker: events, lists and impressions become retention, attribution and arms in PostgreSQL."""
+"""The `retention` worker: events, lists and impressions become retention, attribution and arms in PostgreSQL.
+
+It also writes the dead letters of `impressions` and `items`.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,9 @@ from functools import partial
 
 import faust
 
-from streamrec.adapters.kafka import BatchSource
+from streamrec.adapters.kafka import BatchSource, KafkaPublisher
 from streamrec.adapters.postgres import PostgresRetentionStore
-from streamrec.contracts.topics import CLICKS, IMPRESSIONS, PURCHASES, RECOMMENDATIONS
+from streamrec.contracts.topics import CLICKS, IMPRESSIONS, ITEMS, PURCHASES, RECOMMENDATIONS
 from streamrec.domain.arms import assign_arm
 from streamrec.service.record_retention import RecordRetention
 from streamrec.settings import Settings
@@ -24,8 +27,10 @@ PATIENCE_MS = 500
 def build(settings: Settings) -> faust.App:
     """Return the worker's app."""
     store = PostgresRetentionStore(settings.require_postgres_url(), installation=settings.installation)
+    kafka = settings.require_kafka()
     record = RecordRetention(
         store,
+        KafkaPublisher(kafka),
         arm_of=partial(assign_arm, settings.experiment, control_share=settings.control_share),
         follow_window_minutes=settings.follow_window_minutes,
     )
@@ -34,9 +39,9 @@ def build(settings: Settings) -> faust.App:
         app,
         open_source=partial(
             BatchSource,
-            kafka=settings.require_kafka(),
+            kafka=kafka,
             group=GROUP_PREFIX + NAME,
-            topics=[CLICKS, PURCHASES, RECOMMENDATIONS, IMPRESSIONS],
+            topics=[CLICKS, PURCHASES, RECOMMENDATIONS, IMPRESSIONS, ITEMS],
             patience_ms=PATIENCE_MS,
         ),
         store=Store(store.positions, postgres_check(settings)),

@@ -33,6 +33,7 @@ from streamrec.service.batch import Batch, Positions, TopicPartition
 from streamrec.service.store_identity import StoreIdentityCheck
 from streamrec.service.tally import Tally
 from streamrec.settings import Settings
+from workers.dropped_fields import DroppedFields
 from workers.readiness import paused
 
 GROUP_PREFIX = "streamrec-"
@@ -148,6 +149,7 @@ def feed(
     channel = app.channel(maxsize=1)
     metrics = worker_metrics()
     worker_name = app.conf.id.removeprefix(GROUP_PREFIX)
+    dropped = DroppedFields()
 
     def report(batch: Batch, done: Tally, seconds: float) -> None:
         """Write the one line that tells all of a batch, and count it."""
@@ -163,6 +165,7 @@ def feed(
             **{f"{topic}_{reason}": count for (topic, reason), count in done.refused.items()},
             **{f"{topic}_shortened": count for topic, count in done.shortened.items()},
         )
+        dropped.tell(done.dropped)
 
     @app.agent(channel, supervisor_strategy=CrashingSupervisor)
     async def apply(deliveries: faust.StreamT[Delivery]) -> None:

@@ -59,6 +59,7 @@ _SPOILED: dict[str, Callable[[dict[str, object]], bytes | None]] = {
     "unknown-type": lambda event: _with(event, type="dance"),
     "too-large": lambda event: _with(event, context={"note": _TOO_LARGE}),
     "null-value": lambda _event: None,
+    "id-reused": lambda event: _with(event, item_id="another"),
 }
 """How to spoil an event, by the reason that its dead letter must give."""
 

@@ -19,7 +19,7 @@ from streamrec.adapters.kafka.client import client_config, to_record
 from streamrec.adapters.kafka.lag import end_offsets, partitions_of, start_offsets
 from streamrec.adapters.redis import RedisInterestStore
 from streamrec.chaos.load import Acknowledged, Place
-from streamrec.contracts.decode import decode_event
+from streamrec.contracts.decode import ID_REUSED, decode_event
 from streamrec.contracts.derived import UserInterest
 from streamrec.contracts.topics import EVENT_TYPES, USER_INTERESTS, dead_letter_topic
 from streamrec.domain.event import Event, Source
@@ -186,7 +186,11 @@ def _ends(consumer: Consumer, topics: Iterable[str]) -> Positions:
 
 def _fold(ledger: Ledger, event: Event, place: Place, sequence_length: int) -> None:
     state = ledger.states.setdefault(event.user_id, InterestState())
-    if state.fold(event, sequence_length=sequence_length) is Outcome.DUPLICATE:
+    outcome = state.fold(event, sequence_length=sequence_length)
+    if outcome is Outcome.CONFLICT:
+        ledger.refused[place] = ID_REUSED
+        return
+    if outcome is Outcome.DUPLICATE:
         ledger.duplicates += 1
         return
     ledger.applied.add(place)

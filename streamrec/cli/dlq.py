@@ -13,11 +13,18 @@ from rich.markup import escape
 from rich.table import Table
 
 from streamrec.adapters.kafka import KafkaPublisher
-from streamrec.adapters.kafka.dead_letters import DeadLetter, read_dead_letters, records_to_replay
+from streamrec.adapters.kafka.dead_letters import (
+    DeadLetter,
+    newest_item_records,
+    read_dead_letters,
+    records_to_replay,
+)
 from streamrec.cli.addresses import resolved_settings
 from streamrec.cli.output import Json, console, print_json
+from streamrec.contracts.topics import ITEMS, dead_letter_topic
 from streamrec.errors import UsageError
 
+ITEMS_LETTERS = dead_letter_topic(ITEMS)
 SHOWN_CHARACTERS = 2_000
 _RECORDS_AT_A_TIME = 500
 
@@ -102,12 +109,15 @@ def replay(reason: Reason = None, as_json: Json = False) -> None:
     """Put refused records back on the topics that they came from.
 
     Letters stay where they are. A record that is put back twice is applied once; one that is refused again becomes a
-    letter again.
+    letter again. A record of `items` is not put back where a newer one of its key is on the topic.
 
     Examples: streamrec dlq replay; streamrec dlq replay --reason unknown-type
     """
-    publisher = KafkaPublisher(resolved_settings().require_kafka())
-    records = records_to_replay(_letters(reason))
+    kafka = resolved_settings().require_kafka()
+    item_keys = {letter.record.key or b"" for letter in _letters(reason) if letter.source.topic == ITEMS_LETTERS}
+    newest_items = newest_item_records(kafka, item_keys) if item_keys else {}
+    records = records_to_replay(_letters(reason), newest_items=newest_items)
+    publisher = KafkaPublisher(kafka)
     replayed: Counter[str] = Counter()
     while chunk := list(islice(records, _RECORDS_AT_A_TIME)):
         publisher.publish(chunk)

@@ -31,7 +31,8 @@ SCHEMA_FORMAT = "application/schema+json;version=draft-2020-12"
 _CLOUD_EVENT = {
     "ce_id": "With `ce_source` the id of the event; goes before `event_id` in the payload.",
     "ce_source": "Who made the event.",
-    "ce_type": "Reverse-DNS type; a segment of it has to name the kind of event.",
+    "ce_type": "Reverse-DNS type. It is split into words at punctuation and capital letters; the last one that names a "
+    "kind of event (click, clicks, clicked; purchase, purchases, purchased) has to name this one.",
 }
 _LIST_CONFIGURATION = ("cleanup.policy",)
 
@@ -72,7 +73,8 @@ _CHANNELS = (
         "item",
         "receive",
         "What is known of an item; a null value deletes it.",
-        key="The item id, UTF-8.",
+        key="The item id, UTF-8; also as JSON text, or as a JSON object with the id in `item_id` or `id`. A record "
+        "whose key names another item is refused.",
     ),
     _Channel(IMPRESSIONS, "impression", "receive", "A list was really shown. Optional."),
     _Channel(USER_INTERESTS, "user-interest", "send", "A user's interest state after new events."),
@@ -101,7 +103,7 @@ _CHANNELS = (
             "A record that no retry will make right: the original key and value, and headers that say why.",
             key="The original key.",
         )
-        for topic in (CLICKS, PURCHASES)
+        for topic in (CLICKS, PURCHASES, ITEMS, IMPRESSIONS)
     ),
 )
 
@@ -115,7 +117,7 @@ def asyncapi_document() -> dict[str, Any]:
             "title": "streamrec",
             "version": __version__,
             "description": "Clicks and purchases in, fresh personal top-K lists out. Unknown fields are ignored; "
-            "a field that is added later is optional.",
+            "a field that is added later is optional. An optional field that cannot be read is left out and counted.",
             "license": {"name": "Apache-2.0", "url": "https://www.apache.org/licenses/LICENSE-2.0"},
         },
         "defaultContentType": "application/json",

@@ -16,7 +16,7 @@ import msgspec
 from streamrec.contracts.envelopes import unwrap
 from streamrec.contracts.event_kind import kind_named_by
 from streamrec.contracts.event_time import MIN_EVENT_TIME_MS, moment, unit_of
-from streamrec.contracts.incoming import Click, Impression, Item, Purchase
+from streamrec.contracts.incoming import MAX_ID_CHARACTERS, Click, Impression, Item, Purchase
 from streamrec.contracts.item_key import ids_named_by
 from streamrec.contracts.lenient import is_available, parse, read_id, read_leniently, validation_reason
 from streamrec.domain.event import Event, EventType, Source
@@ -29,7 +29,8 @@ MAX_CLOCK_SKEW_MS = 24 * 3_600_000
 """A clock that is ahead by more than this is refused; one that is ahead by less is taken for a wrong clock: nothing
 happens later than it is told, and one such device must not move the newest event time of all others."""
 
-MAX_ID_LENGTH = 256
+ID_REUSED = "id-reused"
+"""The reason of an event that has the id of another one; what decodes one record at a time cannot see that."""
 
 _CLICK = msgspec.json.Decoder(Click)
 _PURCHASE = msgspec.json.Decoder(Purchase)
@@ -116,7 +117,7 @@ def withdrawn_by(value: bytes | None, key: bytes | None) -> tuple[str, ...]:
         if not isinstance(content, dict) or "available" not in content or is_available(content["available"]):
             return ()
         own = read_id(content.get("item_id"))
-        return (own,) if isinstance(own, str) and 0 < len(own) <= MAX_ID_LENGTH else ids_named_by(key)
+        return (own,) if isinstance(own, str) and 0 < len(own) <= MAX_ID_CHARACTERS else ids_named_by(key)
     except BadRecordError:
         return ()
 
@@ -124,6 +125,18 @@ def withdrawn_by(value: bytes | None, key: bytes | None) -> tuple[str, ...]:
 def decode_impression(value: bytes | None, *, dropped: list[str] | None = None) -> Impression:
     """Decode a record of `impressions`, or raise a `BadRecordError`."""
     return _read(_IMPRESSION, value, {}, dropped)[0]
+
+
+def event_name_in(value: bytes | None) -> str | None:
+    """Return the id that a value gives its event, however wrong the rest is; `None` if it gives none."""
+    try:
+        content, attributes = unwrap(parse(value or b""), {})
+    except BadRecordError:
+        return None
+    if "ce_id" in attributes:
+        return (attributes.get("ce_source", b"") + b"\0" + attributes["ce_id"]).decode()
+    event_id = read_id(content.get("event_id")) if isinstance(content, dict) else None
+    return event_id if isinstance(event_id, str) and 0 < len(event_id) <= MAX_ID_CHARACTERS else None
 
 
 def decode_own(decoder: msgspec.json.Decoder[T], value: bytes | None) -> T:

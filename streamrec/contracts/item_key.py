@@ -11,10 +11,10 @@ from typing import Any
 
 import msgspec
 
+from streamrec.contracts.incoming import MAX_ID_CHARACTERS
 from streamrec.errors import BadRecordError
 
 _MAX_KEY_BYTES = 4_096
-_MAX_ID_LENGTH = 256
 _ID_FIELDS = ("item_id", "id")
 
 
@@ -41,7 +41,9 @@ def ids_named_by(key: bytes | None) -> tuple[str, ...]:
         text = "\0"
     if "\0" in text:
         raise BadRecordError("bad-key", f"the key {key[:80]!r} is no text: produce keys with a string serializer")
-    return tuple(dict.fromkeys(each for each in (text, _named_in_json(text)) if each and len(each) <= _MAX_ID_LENGTH))
+    return tuple(
+        dict.fromkeys(each for each in (text, _named_in_json(text)) if each and len(each) <= MAX_ID_CHARACTERS)
+    )
 
 
 def _named_in_json(text: str) -> str | None:

@@ -67,8 +67,10 @@ TOPICS = (
     Topic(MODEL_VERSIONS, partitioned=False, config={"cleanup.policy": "compact"}),
     Topic(MODEL_CONTROL, partitioned=False),
     Topic(STORE_IDENTITIES, partitioned=False, config={"cleanup.policy": "compact"}),
-    Topic(CLICKS + DEAD_LETTER_SUFFIX, partitioned=False, config=_ROOM_FOR_HEADERS),
-    Topic(PURCHASES + DEAD_LETTER_SUFFIX, partitioned=False, config=_ROOM_FOR_HEADERS),
+    *(
+        Topic(topic + DEAD_LETTER_SUFFIX, partitioned=False, config=_ROOM_FOR_HEADERS)
+        for topic in (CLICKS, PURCHASES, ITEMS, IMPRESSIONS)
+    ),
 )
 
 

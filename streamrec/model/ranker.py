@@ -175,9 +175,7 @@ class ModelRanker:
 
     def _count(self, later: Sequence[_Later]) -> None:
         model = self._model
-        known = [
-            (row, event.event_time_ms, share) for _, event, share in later if (row := model.row(event.item_id))
-        ]
+        known = [(row, event.event_time_ms, share) for _, event, share in later if (row := model.row(event.item_id))]
         if known:
             rows, times_ms, shares = zip(*known, strict=True)
             model.count(rows, times_ms, shares)

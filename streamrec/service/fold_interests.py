@@ -15,12 +15,12 @@ and folded into what is there then.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass, field
 
 import structlog
 
-from streamrec.contracts.decode import decode_event
+from streamrec.contracts.decode import ID_REUSED, decode_event
 from streamrec.contracts.derived import EventPosition
 from streamrec.contracts.headers import traced
 from streamrec.contracts.topics import EVENT_TYPES, USER_INTERESTS, dead_letter_topic
@@ -46,6 +46,8 @@ class _Decoded:
 
     events: list[tuple[Event, Record]] = field(default_factory=list)
     refused: list[tuple[TopicPartition, Record, BadRecordError]] = field(default_factory=list)
+    dropped: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Optional fields that were left out, by topic and name."""
 
 
 @dataclass(slots=True)
@@ -99,14 +101,15 @@ class FoldInterests:
         begun, self._begun = self._begun, None
         if begun is None or begun.batch is not batch:
             decoded = _decode(batch)
-            recent = self._guard(batch, decoded)
             user_ids = list(dict.fromkeys(event.user_id for event, _ in decoded.events))
             sources = [part.source for part in batch.slices]
             snapshot = self._store.load(user_ids, sources)
             stored = {source: progress.next_offset or 0 for source, progress in snapshot.progress.items()}
             if not follow_on(batch.slices, stored):
                 return stored
-            self._publisher.publish(self._fold(batch, decoded, snapshot))
+            derived = self._fold(batch, decoded, snapshot)
+            recent = self._guard(batch, decoded)
+            self._publisher.publish(derived)
             begun = _Begun(batch, snapshot, recent, self.tally)
         return self._write(begun)
 
@@ -136,11 +139,15 @@ class FoldInterests:
     def _fold(self, batch: Batch, decoded: _Decoded, snapshot: InterestSnapshot) -> list[Outgoing]:
         """Fold the batch into the snapshot and return what follows from it."""
         changed: dict[str, Changed] = {}
-        self.tally = Tally()
+        self.tally = Tally(dropped=decoded.dropped)
         for event, record in decoded.events:
             state = snapshot.states[event.user_id]
             outcome = state.fold(event, sequence_length=self._sequence_length)
-            progress = snapshot.progress[TopicPartition(_TOPICS[event.source.event_type], event.source.partition)]
+            source = TopicPartition(_TOPICS[event.source.event_type], event.source.partition)
+            if outcome is Outcome.CONFLICT:
+                decoded.refused.append((source, record, BadRecordError(ID_REUSED, _REUSED)))
+                continue
+            progress = snapshot.progress[source]
             if outcome is Outcome.DUPLICATE:
                 progress.duplicates += 1
                 self.tally.outcomes["duplicate"] += 1
@@ -178,17 +185,27 @@ class FoldInterests:
         return records
 
 
+_REUSED = (
+    "an earlier event of this user has the same id, and another item or event time: give each event an id of its own; "
+    "`streamrec dlq replay --reason id-reused` applies this one under an id of its place"
+)
+
 _TOPICS = {event_type: topic for topic, event_type in EVENT_TYPES.items()}
 
 
 def _decode(batch: Batch) -> _Decoded:
     decoded = _Decoded()
+    dropped: list[str] = []
     for source, record in batch:
         origin = Source(EVENT_TYPES[source.topic], source.partition)
         try:
-            event = decode_event(origin, record.offset, record.timestamp_ms, record.value, record.headers)
+            event = decode_event(
+                origin, record.offset, record.timestamp_ms, record.value, record.headers, dropped=dropped
+            )
         except BadRecordError as error:
             decoded.refused.append((source, record, error))
         else:
             decoded.events.append((event, record))
+            decoded.dropped.update((source.topic, name) for name in dropped)
+        dropped.clear()
     return decoded

@@ -1,27 +1,41 @@
 """The `retention` use case: events, lists and impressions become activity, attribution and counts by day and arm.
 
-All of a batch is one transaction of the store, with the positions in it. Bad records are counted and passed
-over: `interests` writes those of `clicks` and `purchases` to the dead letters.
+All of a batch is one transaction of the store, with the positions in it. Bad records are counted and skipped. Those of
+`impressions` and `items` become dead letters here, as those of `clicks` and `purchases` do in `interests`: of each topic
+one worker that keeps a position in it writes them. Nothing else is wanted of `items`.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated
 
 import msgspec
 
-from streamrec.contracts.decode import check_event_time, decode_event, decode_impression, decode_own
+from streamrec.contracts.decode import (
+    check_event_time,
+    decode_event,
+    decode_impression,
+    decode_item,
+    decode_own,
+    deleted_by,
+)
 from streamrec.contracts.incoming import EventTimeMs, Id, Impression
-from streamrec.contracts.topics import EVENT_TYPES, IMPRESSIONS, RECOMMENDATIONS
+from streamrec.contracts.topics import EVENT_TYPES, IMPRESSIONS, ITEMS, RECOMMENDATIONS, dead_letter_topic
 from streamrec.domain.event import Event, EventType, Source
 from streamrec.domain.retention import RememberedList, UserRetention, day_of, item_hashes
 from streamrec.errors import BadRecordError
 from streamrec.service.batch import Batch, Positions, Record, TopicPartition, follow_on, positions_of
-from streamrec.service.ports import Counts, Followed, RetentionChanges, RetentionStore
+from streamrec.service.dead_letter import dead_letter
+from streamrec.service.ports import Counts, Followed, Publisher, RetentionChanges, RetentionStore
 from streamrec.service.tally import Tally
+
+STAGE = "retention"
+
+DEAD_LETTERED = frozenset({IMPRESSIONS, ITEMS})
+"""Topics whose dead letters are written here."""
 
 _MINUTE_MS = 60_000
 
@@ -42,6 +56,7 @@ class _MadeList(msgspec.Struct, frozen=True):
 _list_decoder = msgspec.json.Decoder(_MadeList)
 
 Message = Event | _MadeList | Impression
+Refused = tuple[TopicPartition, Record, BadRecordError]
 
 
 class RecordRetention:
@@ -49,18 +64,28 @@ class RecordRetention:
 
     Parameters
     ----------
-    store
-        Where it is kept.
+    store, publisher
+        Where it is kept, and where dead letters go.
     arm_of
         Assigns the arm of a user.
     follow_window_minutes
         For so long an event that names no list follows the user's newest one.
     """
 
-    def __init__(self, store: RetentionStore, *, arm_of: Callable[[str], str], follow_window_minutes: int) -> None:
+    def __init__(
+        self,
+        store: RetentionStore,
+        publisher: Publisher,
+        *,
+        arm_of: Callable[[str], str],
+        follow_window_minutes: int,
+    ) -> None:
         self._store = store
+        self._publisher = publisher
         self._arm_of = arm_of
         self._window_ms = follow_window_minutes * _MINUTE_MS
+        self._sent: Batch | None = None
+        """The batch whose dead letters the broker has: while the store alone is away, they are not sent again."""
         self.tally = Tally()
         """What the last batch came to."""
 
@@ -72,10 +97,11 @@ class RecordRetention:
         Raises
         ------
         TransientError
-            If the store is away; the same batch can be handed in again.
+            If the store or the broker is away; the same batch can be handed in again.
         """
         self.tally = Tally()
-        messages, refused = _decode_all(batch)
+        decoded = _decode_all(batch)
+        messages = decoded.messages
         arms = {message.user_id: self._arm_of(message.user_id) for message in messages}
         with self._store.transaction() as transaction:
             stored = transaction.lock_positions([part.source for part in batch.slices])
@@ -85,11 +111,44 @@ class RecordRetention:
             for message in messages:
                 work.take(message)
             positions = {part.source: part.next for part in batch.slices}
+            self._send_dead_letters(batch, decoded.refused)
             transaction.write(work.changes, positions)
-        self.tally.outcomes.update(applied=len(messages), refused=refused.total())
-        self.tally.refused = refused
+        self._sent = None
+        letters = sum(source.topic in DEAD_LETTERED for source, _, _ in decoded.refused)
+        self.tally.outcomes.update(
+            {
+                "applied": len(batch) - len(decoded.refused),
+                "dead-lettered": letters,
+                "refused": len(decoded.refused) - letters,
+            }
+        )
+        self.tally.refused.update((source.topic, error.reason) for source, _, error in decoded.refused)
+        self.tally.dropped = decoded.dropped
         self.tally.produced_at_ms = [record.timestamp_ms for source, record in batch if source.topic in EVENT_TYPES]
         return positions
+
+    def _send_dead_letters(self, batch: Batch, refused: Sequence[Refused]) -> None:
+        """Publish the dead letters of a batch before its positions are written."""
+        if self._sent is batch:
+            return
+        letters = [
+            dead_letter(*each, STAGE, self._publisher.room(dead_letter_topic(each[0].topic)))
+            for each in refused
+            if each[0].topic in DEAD_LETTERED
+        ]
+        if letters:
+            self._publisher.publish(letters)
+        self._sent = batch
+
+
+@dataclass(slots=True)
+class _Decoded:
+    """A batch after decoding: what can be recorded, in order, and what is refused."""
+
+    messages: list[Message] = field(default_factory=list)
+    refused: list[Refused] = field(default_factory=list)
+    dropped: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Optional fields that were left out, by topic and name; `interests` counts those of events."""
 
 
 @dataclass(slots=True)
@@ -142,25 +201,35 @@ class _Work:
         return self.changes.counts.setdefault((day_of(message.event_time_ms), self.arms[message.user_id]), Counts())
 
 
-def _decode_all(batch: Batch) -> tuple[list[Message], Counter[tuple[str, str]]]:
-    """Return what can be recorded, and how often what could not, by topic and reason."""
-    messages: list[Message] = []
-    refused: Counter[tuple[str, str]] = Counter()
+def _decode_all(batch: Batch) -> _Decoded:
+    decoded = _Decoded()
     for source, record in batch:
+        dropped: list[str] = []
         try:
-            messages.append(_decode(source, record))
+            message = _decode(source, record, dropped)
         except BadRecordError as error:
-            refused[source.topic, error.reason] += 1
-    return messages, refused
+            decoded.refused.append((source, record, error))
+            continue
+        decoded.dropped.update((source.topic, name) for name in dropped)
+        if message is not None:
+            decoded.messages.append(message)
+    return decoded
 
 
-def _decode(source: TopicPartition, record: Record) -> Message:
+def _decode(source: TopicPartition, record: Record, dropped: list[str]) -> Message | None:
+    """Return what a record says that is to be recorded, `None` for a good one of `items`."""
+    if source.topic == ITEMS:
+        if record.value is None:
+            deleted_by(record.key)
+        else:
+            decode_item(record.value, record.key, dropped=dropped)
+        return None
     if source.topic == RECOMMENDATIONS:
         made = decode_own(_list_decoder, record.value)
         check_event_time(made.event_time_ms, record.timestamp_ms)
         return made
     if source.topic == IMPRESSIONS:
-        impression = decode_impression(record.value)
+        impression = decode_impression(record.value, dropped=dropped)
         check_event_time(impression.event_time_ms, record.timestamp_ms)
         return impression
     origin = Source(EVENT_TYPES[source.topic], source.partition)

@@ -14,13 +14,14 @@ from typing import NamedTuple
 import msgspec
 import structlog
 
-from streamrec.contracts.decode import decode_item, decode_own
+from streamrec.contracts.decode import decode_own
 from streamrec.contracts.derived import ListItem, TopKList, UserInterest
 from streamrec.contracts.headers import traced
 from streamrec.contracts.topics import ITEMS, RECOMMENDATIONS
 from streamrec.domain.arms import CONTROL, PERSONAL
 from streamrec.errors import BadRecordError, TransientError
 from streamrec.service.batch import Batch, Positions, Record, positions_of
+from streamrec.service.item_records import KnownItems, read_item_record
 from streamrec.service.list_record import list_record
 from streamrec.service.ports import Delivery, EncodedList, Publisher, Ranker, TopKStore
 from streamrec.service.tally import Tally
@@ -87,9 +88,12 @@ class RefreshTopK:
         """Items that are to be marked in the store, and when they were withdrawn."""
         self._marks_changes = False
         """Whether changes are marked as they come: not before everything was read once, for what comes first is old."""
+        self._known = KnownItems()
         self._begun: _Begun | None = None
         self.tally = Tally()
         """What the last batch came to."""
+        self.learned = Tally()
+        """What the last batch of the broadcast topics came to."""
 
     def handle(self, batch: Batch) -> Positions:
         """Make the lists of a batch of `user-interests`, and return the store's position of each of its sources.
@@ -163,11 +167,14 @@ class RefreshTopK:
         withdrawn: dict[str, int] = {}
         available: dict[str, None] = {}
         version = self._ranker.model_version
+        self.learned = Tally()
         for source, record in batch:
             if source.topic == ITEMS:
                 self._learn_item(record, withdrawn, available)
             elif record.value is not None:
                 self._ranker.apply_update(record.value)
+        if self.learned.refused:
+            _log.warning("items refused", count=self.learned.refused.total(), last=self.learned.last_refusal)
         self._withdrawn.update(withdrawn)
         for item_id in available:
             self._withdrawn.pop(item_id, None)
@@ -187,24 +194,25 @@ class RefreshTopK:
         self._marks_changes = True
 
     def _learn_item(self, record: Record, withdrawn: dict[str, int], available: dict[str, None]) -> None:
-        item_id = (record.key or b"").decode(errors="replace")
-        if record.value is None:
+        change = read_item_record(record, self.learned)
+        for item_id in change.gone:
             self._ranker.delete_item(item_id)
+        gone = change.gone
+        if change.put is not None:
+            self._ranker.put_item(change.put)
+            self._known.add(change.put.item_id)
+            if change.put.available:
+                available[change.put.item_id] = None
+                withdrawn.pop(change.put.item_id, None)
+            else:
+                gone = (change.put.item_id,)
+        for item_id in gone:
             withdrawn[item_id] = record.timestamp_ms
             available.pop(item_id, None)
-            return
-        try:
-            item = decode_item(record.value)
-        except BadRecordError as error:
-            _log.warning("item refused", item_id=item_id[:80], offset=record.offset, because=str(error))
-            return
-        self._ranker.put_item(item)
-        if item.available:
-            available[item.item_id] = None
-            withdrawn.pop(item.item_id, None)
-        else:
-            withdrawn[item.item_id] = record.timestamp_ms
-            available.pop(item.item_id, None)
+        # not before all was read: a compacted log may have kept the deletion alone
+        if change.is_deletion and self._marks_changes and not any(item_id in self._known for item_id in gone):
+            self.learned.outcomes["unknown-deletion"] += 1
+            _log.warning("a deletion names no item that was ever put", key=repr(record.key)[:80], offset=record.offset)
 
     def _make_lists(self, interests: Sequence[UserInterest]) -> list[TopKList]:
         # asked before: a version that begins to serve meanwhile did not make all of these lists

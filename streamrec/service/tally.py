@@ -19,6 +19,10 @@ class Tally:
         Records that were refused, by topic and reason.
     shortened
         Records that were made shorter to fit their topic, by topic.
+    dropped
+        Optional fields that were left out of records that were applied, by topic and name.
+    last_refusal
+        Why the last one of the catalogue's records was refused, and which one that was.
     produced_at_ms
         When the events were produced whose effect can be seen from now on: freshness counts from there.
     """
@@ -26,6 +30,8 @@ class Tally:
     outcomes: Counter[str] = field(default_factory=Counter)
     refused: Counter[tuple[str, str]] = field(default_factory=Counter)
     shortened: Counter[str] = field(default_factory=Counter)
+    dropped: Counter[tuple[str, str]] = field(default_factory=Counter)
+    last_refusal: str = ""
     produced_at_ms: list[int] = field(default_factory=list)
 
 

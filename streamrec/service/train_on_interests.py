@@ -16,14 +16,16 @@ from typing import NamedTuple
 import msgspec
 import structlog
 
-from streamrec.contracts.decode import decode_item, decode_own
+from streamrec.contracts.decode import decode_own
 from streamrec.contracts.derived import UserInterest
 from streamrec.contracts.model_version import ModelCommand
 from streamrec.contracts.topics import ITEMS, MODEL_CONTROL, MODEL_UPDATES, MODEL_VERSIONS
 from streamrec.errors import BadRecordError, TransientError
 from streamrec.service.admission import Admission, Admissions
 from streamrec.service.batch import Batch, Positions, Record, TopicPartition
+from streamrec.service.item_records import read_item_record
 from streamrec.service.ports import Outgoing, Publisher, Trainer
+from streamrec.service.tally import Tally
 
 PUBLISH_INTERVAL_S = 0.5
 """Versions are published at most so often: lists are then seconds fresh, and the broker is not flooded."""
@@ -243,15 +245,11 @@ class TrainOnInterests:
                 _log.error("command refused", because=f"{order.roll_back_to} is not kept, or is damaged")
 
     def _learn_item(self, record: Record) -> None:
-        if record.value is None:
-            self._trainer.delete_item((record.key or b"").decode(errors="replace"))
-            return
-        try:
-            item = decode_item(record.value)
-        except BadRecordError as error:
-            _log.warning("item refused", offset=record.offset, because=str(error))
-        else:
-            self._trainer.put_item(item)
+        change = read_item_record(record, Tally())  # who counts what is refused is `retention`
+        for item_id in change.gone:
+            self._trainer.delete_item(item_id)
+        if change.put is not None:
+            self._trainer.put_item(change.put)
 
 
 def _decode(entry: tuple[TopicPartition, Record]) -> UserInterest | None:

@@ -1,4 +1,4 @@
-"""The same id with the same content is a copy; with other content it is another event, which nobody may drop silently."""
+"""The same id with the same content is a copy; with other content it is another event, not dropped silently."""
 
 from __future__ import annotations
 

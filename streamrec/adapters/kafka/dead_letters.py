@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import closing
 from hashlib import blake2b
-from typing import Any, NamedTuple
-
-import msgspec
+from typing import NamedTuple
 
 from streamrec.adapters.kafka.broadcast import BroadcastReader
-from streamrec.contracts.topics import CLICKS, PURCHASES, dead_letter_topic
+from streamrec.contracts.decode import ID_REUSED, event_name_in
+from streamrec.contracts.topics import CLICKS, EVENT_TYPES, IMPRESSIONS, ITEMS, PURCHASES, dead_letter_topic
 from streamrec.service.batch import Record, TopicPartition
 from streamrec.service.ports import Outgoing
 from streamrec.settings import KafkaAccess
 
-DEAD_LETTER_TOPICS = (dead_letter_topic(CLICKS), dead_letter_topic(PURCHASES))
+DEAD_LETTER_TOPICS = tuple(map(dead_letter_topic, (CLICKS, PURCHASES, ITEMS, IMPRESSIONS)))
 CE_SOURCE = "streamrec-dlq"
 """Source of the ids that records without one get when they are put back."""
 
@@ -47,19 +46,33 @@ class DeadLetter(NamedTuple):
         return ":".join(self.header(name) for name in ("topic", "partition", "offset"))
 
     @property
+    def topic(self) -> str:
+        """The topic that the record was refused on."""
+        return self.source.topic.removesuffix(dead_letter_topic(""))
+
+    @property
     def identity(self) -> int:
         """Tell the record from others: by what it holds, and by the id that it gives its event, else by its origin.
 
         A record that was put back, by us or by its producer, and refused again is the same record.
         """
         source, name = self.record.headers.get("ce_source"), self.record.headers.get("ce_id")
-        if source is None or name is None or source == CE_SOURCE.encode():
-            source, name = b"", (event_id_in(self.record.value) or self.origin).encode(errors="replace")
+        if self.topic not in EVENT_TYPES:
+            source, name = b"", self.record.key or b""
+        elif source is None or name is None or source == CE_SOURCE.encode():
+            source, name = b"", (event_name_in(self.record.value) or self.origin).encode(errors="replace")
         parts = (self.source.topic.encode(), source, name, self.record.value or b"")
         digest = blake2b(digest_size=8)
         for part in parts:
             digest.update(len(part).to_bytes(8, "big") + part)
         return int.from_bytes(digest.digest(), "big")
+
+    @property
+    def has_name(self) -> bool:
+        """Whether the record gives its event an id that is not that of another event."""
+        if self.header("reason") == ID_REUSED:
+            return False
+        return "ce_id" in self.record.headers or event_name_in(self.record.value) is not None
 
     def header(self, name: str) -> str:
         """Return what the letter says of itself, empty where it says nothing."""
@@ -89,30 +102,51 @@ def beginning(letter: DeadLetter) -> DeadLetter:
     return letter._replace(record=record._replace(value=value, headers=said))
 
 
-def records_to_replay(letters: Iterable[DeadLetter]) -> Iterator[Outgoing]:
+def records_to_replay(
+    letters: Iterable[DeadLetter], *, newest_items: Mapping[bytes, int] | None = None
+) -> Iterator[Outgoing]:
     """Return the record of each letter for the topic that it came from, each record once.
 
-    A record that names its event keeps that name; another one is named by its origin, so that records that are put back
-    twice are applied once.
+    A record that names its event keeps that name; another one, and one whose name is that of another event, is named by
+    its origin, so that records that are put back twice are applied once. What was said of an item since then is not
+    undone.
+
+    Parameters
+    ----------
+    letters
+        What is to be put back.
+    newest_items
+        The offset of the newest record of each key on `items`.
     """
     replayed: set[int] = set()
     for letter in letters:
-        identity = letter.identity
-        if identity in replayed:
+        topic, identity = letter.topic, letter.identity
+        if identity in replayed or (topic == ITEMS and _is_superseded(letter, newest_items or {})):
             continue
         replayed.add(identity)
         headers = {name: value for name, value in letter.record.headers.items() if not name.startswith(_HEADER_PREFIX)}
-        if "ce_id" not in headers and event_id_in(letter.record.value) is None:
+        if topic in EVENT_TYPES and not letter.has_name:
             headers |= {"ce_source": CE_SOURCE.encode(), "ce_id": letter.origin.encode()}
-        topic = letter.source.topic.removesuffix(dead_letter_topic(""))
         yield Outgoing(topic, letter.record.key, letter.record.value, headers)
 
 
-def event_id_in(value: bytes | None) -> str | None:
-    """Return the id that a record gives its event, `None` if it gives none that can be read."""
-    try:
-        message: Any = msgspec.json.decode(value or b"")
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
-    event_id = message.get("event_id") if isinstance(message, dict) else None
-    return event_id if isinstance(event_id, str) else None
+def newest_item_records(kafka: KafkaAccess, keys: Container[bytes]) -> dict[bytes, int]:
+    """Return the offset of the newest record of each of these keys on `items`.
+
+    Raises
+    ------
+    TransientError
+        If the broker does not answer, or the topic does not exist yet.
+    """
+    newest: dict[bytes, int] = {}
+    with closing(BroadcastReader(kafka=kafka, topics=[ITEMS])) as reader:
+        while not reader.caught_up:
+            for _, record in reader.poll(_POLL_S) or ():
+                if record.key is not None and record.key in keys:
+                    newest[record.key] = record.offset
+    return newest
+
+
+def _is_superseded(letter: DeadLetter, newest_items: Mapping[bytes, int]) -> bool:
+    offset = letter.header("offset")
+    return offset.isdigit() and int(offset) < newest_items.get(letter.record.key or b"", -1)
