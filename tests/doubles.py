@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import msgspec
 
@@ -12,10 +13,11 @@ from streamrec.contracts.derived import ListItem, Reason, TopKList, UserInterest
 from streamrec.contracts.incoming import Item
 from streamrec.contracts.topics import BROKER_MAX_MESSAGE_BYTES
 from streamrec.domain.interest import InterestState
+from streamrec.domain.retention import UserRetention
 from streamrec.errors import TooLargeError, TransientError
 from streamrec.service.batch import Positions, Slice, TopicPartition, follow_on
 from streamrec.service.list_aging import brought_up_to_date
-from streamrec.service.ports import EncodedList, InterestSnapshot, Outgoing, Progress
+from streamrec.service.ports import EncodedList, InterestSnapshot, Outgoing, Progress, RetentionChanges
 from streamrec.service.record_size import size_of
 
 
@@ -93,6 +95,49 @@ class MemoryInterestStore:
             for source, progress in self.progress(sources).items()
             if progress.next_offset is not None
         }
+
+
+class MemoryRetentionStore:
+    """Users and positions in dictionaries; what a transaction does is kept when it ends well."""
+
+    def __init__(self) -> None:
+        self.users: dict[str, UserRetention] = {}
+        self.changes: list[RetentionChanges] = []
+        self.failures = 0
+        self._positions: Positions = {}
+
+    @contextmanager
+    def transaction(self) -> Iterator[MemoryRetentionTransaction]:
+        work = MemoryRetentionTransaction(copy.deepcopy(self.users), dict(self._positions))
+        yield work
+        if self.failures:
+            self.failures -= 1
+            raise TransientError("the store is away")
+        self.users, self._positions = work.users, work.stored
+        self.changes += work.changes
+
+    def positions(self, sources: Sequence[TopicPartition]) -> Positions:
+        return {source: self._positions[source] for source in sources if source in self._positions}
+
+
+class MemoryRetentionTransaction:
+    """One piece of work on copies."""
+
+    def __init__(self, users: dict[str, UserRetention], stored: Positions) -> None:
+        self.users = users
+        self.stored = stored
+        self.changes: list[RetentionChanges] = []
+
+    def lock_positions(self, sources: Sequence[TopicPartition]) -> Positions:
+        return {source: self.stored[source] for source in sources if source in self.stored}
+
+    def lock_users(self, arms: Mapping[str, str]) -> dict[str, UserRetention]:
+        return {user_id: self.users.setdefault(user_id, UserRetention()) for user_id in arms}
+
+    def write(self, changes: RetentionChanges, positions: Positions) -> None:
+        self.users |= changes.users
+        self.changes.append(changes)
+        self.stored |= positions
 
 
 class MemoryTopKStore:

@@ -1,8 +1,8 @@
 """The `retention` use case: events, lists and impressions become activity, attribution and counts by day and arm.
 
-All of a batch is one transaction of the store, with the positions in it. Bad records are counted and skipped. Those of
-`impressions` and `items` become dead letters here, as those of `clicks` and `purchases` do in `interests`: of each topic
-one worker that keeps a position in it writes them. Nothing else is wanted of `items`.
+All of a batch is one transaction of the store, with the positions in it. Bad records are counted and skipped. The
+dead letters of `impressions` and `items` are written here, those of `clicks` and `purchases` by `interests`: of each
+topic one worker writes them, which keeps a position in it. Nothing else is wanted of `items`.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ import msgspec
 import pyarrow.parquet as pq
 import pytest
 from builders import batch, part
+from doubles import MemoryPublisher
 from sqlalchemy import create_engine, text
 
 from streamrec.adapters.postgres import PostgresRetentionStore, RetentionReader
@@ -35,7 +36,7 @@ def store(postgres_url):
 
 @pytest.fixture
 def record(store):
-    return RecordRetention(store, arm_of=arm_of, follow_window_minutes=30)
+    return RecordRetention(store, MemoryPublisher(), arm_of=arm_of, follow_window_minutes=30)
 
 
 @pytest.fixture
@@ -190,7 +191,9 @@ def test_any_batches_and_redeliveries_end_the_same(postgres_url, record, report)
         record.handle(batch(part(topic, logs[topic, partition], partition=partition)))
     expected = report()
 
-    other = RecordRetention(PostgresRetentionStore(postgres_url), arm_of=arm_of, follow_window_minutes=30)
+    other = RecordRetention(
+        PostgresRetentionStore(postgres_url), MemoryPublisher(), arm_of=arm_of, follow_window_minutes=30
+    )
     empty(postgres_url)
     rng = random.Random(2)
     for work in in_batches(logs, rng):
@@ -209,7 +212,9 @@ def empty(postgres_url):
 
 def test_two_workers_share_users_and_count_each_event_once(postgres_url, report):
     def work(partition):
-        record = RecordRetention(PostgresRetentionStore(postgres_url), arm_of=arm_of, follow_window_minutes=30)
+        record = RecordRetention(
+            PostgresRetentionStore(postgres_url), MemoryPublisher(), arm_of=arm_of, follow_window_minutes=30
+        )
         for start in range(0, 300, 30):
             values = [event(f"u{(start + n) % 7}", at_ms=START_MS + n * DAY_MS) for n in range(30)]
             record.handle(batch(part("clicks", values, start=start, partition=partition)))

@@ -6,6 +6,7 @@ import json
 
 import pytest
 from builders import NOW_MS, batch, part
+from doubles import MemoryPublisher
 
 from streamrec.adapters.postgres import PostgresRetentionStore, RetentionReader
 from streamrec.contracts.decode import MAX_CLOCK_SKEW_MS
@@ -55,7 +56,7 @@ def test_a_bad_record_is_passed_over_and_the_next_one_is_recorded(postgres_url, 
         "clicks": json.dumps({"user_id": "u1", "item_id": "a", "event_time_ms": NOW_MS}).encode(),
     }[topic]
     record = RecordRetention(
-        PostgresRetentionStore(postgres_url), arm_of=lambda _: "personal", follow_window_minutes=30
+        PostgresRetentionStore(postgres_url), MemoryPublisher(), arm_of=lambda _: "personal", follow_window_minutes=30
     )
     records = batch(part(topic, [bad, good]))
 

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 import msgspec
 import pytest
 from builders import NOW_MS, batch, part
+from doubles import MemoryPublisher
 from sqlalchemy import event as hooks
 
 from streamrec.adapters.postgres import PostgresRetentionStore, RetentionReader
@@ -24,7 +25,7 @@ def arm_of(user_id):
 
 
 def recorder(url, assigned=arm_of):
-    return RecordRetention(PostgresRetentionStore(url), arm_of=assigned, follow_window_minutes=30)
+    return RecordRetention(PostgresRetentionStore(url), MemoryPublisher(), arm_of=assigned, follow_window_minutes=30)
 
 
 def click(user_id, day=0, item_id="a", **fields):

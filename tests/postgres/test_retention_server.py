@@ -12,6 +12,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from builders import NOW_MS, batch, part
+from doubles import MemoryPublisher
 
 from streamrec.adapters.postgres import PostgresRetentionStore, RetentionReader, engine
 from streamrec.adapters.postgres.migrate import migrate
@@ -29,7 +30,9 @@ def click(user_id="u1"):
 
 
 def recorder(url):
-    return RecordRetention(PostgresRetentionStore(url), arm_of=lambda _: "personal", follow_window_minutes=30)
+    return RecordRetention(
+        PostgresRetentionStore(url), MemoryPublisher(), arm_of=lambda _: "personal", follow_window_minutes=30
+    )
 
 
 def execute(url, statement, *values):

@@ -12,6 +12,7 @@ import msgspec
 import psycopg2
 import pytest
 from builders import NOW_MS, batch, part
+from doubles import MemoryPublisher
 
 from streamrec.adapters.postgres import PostgresRetentionStore
 from streamrec.adapters.postgres.store import PostgresTransaction
@@ -27,6 +28,7 @@ DEADLINE_S = 60
 def recorder(url):
     return RecordRetention(
         PostgresRetentionStore(url),
+        MemoryPublisher(),
         arm_of=lambda user: "control" if user < "u3" else "personal",
         follow_window_minutes=30,
     )

@@ -23,7 +23,7 @@ def folded(*slices):
 
 
 def test_interests_tells_what_became_of_each_record():
-    values = [click("u1", "i1", event_id="e"), click("u1", "i2", event_id="e"), b"{broken", click("u2", "i1")]
+    values = [click("u1", "i1", event_id="e"), click("u1", "i1", event_id="e"), b"{broken", click("u2", "i1")]
     fold, _ = folded(part("clicks", values))
 
     assert fold.tally.outcomes == {"applied": 2, "duplicate": 1, "dead-lettered": 1}
