@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from functools import partial
 
 import faust
@@ -21,6 +22,7 @@ from streamrec.model.ranker import ModelRanker
 from streamrec.service.batch import Batch, Positions
 from streamrec.service.largest_records import needs_of_recall
 from streamrec.service.refresh_topk import RefreshTopK
+from streamrec.service.tally import Tally
 from streamrec.settings import Settings
 from workers.checks import checked
 from workers.identity import redis_check
@@ -60,6 +62,9 @@ def build(settings: Settings) -> faust.App:
     )
     serving = ServingMetrics()
     caught_up = threading.Event()
+
+    # a counter that begins at its first event shows no increase
+    worker_metrics().record_outcomes(NAME, Tally(Counter({"unknown-deletion": 0})))
 
     def report() -> None:
         """Tell how fresh a version is that begins to serve."""

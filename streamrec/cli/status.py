@@ -27,12 +27,15 @@ def status(as_json: Json = False) -> int:
             {"group": group.name, "members": group.members, "lag": group.lag, "behind_s": group.behind_s}
             for group in seen.groups
         ]
-        print_json(seen.verdict | {"groups": groups})
+        print_json(seen.verdict | {"groups": groups, "dead_letters": seen.refused})
         return int(bool(causes))
     output = console()
     output.print("[bold red]not keeping up[/]" if causes else "[bold green]keeping up[/]")
     for cause in causes:
         output.print(f"- {escape(cause.text)}\n  [dim]{escape(cause.next_step)}[/]")
+    if seen.refused:
+        counts = ", ".join(f"{count:,} of {topic}" for topic, count in seen.refused.items())
+        output.print(f"dead letters: {'' if seen.refused_are_all else 'at least '}{counts} (streamrec dlq list)")
     output.print(group_table(seen.groups))
     return int(bool(causes))
 

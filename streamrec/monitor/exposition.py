@@ -13,8 +13,10 @@ from prometheus_client import CollectorRegistry, Metric, PlatformCollector, Proc
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from streamrec.adapters.kafka.dead_letters import DEAD_LETTER_TOPICS
 from streamrec.adapters.kafka.group_lag import GroupLag, Lag
 from streamrec.adapters.kafka.offsets import Offsets, Partitions
+from streamrec.contracts.topics import DEAD_LETTER_SUFFIX
 from streamrec.domain.retention import RETENTION_DAYS
 from streamrec.monitor.groups import GroupState
 from streamrec.monitor.observation import Observation
@@ -46,9 +48,11 @@ class MonitorCollector(Collector):
         yield _counter("streamrec_model_rollbacks", "Rollbacks.", now.versions.rolled_back)
         good = sum(version.status in {"good", "serving"} for version in now.versions.versions)
         yield GaugeMetricFamily("streamrec_model_good_versions", "Kept versions that proved good.", value=good)
-        yield GaugeMetricFamily(
-            "streamrec_dead_letters", "Dead-lettered records, each once.", value=now.refused_records
-        )
+        letters = GaugeMetricFamily("streamrec_dead_letters", "Dead-lettered records, each once.", labels=["topic"])
+        for letter_topic in DEAD_LETTER_TOPICS:
+            topic = letter_topic.removesuffix(DEAD_LETTER_SUFFIX)
+            letters.add_metric([topic], now.refused.get(topic, 0))
+        yield letters
 
 
 class Exposition:

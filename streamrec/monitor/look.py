@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TypeVar
 
 import msgspec
 
+from streamrec.adapters.kafka.dead_letter_census import DeadLetterCensus
+from streamrec.adapters.kafka.dead_letters import DEAD_LETTER_TOPICS
+from streamrec.adapters.kafka.group_lag import Lag
 from streamrec.adapters.kafka.lag import LagReader, when_loaded
 from streamrec.errors import StreamrecError
 from streamrec.monitor.groups import GroupWatch
@@ -72,6 +76,18 @@ class Eyes:
             now.lag, now.groups = lag, self._watch.look(lag, now.read_s)
 
 
+async def look_at_letters(census: DeadLetterCensus, now: Observation, lag: Lag) -> None:
+    """Count what was dead-lettered, and put it into the observation."""
+    edges = {
+        lag.partitions.sources[at]: (int(lag.start[at]), int(lag.end[at]))
+        for at in lag.partitions.of(DEAD_LETTER_TOPICS).tolist()
+    }
+    if any(end for _, end in edges.values()):  # a consumer takes memory
+        is_all = await seen(partial(asyncio.to_thread, census.look, edges), "Kafka", now.faults)
+        now.letters, now.refused = census.newest, census.by_topic
+        now.refused_are_all = census.is_complete and bool(is_all)
+
+
 async def seen(look: Callable[[], Awaitable[T]], where: str, faults: dict[str, str]) -> T | None:
     """Return what is seen, or `None` and the fault that hides it."""
     try:
@@ -82,7 +98,7 @@ async def seen(look: Callable[[], Awaitable[T]], where: str, faults: dict[str, s
 
 
 def look_once(settings: Settings) -> Observation:
-    """Return what can be seen at once: servers, the pipeline's groups, and what its workers say of themselves.
+    """Return what can be seen at once: servers, groups, what workers say of themselves, and dead letters.
 
     Raises
     ------
@@ -93,10 +109,14 @@ def look_once(settings: Settings) -> Observation:
     async def look() -> Observation:
         eyes = Eyes(settings, others=False, times_a_read=TIMES_ONCE)
         now = Observation(settings.lag_limit_s, servers=eyes.servers)
+        census = DeadLetterCensus(settings.require_kafka(), newest=1)
         try:
             await eyes.look(now, patient=True)
+            if now.lag is not None:
+                await look_at_letters(census, now, now.lag)
         finally:
             await eyes.close()
+            census.close()
         return now
 
     return asyncio.run(look())

@@ -11,13 +11,12 @@ from typing import TypeVar
 import structlog
 
 from streamrec.adapters.kafka.dead_letter_census import DeadLetterCensus
-from streamrec.adapters.kafka.dead_letters import DEAD_LETTER_TOPICS
 from streamrec.adapters.kafka.group_lag import Lag
 from streamrec.adapters.kafka.model_versions import read_model_versions
 from streamrec.adapters.postgres import RetentionReader, RetentionReport
 from streamrec.contracts.topics import MODEL_VERSIONS
 from streamrec.domain.arms import CONTROL, PERSONAL
-from streamrec.monitor.look import Eyes, seen
+from streamrec.monitor.look import Eyes, look_at_letters, seen
 from streamrec.monitor.observation import Observation
 from streamrec.monitor.scrape import Scraped
 from streamrec.settings import Settings
@@ -82,20 +81,9 @@ class Monitor:
             _log.warning("servers", **now.warnings)
         now.totals.take(now.at_s, {_process(worker): worker.counters for worker in now.workers})
         if now.lag is not None and "Kafka" not in now.faults:
-            await self._look_at_letters(now.lag)
+            await look_at_letters(self._census, now, now.lag)
             await self._look_at_versions(now.lag)
         now.record()
-
-    async def _look_at_letters(self, lag: Lag) -> None:
-        edges = {
-            lag.partitions.sources[at]: (int(lag.start[at]), int(lag.end[at]))
-            for at in lag.partitions.of(DEAD_LETTER_TOPICS).tolist()
-        }
-        if any(end for _, end in edges.values()):  # a consumer takes memory
-            census = self._census
-            is_all = await seen(partial(asyncio.to_thread, census.look, edges), "Kafka", self.now.faults)
-            self.now.letters, self.now.refused_records = census.newest, census.records
-            self.now.refused_are_all = census.is_complete and bool(is_all)
 
     async def _look_at_versions(self, lag: Lag) -> None:
         read = partial(read_model_versions, self._kafka)

@@ -61,8 +61,8 @@ class Observation:
     totals: Totals = field(default_factory=Totals)
     history: History = field(default_factory=History)
     letters: list[DeadLetter] = field(default_factory=list)
-    refused_records: int = 0
-    """Different records that dead letters are about, at least."""
+    refused: dict[str, int] = field(default_factory=dict)
+    """Different records that dead letters are about by topic, at least."""
     refused_are_all: bool = True
     """Whether all letters were counted, and all of their records told apart."""
     retention: dict[str, RetentionReport] = field(default_factory=dict)
@@ -73,6 +73,11 @@ class Observation:
     def read_s_ago(self) -> float | None:
         """How long ago the groups were read: whoever asks is told, though the next look may never end."""
         return None if self.read_s is None else time.monotonic() - self.read_s
+
+    @property
+    def refused_records(self) -> int:
+        """Different records that dead letters are about, at least."""
+        return sum(self.refused.values())
 
     @property
     def causes(self) -> list[Cause]:

@@ -17,22 +17,22 @@ class Tally:
         were made.
     refused
         Records that were refused, by topic and reason.
+    produced_at_ms
+        When the events were produced whose effect can be seen from now on: freshness counts from there.
     shortened
         Records that were made shorter to fit their topic, by topic.
     dropped
         Optional fields that were left out of records that were applied, by topic and name.
     last_refusal
         Why the last one of the catalogue's records was refused, and which one that was.
-    produced_at_ms
-        When the events were produced whose effect can be seen from now on: freshness counts from there.
     """
 
     outcomes: Counter[str] = field(default_factory=Counter)
     refused: Counter[tuple[str, str]] = field(default_factory=Counter)
+    produced_at_ms: list[int] = field(default_factory=list)
     shortened: Counter[str] = field(default_factory=Counter)
     dropped: Counter[tuple[str, str]] = field(default_factory=Counter)
     last_refusal: str = ""
-    produced_at_ms: list[int] = field(default_factory=list)
 
 
 @dataclass(slots=True)

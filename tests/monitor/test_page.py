@@ -60,7 +60,7 @@ def full():
         servers=["Kafka", "Redis"],
         workers=[worker("trainer", WorkerMetrics, TrainerMetrics), worker("recall", WorkerMetrics, ServingMetrics)],
         letters=[DeadLetter(TopicPartition("clicks.dlq", 0), letter)],
-        refused_records=1,
+        refused={"clicks": 1},
         retention={"": RetentionReport([day], [Arm("personal", 2, 5, 0, 1, 4, 1, 1, 0, 0.25, None)])},
         versions=ModelVersions(versions=[version], refused=1, rolled_back=0, drifts=0),
     )

@@ -107,6 +107,7 @@ def test_a_version_from_before_a_worker_started_has_an_age_and_was_not_on_its_wa
 def test_what_a_worker_says_is_read_back():
     registry = CollectorRegistry()
     tally = Tally(Counter(applied=3), Counter({("clicks", "bad-json"): 1}), [1_000, 2_000])
+    tally.dropped["clicks", "context.page"] = 2
     WorkerMetrics(registry).record_batch("interests", 4, tally, seconds=0.01, now_ms=2_500)
     progress = TrainingProgress(micro_batches=2, tested=10, hits=4, popular_hits=1, version="v7", learned_at_ms=5_000)
     trainer = TrainerMetrics(registry)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 from heapq import nlargest
 
@@ -11,6 +11,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 
 from streamrec.adapters.kafka.client import client_config, to_kafka, to_record, to_source, translate_exception
 from streamrec.adapters.kafka.dead_letters import DeadLetter, beginning
+from streamrec.contracts.topics import DEAD_LETTER_SUFFIX
 from streamrec.service.batch import Positions, TopicPartition
 from streamrec.settings import KafkaAccess
 
@@ -55,6 +56,15 @@ class DeadLetterCensus:
     def records(self) -> int:
         """How many different records the letters are about, at least."""
         return len(self._places)
+
+    @property
+    def by_topic(self) -> dict[str, int]:
+        """How many different records of each topic the letters are about, at least; topics without any are left out."""
+        counts = Counter(at >> _OFFSET_BITS for at in self._places.values())
+        by_topic: Counter[str] = Counter()
+        for number, count in counts.items():
+            by_topic[self._sources[number].topic.removesuffix(DEAD_LETTER_SUFFIX)] += count
+        return dict(sorted(by_topic.items()))
 
     @property
     def newest(self) -> list[DeadLetter]:
