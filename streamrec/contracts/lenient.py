@@ -100,7 +100,18 @@ def read_leniently(
     try:
         return msgspec.convert(read, message_type), {**attributes, **headers}
     except msgspec.ValidationError as error:
-        raise BadRecordError(validation_reason(str(error)), str(error)) from None
+        raise _refusal(error, message_type, read) from None
+
+
+def _refusal(
+    error: msgspec.ValidationError, message_type: type[msgspec.Struct], read: Mapping[str, Any]
+) -> BadRecordError:
+    detail, reason = str(error), validation_reason(str(error))
+    if reason == "unknown-type":
+        detail = f"type {read.get('type')!r:.80} is not that of a {message_type.__name__.lower()}, and may be left out"
+    elif read.get("user_id", "") is None:
+        detail += "; an event without a user cannot be applied"
+    return BadRecordError(reason, detail)
 
 
 def _fit(field: _Field, value: object, dropped: list[str]) -> object:

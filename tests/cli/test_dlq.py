@@ -27,9 +27,9 @@ def reason(kafka, monkeypatch):
     return f"test-{uuid4().hex[:8]}"
 
 
-def letter(reason, value, *, offset=17, headers=None):
+def letter(reason, value, *, offset=17, headers=None, topic="clicks", key=b"u1"):
     about = DeadLetterHeaders(
-        topic="clicks",
+        topic=topic,
         partition=3,
         offset=offset,
         timestamp=1_700_000_000_000,
@@ -38,7 +38,13 @@ def letter(reason, value, *, offset=17, headers=None):
         stage="interests",
         app_version="0",
     )
-    return Outgoing("clicks.dlq", b"u1", value, {**(headers or {}), **about.encode()})
+    return Outgoing(f"{topic}.dlq", key, value, {**(headers or {}), **about.encode()})
+
+
+def found(outgoing):
+    """Return a letter as it is read, without a broker."""
+    record = Record(5, NOW_MS, outgoing.key, outgoing.value, outgoing.headers)
+    return DeadLetter(TopicPartition(outgoing.topic, 0), record)
 
 
 def letters_of(kafka, reason):
@@ -122,17 +128,7 @@ def test_a_record_that_was_refused_again_is_put_back_once(kafka, reason):
 def test_a_record_that_is_put_back_twice_is_applied_once():
     """It was refused by a release that could not read it, and is put back, by mistake twice, under one that can."""
     refused = letter("unknown-type", click("u1", "i1"))
-    again = [
-        record
-        for _ in range(2)
-        for record in records_to_replay(
-            [
-                DeadLetter(
-                    TopicPartition("clicks.dlq", 0), Record(5, NOW_MS, refused.key, refused.value, refused.headers)
-                )
-            ]
-        )
-    ]
+    again = [record for _ in range(2) for record in records_to_replay([found(refused)])]
     store, source = MemoryInterestStore(), TopicPartition("clicks", 3)
     for offset, record in enumerate(again):
         put_back = Record(offset, NOW_MS, record.key, record.value, record.headers)
@@ -143,3 +139,60 @@ def test_a_record_that_is_put_back_twice_is_applied_once():
     progress = store.progress([source])[source]
     assert (progress.applied, progress.duplicates) == (1, 1)
     assert len(store.states["u1"].sequence) == 1
+
+
+def test_an_event_that_was_refused_for_its_id_is_applied_under_one_of_its_own():
+    lines = [click("u1", name, event_id="order-1") for name in "ab"]
+    publisher, store, source = MemoryPublisher(), MemoryInterestStore(), TopicPartition("clicks", 3)
+    fold = FoldInterests(store, publisher, sequence_length=50)
+
+    def handle(*records):
+        start = store.positions([source]).get(source, 0)
+        placed = [record._replace(offset=start + number) for number, record in enumerate(records)]
+        fold.handle(Batch([Slice(source, start, start + len(placed), placed)]))
+
+    handle(*(Record(0, NOW_MS, b"u1", line, {}) for line in lines))
+    for _ in range(2):
+        for record in records_to_replay(map(found, publisher.of("clicks.dlq"))):
+            handle(Record(0, NOW_MS, record.key, record.value, record.headers))
+
+    assert [event.item_id for event in store.states["u1"].sequence] == ["a", "b"]
+    assert len(publisher.of("clicks.dlq")) == 1
+
+
+def test_an_event_in_a_structured_cloudevent_keeps_its_name():
+    value = json.dumps({"specversion": "1.0", "id": "e1", "source": "/shop", "type": "x", "data": {}}).encode()
+    (record,) = records_to_replay([found(letter("unknown-type", value))])
+    assert record.headers == {}
+
+
+def test_what_was_said_of_an_item_since_is_not_undone_by_a_replay():
+    def item_letter(key, offset):
+        return found(letter("bad-json", b"{", offset=offset, topic="items", key=key))
+
+    letters = [item_letter(b"old", 3), item_letter(b"last", 4), item_letter(None, 5), item_letter(b"gone", 6)]
+    replayed = list(records_to_replay(letters, newest_items={b"old": 7, b"last": 4}))
+
+    assert [(record.topic, record.key) for record in replayed] == [
+        ("items", b"last"),
+        ("items", None),
+        ("items", b"gone"),
+    ]
+    assert all(record.headers == {} for record in replayed)
+
+
+@pytest.mark.parametrize("topic", ["items", "impressions"])
+def test_letters_of_other_topics_are_listed_shown_and_replayed(kafka, reason, capsys, topic):
+    key, value = reason.encode(), json.dumps({"test": reason}).encode()
+    publisher = KafkaPublisher(kafka)
+    publisher.publish([Outgoing(topic, key, value)])
+    where = next(record.offset for _, record in read_all(kafka, [topic]) if record.key == key)
+    publisher.publish([letter(reason, value, offset=where, topic=topic, key=key)] * 2)
+    (counted,) = [entry for entry in json.loads(run(["dlq", "list", "--json"], capsys)) if entry["reason"] == reason]
+    shown = json.loads(run(["dlq", "show", counted["newest"], "--json"], capsys))
+
+    assert (counted["topic"], counted["count"], counted["letters"]) == (f"{topic}.dlq", 1, 2)
+    assert base64.b64decode(shown["value_base64"]) == value
+    assert json.loads(run(["dlq", "replay", "--reason", reason, "--json"], capsys)) == {"replayed": {topic: 1}}
+    again = json.loads(run(["dlq", "replay", "--reason", reason, "--json"], capsys))
+    assert again == {"replayed": {} if topic == "items" else {topic: 1}}, "a newer record of the item is there"
