@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from streamrec.domain.event import Event, EventType, Source
 from streamrec.domain.event_ids import RECENT_IDS, Sighting, take_note
 
@@ -45,3 +48,23 @@ def test_an_entry_fits_into_64_bits():
         take_note(event(id_hash, 0xFFFF), recent)
     assert all(2**63 <= entry < 2**64 for entry in recent)
     assert len(set(recent)) == 2, "ids are told apart by their low 47 bits"
+
+
+def test_an_id_that_stands_across_two_entries_is_none_of_them():
+    recent = [0x8011_2233_0000_0000, 1 << 63 | 0x8000]
+    across = event(0x8011_2233)
+    stored = b"".join(entry.to_bytes(8, "little") for entry in recent)
+    assert stored.find((1 << 47 | 0x8011_2233).to_bytes(6, "little")) == 4, "the bytes are there, in the wrong place"
+    assert take_note(across, recent) is Sighting.NEW
+    assert take_note(across, recent) is Sighting.COPY
+
+
+@settings(derandomize=True, deadline=None)
+@given(ids=st.lists(st.integers(-(2**63), 2**63 - 1) | st.sampled_from([0, -1, 2**46, 1 << 16]), max_size=60))
+def test_an_id_is_found_exactly_if_it_was_seen(ids):
+    recent: list[int] = []
+    seen = set()
+    for id_hash in ids:
+        low_bits = id_hash & (1 << 47) - 1
+        assert take_note(event(id_hash), recent) is (Sighting.COPY if low_bits in seen else Sighting.NEW)
+        seen.add(low_bits)
