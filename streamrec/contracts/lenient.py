@@ -268,8 +268,8 @@ def _ids(value: object, dropped: list[str]) -> object:
     return ids
 
 
-def _as_it_is(value: object) -> object:
-    return value
+def _event_type(value: object) -> object:
+    return value.strip().lower() if isinstance(value, str) else value
 
 
 def _available(value: object, _dropped: list[str]) -> object:
@@ -284,7 +284,7 @@ def _count(value: object, _dropped: list[str]) -> object:
 _REQUIRED: dict[str, Callable[[object], object]] = {
     **dict.fromkeys(("user_id", "item_id", "list_id"), read_id),
     "event_time_ms": read_event_time,
-    "type": _as_it_is,
+    "type": _event_type,
 }
 """By field, how a value is read that has to be right."""
 

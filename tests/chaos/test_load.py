@@ -3,31 +3,35 @@
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from itertools import islice
 
 from streamrec.chaos.footprint import slope_an_hour
 from streamrec.chaos.load import _SPOILED, records
-from streamrec.contracts.decode import decode_event
+from streamrec.contracts.decode import ID_REUSED, decode_event
 from streamrec.contracts.topics import CLICKS
 from streamrec.domain.event import EventType, Source
+from streamrec.domain.interest import InterestState, Outcome
 from streamrec.errors import BadRecordError
 
 
-def reason(record):
-    """Return why the decoder that all workers share refuses a record, empty if it does not."""
+def reason(record, offset, states):
+    """Return why the decoder or the state of its user refuses a record, empty if neither does."""
     source = Source(EventType.CLICK if record.topic == CLICKS else EventType.PURCHASE, 0)
     try:
-        decode_event(source, 0, time.time_ns() // 1_000_000, record.value, {})
+        event = decode_event(source, offset, time.time_ns() // 1_000_000, record.value, {})
     except BadRecordError as error:
         return error.reason
-    return ""
+    return ID_REUSED if states[event.user_id].fold(event, sequence_length=50) is Outcome.CONFLICT else ""
 
 
 def test_poison_is_refused_for_the_reason_it_was_made_for_and_nothing_else_is():
     made = [record for together in islice(records(1, poison_share=0.3), 1_000) for record in together]
 
     assert {record.reason for record in made} == {"", *_SPOILED}
-    assert [reason(record) for record in made] == [record.reason for record in made]
+    states = defaultdict(InterestState)
+    found = [reason(record, offset, states) for offset, record in enumerate(made)]
+    assert found == [record.reason for record in made]
 
 
 def test_a_seed_gives_the_same_events_but_for_their_times():

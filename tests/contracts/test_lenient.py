@@ -85,6 +85,7 @@ READ = {
     "currency in lower case": ({"currency": " eur"}, {}),
     "empty currency": ({"currency": "", "order_id": ""}, {}),
     "order id is a number": ({"order_id": 5001}, {}),
+    "type in another case": ({"type": "PURCHASE"}, {}),
     "NaN in a field of others": ({"score": float("nan")}, {}),
     "nulls": (
         dict.fromkeys(
