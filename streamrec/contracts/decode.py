@@ -129,8 +129,10 @@ def decode_impression(value: bytes | None, *, dropped: list[str] | None = None) 
 
 def event_name_in(value: bytes | None) -> str | None:
     """Return the id that a value gives its event, however wrong the rest is; `None` if it gives none."""
+    if value is None or len(value) > MAX_RECORD_BYTES:
+        return None
     try:
-        content, attributes = unwrap(parse(value or b""), {})
+        content, attributes = unwrap(parse(value), {})
     except BadRecordError:
         return None
     if "ce_id" in attributes:

@@ -29,6 +29,8 @@ _DECIMAL = re.compile(r"[0-9]{1,15}(\.[0-9]{1,15})?")
 _UNFIT = object()
 """Stands for a value that means nothing."""
 
+_MAX_DIGITS = 1_000
+
 _MAX_NAME = 64
 _MAX_DROPPED = 50
 
@@ -142,11 +144,16 @@ def parse(value: bytes) -> object:
     except (msgspec.DecodeError, RecursionError) as error:
         refusal = BadRecordError("bad-json", str(error))
     try:  # the standard library's decoder knows NaN, which many producers write
-        content = json.loads(text)
+        content = json.loads(text, parse_int=_integer)
         msgspec.json.encode(content)  # finds lone surrogates
     except (ValueError, RecursionError):
         raise refusal from None
     return content
+
+
+def _integer(digits: str) -> float:
+    """Return a whole number; one that is too long for Python to read is beyond all bounds anyway."""
+    return int(digits) if len(digits) <= _MAX_DIGITS else math.inf
 
 
 def validation_reason(detail: str) -> str:
@@ -187,8 +194,13 @@ _WITHOUT: dict[str, object] = {"available": False}
 """What holds where a field cannot be read, if that is not its default: an item is shown only where it says so."""
 
 
+def _is_finite(value: object) -> bool:
+    """Whether a value is anything but NaN and infinity; whole numbers are no floats and may be too large for one."""
+    return not isinstance(value, float) or math.isfinite(value)
+
+
 def _finite(name: str, value: object) -> object:
-    if isinstance(value, float) and not math.isfinite(value):
+    if not _is_finite(value):
         raise BadRecordError("bad-json", f"{name} is {value}, which is no JSON")
     return value
 
@@ -220,7 +232,7 @@ def _whole(value: object) -> object:
 def _number(value: object, _dropped: list[str]) -> object:
     if isinstance(value, str) and _DECIMAL.fullmatch(value.strip()):
         return float(value)
-    return value if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) else _UNFIT
+    return value if isinstance(value, int | float) and not isinstance(value, bool) and _is_finite(value) else _UNFIT
 
 
 def _text(value: object, _dropped: list[str]) -> object:
@@ -250,8 +262,12 @@ def _context(value: object, dropped: list[str]) -> object:
         return _UNFIT
     kept: dict[str, Any] = {}
     for key, each in value.items():
-        finite = not isinstance(each, float) or math.isfinite(each)
-        if len(kept) < MAX_CONTEXT_FIELDS and finite and _fits(key, _CONTEXT_KEY) and _fits(each, _CONTEXT_VALUE):
+        if (
+            len(kept) < MAX_CONTEXT_FIELDS
+            and _is_finite(each)
+            and _fits(key, _CONTEXT_KEY)
+            and _fits(each, _CONTEXT_VALUE)
+        ):
             kept[key] = each
         else:
             dropped.append(f"context.{key}")

@@ -58,6 +58,10 @@ DROPPED = {
     "currency is a sign": ({"currency": "€"}, ["currency"]),
     "currency is a number": ({"currency": 978}, ["currency"]),
     "order id is a list": ({"order_id": [1]}, ["order_id"]),
+    "price of 400 digits": ({"price": 10**400}, ["price"]),
+    "position of 400 digits": ({"position": 10**400}, ["position"]),
+    "category of 400 digits": ({"category": 10**400}, ["category"]),
+    "category is a large float": ({"category": 1e300}, ["category"]),
     "several at once": ({"category": [[]], "price": "?", "quantity": "two"}, ["category", "quantity", "price"]),
 }
 
@@ -141,9 +145,21 @@ def test_a_record_time_in_seconds_is_not_blamed_on_the_event():
     assert "looks like" not in refusal(click("u1", "a", NOW_MS + 10**9)).detail
 
 
+@pytest.mark.parametrize("number", ["1" + "0" * 400, "-1" + "0" * 400, "1e400", "-1e308", "1" + "0" * 5_000])
+@pytest.mark.parametrize("field", ["user_id", "item_id", "event_time_ms"])
+def test_a_number_beyond_all_bounds_is_refused_and_ends_nobody(field, number):
+    value = json.dumps({"user_id": "u1", "item_id": "a", "event_time_ms": NOW_MS, field: "?"}).replace('"?"', number)
+    assert refusal(value.encode()).reason in {"bad-time", "wrong-type", "bad-value", "bad-json"}
+
+
+def test_an_optional_number_that_nothing_can_read_is_dropped():
+    value = click("u1", "a", price="?").replace(b'"?"', b"1" + b"0" * 5_000)
+    assert decode(value, PURCHASES)[1] == ["price"]
+
+
 MANY = settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 ANYTHING = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    st.none() | st.booleans() | st.integers() | st.sampled_from([10**30, -(10**400)]) | st.floats() | st.text(),
     lambda children: st.lists(children, max_size=3) | st.dictionaries(st.text(), children, max_size=3),
     max_leaves=5,
 )

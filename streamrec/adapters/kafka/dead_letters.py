@@ -8,6 +8,7 @@ from hashlib import blake2b
 from typing import NamedTuple
 
 from streamrec.adapters.kafka.broadcast import BroadcastReader
+from streamrec.adapters.kafka.lag import open_observer, partitions_of
 from streamrec.contracts.decode import ID_REUSED, event_name_in
 from streamrec.contracts.topics import CLICKS, EVENT_TYPES, IMPRESSIONS, ITEMS, PURCHASES, dead_letter_topic
 from streamrec.service.batch import Record, TopicPartition
@@ -80,14 +81,17 @@ class DeadLetter(NamedTuple):
 
 
 def read_dead_letters(kafka: KafkaAccess) -> Iterator[DeadLetter]:
-    """Read all letters that are there now, some at a time.
+    """Read all letters that are there now, some at a time; an older installation may lack some of the topics.
 
     Raises
     ------
     TransientError
-        If the broker does not answer, or the topics do not exist yet.
+        If the broker does not answer, or none of the topics exists yet.
     """
-    with closing(BroadcastReader(kafka=kafka, topics=DEAD_LETTER_TOPICS)) as reader:
+    with closing(open_observer(kafka)) as observer:
+        found = {source.topic for source in partitions_of(observer, list(map(kafka.on_broker, DEAD_LETTER_TOPICS)))}
+    topics = [topic for topic in DEAD_LETTER_TOPICS if kafka.on_broker(topic) in found]
+    with closing(BroadcastReader(kafka=kafka, topics=topics or DEAD_LETTER_TOPICS)) as reader:
         while not reader.caught_up:
             batch = reader.poll(_POLL_S)
             for source, record in batch or ():
