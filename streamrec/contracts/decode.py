@@ -220,5 +220,8 @@ def _id_hash(event_id: str | None, headers: Mapping[str, bytes]) -> int | None:
 
 
 def _content_hash(message: Click | Purchase) -> int:
-    """Return 16 bits that tell two events of one user apart which have the same id."""
-    return crc32(message.item_id.encode(), message.event_time_ms & 0xFFFF_FFFF) & 0xFFFF
+    """Return 16 bits that tell two events of one user apart which have the same id.
+
+    Of the time whole seconds count, for that is what many an export keeps which is replayed to mend a loss.
+    """
+    return crc32(message.item_id.encode(), message.event_time_ms // 1_000 & 0xFFFF_FFFF) & 0xFFFF
