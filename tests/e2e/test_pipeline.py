@@ -101,7 +101,7 @@ BAD_EVENTS = {
     "bad-json": b"{broken",
     "not-utf8": b'{"user_id": "\xff\xfe"}',
     "missing-field": json.dumps({"user_id": "u1"}).encode(),
-    "wrong-type": json.dumps({"user_id": 7, "item_id": "i", "event_time_ms": 1_700_000_000_000}).encode(),
+    "wrong-type": json.dumps({"user_id": [7], "item_id": "i", "event_time_ms": 1_700_000_000_000}).encode(),
     "unknown-type": json.dumps({"type": "dance", **click("u1", "i")}).encode(),
     "null-value": None,
 }
