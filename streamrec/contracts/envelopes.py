@@ -90,6 +90,11 @@ def _event_data(event: dict[str, Any]) -> object:
     return data
 
 
+def has_all(content: object, required: tuple[str, ...]) -> bool:
+    """Whether a value is an object with all of these fields, and so the message itself."""
+    return isinstance(content, dict) and all(name in content for name in required)
+
+
 def message_in(content: object, required: tuple[str, ...]) -> dict[str, Any]:
     """Return the fields of a message.
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from streamrec.contracts.envelopes import check_framing, message_in, unwrap
+from streamrec.contracts.envelopes import check_framing, has_all, message_in, unwrap
 from streamrec.contracts.event_time import read_event_time
 from streamrec.contracts.incoming import MAX_CONTEXT_FIELDS, MAX_SHOWN_ITEMS, ContextKey, ContextValue, Id
 from streamrec.errors import BadRecordError
@@ -87,9 +87,12 @@ def read_leniently(
     BadRecordError
         If it is not such a message.
     """
-    content, attributes = unwrap(parse(value), headers)
+    content, attributes = parse(value), dict[str, bytes]()
     fields = _fields(message_type)
-    message = message_in(content, tuple(field.name for field in fields if field.is_missed))
+    required = tuple(field.name for field in fields if field.is_missed)
+    if not has_all(content, required):
+        content, attributes = unwrap(content, headers)
+    message = message_in(content, required)
     read: dict[str, Any] = {}
     for field in fields:
         found = message.get(field.name)

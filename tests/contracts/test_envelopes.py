@@ -119,5 +119,10 @@ def test_what_is_no_envelope_says_what_is_missing_and_what_was_found():
     assert "'userId'" in error.detail
 
 
+def test_a_message_that_is_not_inside_a_cloudevent_is_read_whatever_its_other_fields_are_called():
+    fields = {"specversion": "1.0", "id": "e-1", "type": "click", "position": "first"}
+    assert decode(MESSAGE | fields, content_type=STRUCTURED).id_hash is None
+
+
 def test_a_good_record_may_have_the_fields_of_any_envelope():
     assert decode(click("u1", "a", before=None, after={}, op="c", payload={}, schema={}, items=[]))
