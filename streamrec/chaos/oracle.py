@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from math import isclose
 
 import msgspec
-from confluent_kafka import OFFSET_BEGINNING, Consumer
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError
 from confluent_kafka import TopicPartition as KafkaPartition
 
 from streamrec.adapters.kafka.client import client_config, to_record
@@ -29,6 +29,7 @@ from streamrec.service.batch import Positions, Record, TopicPartition
 from streamrec.settings import KafkaAccess
 
 READ_TIMEOUT_S = 60.0
+_END: int = KafkaError._PARTITION_EOF  # noqa: SLF001  # librdkafka's own codes have no other name
 USERS_A_CALL = 500
 
 _interest_decoder = msgspec.json.Decoder(UserInterest)
@@ -156,7 +157,7 @@ def read_all(kafka: KafkaAccess, topics: Iterable[str]) -> Iterator[tuple[TopicP
     """
     consumer = Consumer(
         client_config(kafka)
-        | {"group.id": "streamrec-oracle", "enable.auto.commit": False, "enable.partition.eof": False}
+        | {"group.id": "streamrec-oracle", "enable.auto.commit": False, "enable.partition.eof": True}
     )
     try:
         for source, end in _ends(consumer, topics).items():
@@ -168,11 +169,15 @@ def read_all(kafka: KafkaAccess, topics: Iterable[str]) -> Iterator[tuple[TopicP
                     raise TransientError(f"Kafka: {source.topic}:{source.partition} does not deliver up to {end}")
                 # consume() waits until it has all it was asked for; with no time it takes what is there
                 messages = [first, *consumer.consume(1_000, 0)]
-                records = [to_record(message) for message in messages if message.error() is None]
-                for record in records:
-                    if record.offset < end:
-                        yield source, record
-                    position = record.offset + 1
+                for message in messages:
+                    error = message.error()
+                    if error is None:
+                        record = to_record(message)
+                        if record.offset < end:
+                            yield source, record
+                        position = record.offset + 1
+                    elif error.code() == _END:  # what comes last in a log may be no record but a transaction's marker
+                        position = max(position, int(message.offset() or 0))
     finally:
         consumer.close()
 

@@ -15,8 +15,8 @@ from streamrec.monitor.words import duration
 def status(as_json: Json = False) -> int:
     """Say whether the pipeline keeps up, and what keeps it from doing so.
 
-    It looks for itself and needs no monitor. The exit code is 0 if all servers answer, every worker runs and the oldest
-    record that waits is younger than STREAMREC_LAG_LIMIT_S; else 1.
+    It looks for itself, needs no monitor, and comes to the same verdict as the monitor's /readyz, page and alerts. The
+    exit code is 0 if the pipeline keeps up; else 1, and each cause is printed with a next step.
 
     Examples: streamrec status; streamrec status --json; until streamrec status; do sleep 1; done
     """

@@ -22,7 +22,9 @@ app = typer.Typer(add_completion=False, help="List the topics, or create those t
 
 @app.callback(invoke_without_command=True)
 def topics(context: typer.Context, as_json: Json = False) -> None:
-    """List streamrec's topics with their partitions and records.
+    """List streamrec's topics with their partitions and how many records each holds at most.
+
+    Offsets are counted: those of records that compaction removed and of transaction markers are among them.
 
     Examples: streamrec topics; streamrec topics --json; streamrec topics create
     """
@@ -33,7 +35,7 @@ def topics(context: typer.Context, as_json: Json = False) -> None:
         print_json(found)
         return
     table = Table("topic")
-    for name in ("partitions", "records"):
+    for name in ("partitions", "records, at most"):
         table.add_column(name, justify="right")
     for topic in found:
         table.add_row(topic.topic, str(topic.partitions or "missing"), f"{topic.records:,}")

@@ -66,6 +66,7 @@ class Page:
             self._charts = _charts(now)
         context = {
             "now": now,
+            "named": {(cause.name, cause.subject) for cause in now.causes},
             "charts": self._charts,
             "stages": STAGES,
             "rows": rows(now),

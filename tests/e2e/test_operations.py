@@ -11,6 +11,7 @@ from confluent_kafka.admin import AdminClient, NewPartitions
 from pipeline import DEADLINE_S, own_servers, stop
 
 from streamrec.chaos.oracle import read_all
+from streamrec.monitor.look import look_once
 from workers import alive as probe
 from workers.alive import alive
 from workers.readiness import why_paused
@@ -52,6 +53,8 @@ def test_mostly_bad_records_pause_the_worker_until_they_are_let_through(operated
     assert probe.main(["interests"]) == 0
     assert probe.main(["interests", "--ready"]) == 1
     assert "of the last 1000 records were refused" in capsys.readouterr().err
+    paused = [cause.text for cause in look_once(operated.settings).causes if cause.name == "paused"]
+    assert "of the last 1000 records were refused" in paused[0], "a command on another terminal says why, too"
     assert len(list(read_all(operated.settings.require_kafka(), ["clicks.dlq"]))) < 2_000
     assert listening(psutil.Process(process.pid)) <= {"127.0.0.1"}, "its metrics are for this machine alone"
 
