@@ -274,12 +274,18 @@ class Endpoint(NamedTuple):
 @contextmanager
 def exported(settings: Settings, worker: str) -> Iterator[None]:
     """Serve the metrics of this process while it works."""
-    server, thread = start_http_server(settings.metrics_port, settings.metrics_host)
+    server, _ = start_http_server(settings.metrics_port, settings.metrics_host)
     with announced(settings, Endpoint(worker, settings.metrics_host, server.server_port)):
         yield
+
+    def end() -> None:
+        server.shutdown()
+        server.server_close()
+
     # in a thread: a worker that is told to stop twice must not wait for a reader of metrics
-    threading.Thread(target=server.shutdown, daemon=True).start()
-    thread.join(1.0)
+    ending = threading.Thread(target=end, daemon=True)
+    ending.start()
+    ending.join(1.0)
 
 
 @contextmanager

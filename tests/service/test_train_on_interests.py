@@ -12,7 +12,7 @@ from streamrec.contracts.model_version import ModelCommand, ModelVersions
 from streamrec.contracts.topics import MODEL_CONTROL, MODEL_UPDATES, MODEL_VERSIONS, USER_INTERESTS
 from streamrec.errors import TransientError
 from streamrec.service import admission
-from streamrec.service.batch import TopicPartition
+from streamrec.service.batch import Slice, TopicPartition
 from streamrec.service.fence import WINDOW_OFFSETS, Fences, PositionFence
 from streamrec.service.train_on_interests import TrainOnInterests
 
@@ -394,3 +394,10 @@ def test_a_rollback_that_cannot_be_saved_is_seen_by_nobody(training):
     use_case.step()
     assert [record.value for record in publisher.of(MODEL_UPDATES)] == [b"20", b"20"]
     assert not use_case.must_step
+
+
+def test_a_slice_without_records_moves_the_position():
+    training = TrainOnInterests(RememberingTrainer(), MemoryPublisher())
+
+    assert training.handle(batch(Slice(SOURCE, 0, 4))) == {SOURCE: 4}
+    assert training.waiting == 0
