@@ -18,7 +18,8 @@ from streamrec.contracts.event_kind import kind_named_by
 from streamrec.contracts.event_time import MIN_EVENT_TIME_MS, moment, unit_of
 from streamrec.contracts.incoming import MAX_ID_CHARACTERS, Click, Impression, Item, Purchase
 from streamrec.contracts.item_key import ids_named_by
-from streamrec.contracts.lenient import is_available, parse, read_id, read_leniently, validation_reason
+from streamrec.contracts.lenient import parse, read_leniently, validation_reason
+from streamrec.contracts.spellings import is_available, read_id
 from streamrec.domain.event import Event, EventType, Source
 from streamrec.errors import BadRecordError
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, NamedTuple, TypeVar
@@ -19,15 +18,21 @@ import msgspec
 from streamrec.contracts.envelopes import check_framing, has_all, message_in, unwrap
 from streamrec.contracts.event_time import read_event_time
 from streamrec.contracts.incoming import MAX_CONTEXT_FIELDS, MAX_SHOWN_ITEMS, ContextKey, ContextValue, Id
+from streamrec.contracts.spellings import (
+    UNFIT,
+    is_finite,
+    read_available,
+    read_category,
+    read_currency,
+    read_event_type,
+    read_id,
+    read_number,
+    read_text,
+    read_whole,
+)
 from streamrec.errors import BadRecordError
 
 BOM = b"\xef\xbb\xbf"
-
-_LARGEST_EXACT_FLOAT = 2.0**53
-_DECIMAL = re.compile(r"[0-9]{1,15}(\.[0-9]{1,15})?")
-
-_UNFIT = object()
-"""Stands for a value that means nothing."""
 
 _MAX_DIGITS = 1_000
 
@@ -122,7 +127,8 @@ def _refusal(
 def _fit(field: _Field, value: object, dropped: list[str]) -> object:
     """Return the value of an optional field as it is kept, `None` where it is left out."""
     found: list[str] = []
-    fit = _OPTIONAL[field.name](value, found)
+    with_parts = _WITH_PARTS.get(field.name)
+    fit = _OPTIONAL[field.name](value) if with_parts is None else with_parts(value, found)
     if fit is not None and not _fits(fit, field.holder):
         fit, found = _WITHOUT.get(field.name), [field.name]
     dropped.extend(_readable(name) for name in found[: _MAX_DROPPED - len(dropped)])
@@ -172,24 +178,6 @@ def validation_reason(detail: str) -> str:
     return "bad-value"
 
 
-def read_id(value: object) -> object:
-    """Return an id as text where it is a whole number: `42` and `42.0` are `"42"`."""
-    whole = _whole(value)
-    return value if whole is _UNFIT or isinstance(value, str) else str(whole)
-
-
-def is_available(value: object) -> bool | None:
-    """Return what a value says of `available`, `None` where that is not clear."""
-    if isinstance(value, str):
-        return _AVAILABLE.get(value.strip().lower())
-    return bool(value) if isinstance(value, bool | int | float) and value in {0, 1} else None
-
-
-_AVAILABLE = {
-    **dict.fromkeys(("true", "1", "yes", "y", "t", "on"), True),
-    **dict.fromkeys(("false", "0", "no", "n", "f", "off"), False),
-}
-
 _NULL_MEANS = frozenset({"available"})
 """Fields of which null is no absence."""
 
@@ -197,19 +185,14 @@ _WITHOUT: dict[str, object] = {"available": False}
 """What holds where a field cannot be read, if that is not its default: an item is shown only where it says so."""
 
 
-def _is_finite(value: object) -> bool:
-    """Whether a value is anything but NaN and infinity; whole numbers are no floats and may be too large for one."""
-    return not isinstance(value, float) or math.isfinite(value)
-
-
 def _finite(name: str, value: object) -> object:
-    if not _is_finite(value):
+    if not is_finite(value):
         raise BadRecordError("bad-json", f"{name} is {value}, which is no JSON")
     return value
 
 
 def _fits(value: object, holder: type[msgspec.Struct]) -> bool:
-    if value is _UNFIT:
+    if value is UNFIT:
         return False
     try:
         msgspec.convert({"value": value}, holder)
@@ -221,53 +204,15 @@ def _fits(value: object, holder: type[msgspec.Struct]) -> bool:
 _CONTEXT_KEY, _CONTEXT_VALUE, _ID = _holder(ContextKey), _holder(ContextValue), _holder(Id)
 
 
-def _whole(value: object) -> object:
-    """Return a whole number, also one written as a float or in digits."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value if abs(value) < 1 << 127 else _UNFIT
-    if isinstance(value, float) and value.is_integer() and abs(value) <= _LARGEST_EXACT_FLOAT:
-        return int(value)
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= _MAX_NAME:
-        return int(value)
-    return _UNFIT
-
-
-def _number(value: object, _dropped: list[str]) -> object:
-    if isinstance(value, str) and _DECIMAL.fullmatch(value.strip()):
-        return float(value)
-    return value if isinstance(value, int | float) and not isinstance(value, bool) and _is_finite(value) else _UNFIT
-
-
-def _text(value: object, _dropped: list[str]) -> object:
-    """Return text, also of a number; an empty one says nothing."""
-    if isinstance(value, float) and math.isfinite(value) and not value.is_integer():
-        return str(value)
-    text = read_id(value)
-    return None if text == "" else text
-
-
-def _category(value: object, dropped: list[str]) -> object:
-    """Return a category, also from a path of them: `["Shoes", "Boots"]` is `Shoes/Boots`."""
-    if not isinstance(value, list):
-        return _text(value, dropped)
-    steps = [step for step in (_text(each, dropped) for each in value) if isinstance(step, str)]
-    return "/".join(steps) or None if len(steps) == len(value) else _UNFIT
-
-
-def _currency(value: object, dropped: list[str]) -> object:
-    text = _text(value, dropped)
-    return text.strip().upper() if isinstance(text, str) else text
-
-
 def _context(value: object, dropped: list[str]) -> object:
     """Return a context without the keys that cannot be kept."""
     if not isinstance(value, dict):
-        return _UNFIT
+        return UNFIT
     kept: dict[str, Any] = {}
     for key, each in value.items():
         if (
             len(kept) < MAX_CONTEXT_FIELDS
-            and _is_finite(each)
+            and is_finite(each)
             and _fits(key, _CONTEXT_KEY)
             and _fits(each, _CONTEXT_VALUE)
         ):
@@ -280,44 +225,32 @@ def _context(value: object, dropped: list[str]) -> object:
 def _ids(value: object, dropped: list[str]) -> object:
     """Return the ids in a list that are some, at most as many as fit."""
     if not isinstance(value, list):
-        return _UNFIT
+        return UNFIT
     ids = [each for each in map(read_id, value) if _fits(each, _ID)][:MAX_SHOWN_ITEMS]
     if len(ids) < len(value):
         dropped.append("item_ids")
     return ids
 
 
-def _event_type(value: object) -> object:
-    return value.strip().lower() if isinstance(value, str) else value
-
-
-def _available(value: object, _dropped: list[str]) -> object:
-    available = is_available(value)
-    return _UNFIT if available is None else available
-
-
-def _count(value: object, _dropped: list[str]) -> object:
-    return _whole(value)
-
-
 _REQUIRED: dict[str, Callable[[object], object]] = {
     **dict.fromkeys(("user_id", "item_id", "list_id"), read_id),
     "event_time_ms": read_event_time,
-    "type": _event_type,
+    "type": read_event_type,
 }
 """By field, how a value is read that has to be right."""
 
-_OPTIONAL: dict[str, Callable[[object, list[str]], object]] = {
-    **dict.fromkeys(("event_id", "list_id", "order_id", "title"), _text),
-    **dict.fromkeys(("position", "quantity"), _count),
-    "price": _number,
-    "category": _category,
-    "currency": _currency,
-    "context": _context,
-    "item_ids": _ids,
-    "available": _available,
+_OPTIONAL: dict[str, Callable[[object], object]] = {
+    **dict.fromkeys(("event_id", "list_id", "order_id", "title"), read_text),
+    **dict.fromkeys(("position", "quantity"), read_whole),
+    "price": read_number,
+    "category": read_category,
+    "currency": read_currency,
+    "available": read_available,
 }
-"""By field, how a value is read that may be missing; `None` says nothing, `_UNFIT` is dropped."""
+"""By field, how a value is read that may be missing."""
+
+_WITH_PARTS: dict[str, Callable[[object, list[str]], object]] = {"context": _context, "item_ids": _ids}
+"""By field, how a value is read of which parts may be dropped, under their names."""
 
 
 def _readable(name: str) -> str:

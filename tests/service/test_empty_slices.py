@@ -49,6 +49,6 @@ def test_lists_move_over_a_gap(kind, request):
 
 def test_retention_moves_over_a_gap(postgres_url):
     store, source = PostgresRetentionStore(postgres_url), TopicPartition(CLICKS, 0)
-    record = RecordRetention(store, arm_of=lambda _: "personal", follow_window_minutes=30)
+    record = RecordRetention(store, MemoryPublisher(), arm_of=lambda _: "personal", follow_window_minutes=30)
 
     assert record.handle(batch(gap(CLICKS, 0, 4))) == store.positions([source]) == {source: 4}

@@ -1,0 +1,89 @@
+"""How values may be spelt: a function returns what is meant, `None` for nothing said, `UNFIT` for nothing clear."""
+
+from __future__ import annotations
+
+import math
+import re
+
+UNFIT = object()
+"""Stands for a value that means nothing."""
+
+_LARGEST_EXACT_FLOAT = 2.0**53
+_LARGEST_INTEGER = 1 << 127
+_MAX_DIGITS = 64
+_DECIMAL = re.compile(r"[0-9]{1,15}(\.[0-9]{1,15})?")
+
+
+def read_id(value: object) -> object:
+    """Return an id as text where it is a whole number: `42` and `42.0` are `"42"`."""
+    whole = read_whole(value)
+    return value if whole is UNFIT or isinstance(value, str) else str(whole)
+
+
+def is_available(value: object) -> bool | None:
+    """Return what a value says of `available`, `None` where that is not clear."""
+    if isinstance(value, str):
+        return _AVAILABLE.get(value.strip().lower())
+    return bool(value) if isinstance(value, bool | int | float) and value in {0, 1} else None
+
+
+_AVAILABLE = {
+    **dict.fromkeys(("true", "1", "yes", "y", "t", "on"), True),
+    **dict.fromkeys(("false", "0", "no", "n", "f", "off"), False),
+}
+
+
+def is_finite(value: object) -> bool:
+    """Whether a value is anything but NaN and infinity; whole numbers are no floats and may be too large for one."""
+    return not isinstance(value, float) or math.isfinite(value)
+
+
+def read_whole(value: object) -> object:
+    """Return a whole number, also one written as a float or in digits."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value if abs(value) < _LARGEST_INTEGER else UNFIT
+    if isinstance(value, float) and value.is_integer() and abs(value) <= _LARGEST_EXACT_FLOAT:
+        return int(value)
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= _MAX_DIGITS:
+        return int(value)
+    return UNFIT
+
+
+def read_number(value: object) -> object:
+    """Return a number, also one in decimal text with a point."""
+    if isinstance(value, str) and _DECIMAL.fullmatch(value.strip()):
+        return float(value)
+    return value if isinstance(value, int | float) and not isinstance(value, bool) and is_finite(value) else UNFIT
+
+
+def read_text(value: object) -> object:
+    """Return text, also of a number; an empty one says nothing."""
+    if isinstance(value, float) and math.isfinite(value) and not value.is_integer():
+        return str(value)
+    text = read_id(value)
+    return None if text == "" else text
+
+
+def read_category(value: object) -> object:
+    """Return a category, also from a path of them: `["Shoes", "Boots"]` is `Shoes/Boots`."""
+    if not isinstance(value, list):
+        return read_text(value)
+    steps = [step for step in (read_text(each) for each in value) if isinstance(step, str)]
+    return "/".join(steps) or None if len(steps) == len(value) else UNFIT
+
+
+def read_currency(value: object) -> object:
+    """Return a currency in capital letters."""
+    text = read_text(value)
+    return text.strip().upper() if isinstance(text, str) else text
+
+
+def read_event_type(value: object) -> object:
+    """Return a type of event in small letters."""
+    return value.strip().lower() if isinstance(value, str) else value
+
+
+def read_available(value: object) -> object:
+    """Return whether an item is available."""
+    available = is_available(value)
+    return UNFIT if available is None else available
