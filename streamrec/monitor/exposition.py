@@ -41,6 +41,7 @@ class MonitorCollector(Collector):
         """Return all families, with what the broker said last; how long ago that was is among them."""
         now = self._observation()
         yield from _groups(now.groups)
+        yield from _held_back(now)
         yield from _servers(now)
         yield from _retention(now)
         yield _counter("streamrec_looks", "How often the monitor has looked.", now.looks)
@@ -155,6 +156,15 @@ def _servers(now: Observation) -> Iterator[Metric]:
     yield from _causes(now)
     if now.read_s_ago is not None:
         yield GaugeMetricFamily("streamrec_lag_age_seconds", "How long ago the lag was read.", value=now.read_s_ago)
+
+
+def _held_back(now: Observation) -> Iterator[Metric]:
+    family = GaugeMetricFamily(
+        "streamrec_held_back_records", "Records that no consumer sees before a transaction ends.", labels=["topic"]
+    )
+    for held in now.held_back:
+        family.add_metric([held.topic], held.records)
+    yield family
 
 
 def _causes(now: Observation) -> Iterator[Metric]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from streamrec.adapters.kafka.dead_letters import DeadLetter
-from streamrec.adapters.kafka.group_lag import Lag
+from streamrec.adapters.kafka.group_lag import HeldBack, Lag
 from streamrec.adapters.postgres import RetentionReport
 from streamrec.contracts.model_version import ModelVersions
 from streamrec.monitor.groups import GroupState
@@ -78,6 +78,11 @@ class Observation:
     def refused_records(self) -> int:
         """Different records that dead letters are about, at least."""
         return sum(self.refused.values())
+
+    @property
+    def held_back(self) -> list[HeldBack]:
+        """What open transactions keep from everybody who reads."""
+        return self.lag.held_back() if self.lag else []
 
     @property
     def causes(self) -> list[Cause]:

@@ -95,7 +95,7 @@ def _waiting(now: Observation) -> Iterator[tuple[str, str]]:
 
 def _open_transactions(now: Observation) -> Iterator[tuple[str, str]]:
     read = {topic for topics in GROUPS.values() for topic in topics}
-    for held in now.lag.held_back() if now.lag else ():
+    for held in now.held_back:
         if held.topic in read and held.held_s is not None and held.held_s > now.lag_limit_s:
             what = f"{held.records} records in {held.partitions} partitions of {held.topic}"
             yield held.topic, f"an open transaction has held back {what} for {held.held_s:.0f} s"

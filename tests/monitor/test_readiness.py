@@ -115,6 +115,13 @@ def test_what_passes_by_itself_is_no_cause(now):
     assert metrics_of(now)["streamrec_ready"] == "1.0"
 
 
+def test_what_an_open_transaction_holds_back_is_shown_before_it_is_a_cause():
+    now = observed(high=17, held_s=LIMIT_S - 1)
+
+    assert "holds back 7 records of clicks, the oldest of them 9.0 s old" in Page().index(now)
+    assert metrics_of(now)['streamrec_held_back_records{topic="clicks"}'] == "7.0"
+
+
 def test_records_deleted_before_they_were_read_are_a_cause():
     assert {(cause.name, cause.subject) for cause in causes(observed(start=12))} == {
         ("lost", group) for group in GROUPS
