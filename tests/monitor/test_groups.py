@@ -79,9 +79,11 @@ def test_partitions_that_change_begin_anew():
     assert state_after((0.0, look_of([4, 10, 10])), (500.0, changed)).stalled_s == 0.0
 
 
-def why(state, *, faults=None, read_s_ago=0.0):
+def why(state, *, faults=None, read_s_ago=0.0, lag_limit_s=10.0):
     read_s = None if read_s_ago is None else time.monotonic() - read_s_ago
-    return [cause.text for cause in causes(Observation(10.0, groups=[state], faults=faults or {}, read_s=read_s))]
+    return [
+        cause.text for cause in causes(Observation(lag_limit_s, groups=[state], faults=faults or {}, read_s=read_s))
+    ]
 
 
 def test_each_kind_of_cause_has_a_word_of_its_own_and_a_next_step():
@@ -104,6 +106,16 @@ def test_every_cause_is_named():
     assert "has stood still for 121 s" in why(standing)[0]
     assert "beyond the end of 1 partitions" in why(standing)[1]
     assert why(late, faults={"Redis": "refused"})[0] == "Redis does not answer: refused"
+
+
+def test_what_may_wait_for_longer_may_stand_still_for_longer():
+    """A single look sees no standstill; what it sees, the age of the records, must come to the same verdict."""
+    waiting = look_of([4, 10, 10], since_s=(STALLED_S + 1, -1, -1))
+    state = state_after((0.0, waiting), (STALLED_S + 1, waiting))
+
+    assert why(state, lag_limit_s=2 * STALLED_S) == why(state_after((0.0, waiting)), lag_limit_s=2 * STALLED_S) == []
+    assert why(state)
+    assert why(state_after((0.0, waiting)))
 
 
 def test_other_peoples_groups_do_not_decide():
