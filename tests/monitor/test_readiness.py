@@ -89,6 +89,7 @@ def metrics_of(now):
     ],
 )
 def test_a_cause_is_the_same_everywhere_and_comes_with_a_next_step(now, name, subject, text):
+    now.read_s = time.monotonic()  # the parameters are as old as the session
     (cause,) = causes(now)
 
     assert (cause.name, cause.subject, cause.text) == (name, subject, text)
@@ -111,6 +112,7 @@ def test_a_cause_is_the_same_everywhere_and_comes_with_a_next_step(now, name, su
     ids=["nothing", "a-short-retry", "a-short-transaction", "not-read-yet"],
 )
 def test_what_passes_by_itself_is_no_cause(now):
+    now.read_s = time.monotonic()
     assert causes(now) == []
     assert metrics_of(now)["streamrec_ready"] == "1.0"
 
