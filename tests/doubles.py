@@ -17,6 +17,8 @@ from streamrec.domain.retention import UserRetention
 from streamrec.errors import TooLargeError, TransientError
 from streamrec.service.batch import Positions, Slice, TopicPartition, follow_on
 from streamrec.service.list_aging import brought_up_to_date
+from streamrec.service.list_marks import Census, Facts, Knowledge, Made, Mark
+from streamrec.service.list_ports import ListOrigin
 from streamrec.service.ports import EncodedList, InterestSnapshot, Outgoing, Progress, RetentionChanges
 from streamrec.service.record_size import size_of
 
@@ -140,6 +142,62 @@ class MemoryRetentionTransaction:
         self.stored |= positions
 
 
+class MemoryListMarks:
+    """Marks in dictionaries."""
+
+    def __init__(self) -> None:
+        self._made: dict[Made, dict[str, float]] = {made: {} for made in Made}
+        self._short: dict[str, int] = {}
+        self._facts = Facts()
+
+    def facts(self) -> Facts:
+        return self._facts
+
+    def keep(self, facts: Facts) -> None:
+        self._facts = facts
+
+    def count(self, facts: Facts) -> Census:
+        behind, complete = self._made[Made.BEHIND], self._made[Made.COMPLETE]
+        return Census(
+            poor=len(self._made[Made.POOR]),
+            far=sum(score < facts.behind_below for score in behind.values())
+            + sum(score < facts.complete_below for score in complete.values()),
+            short=sum(short_at < facts.items for short_at in self._short.values()),
+            behind=len(behind),
+            complete=len(complete),
+            all_short=len(self._short),
+        )
+
+    def newest(self, made: Made, count: int, *, below: float = float("inf")) -> list[str]:
+        return _highest(self._made[made], count, below)
+
+    def short(self, count: int, *, below: int) -> list[str]:
+        return _highest(self._short, count, below)
+
+    def mark(self, marks: Sequence[Mark]) -> None:
+        self.drop([mark.user_id for mark in marks])
+        for mark in marks:
+            self._made[mark.made][mark.user_id] = mark.score
+            if mark.short_at is not None:
+                self._short[mark.user_id] = mark.short_at
+
+    def drop(self, user_ids: Sequence[str]) -> None:
+        for marked in (*self._made.values(), self._short):
+            for user_id in user_ids:
+                marked.pop(user_id, None)
+
+    def trim(self) -> None:
+        """Have room for all."""
+
+    def claim(self) -> bool:
+        return True
+
+
+def _highest(marked: Mapping[str, float], count: int, below: float) -> list[str]:
+    users = [user_id for user_id, score in marked.items() if score < below]
+    return sorted(users, key=lambda user_id: (marked[user_id], user_id), reverse=True)[:count]
+
+
 class MemoryTopKStore:
     """Lists in a dictionary; reads like `TopKReader`."""
 
@@ -148,6 +206,7 @@ class MemoryTopKStore:
         self._positions: Positions = {}
         self._default: TopKList | None = None
         self._withdrawn: set[str] = set()
+        self.marks = MemoryListMarks()
 
     def put_lists(self, lists: Sequence[EncodedList], slices: Sequence[Slice]) -> bool:
         if not self._is_at(slices):
@@ -158,11 +217,25 @@ class MemoryTopKStore:
                 self._lists[each.user_id] = msgspec.json.decode(each.value, type=TopKList)
         return True
 
-    def advance(self, slices: Sequence[Slice]) -> bool:
+    def advance(self, slices: Sequence[Slice], marks: Sequence[Mark]) -> bool:
+        self.marks.mark(marks)
         if not self._is_at(slices):
             return False
         self._positions |= {part.source: part.next for part in slices}
         return True
+
+    def replace_lists(self, lists: Sequence[EncodedList]) -> list[bool]:
+        written = []
+        for each in lists:
+            known = self._lists.get(each.user_id)
+            written.append(known is not None and known.state_version <= each.state_version)
+            if written[-1]:
+                self._lists[each.user_id] = msgspec.json.decode(each.value, type=TopKList)
+        return written
+
+    def origins(self, user_ids: Sequence[str]) -> list[ListOrigin | None]:
+        known = map(self._lists.get, user_ids)
+        return [None if topk is None else ListOrigin(topk.state_version, topk.produced_at_ms) for topk in known]
 
     def _is_at(self, slices: Sequence[Slice]) -> bool:
         return follow_on(slices, self._positions)
@@ -202,6 +275,13 @@ class CountingRanker:
         self.hidden: set[str] = set()
         self.updates: list[bytes] = []
         self.ranked: list[str] = []
+        self.knowledge = Knowledge("counting")
+        self.others = 0
+        """Items of the catalogue that were never seen."""
+
+    @property
+    def vocabulary(self) -> tuple[int, int]:
+        return len(self.counts.keys() - self.hidden), self.others
 
     def rank(self, interests: Sequence[UserInterest], *, k: int) -> list[list[ListItem]]:
         self.ranked += [interest.user_id for interest in interests]

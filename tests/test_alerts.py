@@ -16,6 +16,7 @@ from streamrec.adapters.kafka.group_lag import GroupLag, Lag
 from streamrec.adapters.kafka.offsets import Partitions
 from streamrec.adapters.postgres import RetentionReport
 from streamrec.adapters.postgres.report import Arm, Day
+from streamrec.list_metrics import ListMetrics
 from streamrec.metrics import ServingMetrics, TrainerMetrics, WorkerMetrics
 from streamrec.monitor.exposition import Exposition
 from streamrec.monitor.groups import GroupWatch
@@ -56,7 +57,7 @@ def exposed():
 def exported_names():
     """Return the names of all samples that the monitor and the workers can export."""
     workers = CollectorRegistry()
-    for metrics in (WorkerMetrics, TrainerMetrics, ServingMetrics):
+    for metrics in (WorkerMetrics, TrainerMetrics, ServingMetrics, ListMetrics):
         metrics(workers)
     declared = {
         name

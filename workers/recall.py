@@ -8,19 +8,23 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import faust
 
 from streamrec.adapters.kafka import BatchSource, BroadcastReader, KafkaPublisher
-from streamrec.adapters.redis import RedisTopKStore
+from streamrec.adapters.redis import RedisInterestStore, RedisTopKStore
 from streamrec.contracts.topics import ITEMS, MODEL_UPDATES, USER_INTERESTS
 from streamrec.domain.arms import assign_arm
 from streamrec.errors import TransientError
+from streamrec.list_metrics import ListMetrics
 from streamrec.metrics import ServingMetrics, worker_metrics
 from streamrec.model.ranker import ModelRanker
-from streamrec.service.batch import Batch, Positions
+from streamrec.service.batch import Batch, Positions, TopicPartition
 from streamrec.service.largest_records import needs_of_recall
+from streamrec.service.make_lists import ListMaker
+from streamrec.service.rebuild_lists import RebuildLists
 from streamrec.service.refresh_topk import RefreshTopK
 from streamrec.service.tally import Tally
 from streamrec.settings import Settings
@@ -30,6 +34,7 @@ from workers.runtime import (
     GROUP_PREFIX,
     POLL_S,
     Background,
+    ReadPositions,
     Store,
     feed,
     new_app,
@@ -52,16 +57,19 @@ def build(settings: Settings) -> faust.App:
     )
     ranker = ModelRanker(hide_seen=settings.hide_seen)
     publisher, needs = KafkaPublisher(kafka), needs_of_recall(settings.top_k)
-    refresh = RefreshTopK(
-        store,
-        publisher,
+    maker = ListMaker(
         ranker,
         top_k=settings.top_k,
         arm_of=partial(assign_arm, settings.experiment, control_share=settings.control_share),
         now_ms=lambda: time.time_ns() // 1_000_000,
     )
+    refresh = RefreshTopK(store, publisher, maker)
+    states = RedisInterestStore(
+        settings.require_redis_url(), state_ttl_days=settings.state_ttl_days, installation=settings.installation
+    )
+    rebuilding = RebuildLists(store, states, KafkaPublisher(kafka), maker, ends=lambda: refresh.ends)
     serving = ServingMetrics()
-    caught_up = threading.Event()
+    caught_up, admitted = threading.Event(), threading.Event()
 
     # a counter that begins at its first event shows no increase
     worker_metrics().record_outcomes(NAME, Tally(Counter({"unknown-deletion": 0})))
@@ -100,15 +108,38 @@ def build(settings: Settings) -> faust.App:
 
     app = new_app(NAME)
     run_in_background(app, follow)
+    run_in_background(app, _in_background(rebuilding, ListMetrics(), [caught_up, admitted]))
     feed(
         app,
         open_source=partial(BatchSource, kafka=kafka, group=GROUP_PREFIX + NAME, topics=[USER_INTERESTS]),
-        store=Store(store.positions, redis_check(settings), checked(publisher, needs, store.check)),
+        store=Store(_telling(store.positions, admitted), redis_check(settings), checked(publisher, needs, store.check)),
         handle=handle,
         tally=lambda: refresh.tally,
         when_idle=refresh.refresh_default,
     )
     return app
+
+
+def _telling(positions: ReadPositions, admitted: threading.Event) -> ReadPositions:
+    def read(sources: Sequence[TopicPartition]) -> Positions:
+        admitted.set()  # who reads positions has checked that the store is ours
+        return positions(sources)
+
+    return read
+
+
+def _in_background(
+    rebuilding: RebuildLists, metrics: ListMetrics, conditions: Sequence[threading.Event]
+) -> Callable[[Background], None]:
+    def rebuild(worker: Background) -> None:
+        """Make lists again that would be better by now, for as long as the worker runs."""
+        while not worker.stopping.is_set():
+            if all(condition.wait(POLL_S) for condition in conditions):
+                pause_s = persist_until(worker.stopping, rebuilding.step)
+                metrics.record(rebuilding.facts, rebuilding.census, rebuilding.rebuilt)
+                worker.stopping.wait(pause_s)
+
+    return rebuild
 
 
 def main(settings: Settings) -> None:

@@ -18,6 +18,7 @@ COMMANDS = {
     "up": ("streamrec.cli.up:up", "Run all servers and workers on this machine until Ctrl-C."),
     "replay": ("streamrec.cli.replay:replay", "Play a file of past events into Kafka."),
     "topk": ("streamrec.cli.topk:topk", "Print a user's newest list and why each item is in it."),
+    "lists": ("streamrec.cli.lists:app", "Say how the stored lists are, or have all of them made again."),
     "status": ("streamrec.cli.status:status", "Say whether the pipeline keeps up; the exit code tells scripts."),
     "lag": ("streamrec.cli.lag:lag", "Print how far each worker is behind."),
     "retention": ("streamrec.cli.retention:retention", "Print who came back, by cohort and by arm."),

@@ -27,7 +27,8 @@ def status(as_json: Json = False) -> int:
             {"group": group.name, "members": group.members, "lag": group.lag, "behind_s": group.behind_s}
             for group in seen.groups
         ]
-        print_json(seen.verdict | {"groups": groups, "dead_letters": seen.refused})
+        lists = seen.lists and {"facts": seen.lists.facts, "census": seen.lists.census}
+        print_json(seen.verdict | {"groups": groups, "dead_letters": seen.refused, "lists": lists})
         return int(bool(causes))
     output = console()
     output.print("[bold red]not keeping up[/]" if causes else "[bold green]keeping up[/]")

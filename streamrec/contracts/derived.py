@@ -86,7 +86,7 @@ class ListItem(Struct, gc=False, frozen=True):
     whoever reads the list later corrects it by what has become of that."""
 
 
-class TopKList(Struct, frozen=True, kw_only=True):
+class TopKList(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A user's list, always whole. Topic `recommendations`, key: the user id; and Redis key `rec:<user_id>`."""
 
     state_version: int
@@ -104,3 +104,6 @@ class TopKList(Struct, frozen=True, kw_only=True):
     produced_at_ms: UnixMs
     """When that event was produced."""
     made_at_ms: UnixMs
+    rebuilt: bool = False
+    """Whether it replaces a list that was made from the same state: no event led to it, and freshness is not counted
+    from `produced_at_ms`."""

@@ -31,5 +31,10 @@ class ModelUpdate(Struct, frozen=True, kw_only=True):
     """Number of parts of the version."""
     newest_produced_at_ms: UnixMs
     """Production time of the newest event that the version has learned: model freshness counts from here."""
+    contains: list[tuple[int, int]] | None = None
+    """Per partition of `user-interests` the next offset: the version has learned every record below it. Null from a
+    trainer that does not say."""
+    events: Annotated[int, Meta(ge=0)] = 0
+    """Number of events that the version has learned."""
     payload: bytes
     """Base64 of this part's bytes; all parts joined are one safetensors file."""

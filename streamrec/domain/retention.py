@@ -24,6 +24,10 @@ REMEMBERED_LISTS = 3
 """So many of a user's newest lists are remembered: a list of the same name among them is a second copy."""
 
 
+MAX_REMEMBERED_ITEMS = 1_000
+"""Of a list that was made again the items of all its forms are remembered up to so many, then those of the newest."""
+
+
 @dataclass(frozen=True, slots=True)
 class RememberedList:
     """A list as attribution knows it.
@@ -94,8 +98,13 @@ class UserRetention:
         One that is older than all that are remembered came before them: lists that are made again from an old log,
         after a store was lost, count once.
         """
-        if any(known.list_id == made.list_id for known in self.lists):
-            return False
+        for place, known in enumerate(self.lists):
+            if known.list_id == made.list_id:
+                # made again from the same state: the user may have been shown either
+                both = known.items | made.items
+                items = both if len(both) <= MAX_REMEMBERED_ITEMS else made.items
+                self.lists[place] = RememberedList(known.list_id, known.event_time_ms, items)
+                return False
         if len(self.lists) == REMEMBERED_LISTS and made.event_time_ms <= self.lists[0].event_time_ms:
             return False
         self.lists.append(made)

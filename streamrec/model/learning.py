@@ -32,6 +32,7 @@ from streamrec.model.reservoir import Entry, Reservoir
 from streamrec.model.sequence_model import ModelConfig
 from streamrec.model.stacking import Stacking
 from streamrec.model.tensors import Arrays, below, prefixed
+from streamrec.model.updates import Learned
 from streamrec.service.fence import Fences
 
 STEP_TESTS, TESTED_SHARES = 64, (0.05, 0.4)
@@ -101,6 +102,9 @@ class Learning:
         self.newest_produced_at_ms = 0
         self.events = 0
         """Events that were counted."""
+        self.contains: dict[int, int] | None = None
+        """Partition of `user-interests` → next offset, of the records that are learned; `None` where nobody has said
+        so."""
         self.drifts = 0
         """How often the stream has changed."""
         self._drift_steps_left = 0
@@ -142,6 +146,11 @@ class Learning:
             [self.newest_produced_at_ms, *(interest.produced_at_ms for interest in interests)]
         )
 
+    @property
+    def learned(self) -> Learned:
+        """What is learned by now."""
+        return Learned(self.newest_produced_at_ms, self.events, self.contains)
+
     def state(self) -> tuple[Arrays, dict[str, bytes]]:
         """Return everything as arrays and documents, for a checkpoint."""
         tensors = {
@@ -152,6 +161,7 @@ class Learning:
         own = {
             "newest_produced_at_ms": self.newest_produced_at_ms,
             "events": self.events,
+            "contains": None if self.contains is None else list(self.contains.items()),
             "drifts": self.drifts,
             "offered": self.reservoir.offered,
             "random": self.random.getstate(),
@@ -172,6 +182,8 @@ class Learning:
         self.random.setstate((version, tuple(numbers), gauss))
         self.newest_produced_at_ms, self.events = own["newest_produced_at_ms"], own["events"]
         self.drifts = own["drifts"]
+        contains = own.get("contains")  # missing in what an older release wrote
+        self.contains = None if contains is None else dict(map(tuple, contains))
 
     def _hear(self) -> None:
         """Take in what the catalogue said of known items since the last step."""

@@ -16,6 +16,9 @@ from streamrec.model.nearest import rough_table
 from streamrec.model.popularity import HALF_LIVES_MS
 from streamrec.model.serving import ServingModel
 
+NEVER = -1.0
+"""Count of an item that may not be listed."""
+
 _CHANNELS: tuple[Channel, ...] = ("neighbour", "popular", "model", "recent")
 _NEIGHBOUR, _POPULAR, _MODEL, _RECENT = range(len(_CHANNELS))
 
@@ -100,14 +103,14 @@ def warm_up() -> None:
 
 
 def most_popular(model: ServingModel, counts: np.ndarray, k: int) -> list[ListItem]:
-    """Return the items with the highest counts, best first, `counts` by row."""
+    """Return the items with the highest counts, best first, `counts` by row; none whose count is below 0."""
     n = min(k, len(counts))
     top = np.argpartition(-counts, n - 1)[:n]
     top = top[np.argsort(-counts[top], kind="stable")]
     return [
         ListItem(model.ids[row], round(math.log1p(float(counts[row])), 4), Reason("popular"))
         for row in top.tolist()
-        if counts[row] > 0 and model.ids[row]
+        if counts[row] >= 0 and model.ids[row]
     ]
 
 

@@ -10,19 +10,17 @@ import msgspec
 import numpy as np
 import torch
 
-from streamrec.contracts.derived import ListItem, UserInterest
+from streamrec.contracts.derived import ListItem, Reason, UserInterest
 from streamrec.contracts.incoming import Item
 from streamrec.domain.interest import SequenceEvent
+from streamrec.model.beyond import StreamCounts, Untouched
 from streamrec.model.candidates import MODEL_CANDIDATES, encode, find
 from streamrec.model.context import Context, make_context
-from streamrec.model.lists import Prior, best_lists, filled, most_popular, warm_up
-from streamrec.model.popularity import CONTROL_HALF_LIFE, Popularity, share_of
+from streamrec.model.lists import NEVER, Prior, best_lists, filled, most_popular, warm_up
+from streamrec.model.popularity import CONTROL_HALF_LIFE, share_of
 from streamrec.model.serving import ServingModel
 from streamrec.model.updates import UpdateReader
-from streamrec.model.vocabulary import Vocabulary
-
-BEFORE_FIRST_MODEL_ITEMS = 10_000
-"""Items that are counted here until the first model version arrives."""
+from streamrec.service.list_marks import Knowledge
 
 MAX_RECENT_EVENTS = 8_192
 """Events that are counted on top of a version until the next one has learned them."""
@@ -67,7 +65,8 @@ class ModelRanker:
         self._withdrawn: dict[str, None] = {}
         self._withdrawn_changes = 0
         self._withdrawn_rows: tuple[int, ServingModel, np.ndarray] = (-1, self._model, np.zeros(0, np.int64))
-        self._own = _OwnCounts()
+        self._stream, self._untouched = StreamCounts(), Untouched()
+        """Items that the serving version does not know."""
         self._lock = Lock()
         self._recent: dict[tuple[int, int, int], _Later] = {}
         """Events that the serving version has not learned, by source position."""
@@ -91,7 +90,22 @@ class ModelRanker:
     @property
     def newest_produced_at_ms(self) -> int:
         """Production time of the newest event that the serving version has learned."""
-        return self._reader.newest_produced_at_ms
+        return self._reader.learned.newest_produced_at_ms
+
+    @property
+    def knowledge(self) -> Knowledge:
+        """What the serving version knows."""
+        learned = self._reader.learned
+        version = self._base.version
+        return Knowledge(version, learned.events, learned.contains if version else {})
+
+    @property
+    def vocabulary(self) -> tuple[int, int]:
+        """How many items can be listed: those that the serving version knows, and others."""
+        # of the model that ranks: the rows of withdrawn items are kept for one model at a time
+        model = self._model
+        known = int(model.in_use.sum()) - len(self._withdrawn_in(model))
+        return known, len(self._stream) + len(self._untouched)
 
     def apply_update(self, value: bytes) -> None:
         """Take in one record of `model-updates`; a version serves once all of it is here."""
@@ -100,7 +114,10 @@ class ModelRanker:
             return
         with self._lock:
             # the version holds what was produced up to then; what came later is counted on top of it
-            learned_ms = self._reader.newest_produced_at_ms
+            learned_ms = self._reader.learned.newest_produced_at_ms
+            begun = base.ids[self._base.size : base.size]
+            self._stream.forget(begun)
+            self._untouched.forget(begun)
             self._base, self._model, self._risen = base, base.countable(), {}
             self._recent = {
                 position: later for position, later in self._recent.items() if later.produced_at_ms > learned_ms
@@ -111,9 +128,12 @@ class ModelRanker:
         """Learn what the catalogue says of an item."""
         if not item.available:
             self.delete_item(item.item_id)
-        elif item.item_id in self._withdrawn:
+            return
+        if item.item_id in self._withdrawn:
             del self._withdrawn[item.item_id]
             self._withdrawn_changes += 1
+        if not self._base.row(item.item_id) and item.item_id not in self._stream:
+            self._untouched.put(item.item_id)
 
     def delete_item(self, item_id: str) -> None:
         """Leave an item out of every list from now on."""
@@ -121,6 +141,7 @@ class ModelRanker:
         if len(self._withdrawn) > MAX_WITHDRAWN:
             del self._withdrawn[next(iter(self._withdrawn))]
         self._withdrawn_changes += 1
+        self._untouched.forget([item_id])
 
     def rank(self, interests: Sequence[UserInterest], *, k: int) -> list[list[ListItem]]:
         """Return the best items of each user, best first, at most `k`; never empty once any event was seen."""
@@ -130,7 +151,7 @@ class ModelRanker:
         if model.version and self._prior is None:
             self.default(k=k)
         contexts = [make_context(model, interest.sequence) for interest in interests]
-        return self._rank(model, contexts, k)
+        return self._rank(model, contexts, [interest.sequence for interest in interests], k)
 
     def count(self, interest: UserInterest) -> None:
         """Count the new events of a user who needs no list now."""
@@ -139,12 +160,16 @@ class ModelRanker:
     def popular(self, interests: Sequence[UserInterest], *, k: int) -> list[list[ListItem]]:
         """Return recently popular items of each user under the same rules, for the control arm."""
         model = self._serving(interests)
-        return [self._popular(model, make_context(model, interest.sequence), k) for interest in interests]
+        contexts = [make_context(model, interest.sequence) for interest in interests]
+        return [
+            self._popular(model, context, interest.sequence, k)
+            for context, interest in zip(contexts, interests, strict=True)
+        ]
 
     def default(self, *, k: int) -> list[ListItem]:
         """Return the list for a user nobody knows."""
         model = self._serving(())
-        items = self._rank(model, [make_context(model, [])], k)[0]
+        items = self._rank(model, [make_context(model, [])], [()], k)[0]
         if not model.version:
             return items
         self._prior = Prior({item.item_id: item.score for item in items}, items[-1].score if items else 0.0)
@@ -152,9 +177,9 @@ class ModelRanker:
 
     def _serving(self, interests: Sequence[UserInterest]) -> ServingModel:
         if not self._base.version:
-            return self._own.learn(interests)
+            return self._stream.learn(interests)
         with self._lock:
-            learned_ms = self._reader.newest_produced_at_ms
+            learned_ms = self._reader.learned.newest_produced_at_ms
             self._note([interest for interest in interests if interest.produced_at_ms > learned_ms])
             return self._model
 
@@ -170,6 +195,9 @@ class ModelRanker:
                     self._recent[position] = _Later(interest.produced_at_ms, event, share)
                     later.append(self._recent[position])
         self._count(later)
+        if unknown := [each for each in later if not self._base.row(each.event.item_id)]:
+            self._stream.count([(each.event, each.share) for each in unknown])
+            self._untouched.forget(each.event.item_id for each in unknown)
         while len(self._recent) > MAX_RECENT_EVENTS:
             del self._recent[next(iter(self._recent))]
 
@@ -192,10 +220,20 @@ class ModelRanker:
             self._withdrawn_rows = (changes, model, rows)
         return rows
 
-    def _rank(self, model: ServingModel, contexts: Sequence[Context], k: int) -> list[list[ListItem]]:
+    def _rank(
+        self,
+        model: ServingModel,
+        contexts: Sequence[Context],
+        sequences: Sequence[Sequence[SequenceEvent]],
+        k: int,
+    ) -> list[list[ListItem]]:
         together = max(1, MAX_SCORES // model.size)
         parts = [contexts[start : start + together] for start in range(0, len(contexts), together)]
-        return [items for part in parts for items in self._rank_together(model, part, k)]
+        lists = [items for part in parts for items in self._rank_together(model, part, k)]
+        return [
+            items if len(items) == k else filled(items, self._popular(model, context, sequence, k), k)
+            for items, context, sequence in zip(lists, contexts, sequences, strict=True)
+        ]
 
     def _rank_together(self, model: ServingModel, contexts: Sequence[Context], k: int) -> list[list[ListItem]]:
         found = find(
@@ -209,63 +247,35 @@ class ModelRanker:
         )
         with torch.inference_mode():
             scores = model.blend(torch.from_numpy(found.features)).numpy()
-        lists = best_lists(model, contexts, found, scores, k, self._prior)
-        return [
-            items if len(items) == k else filled(items, self._popular(model, context, k), k)
-            for items, context in zip(lists, contexts, strict=True)
-        ]
+        return best_lists(model, contexts, found, scores, k, self._prior)
 
-    def _popular(self, model: ServingModel, context: Context, k: int) -> list[ListItem]:
+    def _popular(
+        self, model: ServingModel, context: Context, sequence: Sequence[SequenceEvent], k: int
+    ) -> list[ListItem]:
+        """Return what is popular, then what the version does not know; at last what the user has seen."""
         counts = model.counts[: model.size, CONTROL_HALF_LIFE].copy()
-        counts[self._withdrawn_in(model)] = 0.0
-        counts[0] = 0.0
+        counts[~model.in_use] = NEVER
+        counts[self._withdrawn_in(model)] = NEVER
         left = counts
         if self._hide_seen:
             left = counts.copy()
-            left[context.rows] = 0.0
-        return most_popular(model, left, k) or most_popular(model, counts, k)
+            left[context.rows] = NEVER
+        items = most_popular(model, left, k)
+        if len(items) < k:
+            items = filled(items, self._beyond(items, sequence, k), k)
+        return items or most_popular(model, counts, k)
 
-
-class _OwnCounts:
-    """Popularity among the users of this process, for the time before the first model version."""
-
-    def __init__(self) -> None:
-        self._lock = Lock()
-        self._vocabulary = Vocabulary(max_items=BEFORE_FIRST_MODEL_ITEMS, on_free=self._clear)
-        self._popularity = Popularity()
-
-    def learn(self, interests: Sequence[UserInterest]) -> ServingModel:
-        """Count the new events of each user, and return what serves."""
-        with self._lock:
-            for interest in interests:
-                for index in interest.new_indices():
-                    event = interest.sequence[index]
-                    share = share_of(interest.sequence, index, is_whole=interest.is_whole)
-                    row, _ = self._vocabulary.observe(event.item_id, event.event_time_ms, is_repeat=share < 1.0)
-                    self._popularity.reserve(len(self._vocabulary))
-                    self._popularity.add_many(np.array([row]), np.array([event.event_time_ms]), np.array([share]))
-            return self._as_model()
-
-    def _clear(self, row: int) -> None:
-        self._popularity.clear(row)
-
-    def _as_model(self) -> ServingModel:
-        popularity, size = self._popularity, len(self._vocabulary)
-        ids = self._vocabulary.ids.copy()
-        last_ms = popularity.last_ms[:size].copy()
-        return ServingModel(
-            ids=ids,
-            rows={item_id: row for row, item_id in enumerate(ids) if item_id},
-            size=size,
-            vectors=np.zeros((size, 1), np.float32),
-            counts=popularity.counts[:size].copy(),
-            totals=popularity.totals.copy(),
-            first_ms=popularity.first_ms[:size].copy(),
-            last_ms=last_ms,
-            events=self._vocabulary.events[:size].copy(),
-            category=np.zeros(size, np.int64),
-            neighbours=np.zeros((size, 1), np.int32),
-            shares=np.zeros((size, 1), np.float32),
-            reference_ms=popularity.reference_ms,
-            newest_event_ms=int(last_ms.max(initial=0)),
-        )
+    def _beyond(self, items: Sequence[ListItem], sequence: Sequence[SequenceEvent], k: int) -> list[ListItem]:
+        """Return items that the version does not know: first those of the stream, most popular first."""
+        hidden = {event.item_id for event in sequence} if self._hide_seen else set()
+        hidden |= {item.item_id for item in items}
+        missing = k - len(items)
+        of_stream = [
+            item_id for item_id in self._stream.ranked() if item_id not in hidden and item_id not in self._withdrawn
+        ][:missing]
+        hidden.update(of_stream)
+        of_catalogue = self._untouched.newest(missing - len(of_stream), but=hidden)
+        return [
+            *(ListItem(item_id, 0.0, Reason("popular")) for item_id in of_stream),
+            *(ListItem(item_id, 0.0, Reason("recent")) for item_id in of_catalogue),
+        ]

@@ -12,7 +12,7 @@ from streamrec.model.learner import Learner
 from streamrec.model.serving import ServingModel, dense_shape
 from streamrec.model.stacking import Stacking
 from streamrec.model.tensors import Arrays, prefixed, weights_of
-from streamrec.model.updates import as_sent, to_records
+from streamrec.model.updates import Learned, as_sent, to_records
 
 LOOKED_AT_ROWS = 1_024
 """A version also looks at so many rows in turn: a category or a word that learned moved all of its items."""
@@ -71,7 +71,7 @@ class Releases:
             return len(self._items) > 1
         return bool(self._items.counted or self._items.renamed)
 
-    def make(self, version: str, newest_produced_at_ms: int) -> tuple[Arrays, list[bytes]]:
+    def make(self, version: str, learned: Learned) -> tuple[Arrays, list[bytes]]:
         """Make a version, which serves here at once; return what changed, and the records that tell readers.
 
         Readers that follow take the delta; those that begin take the snapshot of the same version, where there is one.
@@ -84,11 +84,11 @@ class Releases:
         if begins:
             self._moved = set()
         else:
-            records += to_records("delta", version, self.serving.version, newest_produced_at_ms, changes)
+            records += to_records("delta", version, self.serving.version, learned, changes)
             self._delta_bytes += sum(map(len, records))
         if complete:
             everything = changes if begins else self._everything()
-            snapshot = to_records("snapshot", version, "", newest_produced_at_ms, everything)
+            snapshot = to_records("snapshot", version, "", learned, everything)
             self._snapshot_s = self._monotonic_s()
             self._snapshot_bytes, self._delta_bytes = sum(map(len, snapshot)), 0
             records += snapshot

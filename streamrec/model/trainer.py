@@ -7,7 +7,7 @@ is what a rollback goes on from.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Self
@@ -94,6 +94,8 @@ class Trainer:
         self.condemned = ""
         self.admissions = b""
         self._unsent: list[bytes] = []
+        self._told_contains: dict[int, int] | None = None
+        """What the newest version says that it contains."""
         self._micro_batches = self._events = 0
         self._archive = Archive(checkpoints)
         if found := self._archive.newest_whole():
@@ -152,6 +154,12 @@ class Trainer:
         self._events += sum(len(interest.new) for interest in interests)
         self._judge()
 
+    def contain(self, contains: Mapping[int, int]) -> None:
+        """Take note that every record below these offsets of `user-interests` is learned now."""
+        if contains:
+            # replaced, not changed: a version that was made holds the old one
+            self.learning.contains = {**(self.learning.contains or {}), **contains}
+
     @property
     def serving(self) -> ServingModel:
         """The newest version, as readers see it once it is published."""
@@ -171,11 +179,14 @@ class Trainer:
             records, self._unsent = self._unsent, []
             return records
         learning = self.learning
-        if self.condemned or not learning.releases.is_due:
+        # records that held nothing new are learned, too: readers wait for a version that contains them
+        says_more = bool(self.serving.version) and learning.contains != self._told_contains
+        if self.condemned or not (learning.releases.is_due or says_more):
             return []
         version = self.lineage.next_name()
         self.guard.forget(learning.items.renamed)
-        changes, records = learning.releases.make(version, learning.newest_produced_at_ms)
+        changes, records = learning.releases.make(version, learning.learned)
+        self._told_contains = learning.contains
         # the network travels in some versions only
         self.condemned = self.guard.fault_of(self.serving, [changes, weights_of(learning.learner.model)])
         if self.condemned:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -23,14 +23,34 @@ _log = structlog.get_logger(__name__)
 _HALF_WIDTH = ("vectors", "neighbours.weights")
 
 
+class Learned(NamedTuple):
+    """What a version has learned.
+
+    Attributes
+    ----------
+    newest_produced_at_ms
+        Production time of the newest event in it.
+    events
+        Number of events in it.
+    contains
+        Partition of `user-interests` → next offset: every record below it is learned. `None` where the trainer does not
+        say.
+    """
+
+    newest_produced_at_ms: int = 0
+    events: int = 0
+    contains: Mapping[int, int] | None = None
+
+
 def to_records(
     kind: Literal["snapshot", "delta"],
     model_version: str,
     base_version: str,
-    newest_produced_at_ms: int,
+    learned: Learned,
     changes: Mapping[str, np.ndarray],
 ) -> list[bytes]:
     """Return the records of one version, each small enough for a broker."""
+    contains = None if learned.contains is None else sorted(learned.contains.items())
     blob = save({name: np.asarray(_narrowed(name, value), order="C") for name, value in changes.items()})
     parts = -(-len(blob) // MAX_PART_BYTES)
     return [
@@ -41,7 +61,9 @@ def to_records(
                 base_version=base_version,
                 part=part,
                 parts=parts,
-                newest_produced_at_ms=newest_produced_at_ms,
+                newest_produced_at_ms=learned.newest_produced_at_ms,
+                contains=contains,
+                events=learned.events,
                 payload=blob[part * MAX_PART_BYTES : (part + 1) * MAX_PART_BYTES],
             )
         )
@@ -70,7 +92,8 @@ class UpdateReader:
 
     def __init__(self) -> None:
         self._parts: list[ModelUpdate] = []
-        self.newest_produced_at_ms = 0
+        self.learned = Learned()
+        """What the version that was applied last has learned."""
 
     def apply(self, value: bytes, model: ServingModel) -> ServingModel | None:
         """Take one record; return the new version if this record completes one that applies to `model`."""
@@ -94,7 +117,8 @@ class UpdateReader:
         except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
             _log.error("model version refused", model_version=update.model_version, because=str(error))
             return None
-        self.newest_produced_at_ms = update.newest_produced_at_ms
+        contains = None if update.contains is None else dict(update.contains)
+        self.learned = Learned(update.newest_produced_at_ms, update.events, contains)
         return applied
 
     def _completes(self, update: ModelUpdate) -> bool:

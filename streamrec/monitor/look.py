@@ -16,6 +16,7 @@ from streamrec.adapters.kafka.group_lag import Lag
 from streamrec.adapters.kafka.lag import LagReader, when_loaded
 from streamrec.errors import StreamrecError
 from streamrec.monitor.groups import GroupWatch
+from streamrec.monitor.lists import ListWatch
 from streamrec.monitor.observation import Observation
 from streamrec.monitor.scrape import Scraper
 from streamrec.monitor.servers import Servers
@@ -45,6 +46,7 @@ class Eyes:
         self._reader = LagReader(settings.require_kafka(), others=others, times_a_read=times_a_read)
         self._scraper = Scraper(settings)
         self._watch = GroupWatch()
+        self._lists = ListWatch(settings)
         self.servers = ["Kafka", *self._servers.names]
         """What is asked for a sign of life."""
 
@@ -67,7 +69,10 @@ class Eyes:
         """
         faults = await self._servers.faults()
         lag = await seen(when_loaded(self._reader.read) if patient else self._reader.read, "Kafka", faults)
+        # a server that has not answered is not asked again: it may say nothing for seconds
+        lists = None if "Redis" in faults else await seen(partial(asyncio.to_thread, self._lists.look), "Redis", faults)
         workers = await self._scraper.scrape()
+        now.lists = lists or now.lists
         now.at_s, now.looks, now.faults, now.workers = time.time(), now.looks + 1, faults, workers
         now.unfit = {server: found.unfit for server, found in self._servers.conditions.items() if found.unfit}
         now.warnings = {server: found.warnings for server, found in self._servers.conditions.items() if found.warnings}

@@ -12,6 +12,7 @@ from streamrec.adapters.kafka.group_lag import HeldBack, Lag
 from streamrec.adapters.postgres import RetentionReport
 from streamrec.contracts.model_version import ModelVersions
 from streamrec.monitor.groups import GroupState
+from streamrec.monitor.lists import Lists
 from streamrec.monitor.readiness import Cause, causes
 from streamrec.monitor.scrape import Scraped
 from streamrec.monitor.series import History, Totals
@@ -68,6 +69,8 @@ class Observation:
     retention: dict[str, RetentionReport] = field(default_factory=dict)
     """By arm, and under the empty name of all users."""
     versions: ModelVersions = NO_VERSIONS
+    lists: Lists | None = None
+    """The stored lists, as they were seen last."""
 
     @property
     def read_s_ago(self) -> float | None:

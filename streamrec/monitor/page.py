@@ -17,7 +17,18 @@ from streamrec.monitor.groups import GroupState
 from streamrec.monitor.observation import STAGES, Observation
 from streamrec.monitor.words import duration, interest, printable
 
-SECTIONS = ("status", "lag", "partitions", "freshness", "throughput", "model", "retention", "letters", "workers")
+SECTIONS = (
+    "status",
+    "lag",
+    "partitions",
+    "freshness",
+    "lists",
+    "throughput",
+    "model",
+    "retention",
+    "letters",
+    "workers",
+)
 """In the order of the page."""
 
 SHOWN_PARTITIONS = 200

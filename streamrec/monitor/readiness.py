@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from streamrec.adapters.kafka.lag import GROUPS
 from streamrec.metrics import PAUSED, WAITING
 from streamrec.monitor.groups import STALLED_S, GroupState
+from streamrec.monitor.lists import why_waiting
 from streamrec.monitor.words import printable
 
 if TYPE_CHECKING:
@@ -145,6 +146,11 @@ def _beyond_end(now: Observation) -> Iterator[tuple[str, str]]:
             yield group.name, f"{group.name} has read {where}: topics were made anew"
 
 
+def _lists_waiting(now: Observation) -> Iterator[tuple[str, str]]:
+    if now.lists and (why := why_waiting(now.lists)):
+        yield "recall", f"lists wait to be made again: {why}"
+
+
 def _ours(now: Observation) -> Iterator[GroupState]:
     return (group for group in now.groups if group.ours)
 
@@ -162,6 +168,7 @@ CHECKS = (
     Check("stalled", "Read the worker's log; if it names nothing, restart the worker.", _stalled),
     Check("leaderless", "Bring back the brokers that hold these partitions.", _leaderless),
     Check("lost", "Raise the topic's retention.ms above the longest outage you plan for.", _lost),
+    Check("lists-waiting", "Wait while the count falls: streamrec lists status.", _lists_waiting),
     Check("beyond-end", "Start with empty stores, or point the workers at the right broker.", _beyond_end),
 )
 """All kinds of causes, in the order in which they are named."""

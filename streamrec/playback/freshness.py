@@ -63,7 +63,9 @@ class FreshnessWatch:
             if message is None or message.error() is not None or message.value() is None:
                 continue
             arrived_ms = time.time() * 1_000
-            self.delays_ms.append(arrived_ms - decoder.decode(message.value() or b"").produced_at_ms)
+            topk = decoder.decode(message.value() or b"")
+            if not topk.rebuilt:
+                self.delays_ms.append(arrived_ms - topk.produced_at_ms)
 
 
 class _Learned(msgspec.Struct):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from threading import Lock
+from typing import NamedTuple
 
 import msgspec
 
@@ -32,6 +33,13 @@ class Admissions(msgspec.Struct, frozen=True):
     """Offset of the first order that was not obeyed."""
 
 
+class _Mark(NamedTuple):
+    """Once so many events were taken, counted since the start, everything below these positions was."""
+
+    events: int
+    positions: Positions
+
+
 class Admission:
     """Admits each event once; one thread may admit while another one takes."""
 
@@ -42,6 +50,10 @@ class Admission:
         self._fences = Fences()
         self._positions: Positions = {}
         self._is_stale = False
+        self._admitted_events = self._taken_events = 0
+        self._marks: deque[_Mark] = deque()
+        """Not more than events wait, and one."""
+        self._taken: Positions = {}
 
     @property
     def waiting(self) -> int:
@@ -52,6 +64,16 @@ class Admission:
     def is_stale(self) -> bool:
         """Whether anything was admitted since the last :meth:`state`."""
         return self._is_stale
+
+    @property
+    def all_taken(self) -> bool:
+        """Whether nothing was admitted, not even records without a new event, since the last :meth:`take`."""
+        return not self._marks
+
+    @property
+    def taken(self) -> Positions:
+        """The positions below which all events were taken, as of the last :meth:`take`."""
+        return self._taken
 
     def admit(self, interests: Sequence[UserInterest], slices: Sequence[Slice]) -> Positions:
         """Admit the new events of the interests in these slices, and return the position of each of their sources.
@@ -74,6 +96,7 @@ class Admission:
             positions = {part.source: part.next for part in slices}
             self._positions |= positions
             self._is_stale = True
+            self._mark(positions)
             return positions
 
     def take(self) -> tuple[list[UserInterest], int]:
@@ -85,6 +108,9 @@ class Admission:
                 taken.append(self._waiting.popleft())
                 events += len(taken[-1].new)
             self._waiting_events -= events
+            self._taken_events += events
+            while self._marks and self._marks[0].events <= self._taken_events:
+                self._taken = self._taken | self._marks.popleft().positions
             return taken, self._waiting_events
 
     def positions(self, sources: Sequence[TopicPartition]) -> Positions:
@@ -117,6 +143,12 @@ class Admission:
             self._waiting = deque(admissions.waiting)
             self._waiting_events = sum(len(interest.new) for interest in admissions.waiting)
             self._is_stale = False
+            self._admitted_events, self._taken_events, self._taken = self._waiting_events, 0, {}
+            self._marks = deque()
+            if self._waiting:
+                self._mark(dict(self._positions))
+            else:
+                self._taken = dict(self._positions)
         return undone
 
     def _admit(self, interest: UserInterest) -> None:
@@ -127,3 +159,12 @@ class Admission:
             interest = msgspec.structs.replace(interest, new=new)
         self._waiting.append(interest)
         self._waiting_events += len(new)
+        self._admitted_events += len(new)
+
+    def _mark(self, positions: Positions) -> None:
+        last = self._marks[-1] if self._marks else None
+        if last is not None and last.events == self._admitted_events:
+            # no event came in between
+            self._marks[-1] = _Mark(last.events, last.positions | positions)
+        else:
+            self._marks.append(_Mark(self._admitted_events, positions))

@@ -44,7 +44,7 @@ def interest_record(user_id: str, state: InterestState, changed: Changed, room: 
     room
         Bytes that the topic takes in one record, overhead included.
     """
-    interest = _interest(user_id, state, changed)
+    interest = user_interest(user_id, state, changed)
     record = _encoded(interest, changed)
     left_out, last = 0, len(state.sequence) - 1
     while (excess := size_of(record) - room) > 0 and left_out < last:
@@ -59,7 +59,8 @@ def _encoded(interest: UserInterest, changed: Changed) -> Outgoing:
     return Outgoing(USER_INTERESTS, interest.user_id.encode(), _encoder.encode(interest), changed.headers)
 
 
-def _interest(user_id: str, state: InterestState, changed: Changed) -> UserInterest:
+def user_interest(user_id: str, state: InterestState, changed: Changed) -> UserInterest:
+    """Return what is said of a state that has events."""
     interest = summarise(state)
     transitions = category_transitions(state.sequence)
     return UserInterest(

@@ -14,6 +14,8 @@ from streamrec.domain.interest import InterestState
 from streamrec.domain.retention import UserRetention
 from streamrec.service.batch import Positions, Slice, TopicPartition
 from streamrec.service.fence import Fences
+from streamrec.service.list_marks import Knowledge, Mark
+from streamrec.service.list_ports import ListMarks, ListOrigin
 
 
 class Outgoing(NamedTuple):
@@ -135,6 +137,10 @@ class EncodedList(NamedTuple):
 class TopKStore(Protocol):
     """Keeps the newest list of each user, and how far `user-interests` is contained in them."""
 
+    @property
+    def marks(self) -> ListMarks:
+        """Which of the lists are to be made again."""
+
     def put_lists(self, lists: Sequence[EncodedList], slices: Sequence[Slice]) -> bool:
         """Replace lists whole, all or none; a list made from an older state changes nothing.
 
@@ -144,8 +150,8 @@ class TopKStore(Protocol):
             Whether they were written: `False` if a slice does not start where the stored position stands.
         """
 
-    def advance(self, slices: Sequence[Slice]) -> bool:
-        """Move the positions past these slices, whose lists are written and published, all or none.
+    def advance(self, slices: Sequence[Slice], marks: Sequence[Mark]) -> bool:
+        """Move the positions past these slices, whose lists are written and published, all or none; mark lists before.
 
         Returns
         -------
@@ -165,6 +171,18 @@ class TopKStore(Protocol):
     def positions(self, sources: Sequence[TopicPartition]) -> Positions:
         """Return the next offset of each source that was ever read."""
 
+    def replace_lists(self, lists: Sequence[EncodedList]) -> list[bool]:
+        """Replace lists that are there, each by itself, and leave their time to live as it is.
+
+        Returns
+        -------
+        list of bool
+            Of each one whether it was written: one that was made from an older state than the stored one was not.
+        """
+
+    def origins(self, user_ids: Sequence[str]) -> list[ListOrigin | None]:
+        """Return what each list was made from, `None` where there is no list."""
+
 
 class Ranker(Protocol):
     """Turns interest into lists. Any thread may call `rank` while another one applies updates."""
@@ -176,6 +194,14 @@ class Ranker(Protocol):
     @property
     def newest_event_time_ms(self) -> int:
         """Event time of the newest event in that version, 0 before the first."""
+
+    @property
+    def knowledge(self) -> Knowledge:
+        """What that version knows."""
+
+    @property
+    def vocabulary(self) -> tuple[int, int]:
+        """How many items can be listed: those that the version knows, and others."""
 
     def rank(self, interests: Sequence[UserInterest], *, k: int) -> list[list[ListItem]]:
         """Return the best items of each user, best first, at most `k`; never empty once any event was seen."""
@@ -216,6 +242,9 @@ class Trainer(Protocol):
 
     def train(self, interests: Sequence[UserInterest], *, behind: int) -> None:
         """Learn the `new` events of each interest; with many events behind them, with less effort on each."""
+
+    def contain(self, contains: Mapping[int, int]) -> None:
+        """Take note that every record below these offsets of `user-interests`, by partition, is learned now."""
 
     def take_update(self) -> list[bytes]:
         """Return the records of `model-updates` that tell what was learned since the last call, perhaps none.

@@ -7,32 +7,33 @@ a list again and never leaves one out: made again it replaces itself, for it com
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
-from hashlib import blake2b
 from typing import NamedTuple
 
 import msgspec
 import structlog
 
 from streamrec.contracts.decode import decode_own
-from streamrec.contracts.derived import ListItem, TopKList, UserInterest
+from streamrec.contracts.derived import TopKList, UserInterest
 from streamrec.contracts.headers import traced
 from streamrec.contracts.topics import ITEMS, RECOMMENDATIONS
-from streamrec.domain.arms import CONTROL, PERSONAL
+from streamrec.domain.arms import PERSONAL
 from streamrec.errors import BadRecordError, TransientError
 from streamrec.service.batch import Batch, Positions, Record, positions_of
 from streamrec.service.item_records import KnownItems, read_item_record
+from streamrec.service.list_marks import Knowledge, Made, Mark, is_tolerable, lacking, marks_of
 from streamrec.service.list_record import list_record
-from streamrec.service.ports import Delivery, EncodedList, Publisher, Ranker, TopKStore
+from streamrec.service.make_lists import ListMaker, list_id
+from streamrec.service.ports import Delivery, EncodedList, Publisher, TopKStore
 from streamrec.service.tally import Tally
 
-DEFAULT_LIST_AGE_MS = 100
+DEFAULT_LIST_AGE_S = 0.1
 """The list of unknown users is made anew at most so often: it costs half a millisecond."""
 
 MAX_MARKS = 1_000_000
 """Withdrawn items that are remembered for the store; beyond it the one that went first is forgotten."""
 
-_encoder = msgspec.json.Encoder()
 _interest_decoder = msgspec.json.Decoder(UserInterest)
 _log = structlog.get_logger(__name__)
 
@@ -44,6 +45,7 @@ class _Begun(NamedTuple):
     lists: list[TopKList]
     encoded: list[EncodedList]
     shortened: int
+    marks: list[Mark]
     delivery: Delivery
 
 
@@ -54,35 +56,30 @@ class RefreshTopK:
     ----------
     store, publisher
         Where lists go.
-    ranker
-        Chooses and orders items.
-    top_k
-        Items in a list.
-    arm_of
-        Assigns the arm of a user.
-    now_ms
-        The clock, Unix milliseconds.
+    maker
+        Makes them.
+    monotonic_s
+        The clock that paces the list of unknown users.
     """
 
     def __init__(
         self,
         store: TopKStore,
         publisher: Publisher,
-        ranker: Ranker,
+        maker: ListMaker,
         *,
-        top_k: int,
-        arm_of: Callable[[str], str],
-        now_ms: Callable[[], int],
+        monotonic_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
         self._publisher = publisher
-        self._ranker = ranker
-        self._top_k = top_k
-        self._arm_of = arm_of
-        self._now_ms = now_ms
+        self._maker = maker
+        self._ranker, self._top_k, self._now_ms = maker.ranker, maker.top_k, maker.now_ms
+        self._monotonic_s = monotonic_s
+        self.ends: dict[int, int] = {}
+        """By partition of `user-interests`, the offset below which lists were made here."""
         self._newest_event_time_ms = 0
         self._newest_produced_at_ms = 0
-        self._default_made_at_ms = 0
+        self._default_made_s = float("-inf")
         self._default_is_stale = False
         self._withdrawn: dict[str, int] = {}
         """Items that are to be marked in the store, and when they were withdrawn."""
@@ -113,7 +110,7 @@ class RefreshTopK:
         except TransientError:
             self._begun = None  # the lists are made and sent again
             raise
-        written = written and self._store.advance(batch.slices)
+        written = written and self._store.advance(batch.slices, begun.marks)
         # not before: while the store alone is away, nothing is sent again
         self._begun = None
         if not written:
@@ -126,7 +123,7 @@ class RefreshTopK:
             self.tally.shortened[RECOMMENDATIONS] = shortened
         self.tally.produced_at_ms = [topk.produced_at_ms for topk in begun.lists]
         self._default_is_stale = True
-        if self._now_ms() - self._default_made_at_ms >= DEFAULT_LIST_AGE_MS:
+        if self._monotonic_s() - self._default_made_s >= DEFAULT_LIST_AGE_S:
             try:
                 self.refresh_default()
             except TransientError as error:  # the batch is done, and must not be done again for this
@@ -136,7 +133,10 @@ class RefreshTopK:
     def _begin(self, batch: Batch) -> _Begun:
         """Make the lists of a batch, and send them on their way to Kafka."""
         newest = _newest_by_user(batch)
-        lists = self._make_lists([interest for interest, _ in newest.values()])
+        self.ends |= {part.source.partition: part.next for part in batch.slices}
+        # asked before, as the version is
+        knowledge = self._ranker.knowledge
+        lists = self._maker.make([interest for interest, _ in newest.values()])
         room = self._publisher.room(RECOMMENDATIONS)
         records, shortened = [], 0
         for topk in lists:
@@ -147,7 +147,20 @@ class RefreshTopK:
             EncodedList(topk.user_id, topk.state_version, record.value or b"")
             for topk, record in zip(lists, records, strict=True)
         ]
-        return _Begun(batch, lists, encoded, shortened, self._publisher.start(records))
+        marks = self._marks(lists, knowledge)
+        return _Begun(batch, lists, encoded, shortened, marks, self._publisher.start(records))
+
+    def _marks(self, lists: Sequence[TopKList], knowledge: Knowledge) -> list[Mark]:
+        is_short = any(len(topk.items) < self._top_k for topk in lists)
+        tolerable = is_tolerable(knowledge.events, lacking(knowledge, self.ends))
+        return marks_of(
+            lists,
+            # never complete: more events may be in the stream than were read here
+            made=Made.BEHIND if tolerable else Made.POOR,
+            knowledge=knowledge,
+            top_k=self._top_k,
+            items=sum(self._ranker.vocabulary) if is_short else 0,
+        )
 
     def refresh_default(self) -> None:
         """Make the list of unknown users anew, if anything happened since it was made."""
@@ -155,7 +168,7 @@ class RefreshTopK:
             return
         # cleared first: what happens while the list is made makes it stale again
         self._default_is_stale = False
-        self._default_made_at_ms = self._now_ms()
+        self._default_made_s = self._monotonic_s()
         try:
             self._store.put_default(self._make_default())
         except TransientError:
@@ -214,49 +227,20 @@ class RefreshTopK:
             self.learned.outcomes["unknown-deletion"] += 1
             _log.warning("a deletion names no item that was ever put", key=repr(record.key)[:80], offset=record.offset)
 
-    def _make_lists(self, interests: Sequence[UserInterest]) -> list[TopKList]:
-        # asked before: a version that begins to serve meanwhile did not make all of these lists
-        version = self._ranker.model_version
-        by_arm: dict[str, list[UserInterest]] = {}
-        for interest in interests:
-            by_arm.setdefault(self._arm_of(interest.user_id), []).append(interest)
-        return [
-            self._make_list(interest, items, arm, version)
-            for arm, members in by_arm.items()
-            for interest, items in zip(members, self._rank(arm, members), strict=True)
-        ]
-
-    def _rank(self, arm: str, interests: Sequence[UserInterest]) -> list[list[ListItem]]:
-        rank = self._ranker.popular if arm == CONTROL else self._ranker.rank
-        return rank(interests, k=self._top_k)
-
     def _make_default(self) -> TopKList:
-        version = self._ranker.model_version
+        version, made_at_ms = self._ranker.model_version, self._now_ms()
         # a worker that has just started knows what the version knows
         self._newest_event_time_ms = max(self._newest_event_time_ms, self._ranker.newest_event_time_ms)
         return TopKList(
             state_version=0,
-            list_id=_list_id("", self._default_made_at_ms),
+            list_id=list_id("", made_at_ms),
             user_id="",
             items=self._ranker.default(k=self._top_k),
             model_version=version,
             arm=PERSONAL,
             event_time_ms=self._newest_event_time_ms,
             produced_at_ms=self._newest_produced_at_ms,
-            made_at_ms=self._default_made_at_ms,
-        )
-
-    def _make_list(self, interest: UserInterest, items: list[ListItem], arm: str, version: str) -> TopKList:
-        return TopKList(
-            state_version=interest.state_version,
-            list_id=_list_id(interest.user_id, interest.state_version, interest.event_time_ms, interest.events_count),
-            user_id=interest.user_id,
-            items=items,
-            model_version=version,
-            arm=arm,
-            event_time_ms=interest.event_time_ms,
-            produced_at_ms=interest.produced_at_ms,
-            made_at_ms=self._now_ms(),
+            made_at_ms=made_at_ms,
         )
 
 
@@ -278,8 +262,3 @@ def _newest_by_user(batch: Batch) -> dict[str, tuple[UserInterest, Mapping[str, 
         # what was new in the older one is counted, too
         newest[interest.user_id] = msgspec.structs.replace(newer[0], new=older[0].new + newer[0].new), newer[1]
     return newest
-
-
-def _list_id(*parts: object) -> str:
-    """Name a list by what it was made from: made again after a crash it has the same name."""
-    return blake2b("\0".join(map(str, parts)).encode(), digest_size=12).hexdigest()

@@ -103,6 +103,7 @@ class TrainOnInterests:
             self._orders
             or self._trainer.condemned
             or self._must_be_saved
+            or (not self._admission.waiting and not self._admission.all_taken)
             or (self._has_news and self._is_checkpoint_time)
         )
 
@@ -147,6 +148,7 @@ class TrainOnInterests:
         taken, behind = self._admission.take()
         if taken:
             self._trainer.train(taken, behind=behind)
+        self._trainer.contain({source.partition: offset for source, offset in self._admission.taken.items()})
         now_s = self._monotonic_s()
         must_checkpoint = self._is_checkpoint_time
         may_publish = now_s - self._published_s >= PUBLISH_INTERVAL_S or not self._admission.waiting

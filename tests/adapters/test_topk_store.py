@@ -7,11 +7,14 @@ import pytest
 from builders import NOW_MS, part
 from doubles import MemoryTopKStore
 
-from streamrec.adapters.redis import RedisTopKStore, TopKReader
+from streamrec.adapters.redis import RedisListMarks, RedisTopKStore, TopKReader, list_marks
 from streamrec.adapters.redis.keys import Keys
+from streamrec.adapters.redis.list_scan import ListScan
 from streamrec.contracts.derived import ListItem, Reason, TopKList
 from streamrec.domain.interest import DAY_MS
 from streamrec.service.batch import TopicPartition
+from streamrec.service.list_marks import Census, Facts, Made, Mark
+from streamrec.service.list_ports import ListOrigin
 from streamrec.service.ports import EncodedList
 
 SOURCE = TopicPartition("user-interests", 0)
@@ -47,7 +50,7 @@ def topk(user_id, *item_ids, version=1):
 def put(store, lists, slices):
     """Write lists and move the positions, as a batch does; answer whether both were done."""
     encoded = [EncodedList(each.user_id, each.state_version, msgspec.json.encode(each)) for each in lists]
-    return store.put_lists(encoded, slices) and store.advance(slices)
+    return store.put_lists(encoded, slices) and store.advance(slices, [])
 
 
 def slices(start, following):
@@ -86,7 +89,7 @@ def test_a_slice_from_elsewhere_writes_nothing(store):
 
 def test_a_store_that_was_emptied_takes_nothing_but_the_beginning(store):
     assert not store.put_lists([], slices(3, 8))
-    assert not store.advance(slices(3, 8))
+    assert not store.advance(slices(3, 8), [])
     assert store.positions([SOURCE]) == {}
 
 
@@ -94,8 +97,8 @@ def test_lists_leave_the_positions_alone(store):
     work = slices(0, 5)
     assert store.put_lists([], work)
     assert store.positions([SOURCE]) == {}
-    assert store.advance(work)
-    assert not store.advance(work)
+    assert store.advance(work, [])
+    assert not store.advance(work, [])
     assert store.positions([SOURCE]) == {SOURCE: 5}
 
 
@@ -150,3 +153,90 @@ def test_lists_expire_and_so_do_marks(redis_url, redis_client):
 def test_the_stored_list_is_the_published_one(redis_url, redis_client):
     put(RedisTopKStore(redis_url, list_ttl_days=1), [topk("u1", "a")], slices(0, 1))
     assert msgspec.json.decode(redis_client.get("rec:u1"), type=TopKList) == topk("u1", "a")
+
+
+def encoded(*lists):
+    return [EncodedList(each.user_id, each.state_version, msgspec.json.encode(each)) for each in lists]
+
+
+def test_lists_that_are_made_again_replace_what_is_there_and_nothing_newer(store):
+    put(store, [topk("u1", "old", version=2), topk("u2", "newer", version=3)], slices(0, 1))
+    made = encoded(topk("u1", "new", version=2), topk("u2", "new", version=2), topk("u3", "new"))
+    assert store.replace_lists(made) == [True, False, False]
+    assert [item.item_id for item in store.read("u1").items] == ["new"]
+    assert [item.item_id for item in store.read("u2").items] == ["newer"]
+    assert store.read("u3") is None
+    assert store.origins(["u1", "u3"]) == [ListOrigin(2, NOW_MS), None]
+    assert store.replace_lists([]) == []
+
+
+def test_a_list_that_is_made_again_lives_no_longer(redis_url, redis_client):
+    store = RedisLists(redis_url)
+    put(store, [topk("u1", "old")], slices(0, 1))
+    redis_client.expire(Keys().topk("u1"), 100)
+    store.replace_lists(encoded(topk("u1", "new")))
+    assert 0 < redis_client.ttl(Keys().topk("u1")) <= 100
+
+
+def mark(user_id, made, score=1, short_at=None):
+    return Mark(user_id, made, score, short_at)
+
+
+FACTS = Facts(version="v", events=1_000, known_items=30, other_items=10, top_k=50)
+
+
+def test_marks_say_how_a_list_was_made_last(store):
+    store.advance(
+        slices(0, 1),
+        [mark("u1", Made.BEHIND, 900), mark("u2", Made.POOR, NOW_MS, 40), mark("u3", Made.COMPLETE, 400, 39)],
+    )
+    assert store.marks.count(FACTS) == Census(poor=1, far=1, short=1, behind=1, complete=1, all_short=2)
+    assert store.marks.short(9, below=40) == ["u3"]
+    assert store.marks.newest(Made.COMPLETE, 9, below=500) == ["u3"]
+    assert store.marks.newest(Made.COMPLETE, 9, below=400) == []
+
+    store.marks.mark([mark("u2", Made.COMPLETE, 1_000), mark("u3", Made.BEHIND, 1_000)])
+    assert store.marks.count(FACTS) == Census(behind=2, complete=1)
+    assert store.marks.newest(Made.BEHIND, 9) == ["u3", "u1"]
+    assert store.marks.newest(Made.BEHIND, 1) == ["u3"]
+
+
+def test_marks_of_lists_that_are_no_more_are_dropped(store):
+    store.marks.mark([mark("u1", Made.POOR, 5, 3), mark("u2", Made.BEHIND, 5)])
+    store.marks.drop(["u1"])
+    assert store.marks.count(FACTS) == Census(far=1, behind=1)
+
+
+def test_facts_come_back_as_kept(store):
+    assert store.marks.facts() == Facts()
+    store.marks.keep(FACTS)
+    assert store.marks.facts() == FACTS
+
+
+def test_marks_are_bounded_and_the_oldest_go(redis_url, monkeypatch):
+    monkeypatch.setattr(list_marks, "MAX_MARKED", 2)
+    marks = RedisListMarks(redis_url)
+    marks.mark([mark(f"u{number}", Made.BEHIND, number) for number in range(5)])
+    marks.trim()
+    assert marks.newest(Made.BEHIND, 9) == ["u4", "u3"]
+
+
+def test_one_process_at_a_time_makes_lists_again(redis_url, redis_client):
+    first, second = RedisListMarks(redis_url), RedisListMarks(redis_url)
+    assert first.claim()
+    assert not second.claim()
+    assert first.claim()
+    redis_client.delete(Keys().lists("claim"))
+    assert second.claim()
+
+
+def test_a_scan_marks_what_is_short_or_of_another_version(redis_url):
+    store = RedisLists(redis_url)
+    full = [f"i{number}" for number in range(50)]
+    now = [topk("good", *full), topk("short", "a"), msgspec.structs.replace(topk("old", *full), model_version="m0")]
+    put(store, now, slices(0, 1))
+    store.put_default(topk("", "a"))
+    facts = msgspec.structs.replace(FACTS, version="m1")
+    *_, last = ListScan(redis_url).run(facts)
+    assert last == (3, 2)
+    assert sorted(store.marks.newest(Made.POOR, 9)) == ["old", "short"]

@@ -14,6 +14,7 @@ from streamrec.adapters.redis import RedisTopKStore
 from streamrec.chaos.oracle import read_all
 from streamrec.cli.app import main
 from streamrec.contracts.derived import ListItem, Reason, TopKList
+from streamrec.service.list_marks import Facts
 from streamrec.service.ports import EncodedList
 
 NOON_MS = 1_700_000_000_000
@@ -123,6 +124,24 @@ def test_lag_and_topics_print_figures(capsys):
     assert "behind s" in run(["lag"], capsys)
     assert "clicks.dlq" in run(["topics"], capsys)
     assert json.loads(run(["topics", "create", "--json"], capsys)) == {"created": []}
+
+
+def test_lists_are_counted_and_marked_to_be_made_again(servers, capsys):
+    assert "there is nothing to tell yet" in run(["lists", "status"], capsys, code=2)
+    store = RedisTopKStore(servers.require_redis_url(), list_ttl_days=1)
+    store.put_lists([EncodedList("u1", 1, msgspec.json.encode(a_list("u1")))], [])
+    store.marks.keep(Facts(version="m1", events=1_000, known_items=2, top_k=50))
+    assert json.loads(run(["lists", "rebuild", "--json"], capsys)) == {"lists": 1, "marked": 0}, (
+        "there is no third item"
+    )
+
+    store.marks.keep(Facts(version="m2", events=1_000, known_items=2, top_k=50))
+    assert "1 of 1 lists are marked" in run(["lists", "rebuild"], capsys)
+    assert json.loads(run(["lists", "status", "--json"], capsys))["census"]["poor"] == 1
+    assert "wait to be made again" in run(["lists", "status"], capsys)
+    said = json.loads(run(["status", "--json"], capsys, code=1))
+    assert "lists-waiting" in [cause["name"] for cause in said["details"]]
+    assert said["lists"]["census"]["poor"] == 1
 
 
 @pytest.mark.usefixtures("servers")

@@ -12,11 +12,12 @@ from streamrec.contracts.incoming import Item
 from streamrec.contracts.model_update import MAX_PART_BYTES, ModelUpdate
 from streamrec.domain.event import Event, EventType, Source
 from streamrec.domain.interest import InterestState
-from streamrec.model import releases, updates
+from streamrec.model import beyond, releases, updates
 from streamrec.model.candidates import encode, find
 from streamrec.model.context import make_context
 from streamrec.model.lists import best_lists
 from streamrec.model.ranker import ModelRanker
+from streamrec.service.list_marks import Knowledge
 
 
 def trained(trainer, events=400, batch=40):
@@ -264,7 +265,7 @@ def test_an_event_that_came_late_counts_and_the_newest_one_not_again(new_trainer
             produced_at_ms=last.produced_at_ms + 10**6,
         )
     )
-    assert [event for _, event in ranker._recent.values()] == [late]
+    assert [later.event for later in ranker._recent.values()] == [late]
 
 
 def test_a_list_is_filled_up_although_most_candidates_are_withdrawn(new_trainer):
@@ -302,3 +303,120 @@ def test_an_event_far_ahead_of_the_version_counts_and_stays_a_number(new_trainer
         default = ranker.default(k=5)
     assert far.item_id in [item.item_id for item in default]
     assert all(np.isfinite(item.score) for item in [*items, *default])
+
+
+def first_version(new_trainer, *, hide_seen=True):
+    """Return a ranker whose version comes from a single event, as after the first click of all."""
+    trainer = new_trainer()
+    trainer.train([fold(InterestState(), Event("first", "i0", START_MS, Source(EventType.CLICK, 0), 0))], behind=0)
+    return trainer, ranker_of([trainer.take_update()], hide_seen=hide_seen)
+
+
+def clicked(*item_ids, user_id="u1", first=1):
+    """Return the interest of a user who has clicked items one after the other, all of them new."""
+    state, new = InterestState(), []
+    for offset, item_id in enumerate(item_ids, start=first):
+        event = Event(user_id, item_id, START_MS + 1_000 * offset, Source(EventType.CLICK, 0), offset)
+        interest = fold(state, event)
+        new += interest.new
+    return msgspec.structs.replace(interest, new=new)
+
+
+def ids(items):
+    return [item.item_id for item in items]
+
+
+def test_items_that_the_version_does_not_know_are_counted_and_listed(new_trainer):
+    _, ranker = first_version(new_trainer)
+    for number in range(9):
+        ranker.rank([clicked(f"n{min(number, 5)}", user_id=f"u{number}", first=10 * number + 1)], k=5)
+
+    for items in (ranker.rank([clicked("x", first=200)], k=5)[0], ranker.default(k=5)):
+        assert ids(items)[:2] == ["i0", "n5"], "what the version knows, then the most popular of the others"
+        assert len(set(ids(items))) == 5
+        assert np.all(np.diff([item.score for item in items]) <= 0)
+        assert {item.reason.channel for item in items[1:]} == {"popular"}
+    assert ids(ranker.popular([clicked("x", first=300)], k=5)[0])[:2] == ["i0", "n5"]
+
+
+def test_a_list_is_filled_up_from_the_catalogue(new_trainer):
+    _, ranker = first_version(new_trainer)
+    for number in range(20):
+        ranker.put_item(Item(item_id=f"c{number}"))
+    ranker.put_item(Item(item_id="c19", available=False))
+    ranker.put_item(Item(item_id="i0"))
+    ranker.rank([clicked("n1")], k=5)
+
+    for items in (ranker.rank([clicked("x", first=9)], k=5)[0], ranker.popular([clicked("x", first=9)], k=5)[0]):
+        assert ids(items)[:2] == ["i0", "n1"]
+        assert ids(items)[-1].startswith("c")
+        assert "c19" not in ids(items)
+    assert [item.reason.channel for item in ranker.default(k=8)][-1] == "recent"
+    assert ranker.vocabulary == (1, 2 + 19)
+
+
+def test_an_unknown_item_that_is_withdrawn_or_seen_is_in_no_list(new_trainer):
+    _, ranker = first_version(new_trainer)
+    ranker.rank([clicked("n1", "n2")], k=5)
+    ranker.delete_item("n1")
+    assert ids(ranker.rank([clicked("n2", first=9)], k=5)[0]) == ["i0"]
+    showing = first_version(new_trainer, hide_seen=False)[1]
+    assert ids(showing.rank([clicked("n2", first=9)], k=5)[0]) == ["i0", "n2"]
+
+
+def test_a_new_version_takes_over_what_it_knows(new_trainer):
+    trainer, ranker = first_version(new_trainer)
+    ranker.put_item(Item(item_id="n1"))
+    ranker.put_item(Item(item_id="c1"))
+    interest = clicked("n1", "n2", user_id="u9")
+    ranker.rank([interest], k=5)
+    assert ranker.vocabulary == (1, 3)
+    trainer.train([interest], behind=0)
+    for record in trainer.take_update():
+        ranker.apply_update(record)
+    assert ranker.vocabulary == (3, 1)
+    assert sorted(ids(ranker.default(k=9))) == ["c1", "i0", "n1", "n2"]
+
+
+def test_lists_are_full_from_the_catalogue_before_the_first_version():
+    ranker = ModelRanker(hide_seen=True)
+    for number in range(5):
+        ranker.put_item(Item(item_id=f"c{number}"))
+    assert len(ranker.rank([clicked("a", "b")], k=4)[0]) == 4
+    assert set(ids(ranker.default(k=9))[:2]) == {"a", "b"}
+    assert ranker.vocabulary == (0, 7)
+
+
+def test_what_is_not_in_a_version_is_bounded(new_trainer, monkeypatch):
+    monkeypatch.setattr(beyond, "MAX_COUNTED_ITEMS", 3)
+    monkeypatch.setattr(beyond, "MAX_UNTOUCHED_ITEMS", 3)
+    _, ranker = first_version(new_trainer)
+    for number in range(10):
+        ranker.put_item(Item(item_id=f"c{number}"))
+        ranker.rank([clicked(f"n{number}", first=number + 1)], k=5)
+    assert ranker.vocabulary == (1, 6)
+
+
+def test_a_version_says_what_it_contains(new_trainer):
+    trainer = new_trainer()
+    assert ModelRanker(hide_seen=True).knowledge == Knowledge("", 0, {})
+    trainer.train(stream(30), behind=0)
+    trainer.contain({0: 12, 1: 3})
+    records = [trainer.take_update()]
+    assert ranker_of(records).knowledge == Knowledge(trainer.serving.version, 30, {0: 12, 1: 3})
+
+    assert trainer.take_update() == []
+    trainer.contain({0: 13})
+    records.append(trainer.take_update())
+    assert ranker_of(records).knowledge == Knowledge(trainer.serving.version, 30, {0: 13, 1: 3})
+    trainer.save(b"{}")
+    trainer.wait_until_saved()
+    assert ranker_of([new_trainer().take_update()]).knowledge.contains == {0: 13, 1: 3}
+
+
+def test_a_version_of_an_older_trainer_does_not_say_what_it_contains(new_trainer):
+    _, (record,) = trained(new_trainer(), events=20, batch=20)
+    update = {
+        name: value for name, value in msgspec.json.decode(record[0]).items() if name not in ("contains", "events")
+    }
+    assert ranker_of([[msgspec.json.encode(update)]]).knowledge.contains is None

@@ -10,8 +10,9 @@ from streamrec.local.guardian import Guardian
 from streamrec.settings import Settings
 
 ACL_RULES = (
-    "resetkeys ~interest:* ~rec:* ~rec-default ~position:* ~withdrawn resetchannels -@all +@connection +get +set +mget "
-    "+getrange +eval +evalsha +script|load +zadd +zrem +zmscore +zremrangebyscore"
+    "resetkeys ~interest:* ~rec:* ~rec-default ~position:* ~withdrawn ~lists:* resetchannels -@all +@connection "
+    "+get +set +mget +getrange +eval +evalsha +script|load +zadd +zrem +zmscore +zremrangebyscore +zremrangebyrank "
+    "+zrevrangebyscore +zcard +zcount +scan"
 )
 """All that streamrec needs of Redis."""
 

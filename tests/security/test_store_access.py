@@ -22,6 +22,7 @@ from streamrec.contracts.derived import ListItem, Reason, TopKList
 from streamrec.domain.event import Event, EventType, Source
 from streamrec.errors import SettingsError, StreamrecError, TransientError
 from streamrec.service.batch import Slice, TopicPartition
+from streamrec.service.list_marks import Made, Mark
 from streamrec.service.ports import EncodedList
 
 CLICKS = TopicPartition("clicks", 0)
@@ -56,7 +57,7 @@ def test_redis_over_tls_with_a_user_who_may_do_no_more_than_needed(rediss_url):
     assert store.positions([CLICKS]) == {CLICKS: 1}
     lists = RedisTopKStore(rediss_url, list_ttl_days=1)
     assert lists.put_lists([EncodedList("u1", 1, msgspec.json.encode(TOPK))], [Slice(INTERESTS, 0, 1)])
-    assert lists.advance([Slice(INTERESTS, 0, 1)])
+    assert lists.advance([Slice(INTERESTS, 0, 1)], [Mark("u1", Made.BEHIND, 1, None)])
     lists.put_default(TOPK)
     lists.mark_items({"gone": NOW_MS}, ["i1"])
     assert [item.item_id for item in TopKReader(rediss_url).read("u1").items] == ["i1"]

@@ -11,6 +11,7 @@ from streamrec.adapters.redis import RedisInterestStore, RedisTopKStore
 from streamrec.contracts.topics import CLICKS, USER_INTERESTS
 from streamrec.service.batch import Slice, TopicPartition
 from streamrec.service.fold_interests import FoldInterests
+from streamrec.service.make_lists import ListMaker
 from streamrec.service.record_retention import RecordRetention
 from streamrec.service.refresh_topk import RefreshTopK
 
@@ -41,7 +42,8 @@ def test_lists_move_over_a_gap(kind, request):
     if kind == "redis":
         store = RedisTopKStore(request.getfixturevalue("redis_url"), list_ttl_days=1)
     publisher, source = MemoryPublisher(), TopicPartition(USER_INTERESTS, 0)
-    refresh = RefreshTopK(store, publisher, CountingRanker(), top_k=10, arm_of=lambda _: "personal", now_ms=lambda: 0)
+    maker = ListMaker(CountingRanker(), top_k=10, arm_of=lambda _: "personal", now_ms=lambda: 0)
+    refresh = RefreshTopK(store, publisher, maker)
 
     assert refresh.handle(batch(gap(USER_INTERESTS, 0, 4))) == store.positions([source]) == {source: 4}
     assert not publisher.records

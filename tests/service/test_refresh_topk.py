@@ -13,6 +13,8 @@ from streamrec.contracts.derived import EventPosition, UserInterest
 from streamrec.domain.interest import SequenceEvent
 from streamrec.errors import TransientError
 from streamrec.service.batch import TopicPartition
+from streamrec.service.list_marks import Knowledge, Made
+from streamrec.service.make_lists import ListMaker
 from streamrec.service.record_size import size_of
 from streamrec.service.refresh_topk import RefreshTopK
 
@@ -36,7 +38,10 @@ class Bench:
             CountingRanker(),
             Clock(),
         )
-        self.refresh = RefreshTopK(self.store, self.publisher, self.ranker, top_k=10, arm_of=arm_of, now_ms=self.clock)
+        self.monotonic_s = 0.0
+        maker = ListMaker(self.ranker, top_k=10, arm_of=arm_of, now_ms=self.clock)
+        self.again = lambda: RefreshTopK(self.store, self.publisher, maker, monotonic_s=lambda: self.monotonic_s)
+        self.refresh = self.again()
         self.refresh.mark_all()
 
 
@@ -185,9 +190,7 @@ def test_marks_wait_until_the_whole_catalogue_was_read(bench):
 
     bench.refresh.handle(batch(part("user-interests", [interest(f"u{n}", item_id) for n, item_id in enumerate("abc")])))
     bench.store.mark_items({"a": NOW_MS, "b": NOW_MS}, [])
-    fresh = RefreshTopK(
-        bench.store, bench.publisher, bench.ranker, top_k=10, arm_of=lambda _user_id: "personal", now_ms=bench.clock
-    )
+    fresh = bench.again()
     fresh.learn(withdrawn("a", available=True))
     assert [item.item_id for item in bench.store.read("u2").items] == ["c"], "what it was at first says nothing"
     fresh.learn(withdrawn("a"))
@@ -200,9 +203,7 @@ def test_marks_wait_until_the_whole_catalogue_was_read(bench):
 def test_a_worker_that_has_just_started_makes_a_default_list_of_what_the_version_knows(bench):
     bench.refresh.handle(batch(part("user-interests", [interest("u1", "a")])))
     bench.ranker.model_version, bench.ranker.newest_event_time_ms = "newer", NOW_MS + 1
-    fresh = RefreshTopK(
-        bench.store, bench.publisher, bench.ranker, top_k=10, arm_of=lambda _user_id: "personal", now_ms=bench.clock
-    )
+    fresh = bench.again()
     fresh.learn(batch(part("items", [None], key=b"gone")))
     fresh.refresh_default()
     default = bench.store.read("nobody")
@@ -267,9 +268,9 @@ class AwayStore(MemoryTopKStore):
         self._answer("put_lists")
         return super().put_lists(lists, slices)
 
-    def advance(self, slices):
+    def advance(self, slices, marks):
         self._answer("advance")
-        moved = super().advance(slices)
+        moved = super().advance(slices, marks)
         if self.lost_replies:
             self.lost_replies -= 1
             raise TransientError("the connection broke before the reply")
@@ -327,3 +328,26 @@ def test_a_list_that_does_not_fit_its_topic_loses_its_last_items(bench):
     assert 0 < len(made["items"]) < 10
     assert [item.item_id for item in bench.store.read("u1").items] == [item["item_id"] for item in made["items"]]
     assert bench.refresh.tally.shortened == {"recommendations": 1}
+
+
+def test_a_clock_that_jumps_back_does_not_stop_the_default_list(bench):
+    bench.refresh.handle(batch(part("user-interests", [interest("u1", "a")])))
+    bench.clock.now_ms -= 3_600_000
+    bench.monotonic_s += 1
+    bench.refresh.handle(batch(part("user-interests", [interest("u2", "b", version=2)], start=1)))
+    assert {item.item_id for item in bench.store.read("nobody").items} == {"a", "b"}
+    assert bench.store.read("nobody").made_at_ms == bench.clock.now_ms
+
+
+def test_each_list_is_marked_with_what_its_version_lacked(bench):
+    bench.ranker.knowledge = Knowledge("v1", 10_000, {0: 3})
+    bench.refresh.handle(batch(part("user-interests", [interest("u1", "a"), interest("u2", "b", version=2)])))
+    assert bench.store.marks.newest(Made.BEHIND, 9) == ["u2", "u1"]
+    assert bench.store.marks.newest(Made.POOR, 9) == []
+    assert bench.store.marks.short(9, below=3) == ["u2", "u1"]
+
+    bench.ranker.knowledge = Knowledge("v1", 10, {0: 3})
+    values = [interest("u2", "b", version=3)] * 100
+    bench.refresh.handle(batch(part("user-interests", values, start=2)))
+    assert bench.store.marks.newest(Made.BEHIND, 9) == ["u1"]
+    assert bench.store.marks.newest(Made.POOR, 9) == ["u2"]

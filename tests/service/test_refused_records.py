@@ -12,6 +12,7 @@ from streamrec.errors import TransientError
 from streamrec.service.batch import Batch, Record, Slice, TopicPartition
 from streamrec.service.fold_interests import FoldInterests
 from streamrec.service.item_records import KnownItems
+from streamrec.service.make_lists import ListMaker
 from streamrec.service.record_retention import RecordRetention
 from streamrec.service.refresh_topk import RefreshTopK
 from streamrec.service.tally import Tally
@@ -100,9 +101,8 @@ class Bench:
 
     def __init__(self):
         self.store, self.ranker = MemoryTopKStore(), CountingRanker()
-        self.refresh = RefreshTopK(
-            self.store, MemoryPublisher(), self.ranker, top_k=5, arm_of=lambda _: "personal", now_ms=lambda: NOW_MS
-        )
+        maker = ListMaker(self.ranker, top_k=5, arm_of=lambda _: "personal", now_ms=lambda: NOW_MS)
+        self.refresh = RefreshTopK(self.store, MemoryPublisher(), maker)
 
     def learn(self, key, value):
         self.refresh.learn(batch(items((key, value))))

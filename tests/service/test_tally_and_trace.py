@@ -8,6 +8,7 @@ from doubles import CountingRanker, MemoryInterestStore, MemoryPublisher, Memory
 from streamrec.contracts.headers import MAX_TRACE_BYTES
 from streamrec.service.batch import Batch, Record, Slice, TopicPartition
 from streamrec.service.fold_interests import FoldInterests
+from streamrec.service.make_lists import ListMaker
 from streamrec.service.refresh_topk import RefreshTopK
 
 TRACE = {"traceparent": b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "tracestate": b"shop=1"}
@@ -43,9 +44,8 @@ def test_a_trace_goes_from_the_event_to_the_list():
     _, interests = folded(part("clicks", [click("u1", "i1")], headers={**TRACE, "other": b"x"}))
     (interest,) = interests.of("user-interests")
     lists = MemoryPublisher()
-    refresh = RefreshTopK(
-        MemoryTopKStore(), lists, CountingRanker(), top_k=5, arm_of=lambda _: "personal", now_ms=lambda: NOW_MS
-    )
+    maker = ListMaker(CountingRanker(), top_k=5, arm_of=lambda _: "personal", now_ms=lambda: NOW_MS)
+    refresh = RefreshTopK(MemoryTopKStore(), lists, maker)
     record = Record(0, NOW_MS, interest.key, interest.value, interest.headers)
     refresh.handle(Batch([Slice(TopicPartition("user-interests", 0), 0, 1, [record])]))
 

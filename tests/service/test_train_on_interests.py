@@ -34,12 +34,16 @@ class RememberingTrainer:
         self.disk_is_full = False
         self.spared = Fences()
         self.refuse_next = False
+        self.contains = {}
         self.versions = ModelVersions(versions=[], refused=0, rolled_back=0, drifts=0)
         self._told = len(self.trained)
 
     def train(self, interests, *, behind):
         self.trained += [position for interest in interests for position in interest.new]
         self.behind.append(behind)
+
+    def contain(self, contains):
+        self.contains = dict(contains)
 
     def take_update(self):
         if self._told == len(self.trained):
@@ -401,3 +405,43 @@ def test_a_slice_without_records_moves_the_position():
 
     assert training.handle(batch(Slice(SOURCE, 0, 4))) == {SOURCE: 4}
     assert training.waiting == 0
+
+
+def test_a_version_contains_what_was_trained_not_what_waits(training):
+    trainer = RememberingTrainer()
+    use_case = training(trainer, MemoryPublisher())
+    values = records(stream(admission.MAX_STEP_EVENTS + 10))
+    use_case.handle(batch(part(USER_INTERESTS, values[:600])))
+    use_case.handle(batch(part(USER_INTERESTS, values[600:], start=600)))
+    assert trainer.contains == {}
+    use_case.step()
+    assert use_case.waiting == 10
+    assert trainer.contains == {0: 600}, "the second batch is not trained to its end"
+    use_case.step()
+    assert trainer.contains == {0: len(values)}
+
+
+def test_records_without_a_new_event_are_contained_too(training):
+    trainer = RememberingTrainer()
+    use_case = training(trainer, MemoryPublisher())
+    values = records(stream(5))
+    use_case.handle(batch(part(USER_INTERESTS, values)))
+    use_case.step()
+    assert not use_case.must_step
+    use_case.handle(batch(part(USER_INTERESTS, values[:2], start=5)))
+    assert (use_case.waiting, use_case.must_step) == (0, True)
+    use_case.step()
+    assert trainer.contains == {0: 7}
+    assert not use_case.must_step
+
+
+def test_what_waited_in_a_checkpoint_is_contained_once_it_is_trained(training):
+    trainer = RememberingTrainer()
+    use_case = training(trainer, MemoryPublisher())
+    use_case.handle(batch(part(USER_INTERESTS, records(stream(5)))))
+    use_case.checkpoint()
+    again = RememberingTrainer(trainer.saved)
+    use_case = training(again, MemoryPublisher())
+    assert again.contains == {}
+    use_case.step()
+    assert again.contains == {0: 5}

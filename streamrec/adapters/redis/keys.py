@@ -28,6 +28,10 @@ class Keys:
         self.identity = f"{self._prefix}identity"
         """Which store this is."""
 
+    def lists(self, what: str) -> str:
+        """Return the key of what is remembered of all lists."""
+        return f"{self._prefix}lists:{what}"
+
     def state(self, user_id: str) -> str:
         """Return the key of a user's interest state."""
         return f"{self._prefix}interest:{user_id}"

@@ -9,10 +9,13 @@ import msgspec
 
 from streamrec.adapters.redis.client import connect, translated_errors, values
 from streamrec.adapters.redis.keys import Keys
+from streamrec.adapters.redis.list_marks import RedisListMarks
 from streamrec.adapters.redis.server import require_fit
 from streamrec.contracts.derived import TopKList
 from streamrec.service.batch import Positions, Slice, TopicPartition
 from streamrec.service.list_aging import brought_up_to_date
+from streamrec.service.list_marks import Mark
+from streamrec.service.list_ports import ListOrigin
 from streamrec.service.ports import EncodedList
 
 WORKER = "recall"
@@ -47,7 +50,17 @@ for i, key in ipairs(KEYS) do redis.call('SET', key, ARGV[2 * i]) end
 return 1
 """
 
+_REPLACE = """
+-- KEYS: a list; ARGV: its state version and its value
+local stored = string.match(redis.call('GETRANGE', KEYS[1], 0, 40), '^{"state_version":(%d+)')
+if not stored or tonumber(stored) > tonumber(ARGV[1]) then return 0 end
+redis.call('SET', KEYS[1], ARGV[2], 'KEEPTTL')
+return 1
+"""
+
+
 _encoder = msgspec.json.Encoder()
+_origin_decoder = msgspec.json.Decoder(ListOrigin)
 _decoder = msgspec.json.Decoder(TopKList)
 
 
@@ -68,7 +81,7 @@ class RedisTopKStore:
         self._redis = connect(url)
         self._keys = Keys(installation)
         self._put = self._redis.register_script(_PUT)
-        self._advance = self._redis.register_script(_ADVANCE)
+        self.marks = RedisListMarks(url, installation=installation)
         self._ttl_s = list_ttl_days * DAY_S
 
     def check(self) -> list[str]:
@@ -92,8 +105,8 @@ class RedisTopKStore:
         with translated_errors():
             return bool(self._put(keys=keys, args=arguments))
 
-    def advance(self, slices: Sequence[Slice]) -> bool:
-        """Move the positions past these slices, all or none.
+    def advance(self, slices: Sequence[Slice], marks: Sequence[Mark]) -> bool:
+        """Move the positions past these slices, all or none; mark lists before.
 
         Returns
         -------
@@ -101,8 +114,25 @@ class RedisTopKStore:
             Whether they were moved: `False` if a slice does not start where the stored position stands.
         """
         arguments = [offset for part in slices for offset in (part.start, part.next)]
+        # one round trip; without a transaction, for marks of lists whose positions stay are true as well
+        with translated_errors(), self._redis.pipeline(transaction=False) as pipeline:
+            self.marks.add_to(pipeline, marks)
+            # a registered script would first be looked for, in a round trip of its own
+            pipeline.eval(_ADVANCE, len(slices), *self._position_keys(slices), *arguments)
+            return bool(pipeline.execute()[-1])
+
+    def replace_lists(self, lists: Sequence[EncodedList]) -> list[bool]:
+        """Replace lists that are there, each by itself, and leave their time to live as it is."""
+        with translated_errors(), self._redis.pipeline(transaction=False) as pipeline:
+            for topk in lists:
+                pipeline.eval(_REPLACE, 1, self._keys.topk(topk.user_id), topk.state_version, topk.value)
+            return [bool(written) for written in pipeline.execute()] if lists else []
+
+    def origins(self, user_ids: Sequence[str]) -> list[ListOrigin | None]:
+        """Return what each list was made from, `None` where there is no list."""
         with translated_errors():
-            return bool(self._advance(keys=self._position_keys(slices), args=arguments))
+            stored = values(self._redis, [self._keys.topk(user_id) for user_id in user_ids])
+        return [None if value is None else _origin_decoder.decode(value) for value in stored]
 
     def put_default(self, default: TopKList) -> None:
         """Replace the list of users who have none; one of a worker that has seen no event yet replaces nothing."""

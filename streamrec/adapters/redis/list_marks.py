@@ -1,0 +1,146 @@
+"""Marks of lists in Redis: sorted sets of user ids by how their lists were made.
+
+A user is in one of three sets, for lists that are complete, behind or poor, and in a fourth while the list is short.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import uuid4
+
+import msgspec
+import redis
+
+from streamrec.adapters.redis.client import connect, translated_errors
+from streamrec.adapters.redis.keys import Keys
+from streamrec.service.list_marks import Census, Facts, Made, Mark
+
+MAX_MARKED = 1_000_000
+"""Users in each set, about 100 bytes each; beyond it those with the lowest scores go, whose lists are the oldest."""
+
+CLAIM_S = 5
+
+_CLAIM = """
+-- KEYS: the claim; ARGV: who asks, for how many seconds
+local holder = redis.call('GET', KEYS[1])
+if holder and holder ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
+return 1
+"""
+
+_decoder = msgspec.json.Decoder(Facts)
+
+
+class RedisListMarks:
+    """Remembers how lists were made; see :class:`streamrec.service.list_ports.ListMarks`.
+
+    Parameters
+    ----------
+    url
+        Address of Redis.
+    installation
+        Name of the installation, which prefixes all keys.
+    """
+
+    def __init__(self, url: str, *, installation: str = "") -> None:
+        keys = Keys(installation)
+        self.keys = {made: keys.lists(made) for made in Made}
+        """The set of lists that were made like this."""
+        self._short_key, self._facts_key, self._claim_key = map(keys.lists, ("short", "facts", "claim"))
+        self._redis = connect(url)
+        self._claim = self._redis.register_script(_CLAIM)
+        self._name = uuid4().hex
+        self._may_hold = {*self.keys.values(), self._short_key}
+        """Sets that are not known to be empty."""
+
+    def add_to(self, pipeline: redis.client.Pipeline, marks: Sequence[Mark]) -> None:
+        """Let a pipeline replace the marks of lists; sets that are empty anyway are left alone."""
+        users = [mark.user_id for mark in marks]
+        if not users:
+            return
+        for made, key in self.keys.items():
+            scores = {mark.user_id: mark.score for mark in marks if mark.made is made}
+            if scores:
+                pipeline.zadd(key, scores)
+                self._may_hold.add(key)
+            others = users if not scores else [user_id for user_id in users if user_id not in scores]
+            if others and key in self._may_hold:
+                pipeline.zrem(key, *others)
+        short = {mark.user_id: mark.short_at for mark in marks if mark.short_at is not None}
+        if short:
+            pipeline.zadd(self._short_key, short)
+            self._may_hold.add(self._short_key)
+        if len(short) < len(users) and self._short_key in self._may_hold:
+            pipeline.zrem(self._short_key, *(user_id for user_id in users if user_id not in short))
+
+    def mark(self, marks: Sequence[Mark]) -> None:
+        """Replace the marks of lists."""
+        with translated_errors(), self._redis.pipeline(transaction=False) as pipeline:
+            self.add_to(pipeline, marks)
+            pipeline.execute()
+
+    def drop(self, user_ids: Sequence[str]) -> None:
+        """Forget lists that are no more."""
+        with translated_errors(), self._redis.pipeline(transaction=False) as pipeline:
+            for key in (*self.keys.values(), self._short_key):
+                pipeline.zrem(key, *user_ids)
+            pipeline.execute()
+
+    def trim(self) -> None:
+        """Drop the oldest of too many marks."""
+        with translated_errors(), self._redis.pipeline(transaction=False) as pipeline:
+            for key in (*self.keys.values(), self._short_key):
+                pipeline.zremrangebyrank(key, 0, -MAX_MARKED - 1)
+            pipeline.execute()
+
+    def count(self, facts: Facts) -> Census:
+        """Count the marks."""
+        with translated_errors(), self._redis.pipeline(transaction=False) as pipeline:
+            sizes = (*self.keys.values(), self._short_key)
+            for key in sizes:
+                pipeline.zcard(key)
+            pipeline.zcount(self.keys[Made.BEHIND], "-inf", f"({facts.behind_below}")
+            pipeline.zcount(self.keys[Made.COMPLETE], "-inf", f"({facts.complete_below}")
+            pipeline.zcount(self._short_key, "-inf", f"({facts.items}")
+            found: Any = pipeline.execute()
+        card = dict(zip(sizes, found, strict=False))
+        self._may_hold = {key for key in sizes if card[key]}
+        return Census(
+            poor=card[self.keys[Made.POOR]],
+            far=found[-3] + found[-2],
+            short=found[-1],
+            behind=card[self.keys[Made.BEHIND]],
+            complete=card[self.keys[Made.COMPLETE]],
+            all_short=card[self._short_key],
+        )
+
+    def newest(self, made: Made, count: int, *, below: float = float("inf")) -> list[str]:
+        """Return the users of so many lists that were made like this, highest score first, all below a limit."""
+        return self._users(self.keys[made], count, below)
+
+    def short(self, count: int, *, below: int) -> list[str]:
+        """Return the users of so many short lists that were made when fewer items could be listed."""
+        return self._users(self._short_key, count, below)
+
+    def facts(self) -> Facts:
+        """Return what was kept last."""
+        with translated_errors():
+            value: Any = self._redis.get(self._facts_key)
+        return Facts() if value is None else _decoder.decode(value)
+
+    def keep(self, facts: Facts) -> None:
+        """Keep facts."""
+        with translated_errors():
+            self._redis.set(self._facts_key, msgspec.json.encode(facts))
+
+    def claim(self) -> bool:
+        """Ask to be the only one who makes lists again, for some seconds."""
+        with translated_errors():
+            return bool(self._claim(keys=[self._claim_key], args=[self._name, CLAIM_S]))
+
+    def _users(self, key: str, count: int, below: float) -> list[str]:
+        limit = "+inf" if below == float("inf") else f"({below}"
+        with translated_errors():
+            found: Any = self._redis.zrevrangebyscore(key, limit, "-inf", start=0, num=count)
+        return [user_id.decode() for user_id in found]

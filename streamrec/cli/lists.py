@@ -1,0 +1,86 @@
+"""`streamrec lists`: how the stored lists are, and making them again."""
+
+from __future__ import annotations
+
+import time
+
+import typer
+from rich.table import Table
+
+from streamrec.adapters.redis import RedisListMarks
+from streamrec.adapters.redis.list_scan import ListScan, Scanned
+from streamrec.cli.addresses import resolved_settings
+from streamrec.cli.output import Json, console, print_json, progress_bar
+from streamrec.errors import UsageError
+from streamrec.monitor.lists import Lists
+from streamrec.monitor.words import duration
+
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, help="Say how the stored lists are, or have all of them made again."
+)
+
+
+@app.command("status")
+def status(as_json: Json = False) -> None:
+    """Print how many lists wait to be made again and why, how many are short, and what the serving version knows.
+
+    Examples: streamrec lists status; streamrec lists status --json
+    """
+    lists = _look()
+    if as_json:
+        print_json({"facts": lists.facts, "census": lists.census, "short_share": lists.short_share})
+        return
+    console().print(_table(lists))
+
+
+@app.command("rebuild")
+def rebuild(as_json: Json = False) -> None:
+    """Mark every list that is short, or not made by the version that serves, to be made again.
+
+    Lists are read a few thousand a second; `recall` makes them again in the background, newest users first. Follow it
+    with `streamrec lists status`. It can be interrupted and started again at any time.
+
+    Examples: streamrec lists rebuild; streamrec lists rebuild --json
+    """
+    settings, facts = resolved_settings(), _look().facts
+    scan = ListScan(settings.require_redis_url(), installation=settings.installation)
+    done, begun_s = Scanned(0, 0), time.monotonic()
+    with progress_bar() as bar:
+        task = bar.add_task("lists", total=None, rate="")
+        for done in scan.run(facts):
+            bar.update(task, completed=done.lists, rate=f"{done.lists / (time.monotonic() - begun_s):,.0f} lists/s")
+    if as_json:
+        print_json(done._asdict())
+    else:
+        console().print(f"{done.marked:,} of {done.lists:,} lists are marked; `streamrec lists status` follows them")
+
+
+def _look() -> Lists:
+    settings = resolved_settings()
+    marks = RedisListMarks(settings.require_redis_url(), installation=settings.installation)
+    facts = marks.facts()
+    if not facts.top_k:
+        raise UsageError("there is nothing to tell yet: `recall` has not run, or was never asked for a list")
+    return Lists(facts, marks.count(facts))
+
+
+def _table(lists: Lists) -> Table:
+    facts, census = lists
+    table = Table("lists", show_header=False)
+    table.add_column(justify="right")
+    share = "-" if lists.short_share is None else f"{100 * lists.short_share:.1f} %"
+    for name, value in (
+        ("wait to be made again", f"{census.waiting:,}"),
+        ("waiting for", duration(waiting_s) if (waiting_s := lists.waiting_s(time.time())) is not None else "-"),
+        ("made by a version that lacked much", f"{census.poor:,}"),
+        ("made by a version far behind by now", f"{census.far:,}"),
+        ("shorter than they could be", f"{census.short:,}"),
+        (f"shorter than {facts.top_k} items", share),
+        ("version that serves", facts.version or "none yet"),
+        ("events that it has learned", f"{facts.events:,}"),
+        ("events that it lacks", f"{facts.lacking:,}"),
+        ("items that it knows", f"{facts.known_items:,}"),
+        ("items of stream and catalogue that it does not know", f"{facts.other_items:,}"),
+    ):
+        table.add_row(name, value)
+    return table

@@ -1,0 +1,140 @@
+"""Items that the serving version has no row for: counted from the stream, remembered from the catalogue.
+
+A version knows an item a second or more after its first event. Until then, and for what the catalogue holds and nobody
+has touched, this is all that is known of it, so that no list is short for want of a newer version.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Sequence
+from itertools import islice
+from threading import Lock
+
+import numpy as np
+
+from streamrec.contracts.derived import UserInterest
+from streamrec.domain.interest import SequenceEvent
+from streamrec.model.popularity import CONTROL_HALF_LIFE, Popularity, share_of
+from streamrec.model.serving import ServingModel
+from streamrec.model.vocabulary import Vocabulary
+
+MAX_COUNTED_ITEMS = 10_000
+"""Items that are counted without a version; beyond it the one that is silent the longest is forgotten."""
+
+MAX_UNTOUCHED_ITEMS = 250_000
+"""Items of the catalogue that no version knows; beyond it the one that came first is forgotten."""
+
+
+class StreamCounts:
+    """Counts the events of items that the serving version does not know; before the first version, of all items."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._vocabulary = Vocabulary(max_items=MAX_COUNTED_ITEMS, on_free=self._clear)
+        self._popularity = Popularity()
+        self._ranked: list[str] | None = None
+        """Most popular first, until something is counted."""
+
+    def __len__(self) -> int:
+        return self._vocabulary.live_items
+
+    def learn(self, interests: Sequence[UserInterest]) -> ServingModel:
+        """Count the new events of each user, and return what serves before the first version."""
+        self.count(
+            [
+                (interest.sequence[index], share_of(interest.sequence, index, is_whole=interest.is_whole))
+                for interest in interests
+                for index in interest.new_indices()
+            ]
+        )
+        with self._lock:
+            return self._as_model()
+
+    def count(self, events: Sequence[tuple[SequenceEvent, float]]) -> None:
+        """Count events, each for the share that :func:`~streamrec.model.popularity.share_of` gives it."""
+        if not events:
+            return
+        with self._lock:
+            rows = [
+                self._vocabulary.observe(event.item_id, event.event_time_ms, is_repeat=share < 1.0)[0]
+                for event, share in events
+            ]
+            times_ms = np.array([event.event_time_ms for event, _ in events])
+            self._popularity.reserve(len(self._vocabulary))
+            self._popularity.add_many(np.array(rows), times_ms, np.array([share for _, share in events]))
+            self._ranked = None
+
+    def __contains__(self, item_id: str) -> bool:
+        """Whether an item is counted."""
+        return bool(self._vocabulary.row(item_id))
+
+    def forget(self, item_ids: Iterable[str]) -> None:
+        """Leave to the version what it knows now."""
+        with self._lock:
+            for item_id in item_ids:
+                if self._vocabulary.row(item_id):
+                    self._vocabulary.remove(item_id)
+                    self._ranked = None
+
+    def ranked(self) -> list[str]:
+        """Return all items, most popular first."""
+        with self._lock:
+            if self._ranked is None:
+                size = len(self._vocabulary)
+                order = np.argsort(-self._popularity.counts[:size, CONTROL_HALF_LIFE], kind="stable")
+                ids = self._vocabulary.ids
+                self._ranked = [ids[row] for row in order.tolist() if ids[row]]
+            return self._ranked
+
+    def _clear(self, row: int) -> None:
+        self._popularity.clear(row)
+
+    def _as_model(self) -> ServingModel:
+        popularity, size = self._popularity, len(self._vocabulary)
+        ids = self._vocabulary.ids.copy()
+        last_ms = popularity.last_ms[:size].copy()
+        return ServingModel(
+            ids=ids,
+            rows={item_id: row for row, item_id in enumerate(ids) if item_id},
+            size=size,
+            vectors=np.zeros((size, 1), np.float32),
+            counts=popularity.counts[:size].copy(),
+            totals=popularity.totals.copy(),
+            first_ms=popularity.first_ms[:size].copy(),
+            last_ms=last_ms,
+            events=self._vocabulary.events[:size].copy(),
+            category=np.zeros(size, np.int64),
+            neighbours=np.zeros((size, 1), np.int32),
+            shares=np.zeros((size, 1), np.float32),
+            reference_ms=popularity.reference_ms,
+            newest_event_ms=int(last_ms.max(initial=0)),
+        )
+
+
+class Untouched:
+    """Available items of the catalogue that the serving version does not know; any thread may read."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._items: dict[str, None] = {}
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def put(self, item_id: str) -> None:
+        """Remember an item."""
+        with self._lock:
+            self._items[item_id] = None
+            if len(self._items) > MAX_UNTOUCHED_ITEMS:
+                del self._items[next(iter(self._items))]
+
+    def forget(self, item_ids: Iterable[str]) -> None:
+        """Forget items that the version knows now, or that were withdrawn."""
+        with self._lock:
+            for item_id in item_ids:
+                self._items.pop(item_id, None)
+
+    def newest(self, count: int, *, but: Container[str]) -> list[str]:
+        """Return so many items at most, newest first."""
+        with self._lock:
+            return list(islice((item_id for item_id in reversed(self._items) if item_id not in but), count))

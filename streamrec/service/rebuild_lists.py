@@ -1,0 +1,188 @@
+"""Lists that are made again in the background, because better ones can be made by now.
+
+A list is otherwise made when its user acts, by the version that serves then. Marks say which lists would be better made
+again; they are, newest users first, from the states that `interests` keeps. All of it may stop anywhere: a mark goes
+when the new list is in the store and on Kafka, and a list that is made twice replaces itself.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from itertools import compress
+
+import msgspec
+
+from streamrec.contracts.topics import RECOMMENDATIONS, USER_INTERESTS
+from streamrec.service.batch import TopicPartition
+from streamrec.service.interest_record import Changed, user_interest
+from streamrec.service.list_marks import Census, Facts, Made, is_tolerable, lacking, marks_of
+from streamrec.service.list_record import list_record
+from streamrec.service.make_lists import ListMaker
+from streamrec.service.ports import EncodedList, InterestStore, Publisher, TopKStore
+
+LOOK_S = 1.0
+"""From one look at the marks to the next."""
+
+QUIET_S = 2.0
+"""The stream is quiet when no list was made for so long: then lists are made again as fast as it goes."""
+
+PATIENCE_S = 30.0
+"""In a quiet stream lists wait so long for the trainer to learn the rest; after that, what is tolerable is enough."""
+
+QUIET_BATCH, BUSY_BATCH = 64, 8
+"""Lists made together: an event that comes meanwhile waits for them, some milliseconds."""
+
+BUSY_SHARE = 0.05
+"""Share of the time for lists that are made again while events arrive."""
+
+
+class RebuildLists:
+    """Makes marked lists again; one thread calls it.
+
+    Parameters
+    ----------
+    store, states, publisher
+        Where lists and their marks are, where interest states are, and where lists go beside the store.
+    maker
+        Makes lists.
+    ends
+        Returns, by partition of `user-interests`, the offset below which this process has made lists.
+    monotonic_s
+        The clock that paces the work.
+    """
+
+    def __init__(
+        self,
+        store: TopKStore,
+        states: InterestStore,
+        publisher: Publisher,
+        maker: ListMaker,
+        *,
+        ends: Callable[[], Mapping[int, int]],
+        monotonic_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._store, self._states, self._marks, self._publisher = store, states, store.marks, publisher
+        self._maker = maker
+        self._ends = ends
+        self._monotonic_s = monotonic_s
+        self._looked_s = float("-inf")
+        self._moved_s = monotonic_s()
+        self._position: dict[int, int] = {}
+        self._own_ends: dict[int, int] = {}
+        """What `ends` said at the last look."""
+        self._is_claimed = False
+        self.facts, self.census = Facts(), Census()
+        """As they were seen last."""
+        self.rebuilt = 0
+        """Lists that were made again."""
+
+    def step(self) -> float:
+        """Make a few lists again, and return for how many seconds nothing is to be done.
+
+        Raises
+        ------
+        TransientError
+            If a store or the broker is unavailable; the same lists come with the next call.
+        """
+        begun_s = self._monotonic_s()
+        if begun_s - self._looked_s >= LOOK_S:
+            self._look(begun_s)
+        users = self._next(begun_s) if self._is_claimed else []
+        if not users:
+            return max(0.0, self._looked_s + LOOK_S - self._monotonic_s())
+        self._rebuild(users)
+        took_s = self._monotonic_s() - begun_s
+        return 0.0 if self._is_quiet else took_s * (1 - BUSY_SHARE) / BUSY_SHARE
+
+    @property
+    def _is_quiet(self) -> bool:
+        """Whether the stream was quiet at the last look, and no list was made here since."""
+        return self.facts.quiet and self._ends() == self._own_ends
+
+    def _look(self, now_s: float) -> None:
+        """See how the marks and the version stand, and keep what others need to understand the marks."""
+        knowledge, self._own_ends = self._maker.ranker.knowledge, dict(self._ends())
+        known = {*self._own_ends, *(knowledge.contains or ())}
+        sources = [TopicPartition(USER_INTERESTS, number) for number in range(max(known, default=-1) + 1)]
+        position = {source.partition: offset for source, offset in self._store.positions(sources).items()}
+        if position != self._position:
+            self._position, self._moved_s = position, now_s
+        known_items, other_items = self._maker.ranker.vocabulary
+        facts = Facts(
+            version=knowledge.version,
+            events=knowledge.events,
+            lacking=lacking(knowledge, position),
+            known_items=known_items,
+            other_items=other_items,
+            top_k=self._maker.top_k,
+            quiet=now_s - self._moved_s >= QUIET_S,
+            waiting_since_ms=self.facts.waiting_since_ms,
+        )
+        self.census = self._marks.count(facts)
+        self.facts = self._timed(facts)
+        self._is_claimed = self._marks.claim()
+        if self._is_claimed:
+            self._marks.trim()
+            if self.facts != self._marks.facts():
+                self._marks.keep(self.facts)
+        self._looked_s = now_s
+
+    def _timed(self, facts: Facts) -> Facts:
+        since_ms = (facts.waiting_since_ms or self._maker.now_ms()) if self.census.waiting else 0
+        return (
+            facts if since_ms == facts.waiting_since_ms else msgspec.structs.replace(facts, waiting_since_ms=since_ms)
+        )
+
+    def _next(self, now_s: float) -> list[str]:
+        """Return the users whose lists to make again now."""
+        facts, marks, is_quiet = self.facts, self._marks, self._is_quiet
+        count = QUIET_BATCH if is_quiet else BUSY_BATCH
+        if self.census.short and (users := marks.short(count, below=facts.items)):
+            return users
+        if is_quiet and facts.lacking and now_s - self._moved_s < PATIENCE_S:
+            return []  # the trainer is about to learn the rest
+        if not is_tolerable(facts.events, facts.lacking):
+            return []
+        is_complete = is_quiet and not facts.lacking
+        return (
+            marks.newest(Made.BEHIND, count, below=float("inf") if is_complete else facts.behind_below)
+            or marks.newest(Made.COMPLETE, count, below=facts.complete_below)
+            or marks.newest(Made.POOR, count)
+        )
+
+    def _rebuild(self, users: Sequence[str]) -> None:
+        # lists before states: a state that is older than its list was lost, and no better list can be made from it
+        origins = self._store.origins(users)
+        states = self._states.load(users, []).states
+        interests = [
+            interest
+            for user_id, origin in zip(users, origins, strict=True)
+            if origin is not None and states[user_id].sequence
+            for interest in [user_interest(user_id, states[user_id], Changed(produced_at_ms=origin.produced_at_ms))]
+            if interest.state_version >= origin.state_version
+        ]
+        # asked before the lists are made: what is learned meanwhile is not in all of them
+        ranker = self._maker.ranker
+        knowledge, items = ranker.knowledge, sum(ranker.vocabulary)
+        missing = lacking(knowledge, self._position)
+        is_quiet = self._is_quiet
+        lists = self._maker.make(interests, rebuilt=True)
+        room = self._publisher.room(RECOMMENDATIONS)
+        records = [list_record(topk, {}, room)[0] for topk in lists]
+        written = self._store.replace_lists(
+            [
+                EncodedList(topk.user_id, topk.state_version, record.value or b"")
+                for topk, record in zip(lists, records, strict=True)
+            ]
+        )
+        # a list that is newer than the state has marks of its own
+        kept = list(compress(lists, written))
+        self._publisher.publish(list(compress(records, written)))
+        made = Made.COMPLETE if not missing and is_quiet else Made.BEHIND
+        if not is_tolerable(knowledge.events, missing):
+            made = Made.POOR
+        self._marks.mark(marks_of(kept, made=made, knowledge=knowledge, top_k=self._maker.top_k, items=items))
+        if gone := [user_id for user_id in users if user_id not in {interest.user_id for interest in interests}]:
+            self._marks.drop(gone)
+        self.rebuilt += len(kept)
