@@ -144,7 +144,9 @@ class Settings(BaseSettings):
     top_k: int = Field(100, ge=1, le=1000, description="Items in a list.", examples=["100"])
     hide_seen: bool = Field(
         False,
-        description="Leave out items that the user already has in the sequence, as news does. Without it the model "
+        description="Leave out items that the user has had, as news does: those of the sequence, and of older events "
+        "200 items, purchases first, then the latest clicks. Lists then live as long as interest states do. Set it for "
+        "`interests`, `trainer` and `recall` alike; older events are remembered from then on. Without it the model "
         "learns whether people come back to things.",
         examples=["true"],
     )
@@ -252,6 +254,14 @@ class Settings(BaseSettings):
             names = ", ".join(map(variable_name, found))
             raise UsageError(f"this starts servers of its own and writes made-up events: unset {names}")
         return settings
+
+    @property
+    def list_lifetime_days(self) -> int:
+        """How long a list is kept: where lists hide what a user has had, as long as that is known.
+
+        A user without a list gets the list of unknown users, which hides nothing.
+        """
+        return max(self.list_ttl_days, self.state_ttl_days) if self.hide_seen else self.list_ttl_days
 
     def with_addresses(self, addresses: Mapping[str, str]) -> Self:
         """Return these settings with addresses (`kafka`, `redis_url`, `postgres_url`) filled in where none is set."""

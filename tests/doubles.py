@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import msgspec
@@ -205,8 +205,10 @@ class MemoryTopKStore:
         self._lists: dict[str, TopKList] = {}
         self._positions: Positions = {}
         self._default: TopKList | None = None
-        self._withdrawn: set[str] = set()
         self.marks = MemoryListMarks()
+        self.stored = self
+        self._withdrawn: dict[str, int] = {}
+        self._waiting: set[str] = set()
 
     def put_lists(self, lists: Sequence[EncodedList], slices: Sequence[Slice]) -> bool:
         if not self._is_at(slices):
@@ -245,11 +247,40 @@ class MemoryTopKStore:
             self._default = default
 
     def replace_marks(self, withdrawn: Mapping[str, int]) -> None:
-        self._withdrawn = set(withdrawn)
+        self.mark_items(dict(withdrawn), [item_id for item_id in self._withdrawn if item_id not in withdrawn])
 
     def mark_items(self, withdrawn: dict[str, int], available: Sequence[str]) -> None:
-        self._withdrawn |= withdrawn.keys()
-        self._withdrawn -= set(available)
+        self._waiting |= {item_id for item_id, _ in withdrawn.items() - self._withdrawn.items()}
+        self._withdrawn |= withdrawn
+        for item_id in available:
+            self._withdrawn.pop(item_id, None)
+            self._waiting.discard(item_id)
+
+    def withdrawn_waiting(self, limit: int) -> list[str]:
+        return sorted(self._waiting)[:limit]
+
+    def withdrawn_cleaned(self, item_ids: Collection[str]) -> None:
+        self._waiting -= set(item_ids)
+
+    def claim_cleaning(self, seconds: int) -> bool:
+        return seconds > 0
+
+    def lists_with(self, item_ids: Collection[str], cursor: int) -> tuple[int, list[bytes]]:
+        """Look into one list at a time."""
+        users = sorted(self._lists)
+        topk = self._lists.get(users[cursor]) if users else None
+        found = [topk] if topk and any(item.item_id in item_ids for item in topk.items) else []
+        following = cursor + 1 if cursor + 1 < len(users) else 0
+        return following, [msgspec.json.encode(each) for each in found]
+
+    def swap_lists(self, lists: Sequence[tuple[str, bytes, bytes]]) -> list[bool]:
+        replaced = []
+        for user_id, before, after in lists:
+            stored = self._lists.get(user_id)
+            replaced.append(stored == msgspec.json.decode(before, type=TopKList))
+            if replaced[-1]:
+                self._lists[user_id] = msgspec.json.decode(after, type=TopKList)
+        return replaced
 
     def positions(self, sources: Sequence[TopicPartition]) -> Positions:
         return {source: self._positions[source] for source in sources if source in self._positions}
@@ -269,6 +300,7 @@ class CountingRanker:
 
     model_version = "counting"
     newest_event_time_ms = 0
+    hide_seen = False
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()

@@ -99,7 +99,10 @@ class Pipeline:
         assert self.producer.flush(DEADLINE_S) == 0
 
     def ledger(self) -> Ledger:
-        return read_ledger(self.settings.require_kafka(), sequence_length=self.settings.sequence_length)
+        settings = self.settings
+        return read_ledger(
+            settings.require_kafka(), sequence_length=settings.sequence_length, keep_seen=settings.hide_seen
+        )
 
     def judge(self) -> Verdict:
         return judge(self.ledger(), self.settings.require_kafka(), self.store)

@@ -24,7 +24,7 @@ def find_one(model, context, hidden, *, hide_seen, model_candidates=128, withdra
     if cosines is not None:
         rows |= set(np.argsort(-cosines, kind="stable")[:model_candidates].tolist())
     own = set(context.rows.tolist())
-    rows = rows - own if hide_seen else rows | own
+    rows = rows - own - set(context.seen_before.tolist()) if hide_seen else rows | own
     rows = sorted(row for row in rows if model.ids[row] and row not in withdrawn)
     best = max((cosines[row] for row in rows), default=0.0) if cosines is not None else 0.0
     described = []

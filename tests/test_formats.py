@@ -47,13 +47,13 @@ from streamrec.service.ports import Progress
 FILES = Path(__file__).parent / "formats"
 
 
-def state():
+def state(*, keep_seen=False):
     """Make a state with everything in it: more events than the sequence holds, ids, categories, both types."""
     folded = InterestState()
     for n in range(6):
         source = Source(EventType.PURCHASE if n == 3 else EventType.CLICK, n % 2)
         event = Event("ü1", f"i{n}", NOW_MS + n * 60_000, source, 10 + n, 1_000 + n, f"c{n % 2}" if n else "")
-        folded.fold(event, sequence_length=3)
+        folded.fold(event, sequence_length=3, keep_seen=keep_seen)
     folded.version = 7
     return folded
 
@@ -105,6 +105,13 @@ def test_an_interest_state_of_format_1():
     for source, fence in expected.fence.items():
         fence.recent_ids = earlier.fence[source].recent_ids
     assert earlier == expected
+
+
+def test_an_interest_state_of_format_1_that_remembers_items():
+    remembering = state(keep_seen=True)
+    assert remembering.seen is not None
+    assert decode_state((FILES / "interest-state-1-with-seen.bin").read_bytes()) == remembering
+    assert decode_state(_prefix(7) + encode_state(remembering)) == remembering
 
 
 def test_the_progress_of_a_partition_of_format_1():

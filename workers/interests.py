@@ -25,12 +25,14 @@ def build(settings: Settings) -> faust.App:
     store = RedisInterestStore(
         settings.require_redis_url(), state_ttl_days=settings.state_ttl_days, installation=settings.installation
     )
-    publisher, needs = KafkaPublisher(kafka), needs_of_interests(settings.sequence_length)
+    publisher = KafkaPublisher(kafka)
+    needs = needs_of_interests(settings.sequence_length, hide_seen=settings.hide_seen)
     fold = FoldInterests(
         store,
         publisher,
         sequence_length=settings.sequence_length,
         dead_letter_limit=settings.dead_letter_limit,
+        hide_seen=settings.hide_seen,
     )
     app = new_app(NAME)
     feed(

@@ -22,6 +22,7 @@ from streamrec.list_metrics import ListMetrics
 from streamrec.metrics import ServingMetrics, worker_metrics
 from streamrec.model.ranker import ModelRanker
 from streamrec.service.batch import Batch, Positions, TopicPartition
+from streamrec.service.clean_lists import CleanLists
 from streamrec.service.largest_records import needs_of_recall
 from streamrec.service.make_lists import ListMaker
 from streamrec.service.rebuild_lists import RebuildLists
@@ -48,12 +49,19 @@ NAME = "recall"
 MARKS_INTERVAL_S = 60.0
 """All withdrawn items are marked in Redis anew so often: what a crash took from it comes back."""
 
+GATHER_S = 2.0
+"""Withdrawals are gathered for so long before a pass over all lists looks for them. By then every worker has read them:
+none of them makes another list with these items."""
+
+CLEANING_SHARE = 0.25
+"""A pass takes at most this share of the time of one Redis connection."""
+
 
 def build(settings: Settings) -> faust.App:
     """Return the worker's app."""
     kafka = settings.require_kafka()
     store = RedisTopKStore(
-        settings.require_redis_url(), list_ttl_days=settings.list_ttl_days, installation=settings.installation
+        settings.require_redis_url(), list_ttl_days=settings.list_lifetime_days, installation=settings.installation
     )
     ranker = ModelRanker(hide_seen=settings.hide_seen)
     publisher, needs = KafkaPublisher(kafka), needs_of_recall(settings.top_k)
@@ -109,6 +117,7 @@ def build(settings: Settings) -> faust.App:
     app = new_app(NAME)
     run_in_background(app, follow)
     run_in_background(app, _in_background(rebuilding, ListMetrics(), [caught_up, admitted]))
+    run_in_background(app, keep_clean(CleanLists(store.stored, publisher), admitted))
     feed(
         app,
         open_source=partial(BatchSource, kafka=kafka, group=GROUP_PREFIX + NAME, topics=[USER_INTERESTS]),
@@ -140,6 +149,24 @@ def _in_background(
                 worker.stopping.wait(pause_s)
 
     return rebuild
+
+
+def keep_clean(cleaning: CleanLists, admitted: threading.Event) -> Callable[[Background], None]:
+    """Return what takes withdrawn items out of stored lists for as long as a worker runs, once the store is ours."""
+
+    def clean(worker: Background) -> None:
+        while not worker.stopping.wait(GATHER_S):
+            if not admitted.is_set():
+                continue
+            if not persist_until(worker.stopping, cleaning.is_needed) or worker.stopping.wait(GATHER_S):
+                continue
+            begun_s = time.monotonic()
+            while persist_until(worker.stopping, cleaning.step):
+                if worker.stopping.wait((time.monotonic() - begun_s) * (1 / CLEANING_SHARE - 1)):
+                    return
+                begun_s = time.monotonic()
+
+    return clean
 
 
 def main(settings: Settings) -> None:

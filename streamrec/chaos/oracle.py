@@ -7,8 +7,9 @@ tell is whether the fold itself is right; the property tests of the domain do th
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from math import isclose
 
 import msgspec
@@ -101,7 +102,7 @@ class Verdict:
         )
 
 
-def read_ledger(kafka: KafkaAccess, *, sequence_length: int) -> Ledger:
+def read_ledger(kafka: KafkaAccess, *, sequence_length: int, keep_seen: bool = False) -> Ledger:
     """Fold all of `clicks` and `purchases` as they stand in the log, one partition after the other."""
     ledger = Ledger()
     for source, record in read_all(kafka, EVENT_TYPES):
@@ -115,7 +116,7 @@ def read_ledger(kafka: KafkaAccess, *, sequence_length: int) -> Ledger:
         except BadRecordError as error:
             ledger.refused[place] = error.reason
             continue
-        _fold(ledger, event, place, sequence_length)
+        _fold(ledger, event, place, partial(InterestState.fold, sequence_length=sequence_length, keep_seen=keep_seen))
     return ledger
 
 
@@ -189,9 +190,9 @@ def _ends(consumer: Consumer, topics: Iterable[str]) -> Positions:
     return {source: end for source, end in ends.items() if starts[source] < end}
 
 
-def _fold(ledger: Ledger, event: Event, place: Place, sequence_length: int) -> None:
+def _fold(ledger: Ledger, event: Event, place: Place, fold: Callable[[InterestState, Event], Outcome]) -> None:
     state = ledger.states.setdefault(event.user_id, InterestState())
-    outcome = state.fold(event, sequence_length=sequence_length)
+    outcome = fold(state, event)
     if outcome is Outcome.CONFLICT:
         ledger.refused[place] = ID_REUSED
         return
@@ -255,7 +256,7 @@ def _mismatches(ledger: Ledger, store: RedisInterestStore) -> Iterator[str]:
 
 def _same(stored: InterestState, expected: InterestState) -> bool:
     """Compare two states but for their versions: integers exactly, decayed sums to rounding."""
-    if (stored.sequence, stored.fence) != (expected.sequence, expected.fence):
+    if (stored.sequence, stored.fence, stored.seen) != (expected.sequence, expected.fence, expected.seen):
         return False
     if stored.beyond is None or expected.beyond is None:
         return stored.beyond is expected.beyond

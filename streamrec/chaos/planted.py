@@ -87,12 +87,12 @@ def writes_twice(every: int) -> None:
     fold = InterestState.fold
     calls = 0
 
-    def broken(self: InterestState, event: Event, *, sequence_length: int) -> Outcome:
+    def broken(self: InterestState, event: Event, *, sequence_length: int, keep_seen: bool = False) -> Outcome:
         nonlocal calls
         calls += 1
-        outcome = fold(self, event, sequence_length=sequence_length)
+        outcome = fold(self, event, sequence_length=sequence_length, keep_seen=keep_seen)
         if calls % every == 0:
-            self._insert(event, sequence_length)  # a bug reaches inside
+            self._insert(event, sequence_length, keep_seen=keep_seen)  # a bug reaches inside
         return outcome
 
     InterestState.fold = broken  # type: ignore[method-assign]

@@ -53,10 +53,11 @@ def create(as_json: Json = False) -> None:
     """
     settings = resolved_settings()
     kafka = settings.require_kafka()
-    limits = created_limits(settings.sequence_length, settings.top_k)
+    limits = created_limits(settings.sequence_length, settings.top_k, hide_seen=settings.hide_seen)
     created = create_topics(kafka, settings.partitions, settings.replication, limits=limits)
     # a topic that was there before keeps its limit; a worker whose records do not fit would wait
-    needs = [*needs_of_interests(settings.sequence_length), *needs_of_recall(settings.top_k), *needs_of_trainer()]
+    of_interests = needs_of_interests(settings.sequence_length, hide_seen=settings.hide_seen)
+    needs = [*of_interests, *needs_of_recall(settings.top_k), *needs_of_trainer()]
     require_room(KafkaPublisher(kafka), needs)
     if as_json:
         print_json({"created": created})

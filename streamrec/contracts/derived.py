@@ -25,7 +25,7 @@ class EventPosition(Struct, frozen=True, array_like=True):
     offset: int
 
 
-class UserInterest(Struct, frozen=True, kw_only=True):
+class UserInterest(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A user's interest state after new events. Topic `user-interests`, key: the user id."""
 
     user_id: Id
@@ -49,6 +49,9 @@ class UserInterest(Struct, frozen=True, kw_only=True):
     transitions: list[tuple[str, str, int]]
     """Steps from one category to the next inside sessions, most frequent first, at most ten."""
     events_count: int
+    seen_before: list[Id] = []
+    """Items that the user's lists hide although their events have left the sequence, with `STREAMREC_HIDE_SEEN` alone;
+    at most 200: purchases first, then the latest clicks."""
 
     def new_indices(self) -> list[int]:
         """Return where the sequence holds new events, ascending; one that came late is not at its end."""
@@ -107,3 +110,6 @@ class TopKList(Struct, frozen=True, kw_only=True, omit_defaults=True):
     rebuilt: bool = False
     """Whether it replaces a list that was made from the same state: no event led to it, and freshness is not counted
     from `produced_at_ms`."""
+    hidden: bytes = b""
+    """What the list hides because the user has had it, with `STREAMREC_HIDE_SEEN` alone: the CRC-32 of each item id in
+    UTF-8, four bytes each, little-endian, ascending, in base64. Whoever adds items to the list leaves these out."""

@@ -17,6 +17,7 @@ from zlib import crc32
 
 from streamrec.domain.event import Event, EventType
 from streamrec.domain.event_ids import Sighting, take_note
+from streamrec.domain.seen import Seen
 
 DAY_MS = 86_400_000
 HALF_LIVES_DAYS = (1.0, 7.0, 30.0)
@@ -135,6 +136,8 @@ class InterestState:
         What is left of older ones; `None` until the sequence has overflowed once, as for most users it never does.
     fence
         By source partition, at most one entry for each partition of `clicks` and `purchases`.
+    seen
+        Items of older events that lists hide; `None` unless they are kept and there are any.
 
     Examples
     --------
@@ -151,9 +154,18 @@ class InterestState:
     sequence: list[SequenceEvent] = field(default_factory=list)
     beyond: Beyond | None = None
     fence: dict[tuple[int, int], Fence] = field(default_factory=dict)
+    seen: Seen | None = None
 
-    def fold(self, event: Event, *, sequence_length: int) -> Outcome:
-        """Let one event in; events of one source partition must come in the order of their offsets."""
+    def fold(self, event: Event, *, sequence_length: int, keep_seen: bool = False) -> Outcome:
+        """Let one event in; events of one source partition must come in the order of their offsets.
+
+        Parameters
+        ----------
+        sequence_length
+            Newest events that the sequence keeps.
+        keep_seen
+            Whether items of events that leave the sequence are remembered in `seen`.
+        """
         fence = self.fence.get(event.source)
         if fence is None:
             fence = self.fence[event.source] = Fence(event.offset)
@@ -163,10 +175,10 @@ class InterestState:
         sighting = take_note(event, fence.recent_ids)
         if sighting is not Sighting.NEW:
             return Outcome.DUPLICATE if sighting is Sighting.COPY else Outcome.CONFLICT
-        self._insert(event, sequence_length)
+        self._insert(event, sequence_length, keep_seen=keep_seen)
         return Outcome.APPLIED
 
-    def _insert(self, event: Event, sequence_length: int) -> None:
+    def _insert(self, event: Event, sequence_length: int, *, keep_seen: bool) -> None:
         entry = SequenceEvent(
             event.event_time_ms,
             event.source.event_type,
@@ -183,7 +195,17 @@ class InterestState:
         while len(sequence) > sequence_length:
             if self.beyond is None:
                 self.beyond = Beyond()
-            self.beyond.add(sequence.pop(0))
+            oldest = sequence.pop(0)
+            self.beyond.add(oldest)
+            if keep_seen:
+                if self.seen is None:
+                    self.seen = Seen()
+                is_purchase = oldest.event_type == EventType.PURCHASE
+                self.seen.add(oldest.item_id, oldest.event_time_ms, is_purchase=is_purchase)
+
+    def seen_before(self) -> list[str]:
+        """Return the items that are remembered from before the sequence and are not in it, in order of their ids."""
+        return self.seen.items(but={event.item_id for event in self.sequence}) if self.seen else []
 
     @property
     def events_count(self) -> int:

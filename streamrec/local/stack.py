@@ -127,7 +127,7 @@ def _enter(settings: Settings, directory: Path, cleanup: ExitStack, *, progress:
     if broker == MEMORY_BROKER:  # it made its topics itself, and forgets everything when it ends
         del starters["kafka"]
     else:
-        limits = created_limits(filled.sequence_length, filled.top_k)
+        limits = created_limits(filled.sequence_length, filled.top_k, hide_seen=filled.hide_seen)
         create_topics(filled.require_kafka(), filled.partitions, filled.replication, limits=limits)
     migrate(filled.require_postgres_url(), installation=filled.installation)
     announcement = cleanup.enter_context(announced(directory, addresses))

@@ -97,7 +97,7 @@ def find(  # noqa: PLR0913  # what a list depends on
     hidden
         Vectors of the users, from :func:`encode`, `(B, D)`.
     hide_seen
-        Whether items of the user's sequence are left out.
+        Whether items that the user has had are left out.
     model_candidates
         How many the model brings in.
     withdrawn
@@ -105,7 +105,7 @@ def find(  # noqa: PLR0913  # what a list depends on
     risen
         Rows that occurred after this version, candidates like the popular ones.
     """
-    users = _users(model, contexts, hidden, model_candidates)
+    users = _users(model, contexts, hidden, model_candidates, hide_seen=hide_seen)
     everyones = model.popular_rows
     if risen is not None and len(risen):
         everyones = np.concatenate([everyones, risen[risen < model.size]])
@@ -116,7 +116,7 @@ def find(  # noqa: PLR0913  # what a list depends on
         np.empty((room, len(FEATURES)), np.float32),
         np.empty((room, len(LOG_SCALE)), np.float32),
     )
-    ends = describe(_tables(model, withdrawn), users, everyones, found, hide_seen)
+    ends = describe(_tables(model, withdrawn), users, everyones, found)
     starts = np.concatenate([np.zeros(1, np.int64), ends])
     count = int(ends[-1])
     logs = np.log(found.logs[:count], out=found.logs[:count])
@@ -130,13 +130,16 @@ def find(  # noqa: PLR0913  # what a list depends on
     )
 
 
-def _users(model: ServingModel, contexts: Sequence[Context], hidden: np.ndarray, model_candidates: int) -> Users:
+def _users(
+    model: ServingModel, contexts: Sequence[Context], hidden: np.ndarray, model_candidates: int, *, hide_seen: bool
+) -> Users:
     now_ms = np.array([context.now_ms for context in contexts], np.int64)
     knows = np.flatnonzero(hidden.any(axis=1))
     near = np.full((len(contexts), model_candidates), -1, np.int64)
     if len(knows):
         rows = nearest(model.vectors, model.size, model.rough, hidden[knows], model_candidates)
         near[knows, : rows.shape[1]] = rows
+    left_out = [each.left_out if hide_seen else each.left_out[:0] for each in contexts]
     return Users(
         ends=np.cumsum([len(context.rows) for context in contexts]),
         rows=np.concatenate([context.rows for context in contexts]),
@@ -146,6 +149,8 @@ def _users(model: ServingModel, contexts: Sequence[Context], hidden: np.ndarray,
         decays=decay((now_ms - model.reference_ms)[:, None]).astype(np.float32),
         hidden=hidden,
         nearest=near,
+        left_out=np.concatenate(left_out),
+        left_out_ends=np.cumsum([len(rows) for rows in left_out]),
     )
 
 

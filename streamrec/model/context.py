@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -22,6 +22,8 @@ class Context:
         The sequence, oldest first; row 0 where this version does not know the item.
     now_ms
         The instant to recommend for.
+    seen_before
+        Rows of items that the user had before the sequence began, as far as that is known.
     """
 
     rows: np.ndarray
@@ -29,10 +31,16 @@ class Context:
     times_ms: np.ndarray
     categories: np.ndarray
     now_ms: int
+    seen_before: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+
+    @property
+    def left_out(self) -> np.ndarray:
+        """Rows of all that the user has had, for lists that hide it; row 0 and others may occur several times."""
+        return np.concatenate([self.rows, self.seen_before])
 
 
-def make_context(model: ServingModel, sequence: Sequence[SequenceEvent]) -> Context:
-    """Return the context of a user with this sequence, oldest first."""
+def make_context(model: ServingModel, sequence: Sequence[SequenceEvent], seen_before: Sequence[str] = ()) -> Context:
+    """Return the context of a user with this sequence, oldest first, and these items from before it began."""
     # a user may be behind the stream, never ahead of it by more than the model's own delay
     now_ms = max(model.newest_event_ms, sequence[-1].event_time_ms if sequence else 0)
     rows = np.array([model.row(event.item_id) for event in sequence], np.int64)
@@ -46,4 +54,5 @@ def make_context(model: ServingModel, sequence: Sequence[SequenceEvent]) -> Cont
         times_ms=np.array([event.event_time_ms for event in sequence], np.int64),
         categories=categories,
         now_ms=now_ms,
+        seen_before=np.array([row for item_id in seen_before if (row := model.row(item_id))], np.int64),
     )

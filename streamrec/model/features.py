@@ -54,6 +54,10 @@ class Users(NamedTuple):
     """`(B, D)`"""
     nearest: np.ndarray
     """Rows nearest to it, none where nothing is known of the user, `(B, N)`; -1 for no row."""
+    left_out: np.ndarray
+    """Rows that are no candidates, one user's after the other's."""
+    left_out_ends: np.ndarray
+    """Where those of each user end, `(B,)`."""
 
 
 class Found(NamedTuple):

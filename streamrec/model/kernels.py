@@ -32,15 +32,13 @@ MAX_NEIGHBOUR_CANDIDATES = 128
 
 
 @compiled
-def describe(tables: Tables, users: Users, everyones: np.ndarray, found: Found, hide_seen: bool) -> np.ndarray:
+def describe(tables: Tables, users: Users, everyones: np.ndarray, found: Found) -> np.ndarray:
     """Find and describe the candidates of each user, and return where each one's end, `(B,)`.
 
     Parameters
     ----------
     everyones
-        Rows that are candidates of every user.
-    hide_seen
-        Whether items of the user's sequence are none.
+        Rows that are candidates of every user. So are the items of a user's own sequence, of that user.
     """
     width = len(tables.may_be)
     is_candidate = np.zeros(width, np.uint8)
@@ -55,7 +53,7 @@ def describe(tables: Tables, users: Users, everyones: np.ndarray, found: Found, 
         np.zeros(most, np.int64),
     )
     ends = np.zeros(len(users.ends), np.int64)
-    begin, start = 0, 0
+    begin, left_out_begin, start = 0, 0, 0
     for user in range(len(users.ends)):
         rows, times_ms = users.rows[begin : users.ends[user]], users.times_ms[begin : users.ends[user]]
         categories = users.categories[begin : users.ends[user]]
@@ -67,7 +65,9 @@ def describe(tables: Tables, users: Users, everyones: np.ndarray, found: Found, 
                 is_candidate[row] = 1
         _mark_strongest(near, count, is_candidate)
         for row in rows:
-            is_candidate[row] = not hide_seen
+            is_candidate[row] = 1
+        for row in users.left_out[left_out_begin : users.left_out_ends[user]]:
+            is_candidate[row] = 0
         end = _take(is_candidate, tables.may_be, found, start)
         for index in range(start, end):
             place[found.rows[index]] = index + 1
@@ -80,7 +80,7 @@ def describe(tables: Tables, users: Users, everyones: np.ndarray, found: Found, 
         add_session(users, user, place, found, start, end)
         for index in range(start, end):
             place[found.rows[index]] = 0
-        begin, start = users.ends[user], end
+        begin, left_out_begin, start = users.ends[user], users.left_out_ends[user], end
         ends[user] = end
     return ends
 

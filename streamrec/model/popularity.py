@@ -119,7 +119,7 @@ def decay(age_ms: float | np.ndarray) -> np.ndarray:
 
 
 def share_of(sequence: Sequence[SequenceEvent], index: int, *, is_whole: bool) -> float:
-    """Return what an event counts for where people are counted: 1 for a user's first event on an item, less for repeats.
+    """Return what an event counts for where people are counted: 1 for a user's first on an item, less for repeats.
 
     Parameters
     ----------

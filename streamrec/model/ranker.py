@@ -52,11 +52,13 @@ class ModelRanker:
     Parameters
     ----------
     hide_seen
-        Whether lists leave out what is in the user's sequence, unless nothing else is left.
+        Whether lists leave out what the user has had: the sequence, and what is known from before it. Only a list that
+        would be empty without them holds them.
     """
 
     def __init__(self, *, hide_seen: bool) -> None:
-        self._hide_seen = hide_seen
+        self.hide_seen = hide_seen
+        """Whether lists leave out what the user has had."""
         self._base = ServingModel()
         """The serving version as it came."""
         self._model = self._base
@@ -150,8 +152,7 @@ class ModelRanker:
         model = self._serving(interests)
         if model.version and self._prior is None:
             self.default(k=k)
-        contexts = [make_context(model, interest.sequence) for interest in interests]
-        return self._rank(model, contexts, [interest.sequence for interest in interests], k)
+        return self._rank(model, [self._context(model, interest) for interest in interests], interests, k)
 
     def count(self, interest: UserInterest) -> None:
         """Count the new events of a user who needs no list now."""
@@ -160,16 +161,19 @@ class ModelRanker:
     def popular(self, interests: Sequence[UserInterest], *, k: int) -> list[list[ListItem]]:
         """Return recently popular items of each user under the same rules, for the control arm."""
         model = self._serving(interests)
-        contexts = [make_context(model, interest.sequence) for interest in interests]
+        contexts = [self._context(model, interest) for interest in interests]
         return [
-            self._popular(model, context, interest.sequence, k)
+            self._popular(model, context, interest, k) or self._popular(model, make_context(model, []), None, k)
             for context, interest in zip(contexts, interests, strict=True)
         ]
+
+    def _context(self, model: ServingModel, interest: UserInterest) -> Context:
+        return make_context(model, interest.sequence, interest.seen_before if self.hide_seen else ())
 
     def default(self, *, k: int) -> list[ListItem]:
         """Return the list for a user nobody knows."""
         model = self._serving(())
-        items = self._rank(model, [make_context(model, [])], [()], k)[0]
+        items = self._rank(model, [make_context(model, [])], [None], k)[0]
         if not model.version:
             return items
         self._prior = Prior({item.item_id: item.score for item in items}, items[-1].score if items else 0.0)
@@ -224,15 +228,18 @@ class ModelRanker:
         self,
         model: ServingModel,
         contexts: Sequence[Context],
-        sequences: Sequence[Sequence[SequenceEvent]],
+        interests: Sequence[UserInterest | None],
         k: int,
     ) -> list[list[ListItem]]:
         together = max(1, MAX_SCORES // model.size)
         parts = [contexts[start : start + together] for start in range(0, len(contexts), together)]
         lists = [items for part in parts for items in self._rank_together(model, part, k)]
         return [
-            items if len(items) == k else filled(items, self._popular(model, context, sequence, k), k)
-            for items, context, sequence in zip(lists, contexts, sequences, strict=True)
+            items
+            if len(items) == k
+            else filled(items, self._popular(model, context, interest, k), k)
+            or self._popular(model, make_context(model, []), None, k)
+            for items, context, interest in zip(lists, contexts, interests, strict=True)
         ]
 
     def _rank_together(self, model: ServingModel, contexts: Sequence[Context], k: int) -> list[list[ListItem]]:
@@ -240,7 +247,7 @@ class ModelRanker:
             model,
             contexts,
             encode(model, contexts),
-            hide_seen=self._hide_seen,
+            hide_seen=self.hide_seen,
             model_candidates=max(k, MODEL_CANDIDATES),
             withdrawn=self._withdrawn_in(model),
             risen=np.array(list(self._risen)[-MAX_RISEN:], np.int64),
@@ -249,26 +256,22 @@ class ModelRanker:
             scores = model.blend(torch.from_numpy(found.features)).numpy()
         return best_lists(model, contexts, found, scores, k, self._prior)
 
-    def _popular(
-        self, model: ServingModel, context: Context, sequence: Sequence[SequenceEvent], k: int
-    ) -> list[ListItem]:
-        """Return what is popular, then what the version does not know; at last what the user has seen."""
+    def _popular(self, model: ServingModel, context: Context, interest: UserInterest | None, k: int) -> list[ListItem]:
+        """Return what is popular, then what the version does not know, for anybody where there is no interest."""
         counts = model.counts[: model.size, CONTROL_HALF_LIFE].copy()
         counts[~model.in_use] = NEVER
         counts[self._withdrawn_in(model)] = NEVER
-        left = counts
-        if self._hide_seen:
-            left = counts.copy()
-            left[context.rows] = NEVER
-        items = most_popular(model, left, k)
-        if len(items) < k:
-            items = filled(items, self._beyond(items, sequence, k), k)
-        return items or most_popular(model, counts, k)
+        if self.hide_seen:
+            counts[context.left_out] = NEVER
+        items = most_popular(model, counts, k)
+        return items if len(items) == k else filled(items, self._beyond(items, interest, k), k)
 
-    def _beyond(self, items: Sequence[ListItem], sequence: Sequence[SequenceEvent], k: int) -> list[ListItem]:
+    def _beyond(self, items: Sequence[ListItem], interest: UserInterest | None, k: int) -> list[ListItem]:
         """Return items that the version does not know: first those of the stream, most popular first."""
-        hidden = {event.item_id for event in sequence} if self._hide_seen else set()
-        hidden |= {item.item_id for item in items}
+        hidden = {item.item_id for item in items}
+        if interest is not None and self.hide_seen:
+            hidden |= {event.item_id for event in interest.sequence}
+            hidden.update(interest.seen_before)
         missing = k - len(items)
         of_stream = [
             item_id for item_id in self._stream.ranked() if item_id not in hidden and item_id not in self._withdrawn

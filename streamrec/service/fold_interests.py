@@ -71,15 +71,24 @@ class FoldInterests:
         Newest events kept in a user's sequence.
     dead_letter_limit
         Share of the last `DEAD_LETTER_WINDOW` records that may be refused: more is a bad deploy, not bad data.
+    hide_seen
+        Whether lists hide what a user has had: then items outlive the sequence.
     """
 
     def __init__(
-        self, store: InterestStore, publisher: Publisher, *, sequence_length: int, dead_letter_limit: float = 0.5
+        self,
+        store: InterestStore,
+        publisher: Publisher,
+        *,
+        sequence_length: int,
+        dead_letter_limit: float = 0.5,
+        hide_seen: bool = False,
     ) -> None:
         self._store = store
         self._publisher = publisher
         self._sequence_length = sequence_length
         self._dead_letter_limit = dead_letter_limit
+        self._hide_seen = hide_seen
         self._recent: deque[bool] = deque(maxlen=DEAD_LETTER_WINDOW)
         self._begun: _Begun | None = None
         self.tally = Tally()
@@ -142,7 +151,7 @@ class FoldInterests:
         self.tally = Tally(dropped=decoded.dropped)
         for event, record in decoded.events:
             state = snapshot.states[event.user_id]
-            outcome = state.fold(event, sequence_length=self._sequence_length)
+            outcome = state.fold(event, sequence_length=self._sequence_length, keep_seen=self._hide_seen)
             source = TopicPartition(_TOPICS[event.source.event_type], event.source.partition)
             if outcome is Outcome.CONFLICT:
                 decoded.refused.append((source, record, BadRecordError(ID_REUSED, _REUSED)))

@@ -76,6 +76,7 @@ def user_interest(user_id: str, state: InterestState, changed: Changed) -> UserI
         long_term_items=dict(_strongest(interest.long_term_items, max)),
         transitions=[(*step, count) for step, count in _strongest(transitions, _itself)],
         events_count=state.events_count,
+        seen_before=state.seen_before(),
     )
 
 

@@ -20,6 +20,7 @@ from streamrec.contracts.topics import (
     dead_letter_topic,
 )
 from streamrec.domain.interest import SequenceEvent
+from streamrec.domain.seen import SEEN_ITEMS
 from streamrec.errors import UnfitServerError
 from streamrec.service.interest_record import SUMMARY_SIZE
 from streamrec.service.ports import Outgoing, Publisher
@@ -62,9 +63,10 @@ class Need(NamedTuple):
     because: str = ""
 
 
-def needs_of_interests(sequence_length: int) -> list[Need]:
+def needs_of_interests(sequence_length: int, *, hide_seen: bool = False) -> list[Need]:
     """Return the room that the `interests` worker must have: less, and sequences lose events of ordinary users."""
-    room = max(largest_interest(sequence_length, PLAIN), largest_interest(1, ESCAPED))
+    seen = SEEN_ITEMS if hide_seen else 0
+    room = max(largest_interest(sequence_length, PLAIN, seen), largest_interest(1, ESCAPED, seen))
     letters = [Need(dead_letter_topic(topic), LETTER_BYTES) for topic in (CLICKS, PURCHASES)]
     return [Need(USER_INTERESTS, room, "sequence_length"), *letters]
 
@@ -79,10 +81,10 @@ def needs_of_trainer() -> list[Need]:
     return [Need(MODEL_UPDATES, _PART_BYTES)]
 
 
-def created_limits(sequence_length: int, top_k: int) -> dict[str, int]:
+def created_limits(sequence_length: int, top_k: int, *, hide_seen: bool = False) -> dict[str, int]:
     """Return `max.message.bytes` of topics that are created with more than the broker's default: all ids fit then."""
     wanted = {
-        USER_INTERESTS: largest_interest(sequence_length, UNICODE),
+        USER_INTERESTS: largest_interest(sequence_length, UNICODE, SEEN_ITEMS if hide_seen else 0),
         RECOMMENDATIONS: largest_list(top_k, UNICODE),
     }
     return {topic: room for topic, room in wanted.items() if room > BROKER_MAX_MESSAGE_BYTES}
@@ -107,7 +109,7 @@ def require_room(publisher: Publisher, needs: Iterable[Need]) -> None:
             )
 
 
-def largest_interest(sequence_length: int, character: str) -> int:
+def largest_interest(sequence_length: int, character: str, seen_items: int = 0) -> int:
     """Return the size of the largest `user-interests` record with ids and categories of one character, in bytes."""
     longest = character * MAX_ID_CHARACTERS
     names = [f"{n:02}{longest[2:]}" for n in range(SUMMARY_SIZE)]
@@ -123,6 +125,7 @@ def largest_interest(sequence_length: int, character: str) -> int:
         long_term_items=dict.fromkeys(names, [_WEIGHT] * 3),
         transitions=[(longest, longest, sequence_length)] * SUMMARY_SIZE,
         events_count=1 << 53,
+        seen_before=[longest] * seen_items,
     )
     return size_of(Outgoing(USER_INTERESTS, longest.encode(), _encoder.encode(message), _TRACE))
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from hashlib import blake2b
 
 from streamrec.contracts.derived import ListItem, TopKList, UserInterest
 from streamrec.domain.arms import CONTROL
+from streamrec.service.list_aging import hide
 from streamrec.service.ports import Ranker
 
 
@@ -68,7 +69,14 @@ class ListMaker:
             produced_at_ms=interest.produced_at_ms,
             made_at_ms=self.now_ms(),
             rebuilt=rebuilt,
+            hidden=hide(_had_by(interest)) if self.ranker.hide_seen else b"",
         )
+
+
+def _had_by(interest: UserInterest) -> Iterator[str]:
+    """Return the items that the user is known to have had."""
+    yield from (event.item_id for event in interest.sequence)
+    yield from interest.seen_before
 
 
 def list_id(*parts: object) -> str:

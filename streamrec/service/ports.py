@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
@@ -184,6 +184,37 @@ class TopKStore(Protocol):
         """Return what each list was made from, `None` where there is no list."""
 
 
+class StoredLists(Protocol):
+    """All lists of a store, to take withdrawn items out of them."""
+
+    def withdrawn_waiting(self, limit: int) -> list[str]:
+        """Return items that were withdrawn and may still be in stored lists, at most so many."""
+
+    def withdrawn_cleaned(self, item_ids: Collection[str]) -> None:
+        """Take note that no stored list holds these items."""
+
+    def claim_cleaning(self, seconds: int) -> bool:
+        """Be the one who cleans, for so long from now; answer `False` if somebody else is."""
+
+    def lists_with(self, item_ids: Collection[str], cursor: int) -> tuple[int, list[bytes]]:
+        """Look into the next few lists.
+
+        Parameters
+        ----------
+        cursor
+            Where to continue, 0 for the beginning.
+
+        Returns
+        -------
+        tuple
+            Where to continue, 0 at the end; and the lists that hold any of these items. A list that is there from the
+            beginning to the end is looked into at least once.
+        """
+
+    def swap_lists(self, lists: Sequence[tuple[str, bytes, bytes]]) -> list[bool]:
+        """Replace lists (user id, list, new list) that are still stored as given; answer which ones were."""
+
+
 class Ranker(Protocol):
     """Turns interest into lists. Any thread may call `rank` while another one applies updates."""
 
@@ -202,6 +233,10 @@ class Ranker(Protocol):
     @property
     def vocabulary(self) -> tuple[int, int]:
         """How many items can be listed: those that the version knows, and others."""
+
+    @property
+    def hide_seen(self) -> bool:
+        """Whether lists leave out what the user has had."""
 
     def rank(self, interests: Sequence[UserInterest], *, k: int) -> list[list[ListItem]]:
         """Return the best items of each user, best first, at most `k`; never empty once any event was seen."""

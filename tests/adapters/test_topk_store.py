@@ -5,14 +5,16 @@ from __future__ import annotations
 import msgspec
 import pytest
 from builders import NOW_MS, part
-from doubles import MemoryTopKStore
+from doubles import MemoryPublisher, MemoryTopKStore
 
 from streamrec.adapters.redis import RedisListMarks, RedisTopKStore, TopKReader, list_marks
 from streamrec.adapters.redis.keys import Keys
 from streamrec.adapters.redis.list_scan import ListScan
 from streamrec.contracts.derived import ListItem, Reason, TopKList
 from streamrec.domain.interest import DAY_MS
+from streamrec.errors import TransientError
 from streamrec.service.batch import TopicPartition
+from streamrec.service.clean_lists import CleanLists
 from streamrec.service.list_marks import Census, Facts, Made, Mark
 from streamrec.service.list_ports import ListOrigin
 from streamrec.service.ports import EncodedList
@@ -240,3 +242,106 @@ def test_a_scan_marks_what_is_short_or_of_another_version(redis_url):
     *_, last = ListScan(redis_url).run(facts)
     assert last == (3, 2)
     assert sorted(store.marks.newest(Made.POOR, 9)) == ["old", "short"]
+
+
+def cleaned(user_id, *item_ids):
+    """Return a list that others were taken out of."""
+    return msgspec.structs.replace(topk(user_id, *item_ids), rebuilt=True)
+
+
+def clean(store):
+    """Take the waiting items out of all lists, as `recall` does; answer with what was published."""
+    publisher = MemoryPublisher()
+    cleaning = CleanLists(store.stored, publisher)
+    while cleaning.step():
+        pass
+    return {record.key.decode(): msgspec.json.decode(record.value, type=TopKList) for record in publisher.records}
+
+
+@pytest.mark.parametrize("others", [0, 100])
+def test_withdrawn_items_leave_stored_lists(store, others):
+    odd = 'quo"te\\, "score":ü'
+    put(store, [topk("u1", "a", "b"), topk("u2", "b", odd), topk("u3", "c")], slices(0, 3))
+    store.mark_items({"a": NOW_MS, odd: NOW_MS} | {f"other-{n}": NOW_MS for n in range(others)}, [])
+    assert clean(store) == {"u1": cleaned("u1", "b"), "u2": cleaned("u2", "b")}
+    store.mark_items({}, ["a", odd])
+    lists = [store.read(user) for user in ("u1", "u2", "u3")]
+    assert lists == [cleaned("u1", "b"), cleaned("u2", "b"), topk("u3", "c")]
+
+
+def test_lists_are_looked_through_once_for_a_withdrawal(store):
+    put(store, [topk("u1", "a", "b")], slices(0, 1))
+    cleaning = CleanLists(store.stored, MemoryPublisher())
+    assert not cleaning.is_needed()
+    store.mark_items({"a": NOW_MS}, [])
+    assert cleaning.is_needed()
+    assert clean(store)
+    for _ in range(2):  # as after a restart, or by another worker
+        store.replace_marks({"a": NOW_MS})
+        store.mark_items({"a": NOW_MS}, [])
+    assert not cleaning.is_needed()
+    store.mark_items({}, ["a"])
+    store.mark_items({"a": NOW_MS + 1}, [])
+    assert cleaning.is_needed(), "withdrawn again"
+    store.mark_items({}, ["a"])
+    assert not cleaning.is_needed(), "back before anybody looked"
+
+
+def test_a_list_made_meanwhile_is_left_alone(store):
+    put(store, [topk("u1", "a", "b")], slices(0, 1))
+    _, found = store.stored.lists_with({"a"}, 0)
+    newer = topk("u1", "c", version=2)
+    put(store, [newer], slices(1, 2))
+    assert store.stored.swap_lists([("u1", found[0], msgspec.json.encode(topk("u1", "b")))]) == [False]
+    assert store.read("u1") == newer
+
+
+def test_a_broker_that_is_unavailable_delays_a_pass(store):
+    put(store, [topk("u1", "a", "b")], slices(0, 1))
+    store.mark_items({"a": NOW_MS}, [])
+    publisher = MemoryPublisher()
+    publisher.failures = 1
+    cleaning = CleanLists(store.stored, publisher)
+    with pytest.raises(TransientError):
+        cleaning.step()
+    while cleaning.step():
+        pass
+    assert [msgspec.json.decode(each.value, type=TopKList) for each in publisher.records] == [cleaned("u1", "b")]
+    assert not cleaning.is_needed()
+
+
+def test_a_cleaned_list_lives_no_longer(redis_url, redis_client):
+    store = RedisTopKStore(redis_url, list_ttl_days=1)
+    put(store, [topk("u1", "a", "b")], slices(0, 1))
+    redis_client.expire(Keys().topk("u1"), 1_000)
+    store.mark_items({"a": NOW_MS}, [])
+    clean(store)
+    assert b'"a"' not in redis_client.get(Keys().topk("u1"))
+    assert 900 < redis_client.ttl(Keys().topk("u1")) <= 1_000
+
+
+def test_one_worker_cleans_at_a_time(redis_url):
+    one, other = (RedisTopKStore(redis_url, list_ttl_days=1) for _ in range(2))
+    put(one, [topk("u1", "a", "b")], slices(0, 1))
+    one.mark_items({"a": NOW_MS}, [])
+    assert one.stored.claim_cleaning(60)
+    assert not CleanLists(other.stored, MemoryPublisher()).step()
+    assert clean(one)
+
+
+def test_an_installation_cleans_its_own_lists(redis_url):
+    ours = RedisTopKStore(redis_url, list_ttl_days=1, installation="shop2")
+    theirs = RedisTopKStore(redis_url, list_ttl_days=1)
+    for store in (ours, theirs):
+        put(store, [topk("u1", "a", "b")], slices(0, 1))
+    ours.mark_items({"a": NOW_MS}, [])
+    assert list(clean(ours)) == ["u1"]
+    assert theirs.stored.lists_with({"a"}, 0)[1]
+
+
+def test_marks_that_have_expired_wait_for_nothing(redis_url):
+    store = RedisTopKStore(redis_url, list_ttl_days=1)
+    for _ in range(2):
+        store.replace_marks({"old": NOW_MS - 2 * DAY_MS, "new": NOW_MS})
+        assert store.stored.withdrawn_waiting(10) in (["new"], [])
+        store.stored.withdrawn_cleaned(["new"])

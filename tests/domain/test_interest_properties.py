@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from streamrec.domain import seen as seen_items
 from streamrec.domain.event import Event, EventType, Source
 from streamrec.domain.event_ids import RECENT_IDS
 from streamrec.domain.interest import (
@@ -23,6 +24,7 @@ from streamrec.domain.interest import (
     session,
     summarise,
 )
+from streamrec.domain.seen import SEEN_ITEMS, Seen
 
 NOW_MS = 1_760_000_000_000
 SOURCES = [Source(event_type, partition) for event_type in EventType for partition in (0, 1)]
@@ -63,10 +65,18 @@ def deliveries(draw, log):
     return delivered
 
 
-def folded(events, sequence_length):
+def folded(events, sequence_length, *, keep_seen=False):
     state = InterestState()
-    outcomes = Counter(state.fold(event, sequence_length=sequence_length) for event in events)
+    outcomes = Counter(state.fold(event, sequence_length=sequence_length, keep_seen=keep_seen) for event in events)
     return state, outcomes
+
+
+def strongest(entries, most):
+    """Return the items to remember of these events, by definition: purchases first, then the latest."""
+    best = {}
+    for each in entries:
+        best[each.item_id] = max(best.get(each.item_id, (0, 0)), (each.event_type, each.event_time_ms))
+    return dict(sorted(best.items(), key=lambda pair: (pair[1], pair[0]), reverse=True)[:most])
 
 
 def entry(event):
@@ -163,9 +173,32 @@ def test_two_deliveries_of_one_log_end_in_the_same_state(data, log, sequence_len
 def test_everything_in_a_state_is_bounded(log, sequence_length):
     state, _ = folded([event for events in log.values() for event in events], sequence_length)
 
-    interest = summarise(state)
+    summary = summarise(state)
     assert len(state.sequence) <= sequence_length
     assert len(session(state.sequence)) <= sequence_length
     assert len(category_transitions(state.sequence)) < sequence_length
-    assert max(len(interest.short_term), len(interest.long_term), len(interest.long_term_items)) <= sequence_length
+    assert max(len(summary.short_term), len(summary.long_term), len(summary.long_term_items)) <= sequence_length
     assert all(len(fence.recent_ids) <= RECENT_IDS for fence in state.fence.values())
+
+
+@MANY
+@given(data=st.data(), log=logs(), sequence_length=st.integers(2, 8), most=st.integers(1, 6))
+def test_hidden_items_outlive_the_sequence_whatever_the_delivery(data, log, sequence_length, most):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(seen_items, "SEEN_ITEMS", most)
+        state, _ = folded(data.draw(deliveries(log)), sequence_length, keep_seen=True)
+    wanted = strongest(distinct(log)[:-sequence_length], most)
+    seen = state.seen or Seen()
+    assert seen.purchased == {item: at_ms for item, (kind, at_ms) in wanted.items() if kind == EventType.PURCHASE}
+    assert seen.clicked == {item: at_ms for item, (kind, at_ms) in wanted.items() if kind == EventType.CLICK}
+    assert state.seen_before() == sorted(wanted.keys() - {event.item_id for event in state.sequence})
+
+
+def test_a_purchase_is_remembered_longer_than_any_click():
+    source = Source(EventType.CLICK, 0)
+    bought = Event("u", "bought", NOW_MS, Source(EventType.PURCHASE, 0), 0)
+    clicks = [Event("u", f"i{n}", NOW_MS + 1 + n, source, n) for n in range(3 * SEEN_ITEMS)]
+    state, _ = folded([bought, *clicks], 50, keep_seen=True)
+    assert len(state.seen_before()) == SEEN_ITEMS
+    assert "bought" in state.seen_before()
+    assert folded([bought, *clicks], 50)[0].seen is None

@@ -7,6 +7,7 @@ import time
 
 import msgspec
 import pytest
+import redis
 from confluent_kafka import Producer
 from pipeline import DEADLINE_S
 
@@ -117,6 +118,61 @@ def bad_events():
     yield "bad-time", json.dumps({**event, "event_time_ms": 4_102_444_800_000}).encode()
     # the largest record that a broker takes by default
     yield "too-large", json.dumps({**event, "context": {"x": "y" * 1_040_000}}).encode()
+
+
+def test_a_withdrawn_item_leaves_stored_lists(running):
+    """Whoever reads Redis or Kafka without `TopKReader` must not see it either."""
+    running.produce("clicks", [click(f"s{n}", f"s-item{n % 4}") for n in range(40)])
+    with redis.Redis.from_url(running.settings.require_redis_url()) as client:
+
+        def holders():
+            values = client.mget([f"rec:s{n}" for n in range(40)])
+            return {n for n, value in enumerate(values) if value and b'{"item_id":"s-item0"' in value}
+
+        running.wait(lambda: len(holders()) > 10, "lists with the item")
+        running.produce("items", [{"item_id": "s-item0", "available": False}], key="item_id")
+        running.wait(lambda: not holders(), "the item to leave the lists")
+
+    newest = {}
+    for _, record in read_all(running.settings.require_kafka(), ["recommendations"]):
+        newest[record.key] = record.value
+    own = [value for key, value in newest.items() if key.startswith(b"s")]
+    assert len(own) >= 40
+    assert not any(b'{"item_id":"s-item0"' in value for value in own)
+
+
+def test_what_a_list_hides_stays_hidden_when_it_ages_and_beyond_the_sequence(running):
+    running.produce("clicks", [click(f"h{n}", f"h-item{n % 4}") for n in range(80)])
+    wait_until_listed_by_default(running, "h-item0")
+    bought = {"user_id": "buyer", "item_id": "h-item0", "event_time_ms": now_ms() - 30 * HOUR_MS}
+    running.produce("purchases", [bought])
+    running.wait(lambda: read_list(running, "buyer", bought["event_time_ms"]), "the list after the purchase")
+    running.produce("clicks", [click(f"h{n}", "h-item0") for n in range(80)])
+    running.wait(lambda: "h-item0" in item_ids(running.reader.read("nobody"))[:5], "it to be popular")
+    topk = running.reader.read("buyer")
+    assert topk.items
+    assert "h-item0" not in item_ids(topk)
+
+    last = {"event_time_ms": now_ms()}
+    more = [click("buyer", f"h-other{n}") | {"event_time_ms": last["event_time_ms"] - 60 + n} for n in range(61)]
+    running.produce("clicks", more)
+    topk = running.wait(lambda: read_list(running, "buyer", last["event_time_ms"]), "the list after more events")
+    assert "h-item0" not in item_ids(topk)
+    assert topk.items
+
+
+def test_six_hundred_clicks_of_one_user_move_nobody_elses_list(running):
+    others = [click(f"p{n}-{item}", f"p-item{item}") for item in range(10) for n in range(20)]
+    bot = [click("bot", "spam") | {"event_time_ms": now_ms() + n} for n in range(600)]
+    running.produce("clicks", [*bot, *others])
+    running.wait_until_folded()
+    wait_until_listed_by_default(running, "p-item9")
+    running.produce("clicks", [click("witness", "p-item0")])
+    running.wait(lambda: read_list(running, "witness", bot[0]["event_time_ms"]), "a list")
+    default = item_ids(running.reader.read("nobody"))
+    assert {f"p-item{item}" for item in range(10)} <= set(default)
+    places = [default.index(f"p-item{item}") for item in range(10)]
+    assert "spam" not in default or default.index("spam") > max(places)
 
 
 def test_bad_input_never_stops_a_worker_and_never_vanishes(running):

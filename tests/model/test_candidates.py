@@ -36,6 +36,8 @@ def test_candidates_and_features_are_those_of_the_plain_reference(taught, hide_s
     contexts[0].rows[:] = 0
     contexts[2].times_ms[:-3] -= 3_600_000  # a session before this one
     contexts[3].now_ms += 3_600_000  # a session that is over
+    for context in contexts[1::2]:
+        context.seen_before = np.array([4, 7, int(model.popular_rows[0])])
     hidden = encode(model, contexts)
     options = {"hide_seen": hide_seen, "model_candidates": model.size if everything else 7}
     withdrawn, risen = np.array([3, 5]), np.array([9, model.size - 1])

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streamrec.domain.interest import SequenceEvent
 from streamrec.model.covisitation import (
     BACKWARD_WEIGHT,
     DISTANCE_DECAY,
@@ -18,6 +19,7 @@ from streamrec.model.covisitation import (
     SESSION_GAP_MS,
     Covisitation,
 )
+from streamrec.model.popularity import share_of
 from streamrec.model.vocabulary import DAY_MS
 
 NOW = 1_760_000_000_000
@@ -103,6 +105,17 @@ def test_neighbour_lists_are_bounded_and_keep_the_strongest():
     assert KEPT_WHEN_FULL < len(neighbours) <= MAX_NEIGHBOURS
     assert next(iter(neighbours)) == 2
     assert len(lists_of(pairs, [1], 5)[1]) == 5
+
+
+def test_a_user_who_goes_back_and_forth_makes_one_pair():
+    pairs, once = Covisitation(), Covisitation()
+    sequence = [SequenceEvent(NOW + 1_000 * n, 0, 0, n, "ab"[n % 2], "") for n in range(50)]
+    for index, event in enumerate(sequence):
+        prefix = [(1 + (each.item_id == "b"), each.event_time_ms) for each in sequence[max(0, index - 8) : index]]
+        share = share_of(sequence, index, is_whole=True)
+        pairs.add(prefix, 1 + (event.item_id == "b"), event.event_time_ms, share)
+    once.add([(1, NOW)], 2, NOW)
+    assert lists_of(pairs, [1])[1][2] < 4 * lists_of(once, [1])[1][2]
 
 
 def test_a_row_that_is_given_up_leaves_every_list():

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamrec.model.popularity import HALF_LIVES_MS, Popularity
+from streamrec.domain.interest import SequenceEvent
+from streamrec.model.popularity import HALF_LIVES_MS, REPEAT_PERIOD_MS, Popularity, share_of
 from streamrec.model.vocabulary import DAY_MS, PADDING, Vocabulary, pack_ids, unpack_ids
 
 NOW = 1_760_000_000_000
@@ -67,3 +68,24 @@ def test_popularity_does_not_depend_on_order_and_halves():
     assert one.counts[1] == pytest.approx(expected, rel=1e-4)
     assert one.last_ms[1] == times_ms[-1]
     assert one.first_ms[1] == NOW
+
+
+def test_a_user_counts_again_after_the_period_of_repetitions():
+    at_ms = [NOW, NOW + 1, NOW + REPEAT_PERIOD_MS, NOW + 3 * REPEAT_PERIOD_MS]
+    sequence = [SequenceEvent(time_ms, 0, 0, n, "a", "") for n, time_ms in enumerate(at_ms)]
+    assert [share_of(sequence, index, is_whole=True) for index in range(4)] == [1.0, 0.5, 0.25, 1.0]
+
+
+@given(st.lists(st.sampled_from("abc"), min_size=1, max_size=50), st.booleans())
+def test_one_user_never_weighs_as_much_as_two(items, is_whole):
+    sequence = [SequenceEvent(NOW + n, 0, 0, n, item, "") for n, item in enumerate(items)]
+    for item in set(items):
+        shares = [share_of(sequence, n, is_whole=is_whole) for n, each in enumerate(items) if each == item]
+        assert sum(shares) < 2.0
+
+
+def test_a_repetition_is_no_event_of_its_item():
+    vocabulary = Vocabulary()
+    for is_repeat in (True, True, False):  # an item is never without any
+        row, _ = vocabulary.observe("a", NOW, is_repeat=is_repeat)
+    assert vocabulary.events[row] == 2

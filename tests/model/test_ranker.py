@@ -167,6 +167,73 @@ def test_seen_items_are_hidden_unless_nothing_is_left(new_trainer):
     assert shown_again
 
 
+def test_items_from_before_the_sequence_stay_hidden_in_every_list(new_trainer):
+    interests, records = trained(new_trainer())
+    hiding, showing = ranker_of(records), ranker_of(records, hide_seen=False)
+    for interest in interests[-10:]:
+        top = [item.item_id for item in hiding.rank([interest], k=100)[0]]
+        remembers = msgspec.structs.replace(interest, seen_before=top[:3])
+        for rank in (hiding.rank, hiding.popular):
+            assert not set(top[:3]) & {item.item_id for item in rank([remembers], k=1_000)[0]}
+        assert set(top[:3]) <= {item.item_id for item in showing.rank([remembers], k=1_000)[0]}
+
+
+def test_items_that_no_version_knows_are_hidden_too(new_trainer):
+    interests, records = trained(new_trainer())
+    ranker = ranker_of(records)
+    ranker.put_item(Item(item_id="of the catalogue"))
+    (listed,) = ranker.rank(interests[-1:], k=1_000)
+    assert "of the catalogue" in [item.item_id for item in listed]
+    remembers = msgspec.structs.replace(interests[-1], seen_before=["of the catalogue"])
+    (listed,) = ranker.rank([remembers], k=1_000)
+    assert "of the catalogue" not in [item.item_id for item in listed]
+
+
+def test_a_list_is_not_filled_up_with_what_it_hides(new_trainer):
+    """However few items are left; where none is, what was seen is better than an empty list."""
+    interests, records = trained(new_trainer())
+    ranker = ranker_of(records)
+    everything = [item.item_id for item in ranker_of(records, hide_seen=False).default(k=1_000)]
+    unseen = [each for each in everything if each not in {event.item_id for event in interests[-1].sequence}][:2]
+    remembers = msgspec.structs.replace(interests[-1], seen_before=[each for each in everything if each not in unseen])
+    for rank in (ranker.rank, ranker.popular):
+        assert {item.item_id for item in rank([remembers], k=50)[0]} == set(unseen)
+        saw_all = msgspec.structs.replace(remembers, seen_before=everything)
+        assert len(rank([saw_all], k=50)[0]) == 50
+
+
+@pytest.mark.parametrize("together", [1, 64])
+@pytest.mark.parametrize("has_model", [True, False])
+def test_sums_over_events_count_people(new_trainer, together, has_model):
+    """One user who clicks on an item 600 times is one person, whatever counts the clicks, and how many at a time."""
+    trainer = new_trainer(hide_seen=False)
+    interests, records = trained(trainer)
+    ranker = ranker_of(records if has_model else [], hide_seen=False)
+    if not has_model:
+        ranker.rank(interests, k=1)
+    state, burst = InterestState(), []
+    for start in range(0, 600, together):
+        new = []
+        for index in range(start, min(start + together, 600)):
+            event = Event("bot", "spam", START_MS + 400_000 + index, Source(EventType.CLICK, 7), index)
+            new += (interest := fold(state, event, sequence_length=50)).new
+        burst.append(msgspec.structs.replace(interest, new=new))
+    someone = fold(InterestState(), Event("someone", "spam", START_MS + 399_000, Source(EventType.CLICK, 8), 0))
+    trainer.train([someone], behind=0)
+    for record in trainer.take_update() if has_model else []:
+        ranker.apply_update(record)
+    ranker.rank([someone, *burst], k=1)
+    popular = [item.item_id for item in ranker.popular(interests[:1], k=100)[0]]
+    assert popular.index("spam") > len(popular) // 2
+    if has_model:
+        before = trainer.learning.items.popularity.counts[trainer.learning.items.vocabulary.row("spam")].copy()
+        for interest in burst:
+            trainer.train([interest], behind=0)
+        row = trainer.learning.items.vocabulary.row("spam")
+        assert (trainer.learning.items.popularity.counts[row] <= 3.01 * before).all()
+        assert trainer.learning.items.vocabulary.events[row] <= 2
+
+
 def test_withdrawn_and_deleted_items_are_in_no_list(new_trainer):
     interests, records = trained(new_trainer())
     ranker = ranker_of(records)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from doubles import MemoryPublisher
 from redis.exceptions import NoPermissionError
 from secured import PASSWORD, USER
 from sqlalchemy import make_url
@@ -22,6 +23,7 @@ from streamrec.contracts.derived import ListItem, Reason, TopKList
 from streamrec.domain.event import Event, EventType, Source
 from streamrec.errors import SettingsError, StreamrecError, TransientError
 from streamrec.service.batch import Slice, TopicPartition
+from streamrec.service.clean_lists import CleanLists
 from streamrec.service.list_marks import Made, Mark
 from streamrec.service.ports import EncodedList
 
@@ -61,6 +63,12 @@ def test_redis_over_tls_with_a_user_who_may_do_no_more_than_needed(rediss_url):
     lists.put_default(TOPK)
     lists.mark_items({"gone": NOW_MS}, ["i1"])
     assert [item.item_id for item in TopKReader(rediss_url).read("u1").items] == ["i1"]
+    lists.replace_marks({"gone": NOW_MS})
+    cleaning = CleanLists(lists.stored, MemoryPublisher())
+    assert cleaning.is_needed()
+    while cleaning.step():
+        pass
+    assert lists.stored.lists_with(["gone"], 0) == (0, [])
 
     with connect(rediss_url) as client:
         for forbidden in (("FLUSHALL",), ("KEYS", "*"), ("GET", "another-key"), ("CONFIG", "GET", "*")):

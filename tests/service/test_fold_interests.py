@@ -51,6 +51,14 @@ def test_a_batch_becomes_states_positions_and_derived_records(fold, store, publi
     assert counts(store) == (3, 0, 0)
 
 
+@pytest.mark.parametrize("hide_seen", [True, False])
+def test_items_that_lists_hide_outlive_the_sequence(store, publisher, hide_seen):
+    fold = FoldInterests(store, publisher, sequence_length=2, hide_seen=hide_seen)
+    fold.handle(batch(part("clicks", [click("u1", item, NOW_MS + n) for n, item in enumerate("cabcd")])))
+    interest = json.loads(publisher.of("user-interests")[0].value)
+    assert interest.get("seen_before") == (["a", "b"] if hide_seen else None)
+
+
 def test_a_second_event_with_the_same_id_is_a_duplicate(fold, store):
     fold.handle(batch(part("clicks", [click("u1", "a", event_id="e1"), click("u1", "a", event_id="e1")])))
 

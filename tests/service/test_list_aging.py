@@ -5,7 +5,7 @@ import pytest
 from builders import NOW_MS
 
 from streamrec.contracts.derived import ListItem, Reason, TopKList
-from streamrec.service.list_aging import TRUST_HALF_LIFE_MS, brought_up_to_date
+from streamrec.service.list_aging import TRUST_HALF_LIFE_MS, brought_up_to_date, hide
 
 LONG_MS = 1_000 * TRUST_HALF_LIFE_MS
 
@@ -68,3 +68,27 @@ def test_a_list_that_knows_no_probabilities_stays_as_it_is():
     own = listed({"a": (-1.0, -2.0)}, age_ms=LONG_MS)
     assert brought_up_to_date(own, listed({"b": (3.0, None)})) is own
     assert brought_up_to_date(own, msgspec.structs.replace(own, items=[])) is own
+    assert brought_up_to_date(msgspec.structs.replace(own, items=[]), listed({})).items == []
+
+
+def test_a_later_stage_does_not_undo_a_rule_of_an_earlier_one():
+    """What a list hides stays hidden when the list ages, however popular it is."""
+    own = listed({"a": (-1.0, -2.0), "b": (-3.0, -3.0)}, age_ms=LONG_MS)
+    now = default(bought=-0.1, new=-0.5, a=-2.0, b=-3.0)
+    assert list(scores(brought_up_to_date(own, now))) == ["bought", "new"]
+    hiding = msgspec.structs.replace(own, hidden=hide(["bought", "other"]))
+    assert list(scores(brought_up_to_date(hiding, now))) == ["new", "a"]
+
+
+@pytest.mark.parametrize("prior", [None, -2.0])
+def test_a_list_of_hidden_items_gives_way_to_any_others(prior):
+    """As that of a shop's first buyer, which could hold nothing else."""
+    only = msgspec.structs.replace(listed({"bought": (-1.0, prior)}), hidden=hide(["bought"]))
+    assert list(scores(brought_up_to_date(only, default(bought=-0.1, new=-0.5)))) == ["new"]
+    assert brought_up_to_date(only, default(bought=-0.1)) is only
+
+
+def test_an_empty_list_gives_way_to_the_default_without_what_it_hides():
+    """As one whose items were all withdrawn."""
+    empty = msgspec.structs.replace(listed({}), hidden=hide(["bought"]))
+    assert list(scores(brought_up_to_date(empty, default(bought=-0.1, new=-0.5)))) == ["new"]

@@ -9,10 +9,11 @@ import pytest
 from builders import NOW_MS, batch, part
 from doubles import CountingRanker, MemoryPublisher, MemoryTopKStore
 
-from streamrec.contracts.derived import EventPosition, UserInterest
+from streamrec.contracts.derived import EventPosition, TopKList, UserInterest
 from streamrec.domain.interest import SequenceEvent
 from streamrec.errors import TransientError
 from streamrec.service.batch import TopicPartition
+from streamrec.service.list_aging import hide
 from streamrec.service.list_marks import Knowledge, Made
 from streamrec.service.make_lists import ListMaker
 from streamrec.service.record_size import size_of
@@ -351,3 +352,14 @@ def test_each_list_is_marked_with_what_its_version_lacked(bench):
     bench.refresh.handle(batch(part("user-interests", values, start=2)))
     assert bench.store.marks.newest(Made.BEHIND, 9) == ["u1"]
     assert bench.store.marks.newest(Made.POOR, 9) == ["u2"]
+
+
+@pytest.mark.parametrize("hide_seen", [True, False])
+def test_a_list_says_what_it_hides_where_it_hides_anything(bench, hide_seen):
+    bench.ranker.hide_seen = hide_seen
+    seen = msgspec.json.decode(interest("u1", "a")) | {"seen_before": ["b", "a"]}
+    bench.refresh.handle(batch(part("user-interests", [msgspec.json.encode(seen)])))
+    (record,) = bench.publisher.of("recommendations")
+    hidden = msgspec.json.decode(record.value, type=TopKList).hidden
+    assert hidden == (hide(["a", "b"]) if hide_seen else b"")
+    assert (b'"hidden"' in record.value) == hide_seen

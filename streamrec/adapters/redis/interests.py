@@ -15,6 +15,7 @@ from streamrec.adapters.redis.client import connect, translated_errors, values
 from streamrec.adapters.redis.keys import Keys
 from streamrec.adapters.redis.server import require_fit
 from streamrec.domain.interest import Beyond, Fence, InterestState, SequenceEvent
+from streamrec.domain.seen import Seen
 from streamrec.errors import StreamrecError
 from streamrec.service.batch import Positions, TopicPartition
 from streamrec.service.ports import InterestSnapshot, Progress
@@ -23,7 +24,8 @@ WORKER = "interests"
 DAY_S = 86_400
 
 FORMAT = 1
-"""Grows when the layout of a stored state or of its progress changes; another format is refused, never misread."""
+"""Grows when the layout of a stored state or of its progress changes; another format is refused, never misread. An
+optional element at the end of a state is no change: a release that does not know it refuses the states that have it."""
 
 _VERSION_BYTES = 8
 
@@ -40,15 +42,31 @@ end
 return 1
 """
 
-_StoredState = tuple[
-    int,  # format
-    list[SequenceEvent],
-    tuple[list[int], int, dict[int, list[float]]] | None,  # beyond: events, reference_ms, sums
-    list[tuple[int, int, int, list[int]]],  # fence: event type, partition, offset, recent ids
-]
-_StoredProgress = tuple[int, int | None, int, int, int]  # format, next offset, applied, duplicates, dead-lettered
 
-T = TypeVar("T", bound=tuple[Any, ...])
+class _StoredState(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
+    """A state as it is stored, an array."""
+
+    format: int
+    sequence: list[SequenceEvent]
+    beyond: tuple[list[int], int, dict[int, list[float]]] | None
+    """`events`, `reference_ms` and `sums` of :class:`~streamrec.domain.interest.Beyond`."""
+    fence: list[tuple[int, int, int, list[int]]]
+    """Event type, partition, offset, recent ids."""
+    seen: tuple[dict[str, int], dict[str, int]] | None = None
+    """`purchased` and `clicked` of :class:`~streamrec.domain.seen.Seen`; not written where there are none."""
+
+
+class _StoredProgress(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
+    """The progress of a partition as it is stored, an array."""
+
+    format: int
+    next_offset: int | None
+    applied: int
+    duplicates: int
+    dead_lettered: int
+
+
+T = TypeVar("T", _StoredState, _StoredProgress)
 
 _encoder = msgspec.msgpack.Encoder()
 _state_decoder = msgspec.msgpack.Decoder(_StoredState)
@@ -125,13 +143,14 @@ class RedisInterestStore:
 
 def encode_state(state: InterestState) -> bytes:
     """Return a state as it is stored, without its version."""
-    beyond = state.beyond
+    beyond, seen = state.beyond, state.seen
     return _encoder.encode(
         (
             FORMAT,
             state.sequence,
             (beyond.events, beyond.reference_ms, beyond.sums) if beyond else None,
             [(*source, fence.offset, fence.recent_ids) for source, fence in state.fence.items()],
+            *([(seen.purchased, seen.clicked)] if seen else []),
         )
     )
 
@@ -140,12 +159,13 @@ def decode_state(value: bytes | None) -> InterestState:
     """Return a stored state, or a new one where there is none."""
     if value is None:
         return InterestState()
-    _format, sequence, beyond, fence = _decode(value, _state_decoder, "an interest state")
+    stored = _decode(value, _state_decoder, "an interest state")
     return InterestState(
         version=int.from_bytes(value[:_VERSION_BYTES], "big"),
-        sequence=sequence,
-        beyond=Beyond(*beyond) if beyond else None,
-        fence={(kind, partition): Fence(offset, ids) for kind, partition, offset, ids in fence},
+        sequence=stored.sequence,
+        beyond=Beyond(*stored.beyond) if stored.beyond else None,
+        fence={(kind, partition): Fence(offset, ids) for kind, partition, offset, ids in stored.fence},
+        seen=Seen(*stored.seen) if stored.seen else None,
     )
 
 
@@ -158,8 +178,14 @@ def _encode_progress(progress: Progress) -> bytes:
 def _decode_progress(value: bytes | None) -> Progress:
     if value is None:
         return Progress()
-    _format, *stored = _decode(value, _progress_decoder, "the progress of a partition")
-    return Progress(int.from_bytes(value[:_VERSION_BYTES], "big"), *stored)
+    stored = _decode(value, _progress_decoder, "the progress of a partition")
+    return Progress(
+        int.from_bytes(value[:_VERSION_BYTES], "big"),
+        stored.next_offset,
+        stored.applied,
+        stored.duplicates,
+        stored.dead_lettered,
+    )
 
 
 def _decode(value: bytes, decoder: msgspec.msgpack.Decoder[T], what: str) -> T:
@@ -173,7 +199,7 @@ def _decode(value: bytes, decoder: msgspec.msgpack.Decoder[T], what: str) -> T:
     stored = memoryview(value)[_VERSION_BYTES:]
     try:
         decoded = decoder.decode(stored)
-        number = decoded[0]
+        number: object = decoded.format
     except msgspec.DecodeError as error:
         number = _format_of(stored)
         if number in (None, FORMAT):

@@ -25,6 +25,12 @@ class Keys:
         """The list of users who have none."""
         self.withdrawn = f"{self._prefix}withdrawn"
         """Withdrawn items, a sorted set by the time of the withdrawal."""
+        self.withdrawn_waiting = f"{self._prefix}withdrawn-waiting"
+        """Withdrawn items that may still be in stored lists, a set."""
+        self.cleaner = f"{self._prefix}withdrawn-cleaner"
+        """Who takes withdrawn items out of stored lists."""
+        self.any_topk = f"{self._prefix}rec:*"
+        """A pattern of the keys of all users' lists."""
         self.identity = f"{self._prefix}identity"
         """Which store this is."""
 

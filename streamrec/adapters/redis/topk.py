@@ -11,6 +11,7 @@ from streamrec.adapters.redis.client import connect, translated_errors, values
 from streamrec.adapters.redis.keys import Keys
 from streamrec.adapters.redis.list_marks import RedisListMarks
 from streamrec.adapters.redis.server import require_fit
+from streamrec.adapters.redis.stored_lists import RedisStoredLists
 from streamrec.contracts.derived import TopKList
 from streamrec.service.batch import Positions, Slice, TopicPartition
 from streamrec.service.list_aging import brought_up_to_date
@@ -82,6 +83,7 @@ class RedisTopKStore:
         self._keys = Keys(installation)
         self._put = self._redis.register_script(_PUT)
         self.marks = RedisListMarks(url, installation=installation)
+        self.stored = RedisStoredLists(url, installation=installation)
         self._ttl_s = list_ttl_days * DAY_S
 
     def check(self) -> list[str]:
@@ -148,9 +150,12 @@ class RedisTopKStore:
     def replace_marks(self, withdrawn: Mapping[str, int]) -> None:
         """Tell readers to drop these items from older lists, and no others; as in :meth:`mark_items`."""
         with translated_errors():
-            marked: Any = self._redis.zrange(self._keys.withdrawn, 0, -1)
-        marks = list(withdrawn.items())
-        back = [item_id for item_id in map(bytes.decode, marked) if item_id not in withdrawn]
+            stored: Any = self._redis.zrange(self._keys.withdrawn, 0, -1, withscores=True)
+        marked = {item_id.decode(): int(at_ms) for item_id, at_ms in stored}
+        oldest_ms = max(withdrawn.values(), default=0) - self._ttl_s * 1_000
+        marks = [(item_id, at_ms) for item_id, at_ms in withdrawn.items() if at_ms >= oldest_ms]
+        marks = [(item_id, at_ms) for item_id, at_ms in marks if marked.get(item_id) != at_ms]
+        back = [item_id for item_id in marked if item_id not in withdrawn]
         for start in range(0, max(len(marks), len(back)), MARKED_TOGETHER):
             together = slice(start, start + MARKED_TOGETHER)
             self.mark_items(dict(marks[together]), back[together])
@@ -166,13 +171,24 @@ class RedisTopKStore:
             Items that can be shown again.
         """
         with translated_errors(), self._redis.pipeline(transaction=False) as pipeline:
+            if new := self._not_marked(withdrawn):
+                # first: what is marked and does not wait would stay in stored lists
+                pipeline.sadd(self._keys.withdrawn_waiting, *new)
             if withdrawn:
                 pipeline.zadd(self._keys.withdrawn, withdrawn)
                 newest_ms = max(withdrawn.values())
                 pipeline.zremrangebyscore(self._keys.withdrawn, "-inf", newest_ms - self._ttl_s * 1_000)
             if available:
                 pipeline.zrem(self._keys.withdrawn, *available)
+                pipeline.srem(self._keys.withdrawn_waiting, *available)
             pipeline.execute()
+
+    def _not_marked(self, withdrawn: Mapping[str, int]) -> list[str]:
+        """Return the items that are not marked as withdrawn at this time: other workers mark the same ones."""
+        if not withdrawn:
+            return []
+        marks: Any = self._redis.zmscore(self._keys.withdrawn, list(withdrawn))
+        return [item_id for (item_id, at_ms), mark in zip(withdrawn.items(), marks, strict=True) if mark != at_ms]
 
     def _position_keys(self, slices: Sequence[Slice]) -> list[str]:
         return [self._keys.position(WORKER, part.source) for part in slices]
