@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-import json
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache, partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
+import msgspec
 import psutil
+import structlog
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, Info, start_http_server
 
+from streamrec.errors import StreamrecError
 from streamrec.service.tally import Tally, TrainingProgress
-from streamrec.settings import Settings
+from streamrec.settings import Settings, variable_name
 
 _DIRECTORY = "metrics"
+_NAME = re.compile(r".+-([0-9]{1,7})")
+"""Worker and process id."""
+
+_log = structlog.get_logger(__name__)
 
 MAX_FIELD_NAMES = 100
 """So many names of dropped fields are told apart for a topic; producers choose the keys of contexts."""
@@ -271,10 +278,28 @@ class Endpoint(NamedTuple):
     port: int
 
 
+class _Announced(msgspec.Struct):
+    worker: str
+    host: str
+    port: Annotated[int, msgspec.Meta(gt=0, le=65_535)]
+
+
 @contextmanager
 def exported(settings: Settings, worker: str) -> Iterator[None]:
-    """Serve the metrics of this process while it works."""
-    server, _ = start_http_server(settings.metrics_port, settings.metrics_host)
+    """Serve the metrics of this process while it works.
+
+    Raises
+    ------
+    StreamrecError
+        If the port is taken.
+    """
+    try:
+        server, _ = start_http_server(settings.metrics_port, settings.metrics_host)
+    except OSError as error:
+        raise StreamrecError(
+            f"metrics cannot be served on {settings.metrics_host}:{settings.metrics_port} ({error.strerror}); "
+            f"set {variable_name('metrics_port')} to another port"
+        ) from error
     with announced(settings, Endpoint(worker, settings.metrics_host, server.server_port)):
         yield
 
@@ -290,30 +315,45 @@ def exported(settings: Settings, worker: str) -> Iterator[None]:
 
 @contextmanager
 def announced(settings: Settings, endpoint: Endpoint) -> Iterator[None]:
-    """Say in the data directory where this process can be asked, while it can; other machines are told by settings."""
-    directory = settings.data_dir.expanduser() / settings.installation / _DIRECTORY
-    directory.mkdir(parents=True, exist_ok=True)
-    file = directory / f"{endpoint.worker}-{os.getpid()}.json"
-    file.write_text(json.dumps(endpoint._asdict()))
+    """Say in the data directory where this process can be asked, while it can; other machines are told by settings.
+
+    A directory that is read-only or full costs the local monitor its view of this process, and no more.
+    """
+    file = _directory(settings) / f"{endpoint.worker}-{os.getpid()}.json"
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(msgspec.json.encode(_Announced(endpoint.worker, endpoint.host, endpoint.port)))
+    except OSError as error:
+        _log.warning("metrics are not announced", because=str(error))
     try:
         yield
     finally:
-        file.unlink(missing_ok=True)
+        with suppress(OSError):  # there is none, or it stays: whoever reads it sees that this process has ended
+            file.unlink()
 
 
 def find_endpoints(settings: Settings) -> list[Endpoint]:
     """Return the endpoints of the workers that run on the data directory, and clear away those of dead ones."""
     found = []
-    for file in sorted((settings.data_dir.expanduser() / settings.installation / _DIRECTORY).glob("*-*.json")):
-        if not psutil.pid_exists(int(file.stem.rpartition("-")[2])):
-            file.unlink(missing_ok=True)
+    for file in sorted(_directory(settings).glob("*-*.json")):
+        name = _NAME.fullmatch(file.stem)
+        if name is None:
+            continue  # no worker's
+        if not psutil.pid_exists(int(name[1])):
+            with suppress(OSError):  # read-only, or gone: it is passed over again
+                file.unlink()
             continue
         found.append(_read(file))
     return [endpoint for endpoint in found if endpoint is not None]
 
 
+def _directory(settings: Settings) -> Path:
+    return settings.data_dir.expanduser() / settings.installation / _DIRECTORY
+
+
 def _read(file: Path) -> Endpoint | None:
     try:
-        return Endpoint(**json.loads(file.read_text()))
-    except (FileNotFoundError, json.JSONDecodeError):
-        return None  # it has just ended, or is being written
+        said = msgspec.json.decode(file.read_bytes(), type=_Announced)
+    except (OSError, msgspec.DecodeError):
+        return None  # it has just ended, is being written, or is none of a worker
+    return Endpoint(said.worker, said.host, said.port)

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from interests import stream
 
-from streamrec.contracts.derived import ModelUpdate
+from streamrec.contracts.model_update import ModelUpdate
 from streamrec.model import releases
 from streamrec.model.releases import SNAPSHOT_INTERVAL_S
 
@@ -14,7 +14,7 @@ from streamrec.model.releases import SNAPSHOT_INTERVAL_S
 def kinds(trainer, number):
     """Train a little more, and return what kinds of records the next version makes."""
     trainer.train(stream(30, first_offset=30 * number), behind=0)
-    return {msgspec.msgpack.decode(record, type=ModelUpdate).kind for record in trainer.take_update()}
+    return {msgspec.json.decode(record, type=ModelUpdate).kind for record in trainer.take_update()}
 
 
 @pytest.mark.parametrize("jump_s", [-10 * SNAPSHOT_INTERVAL_S, 10 * SNAPSHOT_INTERVAL_S])
