@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Annotated
 
@@ -23,6 +23,8 @@ from streamrec.cli.addresses import resolved_settings
 from streamrec.cli.output import Json, console, print_json
 from streamrec.contracts.topics import ITEMS, dead_letter_topic
 from streamrec.errors import UsageError
+from streamrec.service.ports import Outgoing
+from streamrec.service.record_size import size_of
 
 ITEMS_LETTERS = dead_letter_topic(ITEMS)
 SHOWN_CHARACTERS = 2_000
@@ -109,24 +111,46 @@ def replay(reason: Reason = None, as_json: Json = False) -> None:
     """Put refused records back on the topics that they came from.
 
     Letters stay where they are. A record that is put back twice is applied once; one that is refused again becomes a
-    letter again. A record of `items` is not put back where a newer one of its key is on the topic.
+    letter again. A record of `items` is not put back where a newer one of its key is on the topic. Records that were cut
+    to fit, or that their topic does not take, are left out and counted.
 
     Examples: streamrec dlq replay; streamrec dlq replay --reason unknown-type
     """
     kafka = resolved_settings().require_kafka()
     item_keys = {letter.record.key or b"" for letter in _letters(reason) if letter.source.topic == ITEMS_LETTERS}
     newest_items = newest_item_records(kafka, item_keys) if item_keys else {}
-    records = records_to_replay(_letters(reason), newest_items=newest_items)
     publisher = KafkaPublisher(kafka)
+    left_out: Counter[str] = Counter()
+    whole = _whole(_letters(reason), left_out)
+    records = _fitting(records_to_replay(whole, newest_items=newest_items), publisher, left_out)
     replayed: Counter[str] = Counter()
     while chunk := list(islice(records, _RECORDS_AT_A_TIME)):
         publisher.publish(chunk)
         replayed.update(record.topic for record in chunk)
     if as_json:
-        print_json({"replayed": replayed})
-    else:
-        parts = ", ".join(f"{count:,} to {topic}" for topic, count in replayed.items())
-        console().print(f"put back {parts or 'nothing'}")
+        print_json({"replayed": replayed, "left_out": left_out})
+        return
+    parts = ", ".join(f"{count:,} to {topic}" for topic, count in replayed.items())
+    console().print(f"put back {parts or 'nothing'}")
+    for why, count in left_out.items():
+        console().print(f"left out {count:,}: {why}")
+
+
+def _whole(letters: Iterable[DeadLetter], left_out: Counter[str]) -> Iterator[DeadLetter]:
+    """Pass over letters that hold a part of their record; the record is where the letter says, while Kafka keeps it."""
+    for letter in letters:
+        if {"key", "value"} & set(letter.header("cut").split(",")):
+            left_out["cut to fit in a dead letter"] += 1
+        else:
+            yield letter
+
+
+def _fitting(records: Iterable[Outgoing], publisher: KafkaPublisher, left_out: Counter[str]) -> Iterator[Outgoing]:
+    for record in records:
+        if size_of(record) > publisher.room(record.topic):
+            left_out["larger than the topic takes"] += 1
+        else:
+            yield record
 
 
 def _letters(reason: str | None) -> Iterator[DeadLetter]:

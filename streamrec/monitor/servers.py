@@ -62,6 +62,8 @@ class Servers:
             def ask_postgres() -> Condition:
                 with postgres.translated_errors(), engine.connect() as connection:
                     is_read_only = connection.execute(text("SHOW transaction_read_only")).scalar() == "on"
+                if is_read_only:
+                    engine.dispose()  # the address may lead to another server meanwhile, and the setting be another
                 return Condition([READ_ONLY_ADVICE] if is_read_only else [])
 
             self._asks["PostgreSQL"] = ask_postgres

@@ -11,7 +11,7 @@ from streamrec.adapters.redis import RedisListMarks, RedisTopKStore, TopKReader,
 from streamrec.adapters.redis.keys import Keys
 from streamrec.adapters.redis.list_scan import ListScan
 from streamrec.contracts.derived import ListItem, Reason, TopKList
-from streamrec.domain.interest import DAY_MS
+from streamrec.domain.interest import DAY_MS, InterestState, SequenceEvent
 from streamrec.errors import TransientError
 from streamrec.service.batch import TopicPartition
 from streamrec.service.clean_lists import CleanLists
@@ -79,6 +79,32 @@ def test_newest_wins(store):
     put(store, [topk("u1", "old", version=9)], slices(1, 2))
     assert [item.item_id for item in store.read("u1").items] == ["new"]
     assert store.positions([SOURCE]) == {SOURCE: 2}
+
+
+def test_a_state_that_begins_again_replaces_its_old_list(store):
+    """A version never goes back: the state expired, was evicted or deleted, and the list is still there."""
+
+    def state(*offsets, at_ms):
+        return InterestState(sequence=[SequenceEvent(at_ms + n, 0, 0, n, f"i{n}", "") for n in offsets])
+
+    before, again = state(*range(50), at_ms=NOW_MS), state(50, at_ms=NOW_MS + DAY_MS)
+    put(store, [topk("u1", "old", version=before.content_version)], slices(0, 1))
+    put(store, [topk("u1", "new", version=again.content_version)], slices(1, 2))
+    assert [item.item_id for item in store.read("u1").items] == ["new"]
+
+
+def test_versions_are_told_apart_to_the_last_digit(store):
+    version = InterestState(sequence=[SequenceEvent(NOW_MS, 0, 0, 1, "i1", "")]).content_version
+    put(store, [topk("u1", "new", version=version + 1)], slices(0, 1))
+    put(store, [topk("u1", "old", version=version)], slices(1, 2))
+    assert [item.item_id for item in store.read("u1").items] == ["new"]
+
+
+def test_a_list_of_a_release_that_counted_events_is_replaced(store):
+    version = InterestState(sequence=[SequenceEvent(NOW_MS, 0, 0, 1, "i1", "")]).content_version
+    put(store, [topk("u1", "old", version=5_000)], slices(0, 1))
+    put(store, [topk("u1", "new", version=version)], slices(1, 2))
+    assert [item.item_id for item in store.read("u1").items] == ["new"]
 
 
 def test_a_slice_from_elsewhere_writes_nothing(store):

@@ -136,3 +136,18 @@ def test_buckets_of_items_and_categories_do_not_meet():
     names = [f"n{number}" for number in range(500)]
     assert {item_bucket(name) for name in names} == set(range(BUCKETS))
     assert {category_bucket(name) for name in names} == set(range(BUCKETS, 2 * BUCKETS))
+
+
+def test_each_event_makes_the_version_of_the_content_grow_in_whatever_order_they_come():
+    events = [event(offset, at_ms=1_760_000_000_000 + offset % 7 * 1_000) for offset in range(60)]
+    state, versions = InterestState(), []
+    for each in events:
+        state.fold(each, sequence_length=10)
+        versions.append(state.content_version)
+    assert versions == sorted(set(versions))
+
+    backwards = InterestState()
+    for each in reversed(events):
+        backwards.fence.clear()
+        backwards.fold(each, sequence_length=10)
+    assert backwards.content_version == state.content_version

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -19,8 +20,10 @@ from streamrec.adapters.postgres.migrate import migrate
 from streamrec.adapters.postgres.store import PostgresTransaction
 from streamrec.adapters.postgres.tables import metadata
 from streamrec.errors import SettingsError, StreamrecError, TransientError
+from streamrec.monitor.servers import Servers
 from streamrec.service.batch import TopicPartition
 from streamrec.service.record_retention import RecordRetention
+from streamrec.settings import Settings
 
 CLICKS = TopicPartition("clicks", 0)
 
@@ -134,3 +137,22 @@ def test_a_batch_whose_connection_was_ended_goes_through_again(postgres_url, mon
             record.handle(second)
     assert record.handle(second) == {CLICKS: 2}
     assert RetentionReader(postgres_url).report().arms[0].clicks == 2
+
+
+def test_a_server_that_is_read_only_after_a_failover_is_waited_for_and_named(postgres_url):
+    record = recorder(postgres_url)
+    work = batch(part("clicks", [click()]))
+    name = postgres_url.rpartition("/")[2]
+    execute(postgres_url, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    settings = Settings(kafka="nowhere:1", postgres_url=postgres_url)
+    with pytest.raises(TransientError, match="read-only: a standby, or default_transaction_read_only is on"):
+        record.handle(work)
+    servers = Servers(settings)
+    assert asyncio.run(servers.faults()) == {}
+    assert "read-only" in servers.conditions["PostgreSQL"].unfit[0]
+
+    execute(postgres_url.rpartition("/")[0] + "/postgres", f"ALTER DATABASE {name} RESET ALL")
+    # connections that were made before keep the setting, so new ones are made
+    assert record.handle(work) == {CLICKS: 1}
+    assert asyncio.run(servers.faults()) == {}
+    assert not servers.conditions["PostgreSQL"].unfit

@@ -10,9 +10,10 @@ from streamrec.local.guardian import Guardian
 from streamrec.settings import Settings
 
 ACL_RULES = (
-    "resetkeys ~interest:* ~rec:* ~rec-default ~position:* ~withdrawn* ~lists:* resetchannels -@all +@connection "
-    "+get +set +mget +getrange +eval +evalsha +script|load +zadd +zrem +zmscore +zrange +zremrangebyscore "
-    "+zremrangebyrank +zrevrangebyscore +zcard +zcount +scan +sadd +srem +srandmember"
+    "resetkeys ~interest:* ~rec:* ~rec-default ~position:* ~withdrawn* ~lists:* ~identity resetchannels "
+    "-@all +@connection +info +get +set +mget +getrange +eval +evalsha +script|load +zadd +zrem "
+    "+zmscore +zrange +zremrangebyscore +zremrangebyrank +zrevrangebyscore +zcard +zcount "
+    "+scan +sadd +srem +srandmember"
 )
 """All that streamrec needs of Redis."""
 

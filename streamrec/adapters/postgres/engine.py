@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from sqlalchemy import URL, Engine, create_engine, make_url
+from sqlalchemy import URL, Engine, create_engine, event, make_url
+from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import ArgumentError
 
-from streamrec.adapters.postgres.errors import translated_errors
+from streamrec.adapters.postgres.errors import READ_ONLY, translated_errors
 from streamrec.errors import SettingsError
 from streamrec.settings import variable_name
 
@@ -34,7 +35,7 @@ def connect(url: str, *, installation: str = "", statement_timeout_ms: int = STA
     }
     if installation:
         options["search_path"] = installation
-    return create_engine(
+    engine = create_engine(
         _parse(url).set(drivername="postgresql+psycopg2"),
         pool_size=2,
         max_overflow=0,
@@ -50,6 +51,14 @@ def connect(url: str, *, installation: str = "", statement_timeout_ms: int = STA
             "tcp_user_timeout": 15_000,
         },
     )
+    event.listen(engine, "handle_error", _leave_read_only)
+    return engine
+
+
+def _leave_read_only(context: ExceptionContext) -> None:
+    """Connect anew after a read-only server: the address may lead to the new primary, and the setting have changed."""
+    if getattr(context.original_exception, "pgcode", None) == READ_ONLY:
+        context.is_disconnect = True
 
 
 def _parse(url: str) -> URL:

@@ -12,7 +12,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import redis
-from redis.exceptions import AskError, ClusterCrossSlotError, ExecAbortError, InvalidResponse, MovedError
+from redis.exceptions import (
+    AskError,
+    ClusterCrossSlotError,
+    ExecAbortError,
+    InvalidResponse,
+    MasterDownError,
+    MovedError,
+)
 
 from streamrec.errors import StreamrecError, TransientError
 
@@ -31,6 +38,8 @@ _CLASSES: dict[type[redis.RedisError], str] = {
     AskError: "ASK",
     ClusterCrossSlotError: "CROSSSLOT",
     ExecAbortError: "EXECABORT",
+    MasterDownError: "MASTERDOWN",
+    redis.ReadOnlyError: "READONLY",
 }
 """Of these redis-py may keep the class alone."""
 
@@ -46,9 +55,18 @@ _IN_SCRIPT = re.compile(r"@user_script: ?\d+: -?([A-Z]{2,})\b")
 _WORD = re.compile(r"-?([A-Z]{2,})\b")
 
 
+LEFT = frozenset({"READONLY", "MASTERDOWN", "UNBLOCKED", "REDIRECT"})
+"""Words of a server that is not the primary any more: its address may lead to another one by now."""
+
+
 @contextmanager
-def translated_errors() -> Iterator[None]:
+def translated_errors(client: redis.Redis | None = None) -> Iterator[None]:
     """Turn errors of redis-py into ours.
+
+    Parameters
+    ----------
+    client
+        Connects anew after the error of a server that is not the primary any more: redis-py would stay with it.
 
     Raises
     ------
@@ -60,7 +78,10 @@ def translated_errors() -> Iterator[None]:
     try:
         yield
     except redis.RedisError as error:
-        if word_of(error) in OF_CLUSTERS:
+        word = word_of(error)
+        if client is not None and word in LEFT:
+            client.connection_pool.disconnect(inuse_connections=False)
+        if word in OF_CLUSTERS:
             raise StreamrecError(f"Redis: {NO_CLUSTER}") from error
         kind = TransientError if _passes(error) else StreamrecError
         raise kind(f"Redis: {error}") from error

@@ -27,12 +27,12 @@ class RedisIdentity:
 
     def identity(self) -> str:
         """Return the identity, empty if there is none."""
-        with translated_errors():
+        with translated_errors(self._redis):
             held: Any = self._redis.get(self._key)
         return (held or b"").decode(errors="replace")
 
     def claim(self, identity: str) -> str:
         """Set the identity if there is none, and return the one that is there now."""
-        with translated_errors():
+        with translated_errors(self._redis):
             held: Any = self._redis.set(self._key, identity, nx=True, get=True)
         return identity if held is None else held.decode(errors="replace")

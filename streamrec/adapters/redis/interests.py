@@ -108,7 +108,7 @@ class RedisInterestStore:
         """
         keys = [self._keys.state(user_id) for user_id in user_ids]
         keys += [self._keys.position(WORKER, source) for source in sources]
-        with translated_errors():
+        with translated_errors(self._redis):
             stored = values(self._redis, keys)
         return InterestSnapshot(
             {user_id: decode_state(value) for user_id, value in zip(user_ids, stored[: len(user_ids)], strict=True)},
@@ -125,7 +125,7 @@ class RedisInterestStore:
         for source, progress in snapshot.progress.items():
             keys.append(self._keys.position(WORKER, source))
             arguments += (_expected(progress.version), _prefix(progress.version + 1) + _encode_progress(progress))
-        with translated_errors():
+        with translated_errors(self._redis):
             return bool(self._compare_and_set(keys=keys, args=arguments))
 
     def progress(self, sources: Sequence[TopicPartition]) -> dict[TopicPartition, Progress]:

@@ -76,27 +76,27 @@ class RedisListMarks:
 
     def mark(self, marks: Sequence[Mark]) -> None:
         """Replace the marks of lists."""
-        with translated_errors(), self._redis.pipeline(transaction=False) as pipeline:
+        with translated_errors(self._redis), self._redis.pipeline(transaction=False) as pipeline:
             self.add_to(pipeline, marks)
             pipeline.execute()
 
     def drop(self, user_ids: Sequence[str]) -> None:
         """Forget lists that are no more."""
-        with translated_errors(), self._redis.pipeline(transaction=False) as pipeline:
+        with translated_errors(self._redis), self._redis.pipeline(transaction=False) as pipeline:
             for key in (*self.keys.values(), self._short_key):
                 pipeline.zrem(key, *user_ids)
             pipeline.execute()
 
     def trim(self) -> None:
         """Drop the oldest of too many marks."""
-        with translated_errors(), self._redis.pipeline(transaction=False) as pipeline:
+        with translated_errors(self._redis), self._redis.pipeline(transaction=False) as pipeline:
             for key in (*self.keys.values(), self._short_key):
                 pipeline.zremrangebyrank(key, 0, -MAX_MARKED - 1)
             pipeline.execute()
 
     def count(self, facts: Facts) -> Census:
         """Count the marks."""
-        with translated_errors(), self._redis.pipeline(transaction=False) as pipeline:
+        with translated_errors(self._redis), self._redis.pipeline(transaction=False) as pipeline:
             sizes = (*self.keys.values(), self._short_key)
             for key in sizes:
                 pipeline.zcard(key)
@@ -125,22 +125,22 @@ class RedisListMarks:
 
     def facts(self) -> Facts:
         """Return what was kept last."""
-        with translated_errors():
+        with translated_errors(self._redis):
             value: Any = self._redis.get(self._facts_key)
         return Facts() if value is None else _decoder.decode(value)
 
     def keep(self, facts: Facts) -> None:
         """Keep facts."""
-        with translated_errors():
+        with translated_errors(self._redis):
             self._redis.set(self._facts_key, msgspec.json.encode(facts))
 
     def claim(self) -> bool:
         """Ask to be the only one who makes lists again, for some seconds."""
-        with translated_errors():
+        with translated_errors(self._redis):
             return bool(self._claim(keys=[self._claim_key], args=[self._name, CLAIM_S]))
 
     def _users(self, key: str, count: int, below: float) -> list[str]:
         limit = "+inf" if below == float("inf") else f"({below}"
-        with translated_errors():
+        with translated_errors(self._redis):
             found: Any = self._redis.zrevrangebyscore(key, limit, "-inf", start=0, num=count)
         return [user_id.decode() for user_id in found]

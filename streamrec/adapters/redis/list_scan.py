@@ -69,7 +69,7 @@ class ListScan:
         """
         cursor, lists, marked, begun_s = 0, 0, 0, time.monotonic()
         while True:
-            with translated_errors():
+            with translated_errors(self._redis):
                 reply: Any = self._redis.scan(cursor, match=self._keys.topk("*"), count=SCANNED_TOGETHER)
                 cursor, keys = reply
                 stored = values(self._redis, keys)

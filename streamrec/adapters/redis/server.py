@@ -43,7 +43,7 @@ def fitness(client: redis.Redis) -> RedisFitness:
         If the server does not answer.
     """
     found = RedisFitness()
-    with translated_errors():
+    with translated_errors(client):
         try:
             about: Any = client.info()
         except redis.ResponseError as error:
@@ -70,6 +70,9 @@ def require_fit(client: redis.Redis) -> list[str]:
     """
     found = fitness(client)
     if found.faults:
+        client.connection_pool.disconnect(
+            inuse_connections=False
+        )  # the address may lead to another server by the next time
         raise UnfitServerError(f"Redis: {'; '.join(found.faults)}")
     return found.losses + found.warnings
 

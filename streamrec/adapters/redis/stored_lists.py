@@ -78,18 +78,18 @@ class RedisStoredLists:
 
     def withdrawn_waiting(self, limit: int) -> list[str]:
         """Return items that were withdrawn and may still be in stored lists, at most so many."""
-        with translated_errors():
+        with translated_errors(self._redis):
             waiting: Any = self._redis.srandmember(self._keys.withdrawn_waiting, limit)
         return [item_id.decode() for item_id in waiting]
 
     def withdrawn_cleaned(self, item_ids: Collection[str]) -> None:
         """Take note that no stored list holds these items."""
-        with translated_errors():
+        with translated_errors(self._redis):
             self._redis.srem(self._keys.withdrawn_waiting, *item_ids)
 
     def claim_cleaning(self, seconds: int) -> bool:
         """Be the one who cleans, for so long from now; answer `False` if somebody else is."""
-        with translated_errors():
+        with translated_errors(self._redis):
             return bool(self._claim(keys=[self._keys.cleaner], args=[self._name, seconds]))
 
     def lists_with(self, item_ids: Collection[str], cursor: int) -> tuple[int, list[bytes]]:
@@ -97,7 +97,7 @@ class RedisStoredLists:
 
         The cost is that of `SCAN` over all keys and of a read of each list; see `docs/performance.md`.
         """
-        with translated_errors():
+        with translated_errors(self._redis):
             scanned: Any = self._redis.scan(cursor, match=self._keys.any_topk, count=SCANNED_TOGETHER)
             following, keys = scanned
             found: Any = self._find(keys=keys, args=[_encoder.encode(each)[1:-1] for each in item_ids]) if keys else []
@@ -107,7 +107,7 @@ class RedisStoredLists:
         """Replace lists (user id, list, new list) that are still stored as given; answer which ones were."""
         if not lists:
             return []
-        with translated_errors(), self._redis.pipeline(transaction=False) as pipeline:
+        with translated_errors(self._redis), self._redis.pipeline(transaction=False) as pipeline:
             for user_id, before, after in lists:
                 digest = sha1(before, usedforsecurity=False).hexdigest()
                 # a registered script would first be looked for, in a round trip of its own

@@ -104,7 +104,7 @@ class RedisTopKStore:
         arguments: list[Any] = [len(slices), self._ttl_s, *(part.start for part in slices)]
         for topk in lists:
             arguments += (topk.state_version, topk.value)
-        with translated_errors():
+        with translated_errors(self._redis):
             return bool(self._put(keys=keys, args=arguments))
 
     def advance(self, slices: Sequence[Slice], marks: Sequence[Mark]) -> bool:
@@ -117,7 +117,7 @@ class RedisTopKStore:
         """
         arguments = [offset for part in slices for offset in (part.start, part.next)]
         # one round trip; without a transaction, for marks of lists whose positions stay are true as well
-        with translated_errors(), self._redis.pipeline(transaction=False) as pipeline:
+        with translated_errors(self._redis), self._redis.pipeline(transaction=False) as pipeline:
             self.marks.add_to(pipeline, marks)
             # a registered script would first be looked for, in a round trip of its own
             pipeline.eval(_ADVANCE, len(slices), *self._position_keys(slices), *arguments)
@@ -125,31 +125,31 @@ class RedisTopKStore:
 
     def replace_lists(self, lists: Sequence[EncodedList]) -> list[bool]:
         """Replace lists that are there, each by itself, and leave their time to live as it is."""
-        with translated_errors(), self._redis.pipeline(transaction=False) as pipeline:
+        with translated_errors(self._redis), self._redis.pipeline(transaction=False) as pipeline:
             for topk in lists:
                 pipeline.eval(_REPLACE, 1, self._keys.topk(topk.user_id), topk.state_version, topk.value)
             return [bool(written) for written in pipeline.execute()] if lists else []
 
     def origins(self, user_ids: Sequence[str]) -> list[ListOrigin | None]:
         """Return what each list was made from, `None` where there is no list."""
-        with translated_errors():
+        with translated_errors(self._redis):
             stored = values(self._redis, [self._keys.topk(user_id) for user_id in user_ids])
         return [None if value is None else _origin_decoder.decode(value) for value in stored]
 
     def put_default(self, default: TopKList) -> None:
         """Replace the list of users who have none; one of a worker that has seen no event yet replaces nothing."""
-        with translated_errors():
+        with translated_errors(self._redis):
             self._redis.set(self._keys.default, _encoder.encode(default), nx=default.event_time_ms == 0)
 
     def positions(self, sources: Sequence[TopicPartition]) -> Positions:
         """Return the next offset of each source that was ever read."""
-        with translated_errors():
+        with translated_errors(self._redis):
             stored = values(self._redis, [self._keys.position(WORKER, source) for source in sources])
         return {source: int(value) for source, value in zip(sources, stored, strict=True) if value is not None}
 
     def replace_marks(self, withdrawn: Mapping[str, int]) -> None:
         """Tell readers to drop these items from older lists, and no others; as in :meth:`mark_items`."""
-        with translated_errors():
+        with translated_errors(self._redis):
             stored: Any = self._redis.zrange(self._keys.withdrawn, 0, -1, withscores=True)
         marked = {item_id.decode(): int(at_ms) for item_id, at_ms in stored}
         oldest_ms = max(withdrawn.values(), default=0) - self._ttl_s * 1_000
@@ -170,7 +170,7 @@ class RedisTopKStore:
         available
             Items that can be shown again.
         """
-        with translated_errors(), self._redis.pipeline(transaction=False) as pipeline:
+        with translated_errors(self._redis), self._redis.pipeline(transaction=False) as pipeline:
             if new := self._not_marked(withdrawn):
                 # first: what is marked and does not wait would stay in stored lists
                 pipeline.sadd(self._keys.withdrawn_waiting, *new)
@@ -225,7 +225,7 @@ class TopKReader:
         Items that were withdrawn since are left out; lists of users who have been away are corrected for what has
         become more or less popular meanwhile.
         """
-        with translated_errors():
+        with translated_errors(self._redis):
             *stored, default = values(self._redis, [*map(self._keys.topk, user_ids), self._keys.default])
             newest = _decode(default)
             own = [_decode(value) for value in stored]

@@ -1,0 +1,85 @@
+"""Settings that cannot fit a topic's real limit are refused, and topics that are created fit."""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+import pytest
+from builders import NOW_MS, batch, click, part
+from doubles import MemoryInterestStore, MemoryPublisher
+
+from streamrec.contracts.topics import BROKER_MAX_MESSAGE_BYTES
+from streamrec.errors import UnfitServerError
+from streamrec.model.updates import to_records
+from streamrec.service.fold_interests import FoldInterests
+from streamrec.service.largest_records import (
+    ESCAPED,
+    PLAIN,
+    UNICODE,
+    created_limits,
+    largest_interest,
+    largest_list,
+    needs_of_interests,
+    needs_of_recall,
+    needs_of_trainer,
+    require_room,
+)
+from streamrec.service.ports import Outgoing
+from streamrec.service.record_size import size_of
+from streamrec.settings import Settings
+
+
+@pytest.mark.parametrize("character", [PLAIN, UNICODE, ESCAPED])
+def test_no_record_of_a_state_is_larger_than_the_largest(character):
+    publisher = MemoryPublisher()
+    publisher.rooms["user-interests"] = 1 << 30
+    fold = FoldInterests(MemoryInterestStore(), publisher, sequence_length=200)
+    name = character * 254
+    events = [
+        click(character * 256, f"{n % 90:02}{name}", NOW_MS - 1_000 + n, category=f"{n % 80:02}{name}")
+        for n in range(1_000)
+    ]
+    fold.handle(batch(part("clicks", events, headers={"traceparent": bytes(512), "tracestate": bytes(512)})))
+
+    size = size_of(publisher.records[0])
+    assert 0.8 * largest_interest(200, character) < size <= largest_interest(200, character)
+
+
+def test_the_default_settings_fit_the_default_limit_whatever_the_ids():
+    settings = Settings()
+    assert largest_interest(settings.sequence_length, ESCAPED) < BROKER_MAX_MESSAGE_BYTES
+    assert largest_list(settings.top_k, ESCAPED) < BROKER_MAX_MESSAGE_BYTES
+    assert created_limits(settings.sequence_length, settings.top_k) == {}
+
+
+def test_topics_are_created_with_room_for_the_largest_settings():
+    limits = created_limits(1_000, 1_000)
+    assert limits["user-interests"] >= largest_interest(1_000, UNICODE) > BROKER_MAX_MESSAGE_BYTES
+    assert limits["recommendations"] >= largest_list(1_000, UNICODE) > BROKER_MAX_MESSAGE_BYTES
+
+
+def test_a_part_of_a_model_version_fits_the_room_that_the_trainer_asks_for():
+
+    parts = to_records("snapshot", "v" * 256, "v" * 256, NOW_MS, {"a": np.zeros(2_000_000, np.uint8)})
+    (need,) = needs_of_trainer()
+    assert max(size_of(Outgoing("model-updates", None, value)) for value in parts) <= need.room
+    assert need.room < BROKER_MAX_MESSAGE_BYTES
+    assert msgspec.json.decode(parts[0])["parts"] == len(parts)
+
+
+@pytest.mark.parametrize(
+    ("topic", "room", "needs", "variable"),
+    [
+        ("user-interests", 500_000, needs_of_interests(1_000), "STREAMREC_SEQUENCE_LENGTH"),
+        ("recommendations", 500_000, needs_of_recall(1_000), "STREAMREC_TOP_K"),
+        ("clicks.dlq", 4_000, needs_of_interests(50), "max.message.bytes"),
+        ("model-updates", 500_000, needs_of_trainer(), "max.message.bytes"),
+    ],
+)
+def test_a_topic_with_too_little_room_is_named_with_what_to_set(topic, room, needs, variable):
+    publisher = MemoryPublisher()
+    require_room(publisher, needs)
+    publisher.rooms[topic] = room
+    with pytest.raises(UnfitServerError, match=f"Kafka: {topic} takes records of {room:,} bytes") as caught:
+        require_room(publisher, needs)
+    assert variable in str(caught.value)
