@@ -111,8 +111,8 @@ def replay(reason: Reason = None, as_json: Json = False) -> None:
     """Put refused records back on the topics that they came from.
 
     Letters stay where they are. A record that is put back twice is applied once; one that is refused again becomes a
-    letter again. A record of `items` is not put back where a newer one of its key is on the topic. Records that were cut
-    to fit, or that their topic does not take, are left out and counted.
+    letter again. A record of `items` is not put back where a newer one of its key is on the topic. Records that were
+    cut to fit, or that their topic does not take, are left out and counted.
 
     Examples: streamrec dlq replay; streamrec dlq replay --reason unknown-type
     """
