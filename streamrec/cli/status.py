@@ -28,7 +28,8 @@ def status(as_json: Json = False) -> int:
             for group in seen.groups
         ]
         lists = seen.lists and {"facts": seen.lists.facts, "census": seen.lists.census}
-        print_json(seen.verdict | {"groups": groups, "dead_letters": seen.refused, "lists": lists})
+        others = {"dead_letters": seen.refused, "lists": lists, "restarts": seen.restarts}
+        print_json(seen.verdict | {"groups": groups} | others)
         return int(bool(causes))
     output = console()
     output.print("[bold red]not keeping up[/]" if causes else "[bold green]keeping up[/]")
@@ -38,6 +39,9 @@ def status(as_json: Json = False) -> int:
         counts = ", ".join(f"{count:,} of {topic}" for topic, count in seen.refused.items())
         output.print(f"dead letters: {'' if seen.refused_are_all else 'at least '}{counts} (streamrec dlq list)")
     output.print(group_table(seen.groups))
+    if seen.restarts:
+        died = ", ".join(f"{process} {count}" for process, count in seen.restarts.items())
+        output.print(f"restarted after they died: {escape(died)}")
     return int(bool(causes))
 
 

@@ -153,6 +153,12 @@ def _servers(now: Observation) -> Iterator[Metric]:
     for server in now.servers:
         up.add_metric([server], server not in now.faults)
     yield up
+    restarts = CounterMetricFamily(
+        "streamrec_local_restarts", "How often `streamrec up` has restarted a process that died.", labels=["process"]
+    )
+    for process, count in now.restarts.items():
+        restarts.add_metric([process], count)
+    yield restarts
     yield from _causes(now)
     if now.read_s_ago is not None:
         yield GaugeMetricFamily("streamrec_lag_age_seconds", "How long ago the lag was read.", value=now.read_s_ago)

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
+from pathlib import Path
 from typing import TypeVar
 
 import msgspec
@@ -20,6 +21,7 @@ from streamrec.monitor.lists import ListWatch
 from streamrec.monitor.observation import Observation
 from streamrec.monitor.scrape import Scraper
 from streamrec.monitor.servers import Servers
+from streamrec.running import restarts_of
 from streamrec.settings import Settings
 
 TIMES_ONCE = 10_000
@@ -47,6 +49,7 @@ class Eyes:
         self._scraper = Scraper(settings)
         self._watch = GroupWatch()
         self._lists = ListWatch(settings)
+        self._data_dir = settings.data_dir
         self.servers = ["Kafka", *self._servers.names]
         """What is asked for a sign of life."""
 
@@ -76,8 +79,9 @@ class Eyes:
         now.at_s, now.looks, now.faults, now.workers = time.time(), now.looks + 1, faults, workers
         now.unfit = {server: found.unfit for server, found in self._servers.conditions.items() if found.unfit}
         now.warnings = {server: found.warnings for server, found in self._servers.conditions.items() if found.warnings}
+        now.seen_s, now.restarts = time.monotonic(), _restarts(self._data_dir)
         if lag is not None:
-            now.read_s = time.monotonic()
+            now.read_s = now.seen_s
             now.lag, now.groups = lag, self._watch.look(lag, now.read_s)
 
 
@@ -100,6 +104,14 @@ async def seen(look: Callable[[], Awaitable[T]], where: str, faults: dict[str, s
     except (StreamrecError, msgspec.DecodeError) as error:
         faults[where] = str(error).removeprefix(f"{where}: ")
         return None
+
+
+def _restarts(data_dir: Path) -> dict[str, int]:
+    """Return what `streamrec up` on this machine has restarted; nothing where it does not say so."""
+    try:
+        return restarts_of(data_dir)
+    except StreamrecError:  # its addresses cannot be read either, and commands say so
+        return {}
 
 
 def look_once(settings: Settings) -> Observation:

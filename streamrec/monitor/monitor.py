@@ -79,7 +79,7 @@ class Monitor:
             _log.warning("faults", **now.faults) if now.faults else _log.info("all servers answer")
         if now.warnings != warned:
             _log.warning("servers", **now.warnings)
-        now.totals.take(now.at_s, {_process(worker): worker.counters for worker in now.workers})
+        now.totals.take(now.seen_s, {_process(worker): worker.counters for worker in now.workers})
         if now.lag is not None and "Kafka" not in now.faults:
             await look_at_letters(self._census, now, now.lag)
             await self._look_at_versions(now.lag)

@@ -40,6 +40,8 @@ class Observation:
         The oldest record that waits may be so old.
     at_s
         When this was seen, Unix seconds.
+    seen_s
+        The same by a clock that only goes forward: rates and charts are drawn over it.
     looks
         How often was looked.
     read_s
@@ -48,6 +50,7 @@ class Observation:
 
     lag_limit_s: float
     at_s: float = 0.0
+    seen_s: float = 0.0
     looks: int = 0
     read_s: float | None = None
     lag: Lag | None = None
@@ -71,6 +74,8 @@ class Observation:
     versions: ModelVersions = NO_VERSIONS
     lists: Lists | None = None
     """The stored lists, as they were seen last."""
+    restarts: dict[str, int] = field(default_factory=dict)
+    """How often `streamrec up` has restarted each process that died."""
 
     @property
     def read_s_ago(self) -> float | None:
@@ -107,20 +112,20 @@ class Observation:
         add = self.history.record
         for group in self.groups:
             if group.ours:
-                add(f"lag {group.name}", self.at_s, group.lag)
-                add(f"behind {group.name}", self.at_s, group.behind_s)
+                add(f"lag {group.name}", self.seen_s, group.lag)
+                add(f"behind {group.name}", self.seen_s, group.behind_s)
         for stage in STAGES:
             for percent in (50, 99):
                 age_s = self.totals.quantile(percent / 100, "streamrec_freshness_seconds", stage=stage)
-                add(f"freshness {stage} p{percent}", self.at_s, age_s)
+                add(f"freshness {stage} p{percent}", self.seen_s, age_s)
         for outcome in ("applied", "duplicate", "dead-lettered"):
             rate = self.totals.rate("streamrec_outcomes_total", worker="interests", outcome=outcome)
-            add(f"rate {outcome}", self.at_s, rate)
-        add("rate lists", self.at_s, self.totals.rate("streamrec_outcomes_total", worker="recall", outcome="lists"))
+            add(f"rate {outcome}", self.seen_s, rate)
+        add("rate lists", self.seen_s, self.totals.rate("streamrec_outcomes_total", worker="recall", outcome="lists"))
         tested = self.totals.grown("streamrec_prequential_tested_total")
         if tested:
             for name in ("hits", "popular_hits"):
-                add(name, self.at_s, self.totals.grown(f"streamrec_prequential_{name}_total") / tested)
+                add(name, self.seen_s, self.totals.grown(f"streamrec_prequential_{name}_total") / tested)
         for worker in self.workers:
             if worker.endpoint.worker == "trainer":
-                add("loss", self.at_s, worker.gauge("streamrec_training_loss") or None)
+                add("loss", self.seen_s, worker.gauge("streamrec_training_loss") or None)

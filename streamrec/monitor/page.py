@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -141,7 +140,7 @@ def _rows_of(now: Observation, group: GroupState) -> list[PartitionRow]:
 def _charts(now: Observation) -> dict[str, str]:
     def chart(names: dict[str, str], *, logarithmic: bool = False) -> str:
         lines = {label: now.history.of(name) for label, name in names.items()}
-        return line_chart(lines, now_s=now.at_s or time.time(), logarithmic=logarithmic)
+        return line_chart(lines, now_s=now.seen_s, logarithmic=logarithmic)
 
     ours = [group.name for group in now.groups if group.ours]
     return {

@@ -94,6 +94,13 @@ def _waiting(now: Observation) -> Iterator[tuple[str, str]]:
                 yield name, f"{name} has been retrying for {for_s:.0f} s: {because}"
 
 
+def _unsaved(now: Observation) -> Iterator[tuple[str, str]]:
+    for worker in now.workers:
+        if worker.gauge("streamrec_checkpoint_failing"):
+            name = worker.endpoint.worker
+            yield name, f"{name} cannot write its checkpoints: a restart would go back to the last one"
+
+
 def _open_transactions(now: Observation) -> Iterator[tuple[str, str]]:
     read = {topic for topics in GROUPS.values() for topic in topics}
     for held in now.held_back:
@@ -161,6 +168,7 @@ CHECKS = (
     Check("not-read", "If this lasts, restart the monitor and look at its log.", _not_read),
     Check("paused", "Do what the message names; records that were refused: streamrec dlq list.", _paused),
     Check("retrying", "Mend what the message names; the worker continues by itself.", _waiting),
+    Check("unsaved", "Make room on the disk of the trainer, or mend what its log names.", _unsaved),
     Check("open-transaction", "Find the producer that hangs: kafka-transactions.sh find-hanging.", _open_transactions),
     Check("missing-topic", "Create the topics: streamrec topics create.", _missing_topics),
     Check("no-members", "Start the worker; the last line of its log says why it ended.", _no_members),

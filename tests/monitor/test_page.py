@@ -118,3 +118,23 @@ def test_a_user_is_told_with_the_reason_of_each_item():
     for words in ("2 events are known", "on books", "purchase", "neighbour, because of i2", "model v7"):
         assert words in html
     assert "Nothing is known of this user." in Page().user("u2", InterestState(), None)
+
+
+def test_rates_and_charts_are_the_same_whatever_the_wall_clock_does():
+    def drawn(at_s):
+        now = Observation(10.0)
+        for look, wall_s in enumerate(at_s):
+            now.at_s, now.seen_s = wall_s, 1_000.0 + 1.5 * look
+            key = ("streamrec_outcomes_total", (("outcome", "applied"), ("worker", "interests")))
+            now.totals.take(now.seen_s, {"interests": {key: 30.0 * look}})
+            now.record()
+        return now.history.newest("rate applied"), Page().sections(now, draw=True)
+
+    steady = drawn([NOW_S + 1.5 * look for look in range(12)])
+    jumping = drawn([NOW_S + 1.5 * look - (3_600.0 if look > 5 else 0.0) for look in range(12)])
+    assert steady[0] == 20.0
+    assert jumping == steady
+
+
+def test_what_was_restarted_is_on_the_page():
+    assert "Restarted after they died: valkey 2" in Page().index(Observation(10.0, restarts={"valkey": 2}))

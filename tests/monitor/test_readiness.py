@@ -20,10 +20,11 @@ from streamrec.monitor.groups import GroupWatch
 from streamrec.monitor.observation import Observation
 from streamrec.monitor.page import Page
 from streamrec.monitor.readiness import CHECKS, causes
-from streamrec.monitor.scrape import parse
+from streamrec.monitor.scrape import Scraped, parse
 
 NOW_MS = 1_760_000_000_000
 LIMIT_S = 10.0
+UNSAVED = "streamrec_checkpoint_failing"
 ALERTS = Path(__file__).parents[2] / "monitoring" / "alerts.yml"
 
 
@@ -75,6 +76,12 @@ def metrics_of(now):
             "recall has been retrying for 12 s: Redis: READONLY",
         ),
         (
+            observed(workers=[Scraped(Endpoint("trainer", "127.0.0.1", 1), gauges={(UNSAVED, ()): 1.0})]),
+            "unsaved",
+            "trainer",
+            "trainer cannot write its checkpoints: a restart would go back to the last one",
+        ),
+        (
             observed(high=17, held_s=LIMIT_S + 5),
             "open-transaction",
             "clicks",
@@ -108,8 +115,9 @@ def test_a_cause_is_the_same_everywhere_and_comes_with_a_next_step(now, name, su
         observed(workers=[worker("recall", WAITING, "Redis: away for a moment", for_s=LIMIT_S - 1)]),
         observed(high=17, held_s=LIMIT_S - 1),
         observed(high=17),
+        observed(workers=[Scraped(Endpoint("trainer", "127.0.0.1", 1), gauges={(UNSAVED, ()): 0.0})]),
     ],
-    ids=["nothing", "a-short-retry", "a-short-transaction", "not-read-yet"],
+    ids=["nothing", "a-short-retry", "a-short-transaction", "not-read-yet", "saved"],
 )
 def test_what_passes_by_itself_is_no_cause(now):
     now.read_s = time.monotonic()
