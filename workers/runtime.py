@@ -45,6 +45,9 @@ seconds while the broker is away and the reader is looked after."""
 KEEP_ALIVE_S = 10.0
 """A batch that takes longer than this is waited for as a live member of the group."""
 
+MAX_PAUSE_S = 2.0
+"""Between two tries of what a server refuses: work continues so soon after the server is back."""
+
 PAUSE_REMINDER_S = 60.0
 
 RECHECK_S = 3.0
@@ -313,6 +316,6 @@ def _while_away(say: Callable[[str], None]) -> dict[str, Any]:
 
     return {
         "retry": tenacity.retry_if_exception_type(TransientError),
-        "wait": tenacity.wait_random_exponential(multiplier=0.1, max=5),
+        "wait": tenacity.wait_random_exponential(multiplier=0.1, max=MAX_PAUSE_S),
         "before_sleep": report,
     }

@@ -26,6 +26,8 @@ from streamrec.local import Stack
 
 START_S = STOP_S = 60.0
 LOOK_S = 0.2
+STARTED_S = 4.0
+"""A supervisor and its worker are at work after so long."""
 
 MAX_PROCESSES = 3
 """Of one worker."""
@@ -62,6 +64,7 @@ class Cast:
     workers: list[Worker] = field(default_factory=list)
     _started: list[subprocess.Popen[bytes]] = field(default_factory=list)
     _sleepers: list[threading.Timer] = field(default_factory=list)
+    _supervisors: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def __enter__(self) -> Self:
         self.log_dir.mkdir()
@@ -78,15 +81,28 @@ class Cast:
 
     def start(self, name: str, *, plant: str | None = None) -> None:
         """Start a worker, with a planted exit or bug if one is named."""
-        planted = ["-m", "streamrec.chaos.planted", name, plant or "", str(PLANTED_EVERY)]
-        environment = {**os.environ, **self.stack.settings.environment()}
-        process = self.stack.guardian.spawn(
-            [sys.executable, *(planted if plant else ["-m", "streamrec", "worker", name])],
-            log=self.log_dir / f"{name}.log",
-            env=environment,
-        )
+        process = self._spawn(name, "streamrec.chaos.worker", name, plant or "", str(PLANTED_EVERY))
         self._started.append(process)
         self.workers.append(Worker(name, process, plant))
+
+    def start_supervised(self, name: str) -> None:
+        """Start one more process of a worker below a supervisor, and stop the supervisor for a while as Ctrl-Z would.
+
+        The supervisor leaves with its worker soon after it was woken up.
+        """
+        supervisor = self._spawn(f"{name}-supervisor", "streamrec.chaos.supervised", name, str(self.log_dir / name))
+        self._started.append(supervisor)
+        self._supervisors.append(supervisor)
+        self._wake_after(STARTED_S, partial(supervisor.send_signal, signal.SIGSTOP))
+        self._wake_after(STARTED_S + ASLEEP_S, partial(supervisor.send_signal, signal.SIGCONT))
+        self._wake_after(STARTED_S + ASLEEP_S + LOOK_S, supervisor.terminate)
+
+    def _spawn(self, log_name: str, *module: str) -> subprocess.Popen[bytes]:
+        return self.stack.guardian.spawn(
+            [sys.executable, "-m", *module],
+            log=self.log_dir / f"{log_name}.log",
+            env={**os.environ, **self.stack.settings.environment()},
+        )
 
     def kill(self, name: str, rng: random.Random) -> None:
         """End one of a worker's processes at once."""
@@ -116,8 +132,10 @@ class Cast:
 
     @property
     def sleeps(self) -> bool:
-        """Whether a process is still to be woken up."""
-        return any(sleeper.is_alive() for sleeper in self._sleepers)
+        """Whether a process is still to be woken up, or to leave with its worker."""
+        return any(sleeper.is_alive() for sleeper in self._sleepers) or any(
+            supervisor.poll() is None for supervisor in self._supervisors
+        )
 
     def wake_all(self) -> None:
         """Wait until every sleeper has woken up."""
@@ -163,7 +181,10 @@ class Cast:
 
     def assignments(self) -> dict[str, int]:
         """Return how often partitions were assigned to each worker so far, as their logs have it."""
-        return {log.stem: log.read_text().count('"event": "assigned"') for log in self.log_dir.glob("*.log")}
+        return {
+            name: (self.log_dir / f"{name}.log").read_text().count('"event": "assigned"')
+            for name in {worker.name for worker in self.workers}
+        }
 
     def wait_until_assigned(self) -> None:
         """Wait until every worker that was started has partitions."""
@@ -176,6 +197,10 @@ class Cast:
     def _wake_after(self, seconds: float, wake: Callable[[], None]) -> None:
         self._sleepers.append(threading.Timer(seconds, wake))
         self._sleepers[-1].start()
+
+    def has(self, name: str) -> bool:
+        """Return whether a worker takes part."""
+        return bool(self._count(name))
 
     def _count(self, name: str) -> int:
         return sum(worker.name == name for worker in self.workers)

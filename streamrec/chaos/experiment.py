@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from streamrec.adapters.redis import RedisInterestStore
-from streamrec.chaos.cast import KAFKA, LOOK_S, POSTGRES, REDIS, SERVERS, Cast
-from streamrec.chaos.faults import MEAN_PAUSE_S, Fault, Kind, schedule
+from streamrec.chaos.cast import LOOK_S, SERVERS, Cast
+from streamrec.chaos.faults import MEAN_PAUSE_S, Fault, schedule
 from streamrec.chaos.followers import judge_followers, unread_by_checkpoint
 from streamrec.chaos.headway import Headway
 from streamrec.chaos.load import Acknowledged, Load
 from streamrec.chaos.oracle import Ledger, Verdict, judge, judge_log, read_ledger
 from streamrec.chaos.planted import PLACES
+from streamrec.chaos.strikes import Strikes
 from streamrec.errors import StreamrecError, TransientError
 from streamrec.local import local_stack
 from streamrec.settings import Settings
@@ -25,10 +26,10 @@ WORKERS = ("interests", "trainer", "recall", "retention")
 CHECKPOINT_S = 3.0
 """Between two checkpoints of the trainer: faults strike within."""
 
-LOST_TAIL_BYTES = 4_096
-"""What a killed Redis loses of its append-only file, as one does that was killed with its machine."""
-
 DRAIN_S = 120.0
+
+LAST_EVENTS, LAST_RATE = 400, 1_000.0
+"""Events after all faults: some in every partition."""
 
 
 @dataclass(slots=True)
@@ -97,7 +98,11 @@ def run(plan: Plan, directory: Path, *, workers: Sequence[str] = WORKERS, bug: s
             cast.start(worker, plant=bug if worker == "interests" else None)
         cast.wait_until_assigned()
         with Load(stack.settings.require_kafka(), plan.seed, plan.rate, plan.events) as load:
-            struck = _strike(cast, plan, workers)
+            strikes = Strikes(cast, load.acknowledged)
+            struck = _strike(cast, strikes, plan, workers)
+            strikes.wait()
+        with Load(stack.settings.require_kafka(), -plan.seed, LAST_RATE, LAST_EVENTS, acknowledged=load.acknowledged):
+            pass  # a record follows the marks of transactions in every partition: nobody reads up to a mark
         come_to_rest(cast, headway)
         ledger, verdict = judge_all(stack.settings, workers, load.acknowledged)
     recoveries = [(fault, headway.recovery_s(at_s)) for fault, at_s in struck]
@@ -116,7 +121,7 @@ def judge_all(settings: Settings, workers: Sequence[str], acknowledged: Acknowle
     return ledger, verdict + judge_followers(ledger, settings, workers)
 
 
-def _strike(cast: Cast, plan: Plan, workers: Sequence[str]) -> list[tuple[Fault, float]]:
+def _strike(cast: Cast, strikes: Strikes, plan: Plan, workers: Sequence[str]) -> list[tuple[Fault, float]]:
     """Let the scheduled faults happen; answer which, and when."""
     duration_s = plan.events / plan.rate
     faults = schedule(
@@ -133,7 +138,7 @@ def _strike(cast: Cast, plan: Plan, workers: Sequence[str]) -> list[tuple[Fault,
     for fault in faults:
         _replace_until(started_s + fault.at_s, cast)
         struck.append((fault, time.monotonic()))
-        _inflict(fault, cast, rng)
+        strikes.inflict(fault, rng)
     _replace_until(started_s + duration_s, cast)
     return struck
 
@@ -142,35 +147,6 @@ def _replace_until(end_s: float, cast: Cast) -> None:
     while time.monotonic() < end_s:
         cast.replace_dead()
         time.sleep(LOOK_S)
-
-
-def _inflict(fault: Fault, cast: Cast, rng: random.Random) -> None:
-    match fault.kind:
-        case Kind.KILL_WORKER:
-            cast.kill(fault.worker, rng)
-        case Kind.PLANTED_EXIT:
-            cast.plant(fault.worker, fault.place, rng)
-        case Kind.ZOMBIE:
-            cast.sleep(fault.worker, rng)
-            cast.start(fault.worker)
-        case Kind.ADD_WORKER:
-            cast.add(fault.worker)
-        case Kind.REMOVE_WORKER:
-            cast.remove(fault.worker, rng)
-        case Kind.KILL_BROKER:
-            cast.restart(KAFKA)
-        case Kind.KILL_REDIS:
-            cast.restart(REDIS, damage=_lose_the_last_second)
-        case Kind.KILL_POSTGRES:
-            cast.restart(POSTGRES)
-        case Kind.FREEZE_SERVER:
-            cast.freeze(fault.server)
-
-
-def _lose_the_last_second(directory: Path) -> None:
-    for file in (directory / "valkey" / "appendonlydir").glob("*.incr.aof"):
-        with file.open("r+b") as log:
-            log.truncate(max(0, file.stat().st_size - LOST_TAIL_BYTES))
 
 
 def drain(cast: Cast, headway: Headway) -> None:

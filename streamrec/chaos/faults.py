@@ -15,6 +15,9 @@ ASLEEP_S = 8.0
 FROZEN_S = 6.0
 """Longer than a client of a store waits for an answer, which then comes after all."""
 
+WINDOW_S = 3.0
+"""How long a server refuses, a transaction stays open or a supervisor is stopped."""
+
 PLANTED_EVERY = 3
 """Batches until a planted exit happens: under a backlog there are few, and large ones."""
 
@@ -31,6 +34,14 @@ class Kind(StrEnum):
     KILL_REDIS = "kill-redis"
     KILL_POSTGRES = "kill-postgres"
     FREEZE_SERVER = "freeze-server"
+    EVICTING_REDIS = "evicting-redis"
+    NO_REPLICAS = "no-replicas"
+    READ_ONLY_REDIS = "read-only-redis"
+    READ_ONLY_POSTGRES = "read-only-postgres"
+    TRANSACTION = "transaction"
+    CLOCK_JUMP = "clock-jump"
+    FULL_DISK = "full-disk"
+    STOPPED_SUPERVISOR = "stopped-supervisor"
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from typing import NamedTuple, Self
 from confluent_kafka import KafkaError, Message, Producer
 
 from streamrec.adapters.kafka.client import client_config
+from streamrec.chaos.undecodable import MARK
 from streamrec.contracts.topics import CLICKS, EVENT_TYPES, PURCHASES
 from streamrec.errors import StreamrecError
 from streamrec.service.batch import TopicPartition
@@ -60,8 +61,12 @@ _SPOILED: dict[str, Callable[[dict[str, object]], bytes | None]] = {
     "too-large": lambda event: _with(event, context={"note": _TOO_LARGE}),
     "null-value": lambda _event: None,
     "id-reused": lambda event: _with(event, item_id="another"),
+    "bad-headers": lambda event: json.dumps(event).encode(),
 }
 """How to spoil an event, by the reason that its dead letter must give."""
+
+_HEADERS: dict[str, dict[str, str | bytes | None]] = {"bad-headers": {MARK: b"1"}}
+"""Headers of an event that is spoiled by them."""
 
 
 def _with(event: dict[str, object], **changes: object) -> bytes:
@@ -80,6 +85,11 @@ class Produced(NamedTuple):
     value: bytes | None
     reason: str = ""
     """Why it must be refused, where it must."""
+
+    @property
+    def headers(self) -> dict[str, str | bytes | None]:
+        """Its headers."""
+        return _HEADERS.get(self.reason, {})
 
 
 def records(seed: int, *, poison_share: float = POISON_SHARE) -> Iterator[list[Produced]]:
@@ -110,6 +120,7 @@ class Acknowledged:
 
     records: Counter[TopicPartition] = field(default_factory=Counter)
     poison: dict[Place, str] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def take_note(self, message: Message, reason: str) -> None:
         """Take note of a record that was acknowledged, and of why it must be refused if it must."""
@@ -117,9 +128,10 @@ class Acknowledged:
         assert topic is not None
         assert partition is not None
         assert offset is not None
-        self.records[TopicPartition(topic, partition)] += 1
-        if reason:
-            self.poison[int(EVENT_TYPES[topic]), partition, offset] = reason
+        with self._lock:  # several producers tell
+            self.records[TopicPartition(topic, partition)] += 1
+            if reason:
+                self.poison[int(EVENT_TYPES[topic]), partition, offset] = reason
 
 
 @dataclass(slots=True)
@@ -193,7 +205,9 @@ def produce(producer: Producer, record: Produced, settle: Settle | None = None) 
     """Hand a record over, and wait for room where there is none; `settle` is called with what became of it."""
     while True:
         try:
-            producer.produce(record.topic, key=record.key, value=record.value, on_delivery=settle)
+            producer.produce(
+                record.topic, key=record.key, value=record.value, headers=record.headers, on_delivery=settle
+            )
         except BufferError:
             producer.poll(0.1)
         else:

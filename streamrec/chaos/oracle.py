@@ -16,10 +16,11 @@ import msgspec
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError
 from confluent_kafka import TopicPartition as KafkaPartition
 
-from streamrec.adapters.kafka.client import client_config, to_record
+from streamrec.adapters.kafka.client import client_config
 from streamrec.adapters.kafka.lag import end_offsets, partitions_of, start_offsets
 from streamrec.adapters.redis import RedisInterestStore
 from streamrec.chaos.load import Acknowledged, Place
+from streamrec.chaos.undecodable import to_record
 from streamrec.contracts.decode import ID_REUSED, decode_event
 from streamrec.contracts.derived import UserInterest
 from streamrec.contracts.topics import EVENT_TYPES, USER_INTERESTS, dead_letter_topic
@@ -51,7 +52,9 @@ class Ledger:
     duplicates
         Number of events that were seen before.
     ends
-        Next offset of each partition.
+        Offset behind the last record of each partition.
+    records
+        Number of records of each partition; transactions leave offsets without one.
     days
         Number of applied events by user and UTC day since 1970.
     items
@@ -63,6 +66,7 @@ class Ledger:
     refused: dict[Place, str] = field(default_factory=dict)
     duplicates: int = 0
     ends: dict[TopicPartition, int] = field(default_factory=dict)
+    records: Counter[TopicPartition] = field(default_factory=Counter)
     days: Counter[tuple[str, int]] = field(default_factory=Counter)
     items: Counter[str] = field(default_factory=Counter)
 
@@ -109,6 +113,7 @@ def read_ledger(kafka: KafkaAccess, *, sequence_length: int, keep_seen: bool = F
         event_type = EVENT_TYPES[source.topic]
         place = (int(event_type), source.partition, record.offset)
         ledger.ends[source] = record.offset + 1
+        ledger.records[source] += 1
         try:
             event = decode_event(
                 Source(event_type, source.partition), record.offset, record.timestamp_ms, record.value, record.headers
@@ -139,7 +144,7 @@ def judge(ledger: Ledger, kafka: KafkaAccess, store: RedisInterestStore) -> Verd
 
 def judge_log(ledger: Ledger, acknowledged: Acknowledged) -> Verdict:
     """See whether the log has all that the broker acknowledged, and whether what was spoiled is what is refused."""
-    missing = sum((acknowledged.records - Counter(ledger.ends)).values())
+    missing = sum((acknowledged.records - ledger.records).values())
     wrong = set(ledger.refused.items()) ^ set(acknowledged.poison.items())
     findings = {
         f"{missing} acknowledged records are not there": missing,

@@ -1,15 +1,15 @@
-"""A worker that ends itself at a chosen place, or has a chosen bug: the oracle must forgive one and find the other.
+"""What is planted in a worker: exits at chosen places, disturbances of what it stands on, and bugs.
 
-Run as `python -m streamrec.chaos.planted NAME PLACE EVERY`: the worker NAME ends as if by `kill -9` at PLACE, once in
-EVERY passes. The worker's own code knows nothing of this.
+The oracle must forgive the first two and find the third. The worker's own code knows nothing of this; see
+:mod:`streamrec.chaos.worker` for how it is run.
 """
 
 from __future__ import annotations
 
+import errno
 import os
-import sys
+import time
 from collections.abc import Callable
-from importlib import import_module
 from types import ModuleType
 from typing import Any
 
@@ -21,7 +21,13 @@ from streamrec.domain.event import Event
 from streamrec.domain.interest import InterestState, Outcome
 from streamrec.model import checkpoint
 from streamrec.service.ports import InterestSnapshot
-from streamrec.settings import Settings
+
+JUMP_S = 3_600
+JUMP_AFTER_S, JUMP_BACK_AFTER_S = 6.0, 12.0
+"""Seconds after the start of the process, which takes a few."""
+
+FULL_DISKS = 2
+"""Checkpoints that find no room."""
 
 Method = Callable[..., Any]
 
@@ -98,18 +104,41 @@ def writes_twice(every: int) -> None:
     InterestState.fold = broken  # type: ignore[method-assign]
 
 
+def clock_jumps(_every: int) -> None:
+    """Set the clock that the worker sees back by an hour, and later forward again; clocks of libraries in C stay."""
+    started_s, wall_s, wall_ns = time.monotonic(), time.time, time.time_ns
+
+    def shift_s() -> int:
+        return -JUMP_S if JUMP_AFTER_S <= time.monotonic() - started_s < JUMP_BACK_AFTER_S else 0
+
+    time.time = lambda: wall_s() + shift_s()
+    time.time_ns = lambda: wall_ns() + shift_s() * 1_000_000_000
+
+
+def full_disk(_every: int) -> None:
+    """Have no room for a few checkpoints."""
+    write, failures = checkpoint.write, 0
+
+    def planted(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  # whatever it takes
+        nonlocal failures
+        failures += 1
+        if failures <= FULL_DISKS:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(*args, **kwargs)
+
+    checkpoint.write = planted
+
+
 PLACES: dict[str, Callable[[int], None]] = {
     "before-effect": before_effect,
     "between-stores": between_stores,
     "after-effect": after_effect,
 }
+DISTURBANCES: dict[str, Callable[[int], None]] = {
+    "clock-jump": clock_jumps,
+    "full-disk": full_disk,
+}
 BUGS: dict[str, Callable[[int], None]] = {
     "commits-before-it-writes": commits_before_it_writes,
     "writes-twice": writes_twice,
 }
-
-
-if __name__ == "__main__":
-    worker, place, every = sys.argv[1:]
-    (PLACES | BUGS)[place](int(every))
-    import_module(f"workers.{worker}").main(Settings.from_env())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 
 from streamrec.chaos.headway import Headway
@@ -23,13 +25,13 @@ def acknowledged(records, poison=()):
 
 
 def test_a_log_with_everything_that_was_acknowledged_is_clean():
-    ledger = Ledger(ends={SOURCE: 3}, refused={PLACE: "bad-json"})
+    ledger = Ledger(records=Counter({SOURCE: 3}), refused={PLACE: "bad-json"})
 
     assert judge_log(ledger, acknowledged(3, {PLACE: "bad-json"})).clean
 
 
 @pytest.mark.parametrize(
-    ("ends", "refused"),
+    ("records", "refused"),
     [
         ({SOURCE: 2}, {PLACE: "bad-json"}),
         ({}, {PLACE: "bad-json"}),
@@ -39,8 +41,8 @@ def test_a_log_with_everything_that_was_acknowledged_is_clean():
     ],
     ids=["one lost", "a partition lost", "poison applied", "another reason", "a good one refused"],
 )
-def test_a_log_that_lost_or_misjudged_a_record_is_not(ends, refused):
-    verdict = judge_log(Ledger(ends=ends, refused=refused), acknowledged(3, {PLACE: "bad-json"}))
+def test_a_log_that_lost_or_misjudged_a_record_is_not(records, refused):
+    verdict = judge_log(Ledger(records=Counter(records), refused=refused), acknowledged(3, {PLACE: "bad-json"}))
 
     assert verdict.missing > 0
     assert verdict.notes

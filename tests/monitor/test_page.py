@@ -18,6 +18,7 @@ from streamrec.contracts.derived import ListItem, Reason, TopKList
 from streamrec.contracts.model_version import ModelVersion, ModelVersions
 from streamrec.domain.interest import InterestState, SequenceEvent
 from streamrec.metrics import Endpoint, ServingMetrics, TrainerMetrics, WorkerMetrics
+from streamrec.monitor.charts import thin
 from streamrec.monitor.groups import GroupWatch
 from streamrec.monitor.observation import Observation
 from streamrec.monitor.page import SECTIONS, SHOWN_PARTITIONS, Page, rows
@@ -128,7 +129,8 @@ def test_rates_and_charts_are_the_same_whatever_the_wall_clock_does():
             key = ("streamrec_outcomes_total", (("outcome", "applied"), ("worker", "interests")))
             now.totals.take(now.seen_s, {"interests": {key: 30.0 * look}})
             now.record()
-        return now.history.newest("rate applied"), Page().sections(now, draw=True)
+        rates = now.history.of("rate applied")
+        return rates[-1][1], thin(rates, now.seen_s)
 
     steady = drawn([NOW_S + 1.5 * look for look in range(12)])
     jumping = drawn([NOW_S + 1.5 * look - (3_600.0 if look > 5 else 0.0) for look in range(12)])
