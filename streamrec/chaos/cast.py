@@ -26,8 +26,6 @@ from streamrec.local import Stack
 
 START_S = STOP_S = 60.0
 LOOK_S = 0.2
-STARTED_S = 4.0
-"""A supervisor and its worker are at work after so long."""
 
 MAX_PROCESSES = 3
 """Of one worker."""
@@ -63,7 +61,7 @@ class Cast:
     log_dir: Path
     workers: list[Worker] = field(default_factory=list)
     _started: list[subprocess.Popen[bytes]] = field(default_factory=list)
-    _sleepers: list[threading.Timer] = field(default_factory=list)
+    _sleepers: list[threading.Thread] = field(default_factory=list)
     _supervisors: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def __enter__(self) -> Self:
@@ -90,12 +88,22 @@ class Cast:
 
         The supervisor leaves with its worker soon after it was woken up.
         """
-        supervisor = self._spawn(f"{name}-supervisor", "streamrec.chaos.supervised", name, str(self.log_dir / name))
+        logs = self.log_dir / f"supervised-{len(self._supervisors)}"
+        supervisor = self._spawn(f"{name}-supervisor", "streamrec.chaos.supervised", name, str(logs))
         self._started.append(supervisor)
         self._supervisors.append(supervisor)
-        self._wake_after(STARTED_S, partial(supervisor.send_signal, signal.SIGSTOP))
-        self._wake_after(STARTED_S + ASLEEP_S, partial(supervisor.send_signal, signal.SIGCONT))
-        self._wake_after(STARTED_S + ASLEEP_S + LOOK_S, supervisor.terminate)
+
+        def stop_for_a_while() -> None:
+            log, end_s = logs / f"{name}.log", time.monotonic() + START_S
+            while not (log.exists() and log.stat().st_size) and time.monotonic() < end_s:
+                time.sleep(LOOK_S)  # it has nobody to supervise yet
+            supervisor.send_signal(signal.SIGSTOP)
+            time.sleep(ASLEEP_S)
+            supervisor.send_signal(signal.SIGCONT)
+            supervisor.terminate()
+
+        self._sleepers.append(threading.Thread(target=stop_for_a_while, name="stop-supervisor"))
+        self._sleepers[-1].start()
 
     def _spawn(self, log_name: str, *module: str) -> subprocess.Popen[bytes]:
         return self.stack.guardian.spawn(

@@ -35,10 +35,13 @@ _PREFIX = "checkpoint-"
 _UNFINISHED = ".unfinished-"
 _DAMAGED = ".damaged"
 _NUMBER = re.compile(rf"{_PREFIX}([0-9]{{9}}|[1-9][0-9]{{9,}})")
-_OURS = re.compile(rf"{_PREFIX}[0-9]{{9,}}({re.escape(_DAMAGED)})?|{re.escape(_UNFINISHED)}[0-9]{{9,}}")
+_OURS = re.compile(rf"{_NUMBER.pattern}({re.escape(_DAMAGED)})?|{re.escape(_UNFINISHED)}[0-9]{{9,}}")
 _MANIFEST = "manifest.json"
 _TENSORS = "tensors.safetensors"
 _LOCK = "lock"
+_OTHERS = {_LOCK, "identity"}
+"""Files that the trainer keeps beside them."""
+
 _DIGEST_BYTES = 16
 
 _log = structlog.get_logger(__name__)
@@ -104,7 +107,11 @@ def foreign(root: Path) -> list[str]:
     StreamrecError
         If the directory cannot be read.
     """
-    return [path.name for path in _entries(root) if path.name != _LOCK and not _OURS.fullmatch(path.name)]
+    return [
+        path.name
+        for path in _entries(root)
+        if path.name not in _OTHERS and not (_OURS.fullmatch(path.name) and path.is_dir())
+    ]
 
 
 def _entries(root: Path) -> list[Path]:

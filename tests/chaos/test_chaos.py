@@ -17,7 +17,7 @@ SWIFT = ("interests", "recall", "retention")
 
 def test_a_seed_gives_the_same_schedule():
     def faults(seed):
-        return schedule(seed, workers=WORKERS, places=tuple(PLACES), servers=SERVERS, duration_s=60, mean_pause_s=5)
+        return schedule(seed, workers=WORKERS, places=tuple(PLACES), servers=SERVERS, duration_s=150, mean_pause_s=5)
 
     assert faults(1) == faults(1) != faults(2)
     assert {fault.kind for fault in faults(1)} == set(Kind)
@@ -41,7 +41,7 @@ def test_redis_may_be_away(tmp_path):
 
 def test_a_sound_build_survives_every_kind_of_fault(tmp_path):
     # denser than in long runs: what is at stake here is not how soon it recovers
-    outcome = run(Plan(seed=1, events=14_000, rate=400, mean_pause_s=4), tmp_path)
+    outcome = run(Plan(seed=1, events=22_000, rate=400, mean_pause_s=3), tmp_path)
 
     assert outcome.verdict.clean, outcome.verdict.notes
     assert {fault.kind for fault, _ in outcome.recoveries} == set(Kind)

@@ -120,6 +120,8 @@ def test_names_are_matched_exactly_and_what_is_not_ours_is_left_alone(tmp_path):
     ]
     for name in strangers:
         shutil.copytree(path, tmp_path / name)
+    (tmp_path / "identity").touch()
+    (tmp_path / "lock").touch()
     (tmp_path / "notes.txt").write_text("moved aside on Monday")
     (tmp_path / "checkpoint-000000011").write_text("a file")
     (tmp_path / ".unfinished-000000003").write_text("a file")
@@ -128,6 +130,7 @@ def test_names_are_matched_exactly_and_what_is_not_ours_is_left_alone(tmp_path):
         archive = Archive(tmp_path)
     assert archive.numbers == [7]
     assert [line["event"] for line in lines] == ["no checkpoints of ours"]
+    assert lines[0]["count"] == len(strangers) + 3
     write(tmp_path, 8)
     assert archive.newest_whole()[0] == 8
     assert {path.name for path in tmp_path.iterdir()} >= {*strangers, "notes.txt"}
