@@ -16,6 +16,7 @@ import structlog
 from streamrec import logs
 from streamrec.adapters.kafka import BatchSource, BroadcastReader, KafkaPublisher
 from streamrec.contracts.topics import ITEMS, MODEL_CONTROL, USER_INTERESTS
+from streamrec.errors import TransientError
 from streamrec.metrics import TrainerMetrics
 from streamrec.model import checkpoint
 from streamrec.model.trainer import Trainer
@@ -82,7 +83,7 @@ def build(settings: Settings) -> faust.App:
                 report(time.monotonic() - begun_s)
             else:  # a checkpoint that could not be written is seen although nothing is trained
                 metrics.record_training(trainer.progress, waiting=training.waiting)
-        training.checkpoint()
+        _save_at_the_end(training)
 
     def follow(worker: Background) -> None:
         """Learn the catalogue and hear commands, for as long as the worker runs."""
@@ -127,6 +128,13 @@ def _gather(training: TrainOnInterests, admitted: threading.Event, settings: Set
         if left_s <= 0 or not admitted.wait(left_s):
             break
     return training.waiting > 0 or training.must_step
+
+
+def _save_at_the_end(training: TrainOnInterests) -> None:
+    try:
+        training.checkpoint()
+    except TransientError as error:
+        _log.error("not saved at the end", because=str(error), instead="the next start reads it again")
 
 
 def main(settings: Settings) -> None:
