@@ -23,6 +23,7 @@ from streamrec.chaos.faults import ASLEEP_S, FROZEN_S, PLANTED_EVERY
 from streamrec.chaos.planted import BUGS
 from streamrec.errors import StreamrecError
 from streamrec.local import Stack
+from streamrec.local.supervisor import leave_group
 
 START_S = STOP_S = 60.0
 LOOK_S = 0.2
@@ -121,6 +122,8 @@ class Cast:
         victim = self._choose(name, rng)
         self.workers.remove(victim)
         victim.process.kill()
+        victim.process.wait()
+        self._leave_group(victim)
         self.start(name, plant=place)
 
     def sleep(self, name: str, rng: random.Random) -> None:
@@ -177,7 +180,17 @@ class Cast:
         for worker in list(self.workers):
             if worker.process.poll() is not None:
                 self.workers.remove(worker)
+                self._leave_group(worker)
                 self.start(worker.name, plant=worker.plant if worker.plant in BUGS else None)
+
+    def _leave_group(self, worker: Worker) -> None:
+        """Do what a supervisor does for a worker that died, beside the start of the next one."""
+
+        def leave() -> None:
+            with suppress(StreamrecError):  # the broker was struck, too: it misses the member by itself
+                leave_group(self.stack.settings, worker.name, worker.process.pid)
+
+        threading.Thread(target=leave, name="leave-group", daemon=True).start()
 
     def pids(self) -> list[tuple[str, int]]:
         """Return the name and the process id of each worker that runs."""

@@ -16,8 +16,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from streamrec.adapters.kafka.departures import leave_for
+from streamrec.adapters.kafka.lag import GROUPS
 from streamrec.errors import StreamrecError
 from streamrec.local.stack import Stack
+from streamrec.settings import Settings
 
 WORKERS = ("interests", "trainer", "recall", "retention")
 
@@ -112,10 +115,19 @@ class Supervisor:
                 process.terminate()
             code = process.wait()
             del self._running[slot]
+            if not self._stopping.is_set():  # beside the start of the next one, which takes longer
+                threading.Thread(target=self._leave_group, args=(name, process.pid), daemon=True).start()
             return _end_of(code)
 
         for ended in self._again(name, run):
             self._take_note(name, ended)
+
+    def _leave_group(self, name: str, pid: int) -> None:
+        """Give the partitions of a worker that died to others, sooner than the broker misses it."""
+        try:
+            leave_group(self._stack.settings, name, pid)
+        except StreamrecError as error:
+            self._write("warning", f"the group of {name} waits for the dead member", because=str(error))
 
     def _keep_server(self, name: str) -> None:
         """Start a server again whenever it has ended."""
@@ -165,6 +177,19 @@ class Supervisor:
         # supervision outlives a full disk; servers and workers say what it does to them
         with suppress(OSError), (self._log_dir / LOG).open("a") as log:
             log.write(json.dumps(line) + "\n")
+
+
+def leave_group(settings: Settings, worker: str, pid: int) -> None:
+    """Let a worker that died leave its consumer group, if it has one.
+
+    Raises
+    ------
+    StreamrecError
+        If the broker does not answer.
+    """
+    group = f"streamrec-{worker}"
+    if group in GROUPS and settings.kafka is not None:
+        leave_for(settings.require_kafka(), group, pid)
 
 
 def _backoff_s(failures: int) -> float:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import socket
 import ssl
 import time
 from collections.abc import Callable
@@ -74,6 +76,11 @@ class Sparing(logging.Filter):
 _log.addFilter(Sparing())
 
 
+def client_id(pid: int) -> str:
+    """Return what a process of this host calls itself when it speaks to the broker."""
+    return f"streamrec-{socket.gethostname()}-{pid}"
+
+
 def client_config(kafka: KafkaAccess) -> dict[str, Any]:
     """Return the settings that all clients need.
 
@@ -85,6 +92,7 @@ def client_config(kafka: KafkaAccess) -> dict[str, Any]:
     tls_context(kafka)  # librdkafka would say less of what is wrong with a file
     return _security(kafka) | {
         "bootstrap.servers": kafka.bootstrap,
+        "client.id": client_id(os.getpid()),
         "logger": _log,
         "error_cb": _hear,
         "socket.keepalive.enable": True,

@@ -82,6 +82,18 @@ def has_members(kafka: KafkaAccess, groups: Sequence[str]) -> bool:
     return any(_members(kafka, admin, groups).values())
 
 
+def member_ids(kafka: KafkaAccess, group: str, client: str) -> list[str]:
+    """Return the ids of a group's members that call themselves by this client id.
+
+    Raises
+    ------
+    TransientError
+        If the broker does not answer.
+    """
+    admin = AdminClient(client_config(kafka))  # must outlive its futures, else they fail
+    return [member.member_id for member in _members(kafka, admin, [group])[group] if member.client_id == client]
+
+
 def _members(kafka: KafkaAccess, admin: AdminClient, groups: Sequence[str]) -> dict[str, list[Any]]:
     """Return the members of groups; a group that does not exist has none."""
     if not groups:

@@ -92,7 +92,7 @@ class OffsetReader:
 
     def __init__(self, kafka: KafkaAccess) -> None:
         self._kafka = kafka
-        self._client = AIOKafkaClient(request_timeout_ms=_TIMEOUT_MS, **_access(kafka))
+        self._client = AIOKafkaClient(request_timeout_ms=_TIMEOUT_MS, **aiokafka_access(kafka))
         self._bootstrapped = False
         self._partitions = Partitions({})
         self._by_leader: dict[int, dict[str, list[int]]] = {}
@@ -113,7 +113,7 @@ class OffsetReader:
         """
         if time.monotonic() - self._read_topics_s < TOPICS_AGE_S:
             return self._partitions
-        with _translated():
+        with translated_errors():
             if not self._bootstrapped:
                 await self._client.bootstrap()
                 self._bootstrapped = True
@@ -165,7 +165,7 @@ class OffsetReader:
         """
         name = self._kafka.on_broker(group)
         if group not in self._coordinators:
-            with _translated():
+            with translated_errors():
                 self._coordinators[group] = await self._client.coordinator_lookup(0, name)
         # forgotten until it has answered: if it is away, another broker takes the group over
         coordinator = self._coordinators.pop(group)
@@ -188,7 +188,7 @@ class OffsetReader:
         return self._kafka.own_name(topic) or ""
 
     async def _send(self, node: int, request: _Request) -> _Answer:
-        with _translated():
+        with translated_errors():
             answer: _Answer = await self._client.send(node, request)
         return answer
 
@@ -296,7 +296,7 @@ def _string(text: str) -> bytes:
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def translated_errors() -> Iterator[None]:
     """Turn what aiokafka raises into a `TransientError`."""
     try:
         yield
@@ -304,7 +304,7 @@ def _translated() -> Iterator[None]:
         raise TransientError(f"Kafka: {error or type(error).__name__}") from error
 
 
-def _access(kafka: KafkaAccess) -> dict[str, Any]:
+def aiokafka_access(kafka: KafkaAccess) -> dict[str, Any]:
     """Return where Kafka is and how to get in, in aiokafka's words."""
     access: dict[str, Any] = {"bootstrap_servers": kafka.bootstrap, "security_protocol": kafka.security_protocol}
     if kafka.security_protocol.endswith("SSL"):
