@@ -92,7 +92,7 @@ class FakeStack:
     """A stack of one process, which is started as often as it is told to fail."""
 
     def __init__(self, failures=()):
-        self.settings = SimpleNamespace(environment=dict)
+        self.settings = SimpleNamespace(environment=dict, kafka=None)
         self.durable = ["redis_url"]
         self.failures = list(failures)
         self.told = []
