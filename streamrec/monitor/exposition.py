@@ -44,6 +44,7 @@ class MonitorCollector(Collector):
         yield from _held_back(now)
         yield from _servers(now)
         yield from _retention(now)
+        yield from _unreadable(now)
         yield _counter("streamrec_looks", "How often the monitor has looked.", now.looks)
         yield _counter("streamrec_model_refusals", "Versions that were refused.", now.versions.refused)
         yield _counter("streamrec_model_rollbacks", "Rollbacks.", now.versions.rolled_back)
@@ -139,6 +140,7 @@ def _groups(groups: Iterable[GroupState]) -> Iterator[Metric]:
         ("streamrec_lost_records", "Records that went before they were read.", lambda group: group.lost),
         ("streamrec_beyond_end_partitions", "Partitions that end before the position.", lambda group: group.beyond_end),
         ("streamrec_leaderless_partitions", "Partitions that no broker leads.", lambda group: group.leaderless),
+        ("streamrec_unassigned_partitions", "Partitions that no member reads.", lambda group: len(group.unassigned)),
         ("streamrec_missing_topics", "Topics that it reads and that are not there.", lambda group: len(group.missing)),
     ]
     for name, what, value_of in families:
@@ -213,6 +215,15 @@ def _retention(now: Observation) -> Iterator[Metric]:
             if users := sum(size for size, _ in known):
                 shares.add_metric([name or "all", str(n)], sum(size * share for size, share in known) / users)
     yield shares
+
+
+def _unreadable(now: Observation) -> Iterator[Metric]:
+    family = CounterMetricFamily(
+        "streamrec_refused", "Records that the monitor refused.", labels=["worker", "topic", "reason"]
+    )
+    for (topic, reason), count in now.unreadable.items():
+        family.add_metric(["monitor", topic, reason], count)
+    yield family
 
 
 def _counter(name: str, what: str, value: int) -> Metric:

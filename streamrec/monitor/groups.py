@@ -11,6 +11,7 @@ import numpy as np
 from streamrec.adapters.kafka.group_lag import GroupLag, Lag
 from streamrec.adapters.kafka.lag import GROUPS
 from streamrec.adapters.kafka.offsets import Partitions
+from streamrec.service.batch import TopicPartition
 
 STALLED_S = 120.0
 """A position that has not moved for so long while records wait is stalled."""
@@ -40,6 +41,8 @@ class GroupState:
         Partitions that end before the position: made anew, or emptied.
     leaderless
         Partitions that no broker leads now, of which nothing can be said.
+    unassigned
+        Partitions that none of its members is assigned.
     missing
         Topics that it reads and that are not there.
     partitions
@@ -57,6 +60,7 @@ class GroupState:
     lost: int
     beyond_end: int
     leaderless: int
+    unassigned: Sequence[TopicPartition]
     missing: Sequence[str]
     partitions: GroupLag
     standing_s: np.ndarray
@@ -113,6 +117,7 @@ class GroupWatch:
             # whoever reads uncommitted records may be beyond the stable end
             beyond_end=int((known & (group.committed > of.high[index])).sum()),
             leaderless=int((~is_led).sum()),
+            unassigned=group.unassigned,
             missing=[topic for topic in GROUPS.get(name, ()) if topic not in of.partitions.topics],
             partitions=group,
             standing_s=standing_s,

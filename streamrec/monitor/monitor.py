@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeVar
@@ -14,6 +15,7 @@ from streamrec.adapters.kafka.dead_letter_census import DeadLetterCensus
 from streamrec.adapters.kafka.group_lag import Lag
 from streamrec.adapters.kafka.model_versions import read_model_versions
 from streamrec.adapters.postgres import RetentionReader, RetentionReport
+from streamrec.contracts.model_version import ModelVersions
 from streamrec.contracts.topics import MODEL_VERSIONS
 from streamrec.domain.arms import CONTROL, PERSONAL
 from streamrec.monitor.look import Eyes, look_at_letters, seen
@@ -86,8 +88,14 @@ class Monitor:
         now.record()
 
     async def _look_at_versions(self, lag: Lag) -> None:
-        read = partial(read_model_versions, self._kafka)
-        self.now.versions = await self._read_if_moved(lag, [MODEL_VERSIONS], read) or self.now.versions
+        def read() -> tuple[ModelVersions | None, Counter[tuple[str, str]]]:
+            refused: Counter[tuple[str, str]] = Counter()
+            return read_model_versions(self._kafka, refused), refused
+
+        found = await self._read_if_moved(lag, [MODEL_VERSIONS], read)
+        if found is not None:
+            newest, self.now.unreadable = found
+            self.now.versions = newest or self.now.versions
 
     async def _read_if_moved(self, lag: Lag, topics: Sequence[str], read: Callable[[], T | None]) -> T | None:
         """Read topics if records have come since they were read last."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -76,6 +77,8 @@ class Observation:
     """The stored lists, as they were seen last."""
     restarts: dict[str, int] = field(default_factory=dict)
     """How often `streamrec up` has restarted each process that died."""
+    unreadable: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Records that the monitor itself could not read, by topic and reason."""
 
     @property
     def read_s_ago(self) -> float | None:

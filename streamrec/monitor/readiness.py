@@ -146,6 +146,14 @@ def _leaderless(now: Observation) -> Iterator[tuple[str, str]]:
             yield group.name, f"{group.name} waits for {group.leaderless} partitions that no broker leads"
 
 
+def _unassigned(now: Observation) -> Iterator[tuple[str, str]]:
+    for group in _ours(now):
+        if group.unassigned:
+            first = f"{group.unassigned[0].topic}:{group.unassigned[0].partition}"
+            which = first if len(group.unassigned) == 1 else f"{first} and {len(group.unassigned) - 1} more partitions"
+            yield group.name, f"{group.name} does not read {which}: no member is assigned them"
+
+
 def _beyond_end(now: Observation) -> Iterator[tuple[str, str]]:
     for group in _ours(now):
         if group.beyond_end:
@@ -175,6 +183,7 @@ CHECKS = (
     Check("behind", "Wait if a replay is running; else start more processes of the worker.", _behind),
     Check("stalled", "Read the worker's log; if it names nothing, restart the worker.", _stalled),
     Check("leaderless", "Bring back the brokers that hold these partitions.", _leaderless),
+    Check("unassigned", "Wait 15 s; if it lasts, restart the worker.", _unassigned),
     Check("lost", "Raise the topic's retention.ms above the longest outage you plan for.", _lost),
     Check("lists-waiting", "Wait while the count falls: streamrec lists status.", _lists_waiting),
     Check("beyond-end", "Start with empty stores, or point the workers at the right broker.", _beyond_end),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -9,6 +10,7 @@ import numpy as np
 from msgspec import Struct
 
 from streamrec.adapters.kafka.offsets import Offsets, Partitions
+from streamrec.service.batch import TopicPartition
 
 
 class PartitionLag(Struct, frozen=True, kw_only=True):
@@ -43,6 +45,8 @@ class GroupLag:
         Time of production of the record at the position, where there is a lag; -1 where it was not read yet.
     members
         How many members the group has.
+    unassigned
+        Partitions that the group should read and that none of its members is assigned, while it does not rebalance.
     first_left
         Offset of the first record that is left to read, the end where none is; -1 where the log was not read.
     """
@@ -53,6 +57,7 @@ class GroupLag:
     end: Offsets
     since_ms: Offsets
     members: int
+    unassigned: Sequence[TopicPartition] = ()
     first_left: Offsets = field(init=False)
 
     def __post_init__(self) -> None:

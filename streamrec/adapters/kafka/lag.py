@@ -18,7 +18,7 @@ from msgspec import Struct
 from streamrec.adapters.kafka.client import client_config, patience, translate, translate_exception
 from streamrec.adapters.kafka.group_lag import GroupLag, Lag, PartitionLag
 from streamrec.adapters.kafka.members import GroupMembers
-from streamrec.adapters.kafka.offsets import END, START, OffsetReader
+from streamrec.adapters.kafka.offsets import END, START, OffsetReader, Partitions
 from streamrec.adapters.kafka.record_times import RecordTimes
 from streamrec.contracts.topics import CLICKS, IMPRESSIONS, PURCHASES, RECOMMENDATIONS, TOPICS, USER_INTERESTS
 from streamrec.errors import TransientError
@@ -117,7 +117,13 @@ class LagReader:
             reads[partitions.of(self._groups.get(name, ()))] = True
             index = np.flatnonzero(reads)
             lag.groups[name] = GroupLag(
-                index, committed[name][index], start[index], end[index], np.full(len(index), -1, np.int64), members
+                index,
+                committed[name][index],
+                start[index],
+                end[index],
+                np.full(len(index), -1, np.int64),
+                members,
+                self._unassigned(name, partitions),
             )
         positions = {name: (group.index, group.position, group.end) for name, group in lag.groups.items()}
         found = await asyncio.to_thread(self._times.look_up, partitions, positions)
@@ -125,6 +131,14 @@ class LagReader:
             group.first_left, group.since_ms = found[name]
         await self._look_at_what_is_held_back(lag)
         return lag
+
+    def _unassigned(self, name: str, partitions: Partitions) -> list[TopicPartition]:
+        """Return the partitions of a group's topics that no member has, none where that is not known."""
+        assigned = self._members.assigned.get(name)
+        if assigned is None:
+            return []
+        of_group = (partitions.sources[at] for at in partitions.of(self._groups.get(name, ())).tolist())
+        return [source for source in of_group if source not in assigned]
 
     async def _look_at_what_is_held_back(self, lag: Lag) -> None:
         held = lag.high > lag.end

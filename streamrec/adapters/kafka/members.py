@@ -6,10 +6,11 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import ConsumerGroupState, KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
-from streamrec.adapters.kafka.client import client_config, translate_exception
+from streamrec.adapters.kafka.client import client_config, to_source, translate_exception
+from streamrec.service.batch import TopicPartition
 from streamrec.settings import KafkaAccess
 
 MEMBERS_AGE_S = 2.0
@@ -20,7 +21,7 @@ _TIMEOUT_S = 10.0
 
 
 class GroupMembers:
-    """How many members each group has, not older than `MEMBERS_AGE_S`.
+    """How many members each group has, and what they read, not older than `MEMBERS_AGE_S`.
 
     Parameters
     ----------
@@ -34,6 +35,8 @@ class GroupMembers:
         self._read_s = float("-inf")
         self.counts: dict[str, int] = {}
         """Members by group."""
+        self.assigned: dict[str, set[TopicPartition]] = {}
+        """What is assigned to the members of each group, where it has members and they do not rebalance now."""
 
     def refresh(self, groups: Sequence[str], *, others: bool) -> None:
         """Ask for the members of these groups, which may not exist, and of all `others` that the broker knows.
@@ -53,7 +56,17 @@ class GroupMembers:
                 raise translate_exception(error, self._admin) from error
             known = (self._kafka.own_name(group.group_id) for group in listed.valid)
             names += sorted({name for name in known if name is not None} - set(names))
-        self.counts = {name: len(members) for name, members in _members(self._kafka, self._admin, names).items()}
+        found = _described(self._kafka, self._admin, names)
+        self.counts = {name: len(_members_of(group)) for name, group in found.items()}
+        self.assigned = {
+            name: {
+                to_source(self._kafka, part)
+                for member in group.members
+                for part in (member.assignment.topic_partitions if member.assignment else ())
+            }
+            for name, group in found.items()
+            if group is not None and group.members and group.state == ConsumerGroupState.STABLE
+        }
         self._read_s = time.monotonic()
 
 
@@ -96,16 +109,25 @@ def member_ids(kafka: KafkaAccess, group: str, client: str) -> list[str]:
 
 def _members(kafka: KafkaAccess, admin: AdminClient, groups: Sequence[str]) -> dict[str, list[Any]]:
     """Return the members of groups; a group that does not exist has none."""
+    return {name: _members_of(group) for name, group in _described(kafka, admin, groups).items()}
+
+
+def _members_of(group: Any) -> list[Any]:  # noqa: ANN401  # the stub of the client has no name for it
+    return [] if group is None else list(group.members)
+
+
+def _described(kafka: KafkaAccess, admin: AdminClient, groups: Sequence[str]) -> dict[str, Any]:
+    """Return what the broker says of groups, `None` of one that does not exist."""
     if not groups:
         return {}
     # librdkafka ends the request in time, one way or the other
     futures = admin.describe_consumer_groups([kafka.on_broker(group) for group in groups], request_timeout=_TIMEOUT_S)
-    found: dict[str, list[Any]] = {}
+    found: dict[str, Any] = {}
     for group in groups:
         try:
-            found[group] = futures[kafka.on_broker(group)].result().members
+            found[group] = futures[kafka.on_broker(group)].result()
         except KafkaException as error:
             if error.args[0].code() != KafkaError.GROUP_ID_NOT_FOUND:
                 raise translate_exception(error, admin) from error
-            found[group] = []
+            found[group] = None
     return found

@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 
 import msgspec
+import structlog
 
 from streamrec.adapters.kafka.broadcast import BroadcastReader
 from streamrec.adapters.kafka.publisher import KafkaPublisher
+from streamrec.contracts.decode import decode_own
 from streamrec.contracts.model_version import ModelCommand, ModelVersion, ModelVersions
 from streamrec.contracts.topics import MODEL_CONTROL, MODEL_VERSIONS
-from streamrec.errors import TransientError
+from streamrec.errors import BadRecordError, TransientError
 from streamrec.service.ports import Outgoing
 from streamrec.settings import KafkaAccess
 
 _POLL_S = 0.2
 _TIMEOUT_S = 30.0
 _decoder = msgspec.json.Decoder(ModelVersions)
+_log = structlog.get_logger(__name__)
 
 
-def read_model_versions(kafka: KafkaAccess) -> ModelVersions | None:
+def read_model_versions(kafka: KafkaAccess, refused: Counter[tuple[str, str]] | None = None) -> ModelVersions | None:
     """Return the newest list of versions, `None` before the trainer has written one.
+
+    Records that are no such list are passed over, and counted as `refused`, by topic and reason.
 
     Raises
     ------
@@ -30,7 +36,10 @@ def read_model_versions(kafka: KafkaAccess) -> ModelVersions | None:
         If the broker does not answer, or the topic does not exist yet.
     """
     with closing(BroadcastReader(kafka=kafka, topics=[MODEL_VERSIONS])) as reader:
-        return _newest(reader)
+        newest = _newest(reader)
+        if refused is not None:
+            refused.update(reader.refused)
+        return newest
 
 
 def roll_back(kafka: KafkaAccess, version: str, *, within_s: float) -> ModelVersion | None:
@@ -69,8 +78,13 @@ def _newest(reader: BroadcastReader) -> ModelVersions | None:
 
 
 def _lists(reader: BroadcastReader) -> Iterator[ModelVersions]:
-    """Return the lists that have come."""
+    """Return the lists that have come; the reader counts what is none."""
     batch = reader.poll(_POLL_S)
-    for _, record in batch or ():
-        if record.value is not None:
-            yield _decoder.decode(record.value)
+    for source, record in batch or ():
+        if record.value is None:
+            continue
+        try:
+            yield decode_own(_decoder, record.value)
+        except BadRecordError as error:
+            _log.error("model versions refused", offset=record.offset, because=str(error))
+            reader.refused[source.topic, error.reason] += 1
