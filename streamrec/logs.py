@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import logging
 import sys
+from io import StringIO
+from typing import TextIO
 
 import structlog
-from structlog.typing import EventDict
+from structlog.typing import EventDict, ExcInfo
+
+from streamrec.visible import visible
 
 _SHARED = (
     structlog.stdlib.add_logger_name,
@@ -20,7 +24,7 @@ def configure_command() -> None:
     """Send what a command has to complain about to standard error; standard output is for what it was asked for."""
     structlog.reset_defaults()  # of a worker in the same process, as tests have it
     structlog.configure(
-        processors=[structlog.processors.add_log_level, _to_people()],
+        processors=[structlog.processors.add_log_level, *_TO_PEOPLE],
         logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
         wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
     )
@@ -60,7 +64,7 @@ def configure(level: str, *, worker: str) -> None:
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 *(
-                    [_to_people()]
+                    _TO_PEOPLE
                     if terminal
                     else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
                 ),
@@ -73,6 +77,20 @@ def configure(level: str, *, worker: str) -> None:
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
-def _to_people() -> structlog.dev.ConsoleRenderer:
-    """Write lines for people, with plain tracebacks: those with local variables show passwords."""
-    return structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+def _visible_values(_logger: object, _method: str, line: EventDict) -> EventDict:
+    """Show control characters as their codes: lines quote records, and servers, that anybody may write."""
+    return {
+        name: visible(value, lines=name in _OF_LINES) if isinstance(value, str) else value
+        for name, value in line.items()
+    }
+
+
+def _plain_traceback(stream: TextIO, exc_info: ExcInfo) -> None:
+    """Write a traceback without local variables, which show passwords, and without control characters."""
+    written = StringIO()
+    structlog.dev.plain_traceback(written, exc_info)
+    stream.write(visible(written.getvalue(), lines=True))
+
+
+_OF_LINES = frozenset({"exception", "stack"})
+_TO_PEOPLE = (_visible_values, structlog.dev.ConsoleRenderer(exception_formatter=_plain_traceback))

@@ -10,14 +10,13 @@ from typing import Annotated, TypeVar
 
 import typer
 from msgspec import Struct
-from rich.console import Console
 
 from streamrec.chaos import outage as outages
 from streamrec.chaos import poison as poisoning
 from streamrec.chaos import soak as soaking
 from streamrec.chaos.experiment import Outcome, Plan, run
 from streamrec.chaos.faults import Kind
-from streamrec.cli.output import Json, console, print_json, progress_bar
+from streamrec.cli.output import DataConsole, Json, console, print_json, progress_bar
 from streamrec.errors import UsageError
 
 app = typer.Typer(add_completion=False, help="Break things on purpose, and see whether anything is lost or doubled.")
@@ -143,7 +142,7 @@ def soak(
 
 def _in_a_directory(what: str, work: Callable[[Path], Figures]) -> Figures:
     """Do it on servers of its own, which leave nothing behind."""
-    with TemporaryDirectory(prefix="streamrec-chaos-") as directory, Console(stderr=True).status(what):
+    with TemporaryDirectory(prefix="streamrec-chaos-") as directory, DataConsole(stderr=True).status(what):
         return work(Path(directory))
 
 

@@ -11,15 +11,14 @@ from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from streamrec.adapters.event_files import EventFile, read_items
 from streamrec.adapters.kafka import KafkaPublisher
 from streamrec.adapters.kafka.lag import read_lag
 from streamrec.adapters.postgres import RetentionReader
+from streamrec.cli.event_source import EventSource, reads_events, say_what_became
 from streamrec.cli.lag import lag_table
-from streamrec.cli.output import Json, console, print_json, progress_bar
+from streamrec.cli.output import DataTable, Json, console, print_json, progress_bar, say
 from streamrec.cli.retention import retention_tables
 from streamrec.cli.topk import list_table
 from streamrec.cli.up import stop_on_signals
@@ -44,8 +43,11 @@ TOP_K = 50
 SHOWN_ITEMS = 5
 
 
+@reads_events(
+    Annotated[Path | None, typer.Option("--data", help="Play a file of past events, as `replay` reads it.")], None
+)
 def demo(
-    data: Annotated[Path | None, typer.Option(help="Play a file of past events, as `replay` reads it.")] = None,
+    source: EventSource | None,
     limit: Annotated[int, typer.Option(min=1, help="Play so many rows of it at most.")] = DEFAULT_LIMIT,
     data_dir: Annotated[Path | None, typer.Option(help="Keep everything here; a temporary directory without.")] = None,
     serve: Annotated[bool, typer.Option("--serve", help="Stay up after the last figure, until Ctrl-C.")] = False,
@@ -63,25 +65,28 @@ def demo(
     started_s = time.monotonic()
     # SIGTERM leaves the same way as Ctrl-C: servers are stopped, and the temporary directory is removed
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    file = EventFile.open(data) if data else None
+    file = source.open() if source else None
     with ExitStack() as cleanup:
         directory = data_dir or Path(cleanup.enter_context(TemporaryDirectory(prefix="streamrec-demo-")))
         settings = _demo_settings(directory)
-        _say("starting servers")
+        say("starting servers")
         stack = cleanup.enter_context(local_stack(settings, progress=True, memory_broker_ok=True))
-        _say(f"starting workers beside {stack.broker}")
+        say(f"starting workers beside {stack.broker}")
         cleanup.enter_context(Supervisor(stack, stack.settings.data_dir / "logs"))
         demonstration = _prepare(stack.settings, file, limit)
         change = _play(demonstration, started_s)
-        _say("waiting until no worker has any lag")
+        say("waiting until no worker has any lag")
         lag = demonstration.wait_for_no_lag()
         figures = demonstration.figures(stack.broker, lag, time.monotonic() - started_s)
         if as_json:
             print_json(figures)
         else:
             _show(stack.settings, change, figures)
+            say_what_became([file.tally] if file else [])
         if serve:
             _serve(stack.settings)
+    if file is not None:
+        file.tally.check(file.path)
     sys.exit(0 if figures.adds_up else 1)
 
 
@@ -112,9 +117,9 @@ def _play(demonstration: Demonstration, started_s: float) -> Change | None:
 
         playing_s = time.monotonic()
         demonstration.play_fast(started_s + FAST_UNTIL_S, report)
-    _say(f"played {demonstration.player.events:,} events in {time.monotonic() - playing_s:.0f} s")
+    say(f"played {demonstration.player.events:,} events in {time.monotonic() - playing_s:.0f} s")
     telling = demonstration.take_telling_turn()
-    _say(f"measuring freshness at {EVENTS_PER_S:.0f} events a second")
+    say(f"measuring freshness at {EVENTS_PER_S:.0f} events a second")
     demonstration.play_steadily()
     return None if telling is None else demonstration.show_change(telling)
 
@@ -126,13 +131,13 @@ def _show(settings: Settings, change: Change | None, figures: Figures) -> None:
     output.print(lag_table(read_lag(settings.require_kafka())))
     if change is not None:
         output.print(_change_table(change))
-    summary = Table(title="What happened", title_justify="left", show_header=False)
+    summary = DataTable(title="What happened", title_justify="left", show_header=False)
     for name, value in _summary(figures).items():
         summary.add_row(name, value)
     output.print(summary)
 
 
-def _change_table(change: Change) -> Table:
+def _change_table(change: Change) -> DataTable:
     event = change.event.message
     verb = "clicked" if isinstance(event, Click) else "bought"
     after = (
@@ -141,8 +146,9 @@ def _change_table(change: Change) -> Table:
         else f"the new list was in Redis {change.delay_ms} ms later"
     )
     title = f"{event.user_id} {verb} {event.item_id}: {after}"
-    table = Table.grid(padding=(0, 2))
-    table.title, table.title_justify = title, "left"
+    table = DataTable(
+        title=title, title_justify="left", box=None, show_header=False, show_edge=False, pad_edge=False, padding=(0, 2)
+    )
     lists = [list_table(change.before, SHOWN_ITEMS, title="before")]
     if change.after is not None:
         lists.append(list_table(change.after, SHOWN_ITEMS, title="after"))
@@ -168,11 +174,7 @@ def _summary(figures: Figures) -> dict[str, str]:
 
 
 def _serve(settings: Settings) -> None:
-    _say("still up, until Ctrl-C; in another terminal:")
-    _say(f"  export STREAMREC_DATA_DIR={settings.data_dir}")
-    _say("  streamrec topk USER, streamrec lag, streamrec retention")
+    say("still up, until Ctrl-C; in another terminal:")
+    say(f"  export STREAMREC_DATA_DIR={settings.data_dir}")
+    say("  streamrec topk USER, streamrec lag, streamrec retention")
     stop_on_signals().wait()
-
-
-def _say(text: str) -> None:
-    Console(stderr=True, highlight=False).print(text, style="dim", soft_wrap=True)

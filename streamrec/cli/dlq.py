@@ -9,8 +9,6 @@ from itertools import islice
 from typing import Annotated
 
 import typer
-from rich.markup import escape
-from rich.table import Table
 
 from streamrec.adapters.kafka import KafkaPublisher
 from streamrec.adapters.kafka.dead_letters import (
@@ -20,7 +18,7 @@ from streamrec.adapters.kafka.dead_letters import (
     records_to_replay,
 )
 from streamrec.cli.addresses import resolved_settings
-from streamrec.cli.output import Json, console, print_json
+from streamrec.cli.output import DataTable, Json, console, print_json
 from streamrec.contracts.topics import ITEMS, dead_letter_topic
 from streamrec.errors import UsageError
 from streamrec.service.ports import Outgoing
@@ -66,10 +64,10 @@ def list_(as_json: Json = False) -> None:
     if not letters:
         console().print("no dead letters")
         return
-    table = Table("topic", "reason", "records", "letters", "newest")
+    table = DataTable("topic", "reason", "records", "letters", "newest")
     for kind, count in sorted(letters.items()):
         topic, reason = kind
-        table.add_row(topic, escape(reason), f"{counts[kind]:,}", f"{count:,}", newest[kind])
+        table.add_row(topic, reason, f"{counts[kind]:,}", f"{count:,}", newest[kind])
     console().print(table)
 
 
@@ -98,10 +96,10 @@ def show(
             }
         )
         return
-    table = Table("", "", show_header=False, title=f"{position}, from {escape(letter.origin)}", title_justify="left")
+    table = DataTable("", "", show_header=False, title=f"{position}, from {letter.origin}", title_justify="left")
     table.add_row("key", _shown(letter.record.key))
     for name, header in letter.record.headers.items():
-        table.add_row(escape(name), _shown(header))
+        table.add_row(name, _shown(header))
     table.add_row("value", _shown(value))
     console().print(table)
 
@@ -163,9 +161,7 @@ def _text(value: bytes | None) -> str | None:
 
 
 def _shown(value: bytes | None) -> str:
-    """Return bytes for a terminal: nothing in them can move the cursor or change colours."""
     if value is None:
         return "(null)"
     text = value[:SHOWN_CHARACTERS].decode(errors="backslashreplace")
-    safe = "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
-    return escape(safe) + (f" … {len(value):,} bytes" if len(value) > SHOWN_CHARACTERS else "")
+    return text + (f" … {len(value):,} bytes" if len(value) > SHOWN_CHARACTERS else "")

@@ -8,12 +8,11 @@ from typing import Annotated
 
 import typer
 from rich.live import Live
-from rich.table import Table
 
 from streamrec.adapters.kafka.group_lag import PartitionLag
 from streamrec.adapters.kafka.lag import GROUPS, LagReader, read_lag, when_loaded
 from streamrec.cli.addresses import resolved_settings
-from streamrec.cli.output import Json, console, print_json
+from streamrec.cli.output import DataTable, Json, console, print_json
 from streamrec.errors import TransientError, UsageError
 from streamrec.settings import KafkaAccess
 
@@ -44,7 +43,7 @@ def lag(watch: Watch = False, as_json: Json = False) -> None:
 
 
 async def _watch(kafka: KafkaAccess) -> None:
-    reader, table = LagReader(kafka), Table()
+    reader, table = LagReader(kafka), DataTable()
     try:
         await when_loaded(reader.read)()  # who names the wrong broker need not wait for another one
         with Live(console=console(), auto_refresh=False) as live:
@@ -60,7 +59,7 @@ async def _watch(kafka: KafkaAccess) -> None:
         await reader.close()
 
 
-def watched(partitions: list[PartitionLag], lines: int) -> Table:
+def watched(partitions: list[PartitionLag], lines: int) -> DataTable:
     """Return the lag of as many partitions as a screen has lines for: if not of all, of those with the most."""
     places = lines - 2  # beside the header, and the line that says what is left out
     if len(partitions) <= places:
@@ -70,9 +69,9 @@ def watched(partitions: list[PartitionLag], lines: int) -> Table:
     return table
 
 
-def lag_table(partitions: list[PartitionLag]) -> Table:
+def lag_table(partitions: list[PartitionLag]) -> DataTable:
     """Return the lag of each partition as a table."""
-    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)  # fits eighty columns
+    table = DataTable(box=None, padding=(0, 1, 0, 0), pad_edge=False)  # fits eighty columns
     for name in ("group", "topic"):
         table.add_column(name, no_wrap=True)
     for name in ("part", "committed", "end", "lag", "behind s"):

@@ -6,12 +6,10 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
-from rich.markup import escape
-from rich.table import Table
 
 from streamrec.adapters.kafka.model_versions import read_model_versions, roll_back
 from streamrec.cli.addresses import resolved_settings
-from streamrec.cli.output import Json, console, print_json
+from streamrec.cli.output import DataTable, Json, console, print_json
 from streamrec.contracts.model_version import ModelVersions
 from streamrec.errors import StreamrecError, UsageError
 
@@ -70,8 +68,8 @@ def rollback(
         console().print(f"the trainer went back to {name} and goes on as {made.name}")
 
 
-def _table(versions: ModelVersions) -> Table:
-    table = Table("version", "made at", title=_title(versions), title_justify="left")
+def _table(versions: ModelVersions) -> DataTable:
+    table = DataTable("version", "made at", title=_title(versions), title_justify="left")
     for name in ("events", "loss"):
         table.add_column(name, justify="right")
     for name in ("status", "checkpoint", "because"):
@@ -85,7 +83,7 @@ def _table(versions: ModelVersions) -> Table:
             "" if version.loss is None else f"{version.loss:.3f}",
             version.status,
             str(version.checkpoint or ""),
-            escape(because),
+            because,
         )
     return table
 

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from msgspec import Struct
 
-from streamrec.adapters.event_files import EventFile, FileEvent, read_items
+from streamrec.adapters.event_files import EventFile, Example, FileEvent, FileTally, read_items
 from streamrec.adapters.kafka import KafkaPublisher
 from streamrec.cli.addresses import resolved_settings
+from streamrec.cli.event_source import EventSource, reads_events, say_what_became
 from streamrec.cli.output import Json, console, print_json, progress_bar
-from streamrec.contracts.incoming import Item
 from streamrec.errors import StreamrecError, TransientError, UsageError
 from streamrec.playback.pace import DueS, as_fast_as_possible, at_rate, at_speedup, in_time
 from streamrec.playback.records import event_record, publish_items
@@ -29,14 +28,23 @@ class Played(Struct, kw_only=True):
     published: Counter[str]
     """Events by topic."""
     skipped: Counter[str]
-    """Rows that are no event, by their event type."""
+    """Rows that became no event, by event type or by the reason for which the contract refuses them."""
+    dropped: Counter[str]
+    """Optional fields that the contract refuses, by name; their events were published without them."""
+    examples: dict[str, Example]
+    """Where each reason, event type or field was seen first."""
     items: int = 0
+    items_skipped: Counter[str]
+    """Rows of the catalogue that were not published, by reason."""
     seconds: float = 0.0
     events_per_s: float = 0.0
 
 
+@reads_events(
+    Annotated[Path, typer.Argument(help="Parquet, text or JSON Lines, also .gz and .zst, or a folder with `events.*`.")]
+)
 def replay(
-    file: Annotated[Path, typer.Argument(help="Parquet, CSV or JSON Lines, or a folder with a file `events.*`.")],
+    source: EventSource,
     rate: Annotated[
         float | None, typer.Option(min=0.001, help="Events per second; as fast as possible without.")
     ] = None,
@@ -49,67 +57,82 @@ def replay(
 ) -> None:
     """Play a file of past events into Kafka.
 
-    Columns: user_id, item_id, event_type, timestamp (Unix milliseconds), perhaps value, and any others, which travel as
-    the event's context. Views, clicks, favourites, carts and ratings become clicks; purchases become purchases; any
-    other row is counted and left out. An items.parquet beside the file is published first. The id of an event is the
-    file's digest and its row, so that playing it twice changes nothing, for users with up to 1,024 events of a topic.
+    Read as they are: dumps of our own topics, RecBole, MovieLens, RetailRocket, OTTO, MIND, Yoochoose, Amazon, H&M,
+    Last.fm, and tables with the columns user_id, item_id, event_type, timestamp, or names like these. Every field of
+    the contract is a column; other columns travel as the event's context. Views, likes, carts and ratings become
+    clicks; purchases, orders and transactions become purchases.
+
+    Each row is judged by the contract before it is published. Rows that are left out are counted by reason with an
+    example; if more are refused than taken, the exit code is 1. An items.parquet, .csv or .jsonl beside the file is
+    published first. The id of an event is its event_id, else the file's digest and the row: playing a file twice
+    changes nothing for users with up to 1,024 events of a topic.
 
     Examples: streamrec replay events.parquet --limit 50000; streamrec replay folder --rate 200;
-    streamrec replay events.csv --speedup 3600 --skip 50000
+    streamrec replay ml-1m/ratings.dat; streamrec replay events.csv.gz --speedup 3600 --skip 50000;
+    streamrec replay log.txt --separator ';' --columns user_id=visitorid,item_id=sku,event_type=what,timestamp=at
+    --map addtocart=add_to_cart,transaction=purchase --time-unit s
     """
     if rate is not None and speedup is not None:
         raise UsageError("--rate and --speedup exclude each other")
-    events = EventFile.open(file)
+    file, catalogue = source.open(), FileTally()
     due_s = at_rate(rate) if rate else at_speedup(speedup) if speedup else as_fast_as_possible()
-    played = _play(events, KafkaPublisher(resolved_settings().require_kafka()), due_s, skip=skip, limit=limit)
+    publisher = KafkaPublisher(resolved_settings().require_kafka())
+    played = _play(file, publisher, due_s, skip=skip, limit=limit, catalogue=catalogue)
     if as_json:
         print_json(played)
-        return
+    else:
+        console().print(_said(played))
+        say_what_became([catalogue, file.tally])
+    file.tally.check(file.path)
+
+
+def _said(played: Played) -> str:
     published = [f"{count:,} {topic}" for topic, count in played.published.items()]
-    skipped = [f"{count:,} of type {event_type} skipped" for event_type, count in played.skipped.items()]
+    skipped = [f"{played.skipped.total():,} skipped"] if played.skipped else []
     items = [f"{played.items:,} items"] if played.items else []
-    console().print(
-        f"{played.rows:,} rows in {played.seconds:.1f} s, {played.events_per_s:,.0f} a second: "
-        + (", ".join([*items, *published, *skipped]) or "nothing")
+    return f"{played.rows:,} rows in {played.seconds:.1f} s, {played.events_per_s:,.0f} per second: " + (
+        ", ".join([*items, *published, *skipped]) or "nothing"
     )
 
 
-def _play(file: EventFile, publisher: Publisher, due_s: DueS, *, skip: int, limit: int | None) -> Played:
-    played = Played(published=Counter(), skipped=Counter())
+def _play(
+    file: EventFile, publisher: Publisher, due_s: DueS, *, skip: int, limit: int | None, catalogue: FileTally
+) -> Played:
+    published: Counter[str] = Counter()
     category_of: dict[str, str] = {}
-    started_s = time.monotonic()
+    seconds = 0.0
     with progress_bar() as bar:
         if file.items_path is not None:
-            catalogue = bar.add_task("items", total=None, rate="")
-            items = bar.track(read_items(file.items_path), task_id=catalogue)
-            category_of = publish_items(_counted(items, played), publisher)
+            task = bar.add_task("items", total=None, rate="")
+            category_of = publish_items(bar.track(read_items(file.items_path, catalogue), task_id=task), publisher)
         total = max(0, file.rows - skip)
         task = bar.add_task("events", total=total if limit is None else min(limit, total), rate="")
         started_s = time.monotonic()
         for chunk in in_time(file.events(skip=skip, limit=limit, category_of=category_of), due_s, _event_time_ms):
-            _publish(chunk, publisher, played)
-            played.seconds = round(time.monotonic() - started_s, 3)
-            played.events_per_s = round(played.rows / max(played.seconds, 0.001), 1)
-            bar.update(task, completed=played.rows, rate=f"{played.events_per_s:,.0f}/s")
-    return played
+            published.update(_publish(chunk, publisher))
+            seconds = time.monotonic() - started_s
+            bar.update(task, completed=file.tally.rows, rate=f"{file.tally.rows / max(seconds, 0.001):,.0f}/s")
+    return Played(
+        rows=file.tally.rows,
+        published=published,
+        skipped=file.tally.skipped,
+        dropped=file.tally.dropped,
+        examples=file.tally.examples,
+        items=catalogue.taken,
+        items_skipped=catalogue.skipped,
+        seconds=round(seconds, 3),
+        events_per_s=round(published.total() / max(seconds, 0.001), 1),
+    )
 
 
-def _publish(chunk: list[FileEvent], publisher: Publisher, played: Played) -> None:
-    messages = [event.message for event in chunk if event.message is not None]
-    records = [event_record(message) for message in messages]
+def _publish(chunk: list[FileEvent], publisher: Publisher) -> list[str]:
+    """Publish events, and return the topic of each."""
+    records = [event_record(event.message) for event in chunk if event.message is not None]
     try:
         publisher.publish(records)
     except TransientError as error:
-        raise StreamrecError(f"{error}; go on with --skip {chunk[0].row}") from error
-    played.rows += len(chunk)
-    played.published.update(record.topic for record in records)
-    played.skipped.update(event.skipped for event in chunk if event.message is None)
-
-
-def _counted(items: Iterable[Item], played: Played) -> Iterator[Item]:
-    for item in items:
-        played.items += 1
-        yield item
+        raise StreamrecError(f"{error}; continue with --skip {chunk[0].row}") from error
+    return [record.topic for record in records]
 
 
 def _event_time_ms(event: FileEvent) -> int | None:

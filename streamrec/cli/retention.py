@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from streamrec.adapters.postgres import RetentionReader, RetentionReport
 from streamrec.cli.addresses import resolved_settings
-from streamrec.cli.output import Json, console, print_json
+from streamrec.cli.output import DataTable, Json, console, print_json
 from streamrec.domain.arms import CONTROL, PERSONAL
 from streamrec.errors import UsageError
 
@@ -36,9 +35,9 @@ def retention(
             console().print(table)
 
 
-def retention_tables(report: RetentionReport) -> tuple[Table, Table]:
+def retention_tables(report: RetentionReport) -> tuple[DataTable, DataTable]:
     """Return the tables of cohorts and of arms."""
-    days = Table(
+    days = DataTable(
         *("day", "DAU", "WAU", "MAU", "stickiness", "new", "day 1", "day 7", "day 30"),
         *("day 1+", "day 7+", "day 30+"),
         title="Retention by cohort",
@@ -51,7 +50,7 @@ def retention_tables(report: RetentionReport) -> tuple[Table, Table]:
             str(day.new_users),
             *map(_percent, (day.day_1, day.day_7, day.day_30, day.rolling_1, day.rolling_7, day.rolling_30)),
         )
-    arms = Table(
+    arms = DataTable(
         *("arm", "users", "lists", "lists followed", "clicks", "followed", "purchases", "followed"),
         title="Lists followed, by arm",
     )

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from rich.markup import escape
-from rich.table import Table
-
 from streamrec.cli.addresses import resolved_settings
-from streamrec.cli.output import Json, console, print_json
+from streamrec.cli.output import DataTable, Json, console, print_json
 from streamrec.monitor.groups import GroupState
 from streamrec.monitor.look import look_once
 from streamrec.monitor.words import duration
@@ -32,9 +29,12 @@ def status(as_json: Json = False) -> int:
         print_json(seen.verdict | {"groups": groups} | others)
         return int(bool(causes))
     output = console()
-    output.print("[bold red]not keeping up[/]" if causes else "[bold green]keeping up[/]")
+    output.print(
+        "not keeping up" if causes else "keeping up", style="bold red" if causes else "bold green", highlight=False
+    )
     for cause in causes:
-        output.print(f"- {escape(cause.text)}\n  [dim]{escape(cause.next_step)}[/]")
+        output.print(f"- {cause.text}")
+        output.print(f"  {cause.next_step}", style="dim")
     if seen.refused:
         counts = ", ".join(f"{count:,} of {topic}" for topic, count in seen.refused.items())
         output.print(f"dead letters: {'' if seen.refused_are_all else 'at least '}{counts} (streamrec dlq list)")
@@ -45,13 +45,11 @@ def status(as_json: Json = False) -> int:
     return int(bool(causes))
 
 
-def group_table(groups: list[GroupState]) -> Table:
+def group_table(groups: list[GroupState]) -> DataTable:
     """Return how each group does as a table."""
-    table = Table("group")
+    table = DataTable("group")
     for name in ("members", "lag", "behind", "lost"):
         table.add_column(name, justify="right")
     for group in groups:
-        table.add_row(
-            escape(group.name), str(group.members), f"{group.lag:,}", duration(group.behind_s), f"{group.lost:,}"
-        )
+        table.add_row(group.name, str(group.members), f"{group.lag:,}", duration(group.behind_s), f"{group.lost:,}")
     return table

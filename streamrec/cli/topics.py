@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import typer
-from rich.table import Table
 
 from streamrec.adapters.kafka import KafkaPublisher, create_topics
 from streamrec.adapters.kafka.lag import read_topics
 from streamrec.cli.addresses import resolved_settings
-from streamrec.cli.output import Json, console, print_json
+from streamrec.cli.output import DataTable, Json, console, print_json
 from streamrec.service.largest_records import (
     created_limits,
     needs_of_interests,
@@ -34,7 +33,7 @@ def topics(context: typer.Context, as_json: Json = False) -> None:
     if as_json:
         print_json(found)
         return
-    table = Table("topic")
+    table = DataTable("topic")
     for name in ("partitions", "records, at most"):
         table.add_column(name, justify="right")
     for topic in found:

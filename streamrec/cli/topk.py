@@ -6,11 +6,10 @@ import time
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from streamrec.adapters.redis import TopKReader
 from streamrec.cli.addresses import resolved_settings
-from streamrec.cli.output import Json, console, print_json
+from streamrec.cli.output import DataTable, Json, console, print_json
 from streamrec.contracts.derived import TopKList
 from streamrec.errors import UsageError
 
@@ -47,9 +46,9 @@ def list_title(newest: TopKList, user_id: str) -> str:
     return f"{whose}, made {_duration(age_s)} ago"
 
 
-def list_table(newest: TopKList, items: int, *, title: str) -> Table:
+def list_table(newest: TopKList, items: int, *, title: str) -> DataTable:
     """Return the first items of a list as a table."""
-    table = Table(title=title, title_justify="left")
+    table = DataTable(title=title, title_justify="left")
     table.add_column("rank", justify="right")
     table.add_column("item")
     table.add_column("score", justify="right")

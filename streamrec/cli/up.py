@@ -9,10 +9,7 @@ from dataclasses import replace
 from shlex import quote
 from types import FrameType
 
-from rich.console import Console
-from rich.table import Table
-
-from streamrec.cli.output import console
+from streamrec.cli.output import DataConsole, DataTable, console
 from streamrec.local import Stack, Supervisor, local_stack
 from streamrec.local.server import choose_port
 from streamrec.local.supervisor import WORKERS
@@ -61,8 +58,8 @@ def stop_on_signals() -> threading.Event:
     return stopping
 
 
-def _show(stack: Stack, terminal: Console) -> None:
-    table = Table("what", "where", box=None)
+def _show(stack: Stack, terminal: DataConsole) -> None:
+    table = DataTable("what", "where", box=None)
     table.add_row("Kafka", f"{stack.settings.kafka} ({stack.broker})")
     own = {field: address for field, address in stack.settings.addresses().items() if field in stack.servers}
     for field in ("redis_url", "postgres_url"):

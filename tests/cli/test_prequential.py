@@ -83,13 +83,24 @@ def test_a_picture_that_cannot_be_written_is_refused_before_the_run(name, events
     assert "a picture is a .png file in a folder that exists" in err
 
 
-def test_too_few_events_are_refused(events_file, capsys):
+def test_a_file_without_events_is_refused(events_file, capsys):
     short = events_file.parent / "short.csv"
-    short.write_text("user_id,item_id,event_type,timestamp\n" + "u1,i1,return,1\n" * 20)
-    code, _, err = run(["eval", "prequential", "--data", str(short)], capsys)
+    short.write_text("user_id,item_id,event_type,timestamp\n" + f"u1,i1,return,{START_MS}\n" * 20)
+    code, out, err = run(["eval", "prequential", "--data", str(short)], capsys)
 
-    assert code == 2
-    assert "too few events" in err
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert "0 events taken from 20 rows" in err
+
+
+@pytest.mark.parametrize("command", ["prequential", "ablation"])
+def test_what_the_contract_refuses_is_not_scored(command, events_file, capsys):
+    text = events_file.read_text().replace(str(START_MS)[:5], "00000")  # 1970
+    events_file.write_text(text)
+    code, out, err = run(["eval", command, "--data", str(events_file), "--time-unit", "ms"], capsys)
+
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert "0 events taken from" in err
+    assert "bad-time" in err
 
 
 def test_a_part_is_taken_out_in_a_process_of_its_own(events_file, capsys, monkeypatch):

@@ -7,14 +7,13 @@ from typing import Annotated
 
 import typer
 from msgspec import Struct
-from rich.table import Table
 
 from streamrec.bench.freshness import Load, measure, percentiles
 from streamrec.bench.population import Population
 from streamrec.bench.processes import ProcessWatch
 from streamrec.cli.benchmarks.machine import machine
 from streamrec.cli.benchmarks.pipeline import RunningPipeline, running_pipeline
-from streamrec.cli.output import Json, console, print_json, progress_bar
+from streamrec.cli.output import DataTable, Json, console, print_json, progress_bar
 
 WARM_UP_S = 5.0
 
@@ -100,8 +99,8 @@ def _measure(population: Population, running: RunningPipeline, *, rate: float, s
     )
 
 
-def _table(figures: Freshness) -> Table:
-    table = Table(title=f"Freshness at {figures.rate:g} clicks/s ({figures.machine})", title_justify="left")
+def _table(figures: Freshness) -> DataTable:
+    table = DataTable(title=f"Freshness at {figures.rate:g} clicks/s ({figures.machine})", title_justify="left")
     for column in ("", "p50 ms", "p95 ms", "p99 ms", "max ms"):
         table.add_column(column, justify="left" if not column else "right")
     rows = {

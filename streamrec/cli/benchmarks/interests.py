@@ -9,13 +9,12 @@ from typing import Annotated
 
 import typer
 from msgspec import Struct
-from rich.table import Table
 
 from streamrec.bench.interests import GUARANTEES, OWN, measure
 from streamrec.bench.peer_environment import peer_python
 from streamrec.bench.population import Population
 from streamrec.cli.benchmarks.machine import machine
-from streamrec.cli.output import Json, console, print_json, progress_bar
+from streamrec.cli.output import DataTable, Json, console, print_json, progress_bar
 from streamrec.local import local_stack
 from streamrec.settings import Settings
 
@@ -80,8 +79,8 @@ def interests(
         console().print(_table(figures))
 
 
-def _table(figures: InterestSpeed) -> Table:
-    table = Table(title=f"{figures.events:,} clicks into interest states ({figures.machine})", title_justify="left")
+def _table(figures: InterestSpeed) -> DataTable:
+    table = DataTable(title=f"{figures.events:,} clicks into interest states ({figures.machine})", title_justify="left")
     table.add_column("")
     table.add_column("events/s", justify="right")
     table.add_column("lowest and highest", justify="right")

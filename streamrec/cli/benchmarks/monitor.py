@@ -8,11 +8,10 @@ from typing import Annotated
 
 import typer
 from msgspec.structs import astuple
-from rich.table import Table
 
 from streamrec.bench.monitor import MonitorCost, fill, measure
 from streamrec.cli.benchmarks.machine import machine
-from streamrec.cli.output import Json, console, print_json, progress_bar
+from streamrec.cli.output import DataTable, Json, console, print_json, progress_bar
 from streamrec.local import local_stack
 from streamrec.settings import Settings
 
@@ -39,7 +38,7 @@ def monitor(
     if as_json:
         print_json(cost)
         return
-    table = Table(title=f"The monitor ({machine()})", title_justify="left")
+    table = DataTable(title=f"The monitor ({machine()})", title_justify="left")
     for name in MonitorCost.__struct_fields__:
         table.add_column(name.replace("_", " "), justify="right")
     table.add_row(*(str(value) for value in astuple(cost)))

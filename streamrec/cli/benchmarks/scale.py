@@ -10,14 +10,13 @@ from typing import Annotated
 
 import typer
 from msgspec import Struct
-from rich.table import Table
 
 from streamrec.bench.freshness import Load
 from streamrec.bench.population import Population
 from streamrec.bench.scale import Idle, Throughput, bytes_per_list, throughput, used_bytes, watch_idle
 from streamrec.cli.benchmarks.machine import machine
 from streamrec.cli.benchmarks.pipeline import settle_population, wait_for_model
-from streamrec.cli.output import Json, console, print_json, progress_bar
+from streamrec.cli.output import DataTable, Json, console, print_json, progress_bar
 from streamrec.local import Stack, Supervisor, local_stack
 from streamrec.local.supervisor import WORKERS
 from streamrec.playback.backpressure import InFlight
@@ -105,8 +104,8 @@ def _throughputs(population: Population, events: int) -> list[Throughput]:
     return rows
 
 
-def _table(figures: Scale) -> Table:
-    table = Table(title=f"Scale ({figures.machine})", title_justify="left")
+def _table(figures: Scale) -> DataTable:
+    table = DataTable(title=f"Scale ({figures.machine})", title_justify="left")
     for name in ("partitions", "processes", "events/s"):
         table.add_column(name, justify="right")
     for row in figures.rows:

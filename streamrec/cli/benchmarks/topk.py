@@ -7,12 +7,11 @@ from typing import Annotated
 import typer
 from msgspec import Struct
 from msgspec.structs import astuple
-from rich.table import Table
 
 from streamrec.bench.peer_environment import peer_python
 from streamrec.bench.topk import TopKTime, measure
 from streamrec.cli.benchmarks.machine import machine
-from streamrec.cli.output import Json, console, print_json, progress_bar
+from streamrec.cli.output import DataTable, Json, console, print_json, progress_bar
 
 ITEMS = (10_000, 100_000, 1_000_000)
 USERS = (1, 16)
@@ -46,7 +45,7 @@ def topk(
     if as_json:
         print_json(figures)
         return
-    table = Table(title=f"Exact top-100 ({figures.machine})", title_justify="left")
+    table = DataTable(title=f"Exact top-100 ({figures.machine})", title_justify="left")
     for name in TopKTime.__struct_fields__:
         table.add_column(name.replace("_", " "), justify="right")
     for row in rows:

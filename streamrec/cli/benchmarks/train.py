@@ -8,7 +8,6 @@ from typing import Annotated, Literal
 import numpy as np
 import typer
 from msgspec import Struct
-from rich.table import Table
 
 from streamrec.bench.freshness import Load
 from streamrec.bench.model_freshness import measure as measure_freshness
@@ -17,7 +16,7 @@ from streamrec.bench.train import TrainSpeed
 from streamrec.bench.train import measure as measure_speed
 from streamrec.cli.benchmarks.machine import machine
 from streamrec.cli.benchmarks.pipeline import running_pipeline
-from streamrec.cli.output import Json, console, print_json, progress_bar
+from streamrec.cli.output import DataTable, Json, console, print_json, progress_bar
 
 ITEMS = (10_000, 1_000_000)
 USERS, PIPELINE_ITEMS, MEAN_HISTORY = 20_000, 46_000, 9.0
@@ -80,8 +79,8 @@ def _model_freshness(rate: float, seconds: float, seed: int) -> tuple[float, flo
     return p50, p95, p99
 
 
-def _table(figures: TrainFigures) -> Table:
-    table = Table(title=f"Training ({figures.machine})", title_justify="left")
+def _table(figures: TrainFigures) -> DataTable:
+    table = DataTable(title=f"Training ({figures.machine})", title_justify="left")
     for name in TrainSpeed.__struct_fields__:
         table.add_column(name.replace("_", " "), justify="right")
     for row in figures.rows:

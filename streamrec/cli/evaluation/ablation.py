@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
@@ -12,12 +11,12 @@ from typing import Annotated
 import psutil
 import typer
 from msgspec import Struct
-from rich.table import Table
 
 from streamrec import logs
 from streamrec.adapters.event_files import EventFile
 from streamrec.cli.evaluation.prequential import UNSCORED_SHARE, new_trainer, read_stream
-from streamrec.cli.output import Json, console, print_json, progress_bar
+from streamrec.cli.event_source import Data, EventSource, reads_events
+from streamrec.cli.output import DataTable, Json, console, print_json, progress_bar
 from streamrec.errors import UsageError
 from streamrec.model.evaluation.ablation import AS_IT_IS, VARIANTS, Outcome, Worth, worth
 from streamrec.model.evaluation.prequential import Prequential
@@ -37,8 +36,9 @@ class AblationResult(Struct, kw_only=True):
     seed: int
 
 
+@reads_events(Data)
 def ablation(
-    data: Annotated[Path, typer.Option(help="A file of past events, or its folder, as `replay` reads it.")],
+    source: EventSource,
     limit: Annotated[int | None, typer.Option(min=10, help="Rows; the first fifth of the file if not given.")] = None,
     seed: Annotated[int, typer.Option(help="Seeds every draw.")] = 0,
     as_json: Json = False,
@@ -49,9 +49,9 @@ def ablation(
 
     Example: streamrec eval ablation --data events.parquet --limit 25000 --json
     """
-    file = EventFile.open(data)
+    file = source.open()
     rows = int(UNSCORED_SHARE * file.rows) if limit is None else min(limit, file.rows)
-    outcomes = _play_all(data, rows, seed)
+    outcomes = _play_all(source, rows, seed)
     as_it_is = outcomes[AS_IT_IS]
     if not len(as_it_is.ranks):
         raise UsageError(f"{file.path}: too few events to score any")
@@ -67,11 +67,11 @@ def ablation(
         console().print(_table(result))
 
 
-def _play_all(data: Path, rows: int, seed: int) -> dict[str, Outcome]:
+def _play_all(source: EventSource, rows: int, seed: int) -> dict[str, Outcome]:
     processors = len(psutil.Process().cpu_affinity() or [0])
     with ThreadPoolExecutor(processors) as pool, progress_bar() as bar:
         task = bar.add_task("variants", total=len(VARIANTS), rate="")
-        running = {pool.submit(_play_apart, name, data, rows, seed): name for name in VARIANTS}
+        running = {pool.submit(_play_apart, name, source, rows, seed): name for name in VARIANTS}
         outcomes = {}
         for done in as_completed(running):
             outcomes[running[done]] = done.result()
@@ -79,19 +79,19 @@ def _play_all(data: Path, rows: int, seed: int) -> dict[str, Outcome]:
     return outcomes
 
 
-def _play_apart(name: str, data: Path, rows: int, seed: int) -> Outcome:
+def _play_apart(name: str, source: EventSource, rows: int, seed: int) -> Outcome:
     """Play one variant in a process of its own: it changes the code there."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=logs.configure_command) as process:
-        return process.submit(_play, name, data, rows, seed).result()
+        return process.submit(_play, name, source, rows, seed).result()
 
 
-def _play(name: str, data: Path, rows: int, seed: int) -> Outcome:
+def _play(name: str, source: EventSource, rows: int, seed: int) -> Outcome:
     """Play one variant, the model alone."""
     settings, variant = Settings.from_env(), VARIANTS[name]
     for change in variant.changes:
         change()
     config = ModelConfig(dim=settings.embedding_dim, max_length=settings.sequence_length, **variant.shape)
-    items, events = read_stream(EventFile.open(data), rows, Counter())
+    items, events = read_stream(EventFile.open(source.path, source.options), rows)
     with TemporaryDirectory() as directory:
         run = Prequential(
             new_trainer(settings, config, Path(directory), items, seed),
@@ -104,8 +104,8 @@ def _play(name: str, data: Path, rows: int, seed: int) -> Outcome:
     return Outcome.of(run)
 
 
-def _table(result: AblationResult) -> Table:
-    table = Table("", "NDCG@10", "change", "95 %", title=f"{result.events:,} events scored")
+def _table(result: AblationResult) -> DataTable:
+    table = DataTable("", "NDCG@10", "change", "95 %", title=f"{result.events:,} events scored")
     for row in result.variants:
         low, high = row.gain_interval
         table.add_row(row.variant, f"{row.ndcg_at_10:.4f}", f"{row.gain:+.1%}", f"{low:+.1%} to {high:+.1%}")

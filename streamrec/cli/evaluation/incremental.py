@@ -11,11 +11,10 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 from msgspec import Struct
-from rich.table import Table
 
 from streamrec.adapters.sequence_files import read_sessions
 from streamrec.cli.evaluation.settings_file import SettingsFile, read_settings
-from streamrec.cli.output import Json, console, print_json, progress_bar
+from streamrec.cli.output import DataTable, Json, console, print_json, progress_bar
 from streamrec.errors import UsageError
 from streamrec.model.evaluation.incremental import Incremental, IncrementalSettings, SliceRanks, slices_of
 from streamrec.model.evaluation.metrics import reciprocal_rank
@@ -153,8 +152,8 @@ def _mean(values: Iterable[float]) -> float:
     return round(float(np.mean(list(values))), 3)
 
 
-def _table(result: IncrementalResult) -> Table:
-    table = Table("period", "prefixes", "R@10", "R@20", "MRR@20", title="percent")
+def _table(result: IncrementalResult) -> DataTable:
+    table = DataTable("period", "prefixes", "R@10", "R@20", "MRR@20", title="percent")
     for period in result.periods:
         figures = (period.recall_at_10, period.recall_at_20, period.mrr_at_20)
         table.add_row(str(period.period), f"{period.prefixes:,}", *(f"{figure:.2f}" for figure in figures))

@@ -8,6 +8,7 @@ import numpy as np
 
 from streamrec.errors import UsageError
 from streamrec.model.evaluation.summary import PrequentialResult
+from streamrec.visible import visible
 
 DRAWN_BASELINES = 3
 """The best ones."""
@@ -41,7 +42,8 @@ def plot_windows(result: PrequentialResult, path: Path, *, title: str) -> None:
     for name in best:
         axes.plot(middles, [w.baselines[name] for w in result.windows], marker=".", label=name)
     axes.plot(middles, [w.new_item_share for w in result.windows], ":", color="grey", label="share of new items")
-    axes.set(title=title, ylabel="NDCG@10", xlabel="event time (UTC), middle of a tenth of the scored events")
+    axes.set_title(visible(title), parse_math=False)  # it names a file, and a $ in its name is a $
+    axes.set(ylabel="NDCG@10", xlabel="event time (UTC), middle of a tenth of the scored events")
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
     axes.legend()

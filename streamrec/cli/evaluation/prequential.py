@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from streamrec.adapters.event_files import EventFile, read_items
 from streamrec.cli.evaluation.plot import check_plot, plot_windows
-from streamrec.cli.output import Json, console, print_json, progress_bar
-from streamrec.contracts.incoming import Item, Purchase
+from streamrec.cli.event_source import Data, EventSource, reads_events, say_what_became
+from streamrec.cli.output import DataTable, Json, console, print_json, progress_bar
+from streamrec.contracts.incoming import Click, Item, Purchase
 from streamrec.domain.event import Event, EventType, Source
 from streamrec.errors import UsageError
 from streamrec.model.evaluation.baselines.factorization import MatrixFactorization
@@ -35,8 +33,9 @@ UNSCORED_SHARE = 0.2
 """The first fifth of a stream is for settings, not for scores."""
 
 
+@reads_events(Data)
 def prequential(
-    data: Annotated[Path, typer.Option(help="A file of past events, or its folder, as `replay` reads it.")],
+    source: EventSource,
     limit: Annotated[int | None, typer.Option(min=10, help="Stop after so many rows.")] = None,
     seed: Annotated[int, typer.Option(help="Seeds every draw.")] = 0,
     hide_seen: Annotated[
@@ -58,20 +57,21 @@ def prequential(
     if plot is not None:
         check_plot(plot)
     settings = Settings.from_env(**({} if hide_seen is None else {"hide_seen": hide_seen}))
-    result = evaluate_prequential(EventFile.open(data), settings, limit=limit, seed=seed)
+    file = source.open()
+    result = evaluate_prequential(file, settings, limit=limit, seed=seed)
     if plot is not None:
-        plot_windows(result, plot, title=f"{data.name}: {result.events:,} events scored")
+        plot_windows(result, plot, title=f"{source.path.name}: {result.events:,} events scored")
     if as_json:
         print_json(result)
     else:
         console().print(_table(result))
+        say_what_became([file.tally])
 
 
 def evaluate_prequential(file: EventFile, settings: Settings, *, limit: int | None, seed: int) -> PrequentialResult:
     """Play a file through the workers' own fold, training step and ranking, and through the baselines."""
     started_s = time.monotonic()
-    skipped: Counter[str] = Counter()
-    items, events = read_stream(file, limit, skipped)
+    items, events = read_stream(file, limit)
     with TemporaryDirectory() as directory, progress_bar() as bar:
         run = _new_run(settings, Path(directory), items, seed)
         task = bar.add_task("events", total=len(events), rate="")
@@ -83,7 +83,7 @@ def evaluate_prequential(file: EventFile, settings: Settings, *, limit: int | No
         run.scores,
         learned_events=run.events,
         rollbacks=run.rollbacks,
-        skipped=dict(skipped),
+        skipped=dict(file.tally.skipped),
         cpu_s={name: round(spent_s, 1) for name, spent_s in run.cpu_s.items()},
         seconds=round(time.monotonic() - started_s, 1),
         seed=seed,
@@ -93,10 +93,19 @@ def evaluate_prequential(file: EventFile, settings: Settings, *, limit: int | No
     )
 
 
-def read_stream(file: EventFile, limit: int | None, skipped: Counter[str]) -> tuple[list[Item], list[Event]]:
-    """Return the catalogue beside a file and its first events, by time; rows that are no event are counted."""
+def read_stream(file: EventFile, limit: int | None) -> tuple[list[Item], list[Event]]:
+    """Return the catalogue beside a file and its first events, by time.
+
+    Raises
+    ------
+    StreamrecError
+        If hardly anything in it is an event: figures about the rest would be about another stream.
+    """
     items = list(read_items(file.items_path)) if file.items_path else []
-    events = list(_events(file, limit, {item.item_id: item.category or "" for item in items}, skipped))
+    category_of = {item.item_id: item.category or "" for item in items}
+    rows = file.events(limit=limit, category_of=category_of)
+    events = [_event(row, message) for row, message, _ in rows if message is not None]
+    file.tally.check(file.path)
     events.sort(key=lambda event: event.event_time_ms)  # of a file that is in order nothing moves
     return items, events
 
@@ -146,24 +155,22 @@ def _new_run(settings: Settings, checkpoints: Path, items: list[Item], seed: int
     )
 
 
-def _events(file: EventFile, limit: int | None, category_of: dict[str, str], skipped: Counter[str]) -> Iterator[Event]:
-    for row, message, reason in file.events(limit=limit, category_of=category_of):
-        if message is None:
-            skipped[reason] += 1
-            continue
-        event_type = EventType.PURCHASE if isinstance(message, Purchase) else EventType.CLICK
-        yield Event(
-            message.user_id,
-            message.item_id,
-            message.event_time_ms,
-            Source(event_type, 0),
-            row,
-            category=message.category or "",
-        )
+def _event(row: int, message: Click | Purchase) -> Event:
+    event_type = EventType.PURCHASE if isinstance(message, Purchase) else EventType.CLICK
+    return Event(
+        message.user_id,
+        message.item_id,
+        message.event_time_ms,
+        Source(event_type, 0),
+        row,
+        category=message.category or "",
+    )
 
 
-def _table(result: PrequentialResult) -> Table:
-    table = Table("", "NDCG@10", "hit rate@10", title=f"{result.events:,} of {result.learned_events:,} events scored")
+def _table(result: PrequentialResult) -> DataTable:
+    table = DataTable(
+        "", "NDCG@10", "hit rate@10", title=f"{result.events:,} of {result.learned_events:,} events scored"
+    )
     table.add_row("streamrec", f"{result.ndcg_at_10:.4f}", f"{result.hit_rate_at_10:.4f}")
     for name, gain in sorted(result.baselines.items(), key=lambda baseline: -baseline[1]):
         table.add_row(name, f"{gain:.4f}", f"{result.baseline_hit_rates_at_10[name]:.4f}")
@@ -173,3 +180,7 @@ def _table(result: PrequentialResult) -> Table:
         f"McNemar p = {result.p_value:.2g})"
     )
     return table
+
+
+def _title(result: PrequentialResult) -> str:
+    return f"{result.events:,} of {result.learned_events:,} events scored"

@@ -1,0 +1,25 @@
+"""Files of past events: found, read row by row, and judged by the contract before anybody uses them."""
+
+from streamrec.adapters.event_files.event_file import EventFile, FileEvent
+from streamrec.adapters.event_files.event_types import CLICK_TYPES, PURCHASE_TYPES, Kind, kind_of
+from streamrec.adapters.event_files.formats import FORMATS, FileOptions
+from streamrec.adapters.event_files.items import read_items
+from streamrec.adapters.event_files.tables import UNREADABLE
+from streamrec.adapters.event_files.tally import Example, FileTally
+from streamrec.adapters.event_files.values import TIME_UNITS
+
+__all__ = [
+    "CLICK_TYPES",
+    "FORMATS",
+    "PURCHASE_TYPES",
+    "TIME_UNITS",
+    "UNREADABLE",
+    "EventFile",
+    "Example",
+    "FileEvent",
+    "FileOptions",
+    "FileTally",
+    "Kind",
+    "kind_of",
+    "read_items",
+]

@@ -1,0 +1,140 @@
+"""A file of past events, read as messages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+from streamrec.adapters.event_files.event_types import Kind
+from streamrec.adapters.event_files.formats import FileOptions
+from streamrec.adapters.event_files.judge import judge
+from streamrec.adapters.event_files.rows import RETURN, RowReader
+from streamrec.adapters.event_files.tables import UNREADABLE, Row, Table
+from streamrec.adapters.event_files.tally import SHOWN_CHARACTERS, Example, FileTally
+from streamrec.contracts.incoming import Click, Purchase
+from streamrec.errors import UsageError
+
+SUFFIXES = (".parquet", ".csv", ".jsonl", ".tsv", ".dat", ".inter", ".ndjson", ".json")
+PACKED = ("", ".gz", ".zst")
+_FOUND_BY_NAME = ("behaviors.tsv", "ratings.csv", "ratings.dat", "transactions_train.csv", "*.inter")
+"""What formats call the file that holds the events."""
+
+
+class FileEvent(NamedTuple):
+    """A row as a message, or why it is none."""
+
+    row: int
+    """Number of the row in the file, from 0."""
+    message: Click | Purchase | None
+    skipped: str = ""
+    """Why it is none: an event type, a reason of the contract, or `UNREADABLE`."""
+
+
+@dataclass(frozen=True, slots=True)
+class EventFile:
+    """A file of past events.
+
+    Parameters
+    ----------
+    path
+        The file.
+    digest
+        Names its content: the same content has the same event ids wherever it lies, packed or not.
+    rows
+        Number of rows, about.
+    table
+        The rows.
+    reader
+        Understands one.
+    tally
+        What became of the rows that were read.
+    """
+
+    path: Path
+    digest: str
+    rows: int
+    table: Table
+    reader: RowReader
+    tally: FileTally = field(default_factory=FileTally)
+
+    @classmethod
+    def open(cls, path: Path, options: FileOptions | None = None) -> EventFile:
+        """Look at a file, or at the one in a folder that holds events.
+
+        Raises
+        ------
+        UsageError
+            If there is no such file, it cannot be read, or a column is missing.
+        """
+        file = _find(path)
+        table, reader = RowReader.of(file, options or FileOptions())
+        return cls(file, *table.scan(), table, reader)
+
+    @property
+    def items_path(self) -> Path | None:
+        """The catalogue beside the file, where there is one."""
+        names = [f"items{suffix}{packed}" for suffix in SUFFIXES[:3] for packed in PACKED]
+        return next((path for name in names if (path := self.path.parent / name).is_file()), None)
+
+    def events(self, *, skip: int = 0, limit: int | None = None, category_of: Mapping[str, str]) -> Iterator[FileEvent]:
+        """Read rows in their order, and count in `tally` what becomes of them.
+
+        Parameters
+        ----------
+        skip, limit
+            Leave out so many rows, and stop after so many more.
+        category_of
+            Category by item id, for events of a file that has no column `category`.
+        """
+        for number, row in islice(self.table.rows(skip), limit):
+            self.tally.rows += 1
+            if row is None:
+                yield self._refused(UNREADABLE, Example(row=number))
+                continue
+            for part, each in enumerate(self.reader.expanded(row)):
+                event_id = f"{self.digest}:{number}:{part}" if part else f"{self.digest}:{number}"
+                yield self._event(number, each, event_id, category_of)
+
+    def _event(self, number: int, row: Row, event_id: str, category_of: Mapping[str, str]) -> FileEvent:
+        reader, tally = self.reader, self.tally
+        kind, event_type = reader.kind(row)
+        if kind is Kind.UNKNOWN:
+            name = event_type[:SHOWN_CHARACTERS] or "no event type"
+            return self._refused(name, reader.example(number, row, "event_type", "unknown event type; see --map"))
+        if kind is Kind.LEFT_OUT:
+            blamed = "quantity" if event_type == RETURN else "event_type"
+            tally.count(tally.left_out, event_type, lambda: reader.example(number, row, blamed))
+            return FileEvent(number, None, event_type)
+        message_type = Purchase if kind is Kind.PURCHASE else Click
+        fields = reader.fields(row, message_type, event_id)
+        if fields["category"] is None:
+            fields["category"] = category_of.get(fields["item_id"]) or None
+        verdict = judge(message_type, fields)
+        if verdict.message is None:
+            return self._refused(verdict.reason, reader.example(number, row, verdict.field, verdict.detail))
+        for name in verdict.dropped:
+            example = reader.example(number, row, name)
+            tally.count(tally.dropped, name, lambda example=example: example)  # type: ignore[misc]
+        tally.taken += 1
+        tally.ratings += "rating" in event_type
+        return FileEvent(number, verdict.message)
+
+    def _refused(self, reason: str, example: Example) -> FileEvent:
+        self.tally.count(self.tally.refused, reason, lambda: example)
+        return FileEvent(example.row, None, reason)
+
+
+def _find(path: Path) -> Path:
+    if path.is_dir():
+        named = [f"events{suffix}{packed}" for suffix in SUFFIXES for packed in PACKED]
+        for name in (*named, *_FOUND_BY_NAME):
+            for file in sorted(path.glob(name)):
+                if file.is_file():
+                    return file
+        raise UsageError(f"{path}: no events{', events'.join(SUFFIXES[:3])} in this folder")
+    if not path.is_file():
+        raise UsageError(f"{path}: no such file")
+    return path

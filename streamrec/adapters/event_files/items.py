@@ -1,0 +1,102 @@
+"""Catalogues of items, with every field of the contract."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from streamrec.adapters.event_files.formats import plain_name
+from streamrec.adapters.event_files.tables import UNREADABLE, Row, look
+from streamrec.adapters.event_files.tally import SHOWN_CHARACTERS, Example, FileTally
+from streamrec.adapters.event_files.values import as_boolean, as_id, as_number, as_text, is_missing
+from streamrec.contracts.decode import decode_item
+from streamrec.contracts.incoming import Item
+from streamrec.errors import BadRecordError, UsageError
+
+_FIELDS = {each.name: each.type for each in msgspec.structs.fields(Item)}
+_ALIASES = {"category": ("category_id", "category", "genres"), "price": ("price", "median_price")}
+_REQUIRED = ("item_id", "available")
+"""What is judged as it is: an item that is withdrawn in a way that nobody understands is no item that is for sale."""
+
+_encoder = msgspec.json.Encoder()
+
+
+def read_items(path: Path, tally: FileTally | None = None) -> Iterator[Item]:
+    """Read a catalogue of items: Parquet, CSV or JSON Lines, plain or compressed.
+
+    Columns are the fields of the contract; `category_id` and `genres` stand for `category`, `median_price` for `price`.
+    A row that the contract refuses is counted and passed over; an optional field that it refuses is dropped.
+
+    Parameters
+    ----------
+    tally
+        Where rows are counted.
+
+    Raises
+    ------
+    UsageError
+        If it cannot be read or has no column `item_id`.
+    """
+    tally = FileTally() if tally is None else tally
+    table = look(path)
+    columns = {plain_name(column): column for column in reversed(table.columns())}
+    if "item_id" not in columns:
+        raise UsageError(f"{path}: no column item_id; there are {', '.join(columns)}")
+    for number, row in table.rows():
+        tally.rows += 1
+        if row is None:
+            tally.count(tally.refused, UNREADABLE, lambda number=number: Example(row=number))  # type: ignore[misc]
+            continue
+        by_name = {plain_name(name): value for name, value in row.items()}
+        item = _item(number, by_name, tally, from_text=table.kind == "text")
+        if item is not None:
+            tally.taken += 1
+            yield item
+
+
+def _item(number: int, row: Row, tally: FileTally, *, from_text: bool) -> Item | None:
+    fields: dict[str, Any] = {}
+    for name, expected in _FIELDS.items():
+        value = next((row[each] for each in _ALIASES.get(name, (name,)) if not is_missing(row.get(each))), None)
+        if value is None:
+            continue
+        value = _converted(name, value, from_text=from_text)
+        if name in _REQUIRED or _fits(value, expected):
+            fields[name] = value
+        else:
+            tally.count(tally.dropped, name, lambda: Example(row=number, column=name, value=_shown(value)))  # noqa: B023
+    try:
+        return decode_item(_encoder.encode(fields))
+    except (BadRecordError, UnicodeEncodeError, TypeError) as error:
+        reason = error.reason if isinstance(error, BadRecordError) else "bad-value"
+        column = next((name for name in _REQUIRED if name in str(error)), "")
+        example = Example(row=number, column=column, value=_shown(row.get(column, "")), detail=_shown(error))
+        tally.count(tally.refused, reason, lambda: example)
+        return None
+
+
+def _converted(name: str, value: object, *, from_text: bool) -> object:
+    if name == "item_id":
+        return as_id(value, from_text=from_text)
+    if name == "available":
+        return as_boolean(value)
+    if _FIELDS[name] == _FIELDS["price"]:
+        return as_number(value)
+    if name == "currency" and isinstance(value, str):
+        return value.upper()
+    return value if isinstance(value, (list, dict)) else as_text(value)
+
+
+def _fits(value: object, expected: Any) -> bool:  # noqa: ANN401  # a type of the contract
+    try:
+        _encoder.encode(msgspec.convert(value, expected))
+    except (msgspec.ValidationError, UnicodeEncodeError, TypeError):
+        return False
+    return True
+
+
+def _shown(value: object) -> str:
+    return str(value)[:SHOWN_CHARACTERS]

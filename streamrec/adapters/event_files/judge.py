@@ -1,0 +1,96 @@
+"""Rows as messages, judged by the contract's own decoder before anybody publishes or scores them."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import msgspec
+
+from streamrec.contracts.decode import decode_event
+from streamrec.contracts.incoming import Click, ContextKey, ContextValue, Purchase
+from streamrec.domain.event import EventType, Source
+from streamrec.errors import BadRecordError
+
+REQUIRED = ("user_id", "item_id", "event_time_ms")
+MAX_CONTEXT = 32
+"""Keys of a context that the contract takes."""
+
+_SOURCES = {Click: Source(EventType.CLICK, 0), Purchase: Source(EventType.PURCHASE, 0)}
+_FIELDS = {message: {each.name: each.type for each in msgspec.structs.fields(message)} for message in (Click, Purchase)}
+_NAMED = re.compile(rf"\b({'|'.join((*REQUIRED, 'type'))})\b")
+
+_encoder = msgspec.json.Encoder()
+
+
+class Verdict(NamedTuple):
+    """What the contract says of a row."""
+
+    message: Click | Purchase | None
+    reason: str = ""
+    """Why there is no message, as a dead letter would say it."""
+    field: str = ""
+    """The field that is to blame."""
+    detail: str = ""
+    dropped: tuple[str, ...] = ()
+    """Optional fields that were refused; those of the context as `context.NAME`."""
+
+
+def judge(kind: type[Click | Purchase], fields: Mapping[str, Any], now_ms: Callable[[], int] | None = None) -> Verdict:
+    """Make a message of fields, and have it judged as a worker would.
+
+    Parameters
+    ----------
+    kind
+        What it is.
+    fields
+        Values by name; what is missing is `None`. Names that the message does not have are ignored.
+    now_ms
+        When its record is produced; now, if not given.
+    """
+    known = _FIELDS[kind]
+    values = {name: fields[name] for name in REQUIRED if fields.get(name) is not None}
+    dropped: list[str] = []
+    for name, value in fields.items():
+        if name in values or name not in known or name in {*REQUIRED, "type"} or value is None:
+            continue
+        taken = _context(value, dropped) if name == "context" else _value(value, known[name], name, dropped)
+        if taken is not None:
+            values[name] = taken
+    produced_ms = time.time_ns() // 1_000_000 if now_ms is None else now_ms()
+    try:
+        decode_event(_SOURCES[kind], 0, produced_ms, _encoder.encode(values), {})
+    except BadRecordError as error:
+        named = _NAMED.search(error.detail)
+        return Verdict(None, error.reason, named[1] if named else "", error.detail)
+    except (UnicodeEncodeError, TypeError) as error:
+        return Verdict(None, "not-utf8" if isinstance(error, UnicodeEncodeError) else "wrong-type", "", str(error))
+    return Verdict(kind(**values), dropped=tuple(dropped))
+
+
+def _value(value: object, expected: Any, name: str, dropped: list[str]) -> Any:  # noqa: ANN401  # as the contract says
+    try:
+        taken = msgspec.convert(value, expected)
+        _encoder.encode(taken)
+    except (msgspec.ValidationError, UnicodeEncodeError):
+        dropped.append(name)
+        return None
+    return taken
+
+
+def _context(value: object, dropped: list[str]) -> dict[str, Any] | None:
+    """Return what of a context the contract takes."""
+    if not isinstance(value, dict):
+        dropped.append("context")
+        return None
+    context: dict[str, Any] = {}
+    for key, each in value.items():
+        name = _value(key, ContextKey, f"context.{str(key)[:64]}", dropped)
+        taken = None if name is None else _value(each, ContextValue, f"context.{name}", dropped)
+        if taken is not None and len(context) < MAX_CONTEXT:
+            context[name] = taken
+        elif taken is not None:
+            dropped.append("context")
+    return context or None

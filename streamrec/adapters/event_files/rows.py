@@ -1,0 +1,217 @@
+"""What the cells of a row say, by the columns of its file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from streamrec.adapters.event_files.event_types import Kind, kind_of
+from streamrec.adapters.event_files.formats import (
+    GENERAL,
+    SHAPES,
+    FileOptions,
+    Shape,
+    guess_columns,
+    is_recbole,
+    plain_name,
+)
+from streamrec.adapters.event_files.tables import Row, Table, look
+from streamrec.adapters.event_files.tally import SHOWN_CHARACTERS, Example
+from streamrec.adapters.event_files.values import (
+    as_id,
+    as_number,
+    as_text,
+    as_time_ms,
+    guess_unit,
+    is_missing,
+    unit_name,
+)
+from streamrec.contracts.incoming import Click, Purchase
+from streamrec.errors import UsageError
+
+OWN = "streamrec"
+TIME = "event_time_ms"
+RETURN = "return of a purchase"
+
+_LOOKED_AT = 1_000
+"""Rows that are looked at to guess the unit of times."""
+
+_REQUIRED = ("user_id", "item_id", "event_type", "timestamp")
+_IDS = ("event_id", "list_id", "order_id")
+_NUMBERS = ("position", "quantity", "price")
+_FIELDS = (*_REQUIRED, *_IDS, *_NUMBERS, "category", "currency", "value")
+_PURCHASE_ONLY = ("quantity", "price", "currency", "order_id")
+
+
+@dataclass(frozen=True, slots=True)
+class RowReader:
+    """Understands the rows of one file.
+
+    Parameters
+    ----------
+    shape
+        Its form.
+    columns
+        Its column by field; `timestamp` stands for the event time.
+    options
+        What the user said of it.
+    from_text
+        Whether its cells have no types.
+    unit, guessed
+        Of times that are numbers, and whether it was guessed.
+    """
+
+    shape: Shape
+    columns: Mapping[str, str]
+    options: FileOptions
+    from_text: bool
+    unit: str = "ms"
+    guessed: bool = False
+
+    @classmethod
+    def of(cls, file: Path, options: FileOptions) -> tuple[Table, RowReader]:
+        """Look at a file.
+
+        Raises
+        ------
+        UsageError
+            If it cannot be read, or a column is missing.
+        """
+        table, shape = _recognised(look(file, separator=options.separator), options)
+        columns = _columns(table, shape, options)
+        reader = cls(shape, columns, options, table.kind == "text", options.time_unit or "ms")
+        if options.time_unit or columns["timestamp"] == TIME:
+            return table, reader
+        return table, replace(reader, unit=guess_unit(reader._first_times(table)), guessed=True)
+
+    @property
+    def said(self) -> str:
+        """How the file is read, in words, where that was found by looking; else nothing."""
+        said = []
+        if self.shape.format != OWN:
+            found = {name: column for name, column in self.columns.items() if name != column and name in _FIELDS}
+            said.append(f"read as {self.shape.format}: " + ", ".join(f"{name} is {it}" for name, it in found.items()))
+        if self.guessed and self.unit != "ms":
+            said.append(f"times are taken for {unit_name(self.unit)}; --time-unit says otherwise")
+        return "; ".join(said)
+
+    def expanded(self, row: Row) -> Iterable[Row]:
+        """Return the rows that a row stands for."""
+        return (row,) if self.shape.expand is None else self.shape.expand(row)
+
+    def kind(self, row: Row) -> tuple[Kind, str]:
+        """Return what a row becomes, and its event type; a sale of less than nothing is what came back."""
+        cell = self._cell(row, "event_type")
+        event_type = str(as_text(cell)) if cell is not None else self.options.event_type or self.shape.event_type
+        kind = kind_of(event_type, self.options.types)
+        quantity = as_number(self._cell(row, "quantity"))
+        if kind is Kind.PURCHASE and isinstance(quantity, (int, float)) and quantity < 0:
+            return Kind.LEFT_OUT, RETURN
+        return kind, event_type
+
+    def fields(self, row: Row, message: type[Click | Purchase], event_id: str) -> dict[str, Any]:
+        """Return the values of a message; what the file does not name is `None`.
+
+        Parameters
+        ----------
+        event_id
+            Of a row that names none.
+        """
+        ids = {name: as_id(self._cell(row, name), from_text=self.from_text) for name in ("user_id", "item_id", *_IDS)}
+        currency = self._cell(row, "currency")
+        fields = ids | {
+            TIME: as_time_ms(self._cell(row, "timestamp"), self.unit),
+            "event_id": ids["event_id"] or event_id,
+            **{name: as_number(self._cell(row, name)) for name in _NUMBERS},
+            "category": as_text(self._cell(row, "category")),
+            "currency": currency.upper() if isinstance(currency, str) else currency,
+        }
+        if self.shape.context:
+            fields["context"] = self._context(row, message)
+        return fields
+
+    def example(self, number: int, row: Row, name: str, detail: str = "") -> Example:
+        """Return an example of a reason: the cell of a field."""
+        name = "timestamp" if name == TIME else name
+        column = self.columns.get(name, name.removeprefix("context."))
+        value = str(row.get(column, ""))[:SHOWN_CHARACTERS] if name else ""
+        return Example(row=number, column=column, value=value, detail=detail[:SHOWN_CHARACTERS])
+
+    def _first_times(self, table: Table) -> list[object]:
+        rows = (row for _, row in islice(table.rows(), _LOOKED_AT) if row is not None)
+        times = (self._cell(each, "timestamp") for row in rows for each in self.expanded(row))
+        return [value for value in times if value is not None]
+
+    def _cell(self, row: Row, name: str) -> Any:  # noqa: ANN401  # whatever a file holds
+        value = row.get(self.columns.get(name, name))
+        return None if is_missing(value) else value
+
+    def _context(self, row: Row, message: type[Click | Purchase]) -> dict[str, Any] | None:
+        """Return what else is known: the columns that are no field of the message."""
+        taken = {
+            self.columns.get(name, name) for name in _FIELDS if message is Purchase or name not in _PURCHASE_ONLY
+        } | {"type"}
+        context = row.get("context")
+        known = dict(context) if isinstance(context, dict) else {}
+        for name, value in row.items():
+            if name not in taken and not is_missing(value) and value is not context:
+                known[name] = value if isinstance(value, (str, int, float, bool)) else _shown(value)
+        return known or None
+
+
+def _recognised(table: Table, options: FileOptions) -> tuple[Table, Shape]:
+    """Return the shape of a file, and the table as that shape has it."""
+    shapes = [shape for shape in SHAPES if options.format in {"", shape.format}]
+    if table.kind == "text" and options.header:
+        line = table.head().decode(errors="replace").removeprefix("\ufeff").split("\n", 1)[0].rstrip("\r")
+        for shape in shapes:
+            if shape.begins(line):
+                separator = options.separator or shape.separator or table.separator
+                return replace(table, separator=separator, quoted=shape.quoted, header=shape.header), shape
+    if table.kind == "text" and not options.header:
+        width = len(table.columns())
+        return replace(table, header=tuple(str(n) for n in range(1, width + 1))), _general(GENERAL)
+    columns = table.columns()
+    if is_recbole(columns) and options.format in {"", "recbole"}:
+        return replace(table, quoted=False), _general("recbole", columns)
+    found = next((shape for shape in shapes if shape.has(columns)), None)
+    if found is None and options.format not in {"", GENERAL, OWN}:
+        raise UsageError(f"{table.path}: not as {options.format} has it; there are the columns {', '.join(columns)}")
+    return table, found or _general(GENERAL, columns)
+
+
+def _general(name: str, columns: Sequence[str] = ()) -> Shape:
+    """Return the shape of a table whose columns are guessed by name; one of ratings needs no event type."""
+    rated = any(plain_name(column).lower() == "rating" for column in columns)
+    event_type = "rating" if rated else "click" if name == "recbole" else ""
+    return Shape(format=name, columns={}, event_type=event_type, context=True)
+
+
+def _columns(table: Table, shape: Shape, options: FileOptions) -> dict[str, str]:
+    """Return the column of each field: as the user says, as the shape has it, or by its name."""
+    there = table.columns()
+    chosen = {"timestamp" if name == TIME else name: column for name, column in options.columns.items()}
+    known = {"timestamp" if name == TIME else name: column for name, column in shape.columns.items()}
+    guessed = guess_columns(there, _FIELDS) if shape.context and shape.expand is None else {}
+    columns = guessed | known | chosen
+    if unknown := [name for name in chosen if name not in _FIELDS]:
+        raise UsageError(f"--columns: no field {', '.join(unknown)}; there are {', '.join(_FIELDS)}")
+    if absent := [column for column in chosen.values() if column not in there]:
+        raise UsageError(f"{table.path}: no column {', '.join(absent)}; there are {', '.join(there) or 'none'}")
+    missing = [name for name in _REQUIRED if name not in columns]
+    if "event_type" in missing and (options.event_type or shape.event_type):
+        missing.remove("event_type")
+    if missing:
+        raise UsageError(
+            f"{table.path}: no column {', '.join(missing)}; there are {', '.join(there) or 'none'} "
+            f"(name them: --columns {missing[0]}=COLUMN)"
+        )
+    return columns
+
+
+def _shown(value: object) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)

@@ -1,0 +1,139 @@
+"""The options by which commands read files of past events, the same for all of them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from streamrec.adapters.event_files import FORMATS, TIME_UNITS, EventFile, FileOptions, FileTally
+from streamrec.cli.output import say
+from streamrec.errors import UsageError
+
+T = TypeVar("T")
+
+Data = Annotated[Path, typer.Option("--data", help="A file of past events, or its folder, as `replay` reads it.")]
+Format = Annotated[str, typer.Option("--format", help=f"One of {', '.join(FORMATS)}; found by looking without.")]
+Columns = Annotated[
+    str, typer.Option("--columns", help="Columns by field: user_id=visitorid,item_id=sku,timestamp=at.")
+]
+Types = Annotated[
+    str, typer.Option("--map", help="What event types stand for: addtocart=add_to_cart,4=purchase,shown=impression.")
+]
+EventType = Annotated[str, typer.Option("--event-type", help="Event type of every row, where no column says it.")]
+Separator = Annotated[str, typer.Option("--separator", help="What stands between cells of text: ';', '::', '\\t'.")]
+Header = Annotated[
+    bool, typer.Option("--header/--no-header", help="Whether the first line names the columns; else they are 1, 2, 3 …")
+]
+TimeUnit = Annotated[
+    str, typer.Option("--time-unit", help=f"Of times that are numbers: {', '.join(TIME_UNITS)}; guessed without.")
+]
+
+_OPTIONS: dict[str, tuple[Any, Any]] = {
+    "format_": (Format, ""),
+    "columns": (Columns, ""),
+    "types": (Types, ""),
+    "event_type": (EventType, ""),
+    "separator": (Separator, ""),
+    "header": (Header, True),
+    "time_unit": (TimeUnit, ""),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class EventSource:
+    """A file of events that was named on the command line, and how it is to be read.
+
+    Parameters
+    ----------
+    path
+        The file or its folder.
+    options
+        What was said of it.
+    """
+
+    path: Path
+    options: FileOptions
+
+    def open(self) -> EventFile:
+        """Look at the file, and say on standard error how it is read where that was found by looking."""
+        file = EventFile.open(self.path, self.options)
+        if file.reader.said:
+            say(f"{file.path}: {file.reader.said}")
+        return file
+
+
+def reads_events(place: Any, default: Any = inspect.Parameter.empty) -> Callable[[Callable[..., T]], Callable[..., T]]:  # noqa: ANN401
+    """Give a command the options of files of events, in place of its parameter `source`.
+
+    Parameters
+    ----------
+    place
+        Annotation of the parameter that names the file.
+    default
+        Its value if it is not given; the command then gets `None` for a source.
+    """
+
+    def decorate(command: Callable[..., T]) -> Callable[..., T]:
+        own = inspect.signature(command, eval_str=True).parameters.values()
+        name = "file" if default is inspect.Parameter.empty and place.__metadata__[0].param_decls is None else "data"
+        keyword = inspect.Parameter.KEYWORD_ONLY
+        first = inspect.Parameter(name, keyword, default=default, annotation=place)
+        added = [
+            inspect.Parameter(option, keyword, default=value, annotation=annotation)
+            for option, (annotation, value) in _OPTIONS.items()
+        ]
+        parameters = [first, *(p.replace(kind=keyword) for p in own if p.name != "source"), *added]
+
+        def run(**given: Any) -> T:  # noqa: ANN401  # as typer read them
+            path, said = given.pop(name), {option: given.pop(option) for option in _OPTIONS}
+            options = file_options(said)
+            return command(source=None if path is None else EventSource(path, options), **given)
+
+        run.__doc__, run.__name__ = command.__doc__, command.__name__
+        run.__annotations__ = {p.name: p.annotation for p in parameters}
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        return run
+
+    return decorate
+
+
+def file_options(said: dict[str, Any]) -> FileOptions:
+    """Return options as they were written.
+
+    Raises
+    ------
+    UsageError
+        If one of them does not exist.
+    """
+    for name, known in (("format_", FORMATS), ("time_unit", tuple(TIME_UNITS))):
+        if said[name] and said[name] not in known:
+            option = name.strip("_").replace("_", "-")
+            raise UsageError(f"--{option}: there is no {said[name]!r}; there are {', '.join(known)}")
+    return FileOptions(
+        format=said["format_"],
+        columns=_pairs("--columns", said["columns"]),
+        types=_pairs("--map", said["types"]),
+        event_type=said["event_type"],
+        separator=said["separator"].replace("\\t", "\t"),
+        header=said["header"],
+        time_unit=said["time_unit"],
+    )
+
+
+def say_what_became(tallies: Sequence[FileTally]) -> None:
+    """Say on standard error what was left out, refused and dropped, and why."""
+    for tally in tallies:
+        for line in tally.lines():
+            say(line)
+
+
+def _pairs(option: str, text: str) -> dict[str, str]:
+    pairs = [pair.partition("=") for pair in text.split(",") if pair.strip()]
+    if wrong := [left for left, equals, right in pairs if not (left.strip() and equals and right.strip())]:
+        raise UsageError(f"{option}: NAME=VALUE, apart by commas, and not {wrong[0]!r}")
+    return {left.strip(): right.strip() for left, _, right in pairs}
