@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +11,8 @@ from typing import Literal, Self
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from streamrec.environment import ENV_PREFIX, check_names
 from streamrec.errors import SettingsError, UsageError
-
-ENV_PREFIX = "STREAMREC_"
 
 SecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
 SaslMechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
@@ -233,12 +233,22 @@ class Settings(BaseSettings):
         Raises
         ------
         SettingsError
-            If a variable has a wrong value; the message names it and shows one that works.
+            If a variable has a wrong value, or sets nothing; the message names it and shows one that works.
         """
+        cls.check_environment()
         try:
-            return cls(**overrides)  # type: ignore[arg-type]  # pydantic checks them
+            settings = cls(**overrides)  # type: ignore[arg-type]  # pydantic checks them
+            settings.data_dir.expanduser()
         except ValidationError as error:
             raise SettingsError(_explain(cls, error)) from None
+        except RuntimeError:  # it is `~`, of a user who has no home
+            raise SettingsError(f"there is no home directory: set {_example(cls, 'data_dir')}") from None
+        return settings
+
+    @classmethod
+    def check_environment(cls) -> None:
+        """Refuse variables that set nothing, with a `SettingsError` that names the nearest one."""
+        check_names(os.environ, [variable_name(field) for field in cls.model_fields])
 
     @classmethod
     def for_own_servers(cls, **overrides: object) -> Self:

@@ -142,3 +142,49 @@ def test_made_up_events_never_go_to_servers_that_somebody_named(monkeypatch, tmp
         Settings.for_own_servers(data_dir=tmp_path)
     monkeypatch.delenv("STREAMREC_KAFKA")
     assert Settings.for_own_servers(data_dir=tmp_path).data_dir == tmp_path
+
+
+@pytest.mark.parametrize(
+    ("misspelt", "nearest"),
+    [
+        ("STREAMREC_TOPK", "STREAMREC_TOP_K"),
+        ("STREAMREC_REDISURL", "STREAMREC_REDIS_URL"),
+        ("STREAMREC_HIDE_SEENS", "STREAMREC_HIDE_SEEN"),
+        ("streamrec_partition", "STREAMREC_PARTITIONS"),
+    ],
+)
+def test_a_misspelt_variable_is_an_error_that_names_the_nearest(misspelt, nearest, monkeypatch):
+    monkeypatch.setenv(misspelt, "7")
+    with pytest.raises(SettingsError, match=rf"{misspelt}: no such setting; the nearest one is {nearest}$"):
+        Settings.from_env()
+
+
+def test_a_misspelt_variable_does_not_show_its_value(monkeypatch):
+    monkeypatch.setenv("STREAMREC_REDISURL", URLS["redis_url"])
+    with pytest.raises(SettingsError) as error:
+        Settings.from_env()
+    assert SECRET not in str(error.value)
+
+
+def test_what_is_no_setting_of_ours_is_left_alone(monkeypatch):
+    monkeypatch.setenv("STREAMREC_MADE_UP", "")  # as Compose hands on what is not set
+    monkeypatch.setenv("STREAMRECORDER", "1")
+    for name, value in {
+        "SERVICE_HOST": "10.0.0.1",
+        "SERVICE_PORT": "80",
+        "SERVICE_PORT_HTTP": "80",
+        "PORT": "tcp://10.0.0.1:80",
+        "PORT_80_TCP": "tcp://10.0.0.1:80",
+        "PORT_80_TCP_ADDR": "10.0.0.1",
+    }.items():
+        monkeypatch.setenv(f"STREAMREC_PAGE_{name}", value)  # of a service in Kubernetes
+    Settings.from_env()
+
+
+def test_a_user_without_a_home_is_told_which_setting_to_make(monkeypatch):
+    def no_home(_path):
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr("pathlib.Path.expanduser", no_home)
+    with pytest.raises(SettingsError, match="no home directory: set STREAMREC_DATA_DIR="):
+        Settings.from_env()

@@ -11,7 +11,9 @@ import typer
 from typer.core import TyperGroup
 
 from streamrec import logs
-from streamrec.errors import SettingsError, StreamrecError, UsageError
+from streamrec.cli.last_resort import OutputClosedError, check_arguments, claim_standard_streams, fail, last_resort
+from streamrec.errors import UsageError
+from streamrec.settings import Settings
 
 COMMANDS = {
     "demo": ("streamrec.cli.demo:demo", "Show what streamrec does, on real servers, in two minutes."),
@@ -57,8 +59,17 @@ class LazyGroup(TyperGroup):
         """Return the command that is to be run."""
         name, command, rest = super().resolve_command(ctx, args)
         if name is not None and command is not None:
+            if "--help" not in rest:
+                Settings.check_environment()
             command = load(name)
         return name, command, rest
+
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401  # the types are private to typer
+        """Run the command; click would end without a word where nobody reads its output."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            raise OutputClosedError from error
 
 
 def load(name: str) -> Any:  # noqa: ANN401  # the type is private to typer
@@ -93,23 +104,16 @@ def main(arguments: list[str] | None = None) -> None:
     """Run `streamrec`: an error is one line on standard error, with exit code 2 if the user can mend it."""
     # a broker that is away becomes an error of ours; only workers, which configure logging, want librdkafka's own words
     logging.getLogger("librdkafka").addHandler(logging.NullHandler())
-    logs.configure_command()
-    try:
-        code = app(arguments, prog_name="streamrec", standalone_mode=False)
-    except typer.TyperException as error:
-        _fail(error.format_message(), error.exit_code)
-    except (UsageError, SettingsError) as error:
-        _fail(str(error), 2)
-    except StreamrecError as error:
-        _fail(str(error), 1)
-    except typer.Abort:
-        _fail("aborted", 1)
-    else:
-        # a command that returns nothing has done what it was asked for
-        sys.exit(code or 0)
-
-
-def _fail(message: str, exit_code: int) -> None:
-    if message:  # help that was printed for want of arguments has none
-        sys.stderr.write(f"streamrec: {' '.join(message.split())}\n")
-    sys.exit(exit_code)
+    with last_resort():
+        claim_standard_streams()
+        logs.configure_command()
+        given = sys.argv[1:] if arguments is None else arguments
+        check_arguments(given)
+        try:
+            code = app(given, prog_name="streamrec", standalone_mode=False)
+        except typer.TyperException as error:
+            fail(error.format_message(), error.exit_code)
+        except typer.Abort:
+            fail("aborted", 1)
+    # a command that returns nothing has done what it was asked for
+    sys.exit(code or 0)

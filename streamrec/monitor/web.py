@@ -89,8 +89,8 @@ class Site:
     async def user(self, request: web.Request) -> web.Response:
         """Return what is known of a user."""
         user_id = request.query.get("id", "").strip()
-        if not user_id or len(user_id) > MAX_USER_ID:
-            return self._refuse(400, f"A user's id has 1 to {MAX_USER_ID} characters.")
+        if not user_id or len(user_id) > MAX_USER_ID or any("\ud800" <= each <= "\udfff" for each in user_id):
+            return self._refuse(400, f"A user's id has 1 to {MAX_USER_ID} characters of UTF-8.")
         if self._states is None or self._lists is None:
             return self._refuse(503, "There is no address of Redis.")
         try:

@@ -65,3 +65,30 @@ def test_a_token_in_the_address_becomes_a_cookie_once():
 def test_others_are_not_let_in_without_a_token():
     with pytest.raises(SettingsError, match="STREAMREC_MONITOR_TOKEN"):
         guard(Settings(monitor_host="0.0.0.0"))
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"GET / HTTP/1.1\r\nHost: x\r\nCookie: streamrec-monitor=\xff\xfe\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer \xff\r\n",
+        b"GET /?token=%ff HTTP/1.1\r\nHost: x\r\n",
+        b"GET /?token=\xff HTTP/1.1\r\nHost: x\r\n",
+        b"GET /user?id=%ed%b0%80 HTTP/1.1\r\nHost: x\r\n",
+    ],
+)
+def test_bytes_that_are_no_text_are_not_let_in_and_break_nothing(request_):
+    async def ok(_request):
+        return web.Response(text="ok")
+
+    async def ask():
+        app = web.Application(middlewares=[guard(Settings(monitor_token="secret"))])
+        app.add_routes([web.get("/", ok)])
+        async with TestServer(app) as server:
+            reader, writer = await asyncio.open_connection(server.host, server.port)
+            writer.write(request_ + b"Connection: close\r\n\r\n")
+            answer = await reader.read()
+            writer.close()
+            return int(answer.split()[1])
+
+    assert asyncio.run(ask()) in {400, 401}

@@ -1,0 +1,62 @@
+"""The names of environment variables: one that sets nothing is an error, and not silence."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from difflib import get_close_matches
+
+from streamrec.errors import SettingsError
+
+ENV_PREFIX = "STREAMREC_"
+
+_OTHER_VARIABLES = frozenset({"STREAMREC_DATA"})
+"""Known, and no setting: where the project's own tests find data."""
+
+# what Kubernetes adds to every container of a namespace in which a service is called `streamrec-...`
+_OF_KUBERNETES = re.compile(r"_SERVICE_(HOST|PORT)(_\w+)?$|_PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?$|_PORT$")
+
+
+def check_names(environment: Mapping[str, str], settings: Collection[str]) -> None:
+    """Refuse variables that begin as ours do and set nothing: a misspelt setting would silently have its default.
+
+    An empty variable is one that is not set, and those that Kubernetes adds for services are not meant as settings.
+
+    Parameters
+    ----------
+    environment
+        Values by name.
+    settings
+        Names of the variables that are settings.
+
+    Raises
+    ------
+    SettingsError
+        If there are such variables; the message names the nearest setting for each.
+
+    Examples
+    --------
+    >>> check_names({"STREAMREC_TOPK": "5"}, ["STREAMREC_TOP_K", "STREAMREC_KAFKA"])
+    Traceback (most recent call last):
+        ...
+    streamrec.errors.SettingsError: STREAMREC_TOPK: no such setting; the nearest one is STREAMREC_TOP_K
+    """
+    known = {*settings, *_OTHER_VARIABLES}
+    unknown = sorted(
+        name
+        for name, value in environment.items()
+        if name.upper().startswith(ENV_PREFIX)
+        and name.upper() not in known
+        and value
+        and not _is_of_a_service(name, value)
+    )
+    nearest = {name: get_close_matches(name.upper(), sorted(settings), n=1, cutoff=0) for name in unknown}
+    if unknown:
+        raise SettingsError(
+            "; ".join(f"{name}: no such setting; the nearest one is {''.join(nearest[name])}" for name in unknown)
+        )
+
+
+def _is_of_a_service(name: str, value: str) -> bool:
+    found = _OF_KUBERNETES.search(name)
+    return found is not None and (not name.endswith("_PORT") or "://" in value or "_SERVICE_PORT" in name)
