@@ -1,10 +1,12 @@
-"""The names of environment variables: one that sets nothing is an error, and not silence."""
+"""What the environment says, beyond plain values: names that set nothing are errors, and time zones have names."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
+from datetime import UTC, tzinfo
 from difflib import get_close_matches
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from streamrec.errors import SettingsError
 
@@ -60,3 +62,20 @@ def check_names(environment: Mapping[str, str], settings: Collection[str]) -> No
 def _is_of_a_service(name: str, value: str) -> bool:
     found = _OF_KUBERNETES.search(name)
     return found is not None and (not name.endswith("_PORT") or "://" in value or "_SERVICE_PORT" in name)
+
+
+def find_zone(name: str) -> tzinfo:
+    """Return a time zone by its IANA name; UTC needs no database of zones.
+
+    Raises
+    ------
+    ValueError
+        If there is none of this name; the message names the nearest one.
+    """
+    if name == "UTC":
+        return UTC
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        nearest = get_close_matches(name, sorted(available_timezones()), n=1, cutoff=0)
+        raise ValueError(f"no time zone; the nearest name is {nearest[0] if nearest else 'UTC'}") from None

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import tzinfo
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from streamrec.environment import ENV_PREFIX, check_names
+from streamrec.environment import ENV_PREFIX, check_names, find_zone
 from streamrec.errors import SettingsError, UsageError
 
 SecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
@@ -165,6 +166,13 @@ class Settings(BaseSettings):
         30, ge=1, description="An event without a list id follows the user's list for so long.", examples=["30"]
     )
 
+    # reports
+    time_zone: str = Field(
+        "UTC",
+        description="Time zone of the days of retention, an IANA name; days that are stored keep theirs.",
+        examples=["Europe/Berlin"],
+    )
+
     # model
     model_device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="Where the sequence model trains; lists are made on the CPU.", examples=["cpu"]
@@ -225,6 +233,17 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="Least severe log line that is written.", examples=["DEBUG"]
     )
+
+    @field_validator("time_zone")
+    @classmethod
+    def _is_known(cls, name: str) -> str:
+        find_zone(name)
+        return name
+
+    @property
+    def zone(self) -> tzinfo:
+        """The time zone of reports."""
+        return find_zone(self.time_zone)
 
     @classmethod
     def from_env(cls, **overrides: object) -> Self:

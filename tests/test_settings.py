@@ -188,3 +188,14 @@ def test_a_user_without_a_home_is_told_which_setting_to_make(monkeypatch):
     monkeypatch.setattr("pathlib.Path.expanduser", no_home)
     with pytest.raises(SettingsError, match="no home directory: set STREAMREC_DATA_DIR="):
         Settings.from_env()
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"), [("Europe/Berln", "Europe/Berlin"), ("../etc/passwd", ""), ("Europe", "")]
+)
+def test_a_time_zone_is_an_iana_name(name, nearest, monkeypatch):
+    monkeypatch.setenv("STREAMREC_TIME_ZONE", name)
+    with pytest.raises(
+        SettingsError, match=rf"STREAMREC_TIME_ZONE: .*no time zone; the nearest name is .*{nearest.lower()}"
+    ):
+        Settings.from_env()

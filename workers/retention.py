@@ -26,13 +26,16 @@ PATIENCE_MS = 500
 
 def build(settings: Settings) -> faust.App:
     """Return the worker's app."""
-    store = PostgresRetentionStore(settings.require_postgres_url(), installation=settings.installation)
+    store = PostgresRetentionStore(
+        settings.require_postgres_url(), installation=settings.installation, time_zone=settings.time_zone
+    )
     kafka = settings.require_kafka()
     record = RecordRetention(
         store,
         KafkaPublisher(kafka),
         arm_of=partial(assign_arm, settings.experiment, control_share=settings.control_share),
         follow_window_minutes=settings.follow_window_minutes,
+        zone=settings.zone,
     )
     app = new_app(NAME)
     feed(

@@ -19,7 +19,8 @@ def retention(
 ) -> None:
     """Print retention by cohort, daily, weekly and monthly active users, and what each arm did.
 
-    Day n is the share of a cohort that came back n days after its first day; `-` where the events do not reach so far.
+    Day n is the share of a cohort that came back n days after its first day; `-` as long as that day is not over. Days
+    are those of STREAMREC_TIME_ZONE.
 
     Example: streamrec retention --arm control
     """
@@ -40,7 +41,7 @@ def retention_tables(report: RetentionReport) -> tuple[DataTable, DataTable]:
     days = DataTable(
         *("day", "DAU", "WAU", "MAU", "stickiness", "new", "day 1", "day 7", "day 30"),
         *("day 1+", "day 7+", "day 30+"),
-        title="Retention by cohort",
+        title=f"Retention by cohort, days in {report.time_zone}",
     )
     for day in report.days:
         days.add_row(

@@ -1,16 +1,17 @@
 """Retention and attribution: who came back, and which lists were followed.
 
-A user's day is the UTC day of the event time. Day n of a user is n days after the first day; a cohort is all users of
-one first day. References: the classic (day n) and the rolling (day n or later) definition of retention as product
-analytics has them, and stickiness as daily over monthly active users.
+A user's day is the day of the event time in the time zone of the reports. Day n of a user is n days after the first
+day; a cohort is all users of one first day. References: the classic (day n) and the rolling (day n or later) definition
+of retention as product analytics has them, and stickiness as daily over monthly active users.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from itertools import accumulate
 from zlib import crc32
 
@@ -19,6 +20,12 @@ from streamrec.domain.event_ids import Sighting, take_note
 from streamrec.domain.interest import DAY_MS
 
 RETENTION_DAYS = (1, 7, 30)
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+REACH_DAYS = 30
+"""Events more than so many days after a day say nothing about whether that day was recorded to its end: a single event
+of another year does not make all that lies between into days on which nobody came back."""
 
 REMEMBERED_LISTS = 3
 """So many of a user's newest lists are remembered: a list of the same name among them is a second copy."""
@@ -54,7 +61,7 @@ class UserRetention:
     Parameters
     ----------
     first_day, last_day
-        UTC days since 1970 of the first and the last activity, by event time; `None` before any.
+        Days since 1970 of the first and the last activity, by event time; `None` before any.
     recent_ids
         By source partition, what is remembered of the last event ids, oldest first: the same rule for duplicates as the
         interest state has.
@@ -81,13 +88,13 @@ class UserRetention:
     recent_ids: dict[tuple[int, int], list[int]] = field(default_factory=dict)
     lists: list[RememberedList] = field(default_factory=list)
 
-    def record(self, event: Event) -> bool:
-        """Let one event in; answer whether it is new."""
+    def record(self, event: Event, zone: tzinfo = UTC) -> bool:
+        """Let one event in, which happened on a day of a time zone; answer whether it is new."""
         if event.id_hash is not None:
             recent = self.recent_ids.setdefault(event.source, [])
             if take_note(event, recent) is not Sighting.NEW:
                 return False
-        day = day_of(event.event_time_ms)
+        day = day_of(event.event_time_ms, zone)
         self.first_day = day if self.first_day is None else min(day, self.first_day)
         self.last_day = day if self.last_day is None else max(day, self.last_day)
         return True
@@ -141,15 +148,40 @@ def item_hashes(item_ids: Iterable[str]) -> frozenset[int]:
     return frozenset(map(item_hash, item_ids))
 
 
-def day_of(event_time_ms: int) -> int:
-    """Return the UTC day of an instant, in days since 1970.
+def day_of(event_time_ms: int, zone: tzinfo = UTC) -> int:
+    """Return the day of an instant in a time zone, in days since 1970.
 
     Examples
     --------
-    >>> day_of(86_399_999), day_of(86_400_000)
-    (0, 1)
+    >>> from zoneinfo import ZoneInfo
+    >>> day_of(86_399_999), day_of(86_400_000), day_of(82_800_000, ZoneInfo("Europe/Berlin"))
+    (0, 1, 1)
     """
-    return event_time_ms // DAY_MS
+    if zone is UTC:  # the common case, at a third of the cost
+        return event_time_ms // DAY_MS
+    instant = _EPOCH + timedelta(milliseconds=event_time_ms)
+    try:
+        return instant.astimezone(zone).toordinal() - _EPOCH.toordinal()
+    except OverflowError:  # the last hours of the year 9999
+        return event_time_ms // DAY_MS
+
+
+def is_over(day: date, active_days: Sequence[date]) -> bool:
+    """Return whether a day is over as far as the events tell: somebody was active on a later one, soon after.
+
+    Parameters
+    ----------
+    active_days
+        Days on which anybody was active, ascending.
+
+    Examples
+    --------
+    >>> days = [date(2023, 1, 1), date(2023, 1, 3), date(2026, 1, 1)]
+    >>> [is_over(date(2023, 1, day), days) for day in (1, 2, 3, 4)]
+    [True, True, False, False]
+    """
+    later = bisect_right(active_days, day)
+    return later < len(active_days) and active_days[later] - day <= timedelta(days=REACH_DAYS)
 
 
 def active_users(runs: Iterable[tuple[date, int, int]], *, length_days: int) -> dict[date, int]:

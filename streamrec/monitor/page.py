@@ -14,7 +14,8 @@ from streamrec.domain.interest import InterestState
 from streamrec.monitor.charts import line_chart
 from streamrec.monitor.groups import GroupState
 from streamrec.monitor.observation import STAGES, Observation
-from streamrec.monitor.words import duration, interest, printable
+from streamrec.monitor.words import duration, interest
+from streamrec.visible import visible
 
 SECTIONS = (
     "status",
@@ -168,4 +169,4 @@ def _printable(letter: DeadLetter) -> str:
     if value is None:
         return "(no value)"
     text = value[:SHOWN_BYTES].decode(errors="backslashreplace")
-    return printable(text) + (" …" if len(value) > SHOWN_BYTES else "")
+    return visible(text) + (" …" if len(value) > SHOWN_BYTES else "")

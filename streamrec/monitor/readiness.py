@@ -9,7 +9,7 @@ from streamrec.adapters.kafka.lag import GROUPS
 from streamrec.metrics import PAUSED, WAITING
 from streamrec.monitor.groups import STALLED_S, GroupState
 from streamrec.monitor.lists import why_waiting
-from streamrec.monitor.words import printable
+from streamrec.visible import visible
 
 if TYPE_CHECKING:
     from streamrec.monitor.observation import Observation
@@ -52,7 +52,7 @@ class Check(NamedTuple):
 def causes(now: Observation) -> list[Cause]:
     """Return why the pipeline does not keep up, nothing if it does."""
     return [
-        Cause(check.name, subject, printable(text), check.next_step)
+        Cause(check.name, subject, visible(text), check.next_step)
         for check in CHECKS
         for subject, text in check.find(now)
     ]

@@ -48,16 +48,5 @@ def interest(state: InterestState) -> list[str]:
     return sentences
 
 
-def printable(text: str) -> str:
-    r"""Return a text of which nothing can move a terminal's cursor or end a line.
-
-    Examples
-    --------
-    >>> print(printable("a\x1b[2Jb"))
-    a\x1b[2Jb
-    """
-    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
-
-
 def _and(names: list[str]) -> str:
     return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, tzinfo
 from typing import Annotated
 
 import msgspec
@@ -70,6 +71,8 @@ class RecordRetention:
         Assigns the arm of a user.
     follow_window_minutes
         For so long an event that names no list follows the user's newest one.
+    zone
+        Time zone of the days; the store holds days of one zone alone.
     """
 
     def __init__(
@@ -79,11 +82,13 @@ class RecordRetention:
         *,
         arm_of: Callable[[str], str],
         follow_window_minutes: int,
+        zone: tzinfo = UTC,
     ) -> None:
         self._store = store
         self._publisher = publisher
         self._arm_of = arm_of
         self._window_ms = follow_window_minutes * _MINUTE_MS
+        self._zone = zone
         self._sent: Batch | None = None
         """The batch whose dead letters the broker has: while the store alone is away, they are not sent again."""
         self.tally = Tally()
@@ -107,7 +112,7 @@ class RecordRetention:
             stored = transaction.lock_positions([part.source for part in batch.slices])
             if not follow_on(batch.slices, stored):
                 return positions_of(batch.slices, stored)
-            work = _Work(transaction.lock_users(arms), arms, self._window_ms)
+            work = _Work(transaction.lock_users(arms), arms, self._window_ms, self._zone)
             for message in messages:
                 work.take(message)
             positions = {part.source: part.next for part in batch.slices}
@@ -158,6 +163,7 @@ class _Work:
     users: dict[str, UserRetention]
     arms: dict[str, str]
     window_ms: int
+    zone: tzinfo
     changes: RetentionChanges = field(init=False)
 
     def __post_init__(self) -> None:
@@ -178,10 +184,10 @@ class _Work:
 
     def _take_event(self, event: Event) -> None:
         user = self.users[event.user_id]
-        if not user.record(event):
+        if not user.record(event, self.zone):
             return
         counts = self._counts(event)
-        active = self.changes.activity.setdefault((event.user_id, day_of(event.event_time_ms)), Counts())
+        active = self.changes.activity.setdefault((event.user_id, day_of(event.event_time_ms, self.zone)), Counts())
         list_id = user.followed(event, window_ms=self.window_ms)
         follow = self.changes.followed.setdefault(list_id, Followed(event.user_id)) if list_id else Followed("")
         if list_id:
@@ -198,7 +204,9 @@ class _Work:
             counts.followed_purchases += bool(list_id)
 
     def _counts(self, message: Message) -> Counts:
-        return self.changes.counts.setdefault((day_of(message.event_time_ms), self.arms[message.user_id]), Counts())
+        return self.changes.counts.setdefault(
+            (day_of(message.event_time_ms, self.zone), self.arms[message.user_id]), Counts()
+        )
 
 
 def _decode_all(batch: Batch) -> _Decoded:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
+from functools import partial
 
 from sqlalchemy import Connection, Row, and_, case, func, literal, select
 
 from streamrec.adapters.postgres.engine import connect, translated_errors
-from streamrec.adapters.postgres.tables import activity, counts, followed, users
-from streamrec.domain.retention import RETENTION_DAYS, active_users, share
+from streamrec.adapters.postgres.tables import activity, calendar, counts, followed, users
+from streamrec.domain.retention import RETENTION_DAYS, active_users, is_over, share
 
 WEEK_DAYS = 7
 MONTH_DAYS = 30
@@ -20,7 +22,7 @@ STATEMENT_TIMEOUT_MS = 300_000
 
 @dataclass(frozen=True, slots=True)
 class Day:
-    """A UTC day of activity, and the cohort of users whose first day it is.
+    """A day of activity, and the cohort of users whose first day it is.
 
     Parameters
     ----------
@@ -33,7 +35,8 @@ class Day:
     new_users
         Size of the cohort.
     day_1, day_7, day_30
-        Share of the cohort that was active n days later; `None` where the events do not reach that far.
+        Share of the cohort that was active n days later; `None` as long as that day is not over, as far as the events
+        tell.
     rolling_1, rolling_7, rolling_30
         Share of the cohort that was active n days later or any day after.
     """
@@ -75,10 +78,11 @@ class Arm:
 
 @dataclass(frozen=True, slots=True)
 class RetentionReport:
-    """Days, oldest first, and arms."""
+    """Days, oldest first, arms, and the time zone of the days."""
 
     days: list[Day]
     arms: list[Arm]
+    time_zone: str = "UTC"
 
 
 class RetentionReader:
@@ -106,7 +110,7 @@ class RetentionReader:
             If the server does not answer.
         """
         with translated_errors(), self._engine.connect() as connection:
-            return RetentionReport(_days(connection, arm), _arms(connection))
+            return RetentionReport(_days(connection, arm), _arms(connection), _time_zone(connection))
 
 
 def _days(connection: Connection, arm: str | None) -> list[Day]:
@@ -136,7 +140,8 @@ def _days(connection: Connection, arm: str | None) -> list[Day]:
         )
     }
     daily, weekly, monthly = (active_users(runs, length_days=length) for length in (1, WEEK_DAYS, MONTH_DAYS))
-    last_day = max(daily)
+    active_days = sorted(connection.execute(select(activity.c.day).distinct()).scalars())
+    day_n = partial(_share_on, active_days, cohorts)
     return [
         Day(
             day=day.isoformat(),
@@ -145,25 +150,29 @@ def _days(connection: Connection, arm: str | None) -> list[Day]:
             monthly_active_users=monthly[day],
             stickiness=share(daily[day], monthly[day]),
             new_users=cohorts[day].size if day in cohorts else 0,
-            **{f"day_{n}": _share_on(day, n, last_day, cohorts, returned, f"day_{n}") for n in RETENTION_DAYS},
-            **{f"rolling_{n}": _share_on(day, n, last_day, cohorts, cohorts, f"rolling_{n}") for n in RETENTION_DAYS},
+            **{f"day_{n}": day_n(returned, day, n, f"day_{n}") for n in RETENTION_DAYS},
+            **{f"rolling_{n}": day_n(cohorts, day, n, f"rolling_{n}") for n in RETENTION_DAYS},
         )
         for day in daily
     ]
 
 
 def _share_on(
-    day: date,
-    n: int,
-    last_day: date,
+    active_days: Sequence[date],
     cohorts: dict[date, Row[tuple[date, int]]],
     found: dict[date, Row[tuple[date, int]]],
+    day: date,
+    n: int,
     column: str,
 ) -> float | None:
-    """Return the share of a cohort that a column counts, unless the events end before day n."""
-    if day not in cohorts or day + timedelta(days=n) > last_day:
+    """Return the share of a cohort that a column counts, unless its day n is not over yet."""
+    if day not in cohorts or not is_over(day + timedelta(days=n), active_days):
         return None
     return share(getattr(found[day], column), cohorts[day].size)
+
+
+def _time_zone(connection: Connection) -> str:
+    return connection.execute(select(calendar.c.time_zone)).scalar() or "UTC"
 
 
 def _runs(connection: Connection, arm: str | None) -> list[tuple[date, int, int]]:

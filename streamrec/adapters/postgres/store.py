@@ -14,11 +14,12 @@ from sqlalchemy import Column, ColumnElement, Connection, Table, bindparam, cast
 from sqlalchemy.dialects.postgresql import ARRAY, Insert, insert
 
 from streamrec.adapters.postgres.engine import connect, translated_errors
-from streamrec.adapters.postgres.tables import REVISION, activity, counts, followed, positions, users
+from streamrec.adapters.postgres.tables import REVISION, activity, calendar, counts, followed, positions, users
 from streamrec.domain.retention import RememberedList, UserRetention
 from streamrec.errors import StreamrecError
 from streamrec.service.batch import Positions, TopicPartition
 from streamrec.service.ports import RetentionChanges
+from streamrec.settings import variable_name
 
 _EPOCH = date(1970, 1, 1)
 
@@ -44,10 +45,13 @@ class PostgresRetentionStore:
         Address of PostgreSQL.
     installation
         Name of the installation, whose schema holds the tables.
+    time_zone
+        IANA name of the zone of the days that are written; not needed by who only reads positions.
     """
 
-    def __init__(self, url: str, *, installation: str = "") -> None:
+    def __init__(self, url: str, *, installation: str = "", time_zone: str = "") -> None:
         self._engine = connect(url, installation=installation)
+        self._time_zone = time_zone
         self._checked = False
 
     @contextmanager
@@ -62,11 +66,13 @@ class PostgresRetentionStore:
         Raises
         ------
         StreamrecError
-            If the tables are not those of this release.
+            If the tables are not those of this release, or hold days of another time zone.
         """
-        with translated_errors(), self._engine.connect() as connection:
+        with translated_errors(), self._engine.begin() as connection:
             if not self._checked:
                 _check_revision(connection)
+                if self._time_zone:
+                    _check_calendar(connection, self._time_zone)
                 self._checked = True
             return _read_positions(connection, sources, lock=False)
 
@@ -77,6 +83,17 @@ def _check_revision(connection: Connection) -> None:
         raise StreamrecError(
             f"PostgreSQL has the tables of revision {found}, this release of streamrec works with {REVISION}: "
             "run `streamrec migrate`, with the newest release that is in use"
+        )
+
+
+def _check_calendar(connection: Connection, time_zone: str) -> None:
+    """Name the zone of the days that will be stored, or refuse to mix them with those of another one."""
+    connection.execute(insert(calendar).values(one=1, time_zone=time_zone).on_conflict_do_nothing())
+    found = connection.execute(select(calendar.c.time_zone)).scalar_one()
+    if found != time_zone:
+        raise StreamrecError(
+            f"PostgreSQL holds days of the time zone {found}, and {variable_name('time_zone')} is {time_zone}: set it "
+            "back, or empty the tables, as docs/procedures.md says"
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, CheckConstraint, Column, Date, Index, Integer, LargeBinary, MetaData, String, Table
 
-REVISION = "0002"
+REVISION = "0003"
 """Of the migration that makes these tables."""
 
 metadata = MetaData()
@@ -31,6 +31,14 @@ identity = Table(
     comment="Random name of this store, which the broker knows, too; one row at most.",
 )
 
+calendar = Table(
+    "calendar",
+    metadata,
+    Column("one", Integer, CheckConstraint("one = 1"), primary_key=True),
+    Column("time_zone", String, nullable=False),
+    comment="Time zone of every day that is stored here; one row at most, none before the first day.",
+)
+
 users = Table(
     "retention_user",
     metadata,
@@ -50,7 +58,7 @@ activity = Table(
     Column("user_id", String, primary_key=True),
     _count("clicks"),
     _count("purchases"),
-    comment="One row for each user and UTC day of activity, by event time.",
+    comment="One row for each user and day of activity, by event time.",
 )
 
 counts = Table(
