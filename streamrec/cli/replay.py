@@ -127,7 +127,7 @@ def _play(
 
 def _publish(chunk: list[FileEvent], publisher: Publisher) -> list[str]:
     """Publish events, and return the topic of each."""
-    records = [event_record(event.message) for event in chunk if event.message is not None]
+    records = [event_record(event.message, event.headers) for event in chunk if event.message is not None]
     try:
         publisher.publish(records)
     except TransientError as error:

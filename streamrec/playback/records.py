@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 
 import msgspec
@@ -16,10 +16,10 @@ _ITEMS_AT_A_TIME = 1_000
 _encoder = msgspec.json.Encoder()
 
 
-def event_record(message: Click | Purchase) -> Outgoing:
-    """Return the record of an event, keyed by its user."""
+def event_record(message: Click | Purchase, headers: Mapping[str, bytes] | None = None) -> Outgoing:
+    """Return the record of an event, keyed by its user, with headers that name the event if it has any."""
     topic = CLICKS if isinstance(message, Click) else PURCHASES
-    return Outgoing(topic, message.user_id.encode(), _encoder.encode(message))
+    return Outgoing(topic, message.user_id.encode(), _encoder.encode(message), headers or {})
 
 
 def item_record(item: Item) -> Outgoing:

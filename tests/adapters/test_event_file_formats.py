@@ -27,6 +27,11 @@ FORMATS = {
         json.dumps(DUMPED | {"type": "click"}),
         ("streamrec", [("click", "u1", "i1", NOON_MS)]),
     ),
+    "topic dump whose records have no type": (
+        "shop2.purchases.jsonl",
+        json.dumps(DUMPED),
+        ("table", [("purchase", "u1", "i1", NOON_MS)]),
+    ),
     "topic dump by kcat -J": (
         "dump.json",
         json.dumps({"topic": "purchases", "partition": 0, "offset": 9, "key": "u1", "payload": json.dumps(DUMPED)})

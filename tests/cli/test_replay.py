@@ -12,6 +12,7 @@ from streamrec.cli.app import main
 from streamrec.contracts.decode import decode_event
 from streamrec.domain.event import EventType, Source
 from streamrec.domain.interest import InterestState, Outcome
+from streamrec.service.ports import Outgoing
 
 NOON_MS = 1_700_000_000_000
 HEADER = "user_id,item_id,event_type,timestamp"
@@ -45,7 +46,7 @@ def fold(records):
     state = InterestState()
     outcomes = []
     for offset, record in enumerate(records):
-        event = decode_event(Source(EventType.CLICK, 0), offset, NOON_MS, record.value, {})
+        event = decode_event(Source(EventType.CLICK, 0), offset, NOON_MS, record.value, record.headers)
         outcomes.append(state.fold(event, sequence_length=50))
     return outcomes
 
@@ -57,11 +58,25 @@ def test_a_rescue_by_replay_repeats_no_event_that_was_read(published, tmp_path, 
     ]
     path = write(tmp_path, *(f"rec,i{n},click,{NOON_MS + n},E{n}" for n in range(4)), header=f"{HEADER},event_id")
     code, _, _ = run([path], capsys)
-    outcomes = fold([type(published[0])("clicks", None, value.encode()) for value in read] + published)
+    outcomes = fold([Outgoing("clicks", None, value.encode()) for value in read] + published)
 
     assert code == 0
     assert outcomes.count(Outcome.APPLIED) == 4
     assert outcomes.count(Outcome.DUPLICATE) == 3
+
+
+@pytest.mark.parametrize("headers", [{}, {"ce_source": b"shop", "ce_id": b"1"}])
+def test_a_rescue_from_a_dump_of_the_topic_repeats_no_event(headers, published, tmp_path, capsys):
+    value = {"user_id": "u", "item_id": "i", "event_time_ms": NOON_MS} | ({} if headers else {"event_id": "E"})
+    read = Outgoing("clicks", b"u", json.dumps(value).encode(), headers)
+    turns = [text for name, header in headers.items() for text in (name, header.decode())]
+    dumped = {"topic": "clicks", "partition": 0, "offset": 0, "key": "u", "payload": json.dumps(value)}
+    path = tmp_path / "dump.jsonl"
+    path.write_text(json.dumps(dumped | ({"headers": turns} if headers else {})))
+    code, _, _ = run([path], capsys)
+
+    assert code == 0
+    assert fold([read, *published]) == [Outcome.APPLIED, Outcome.DUPLICATE]
 
 
 def test_a_file_without_ids_that_is_played_twice_changes_nothing(published, tmp_path, capsys):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from streamrec.adapters.event_files.event_types import Kind
-from streamrec.adapters.event_files.formats import FileOptions
+from streamrec.adapters.event_files.formats import HEADERS, FileOptions
 from streamrec.adapters.event_files.judge import judge
 from streamrec.adapters.event_files.rows import RETURN, RowReader
 from streamrec.adapters.event_files.tables import UNREADABLE, Row, Table
@@ -31,6 +31,8 @@ class FileEvent(NamedTuple):
     message: Click | Purchase | None
     skipped: str = ""
     """Why it is none: an event type, a reason of the contract, or `UNREADABLE`."""
+    headers: Mapping[str, bytes] = {}
+    """Those of its record that name the event, where the file is a dump of records."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +122,7 @@ class EventFile:
             tally.count(tally.dropped, name, lambda example=example: example)  # type: ignore[misc]
         tally.taken += 1
         tally.ratings += "rating" in event_type
-        return FileEvent(number, verdict.message)
+        return FileEvent(number, verdict.message, headers=row.get(HEADERS, {}))
 
     def _refused(self, reason: str, example: Example) -> FileEvent:
         self.tally.count(self.tally.refused, reason, lambda: example)

@@ -15,6 +15,10 @@ from streamrec.adapters.event_files.tables import Row
 Expand = Callable[[Row], Iterator[Row]]
 
 GENERAL = "table"
+HEADERS = "\0headers"
+"""Key under which a row holds the headers of its record; no column is called so."""
+
+_NAMING = ("ce_source", "ce_id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +129,20 @@ def _dumped(row: Row) -> Iterator[Row]:
     """Take a record out of what a consumer wrote around it; its topic says which event it is."""
     value = row.get("value", row.get("payload"))
     types = {"clicks": "click", "purchases": "purchase"}
-    yield {**_object(value), "type": types.get(str(row.get("topic")), OTHER_TOPIC)}
+    topic = str(row.get("topic")).rpartition(".")[2]  # an installation goes before it
+    yield {**_object(value), "type": types.get(topic, OTHER_TOPIC), HEADERS: _headers(row.get("headers"))}
+
+
+def _headers(headers: object) -> dict[str, bytes]:
+    """Return the headers that name an event, from names and values by turns (kcat), pairs, or an object."""
+    if isinstance(headers, dict):
+        pairs = list(headers.items())
+    elif isinstance(headers, list) and all(isinstance(each, list) and len(each) == 2 for each in headers):
+        pairs = [(name, value) for name, value in headers]
+    else:
+        turns = headers if isinstance(headers, list) else []
+        pairs = list(zip(turns[::2], turns[1::2], strict=False))
+    return {name: value.encode() for name, value in pairs if name in _NAMING and isinstance(value, str)}
 
 
 def _object(value: Any) -> dict[str, Any]:  # noqa: ANN401  # whatever JSON holds

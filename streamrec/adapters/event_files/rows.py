@@ -12,6 +12,7 @@ from typing import Any
 from streamrec.adapters.event_files.event_types import Kind, kind_of
 from streamrec.adapters.event_files.formats import (
     GENERAL,
+    HEADERS,
     SHAPES,
     FileOptions,
     Shape,
@@ -82,6 +83,10 @@ class RowReader:
             If it cannot be read, or a column is missing.
         """
         table, shape = _recognised(look(file, separator=options.separator), options)
+        if TIME in table.columns() and not options.event_type:
+            # records of ours need not say what they are: their topic does, after which a dump is called
+            named = next((kind for kind in ("click", "purchase") if f"{kind}s" in file.name.split(".")), "")
+            shape = replace(shape, event_type=shape.event_type or named)
         columns = _columns(table, shape, options)
         reader = cls(shape, columns, options, table.kind == "text", options.time_unit or "ms")
         if options.time_unit or columns["timestamp"] == TIME:
@@ -95,6 +100,8 @@ class RowReader:
         if self.shape.format != OWN:
             found = {name: column for name, column in self.columns.items() if name != column and name in _FIELDS}
             said.append(f"read as {self.shape.format}: " + ", ".join(f"{name} is {it}" for name, it in found.items()))
+        if "event_type" not in self.columns and not self.options.event_type:
+            said.append(f"every row is taken for a {self.shape.event_type}; --event-type says otherwise")
         if self.guessed and self.unit != "ms":
             said.append(f"times are taken for {unit_name(self.unit)}; --time-unit says otherwise")
         return "; ".join(said)
@@ -152,9 +159,9 @@ class RowReader:
 
     def _context(self, row: Row, message: type[Click | Purchase]) -> dict[str, Any] | None:
         """Return what else is known: the columns that are no field of the message."""
-        taken = {
+        taken = {HEADERS, "type"} | {
             self.columns.get(name, name) for name in _FIELDS if message is Purchase or name not in _PURCHASE_ONLY
-        } | {"type"}
+        }
         context = row.get("context")
         known = dict(context) if isinstance(context, dict) else {}
         for name, value in row.items():
@@ -206,9 +213,9 @@ def _columns(table: Table, shape: Shape, options: FileOptions) -> dict[str, str]
     if "event_type" in missing and (options.event_type or shape.event_type):
         missing.remove("event_type")
     if missing:
+        hint = "--event-type click" if missing == ["event_type"] else f"--columns {missing[0]}=COLUMN"
         raise UsageError(
-            f"{table.path}: no column {', '.join(missing)}; there are {', '.join(there) or 'none'} "
-            f"(name them: --columns {missing[0]}=COLUMN)"
+            f"{table.path}: no column {', '.join(missing)}; there are {', '.join(there) or 'none'} (say it: {hint})"
         )
     return columns
 

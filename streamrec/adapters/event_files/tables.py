@@ -32,6 +32,7 @@ MAX_LINE_BYTES = 16 << 20
 EXTRA = "more"
 """Column of what a line has beyond its header."""
 
+_LOOKED_AT = 1_000
 _DIGEST_BYTES = 12
 _CHUNK_BYTES = 1 << 20
 _HEAD_BYTES = 1 << 16
@@ -77,12 +78,13 @@ class Table:
             yield from {"parquet": self._parquet, "json": self._json, "text": self._text}[self.kind](skip)
 
     def columns(self) -> list[str]:
-        """Return the names of the columns, for JSON those of the first row that can be read."""
+        """Return the names of the columns, for JSON those of the first rows."""
         with readable(self.path):
             if self.kind == "parquet":
                 return list(pq.read_schema(self.path).names)
             if self.kind == "json":
-                return next((list(row) for _, row in islice(self._json(0), BATCH_ROWS) if row), [])
+                rows = (row for _, row in islice(self._json(0), _LOOKED_AT) if row)
+                return list(dict.fromkeys(name for row in rows for name in row))
             return list(self.header) or next(self._lines(), [])
 
     def scan(self) -> tuple[str, int]:

@@ -104,7 +104,7 @@ def read_stream(file: EventFile, limit: int | None) -> tuple[list[Item], list[Ev
     items = list(read_items(file.items_path)) if file.items_path else []
     category_of = {item.item_id: item.category or "" for item in items}
     rows = file.events(limit=limit, category_of=category_of)
-    events = [_event(row, message) for row, message, _ in rows if message is not None]
+    events = [_event(each.row, each.message) for each in rows if each.message is not None]
     file.tally.check(file.path)
     events.sort(key=lambda event: event.event_time_ms)  # of a file that is in order nothing moves
     return items, events
