@@ -5,7 +5,8 @@ What is read, by columns:
 - `user_id, item_id, timestamp` (Unix milliseconds), perhaps `event_type`: events;
 - `user_id, item_id, pos`, perhaps `timestamp`: events whose exact order is known, 0 the oldest;
 - `session_id, item_id, period`, perhaps `timestamp`: sessions in slices of time, the rows in the order of time;
-- a text file, plain or compressed with zstd, of one line a user: `user item item ...`, oldest first.
+- a text file, plain or compressed with zstd, of one line per user: `user item item ...`, oldest first;
+- any other file of events that `event_files` knows, with what the contract takes of it.
 """
 
 from __future__ import annotations
@@ -20,11 +21,15 @@ import pyarrow.csv
 import pyarrow.json
 import pyarrow.parquet as pq
 
-from streamrec.adapters.event_files import CLICK_TYPES, PURCHASE_TYPES
+from streamrec.adapters.event_files import EventFile, Kind, guess_unit, kind_of, milliseconds
 from streamrec.errors import UsageError
 
 TABLES = (".parquet", ".csv", ".jsonl")
 TEXTS = (".txt", ".txt.zst")
+
+_LOOKED_AT = 1_000
+_EARLIEST_S = 600_000_000
+"""Seconds from 1970 to 1989: numbers below are no times, in whatever unit, but places in an order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,17 +67,22 @@ def read_users(path: Path) -> SequenceFile:
     ------
     UsageError
         If there is no such file, it cannot be read, or a column is missing.
+    StreamrecError
+        If the contract takes hardly any of its events.
     """
-    file = _find(path, ("sequences", "*.txt", "*.txt.zst", "events"))
+    file = _find(path, ("sequences", "*.txt", "*.txt.zst", "events"), others=True)
     if file.name.endswith(TEXTS):
         return _lines(file)
-    table = _table(file)
+    table = _table(file) if file.name.endswith(TABLES) else None
+    if table is None or not {"user_id", "item_id"} <= set(table.column_names):
+        return _events(EventFile.open(file))
     _require(file, table, ["user_id", "item_id"])
     if "pos" not in table.column_names:
         _require(file, table, ["timestamp"])
         if "event_type" in table.column_names:
-            kinds = pa.array(sorted(CLICK_TYPES | PURCHASE_TYPES))
-            table = table.filter(pc.is_in(pc.cast(table["event_type"], pa.string()), kinds))
+            types = pc.cast(table["event_type"], pa.string())
+            taken = [each for each in types.unique().to_pylist() if kind_of(each) in {Kind.CLICK, Kind.PURCHASE}]
+            table = table.filter(pc.is_in(types, pa.array(taken, pa.string())))
     times_ms = _times(table)
     key = _integers(file, table, "pos") if "pos" in table.column_names else times_ms
     if key is None:
@@ -111,9 +121,9 @@ def read_sessions(path: Path) -> SequenceFile:
     )
 
 
-def _find(path: Path, names: tuple[str, ...]) -> Path:
+def _find(path: Path, names: tuple[str, ...], *, others: bool = False) -> Path:
     if path.is_file():
-        if not path.name.endswith(TABLES + TEXTS):
+        if not others and not path.name.endswith(TABLES + TEXTS):
             raise UsageError(f"{path}: a file of sequences ends in {', '.join(TABLES + TEXTS)}")
         return path
     if not path.is_dir():
@@ -167,11 +177,35 @@ def _integers(file: Path, table: pa.Table, name: str) -> np.ndarray:
 def _times(table: pa.Table) -> np.ndarray | None:
     if "timestamp" not in table.column_names or table["timestamp"].null_count:
         return None
+    column = table["timestamp"]
+    if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
+        column = pc.cast(pc.cast(column, pa.timestamp("ms"), safe=False), pa.int64())
     try:
-        times: np.ndarray = pc.cast(table["timestamp"], pa.int64()).to_numpy()
+        times: np.ndarray = pc.cast(column, pa.int64()).to_numpy()
     except pa.ArrowException as error:
         raise UsageError(f"column timestamp: {error}") from error
-    return times
+    if len(times) and abs(np.median(times)) < _EARLIEST_S:
+        return times  # no instants, but an order
+    return milliseconds(times, guess_unit(times[:_LOOKED_AT].tolist()))
+
+
+def _events(file: EventFile) -> SequenceFile:
+    """Read a file of another format, event by event."""
+    users: dict[str, int] = {}
+    numbers: dict[str, int] = {}
+    rows = [
+        (
+            users.setdefault(message.user_id, len(users)),
+            numbers.setdefault(message.item_id, len(numbers)),
+            message.event_time_ms,
+        )
+        for _, message, *_ in file.events(category_of={})
+        if message is not None
+    ]
+    file.tally.check(file.path)
+    groups, items, times_ms = np.array(rows, np.int64).T
+    order = np.argsort(times_ms, kind="stable")
+    return SequenceFile(file.path, groups[order], items[order], list(numbers), times_ms[order])
 
 
 def _lines(file: Path) -> SequenceFile:

@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from streamrec.adapters.sequence_files import read_sessions, read_users
-from streamrec.errors import UsageError
+from streamrec.errors import StreamrecError, UsageError
 
 
 def write(path, **columns):
@@ -72,4 +72,40 @@ def test_what_cannot_be_read_is_said(columns, message, tmp_path):
     file = write(tmp_path / "a.parquet", **columns)
 
     with pytest.raises(UsageError, match=message):
+        read_users(file)
+
+
+NOON_MS = 1_700_000_000_000
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        [NOON_MS // 1_000],
+        [NOON_MS],
+        [NOON_MS * 1_000],
+        pa.array([NOON_MS], pa.timestamp("ms")).cast(pa.timestamp("ns")),
+        pa.array([NOON_MS], pa.timestamp("ms", "Europe/Berlin")),
+    ],
+)
+def test_times_are_milliseconds_whatever_their_unit_in_the_file(tmp_path, times):
+    file = write(tmp_path / "a.parquet", user_id=["u"], item_id=["a"], event_type=["Page-View"], timestamp=times)
+
+    assert read_users(file).times_ms.tolist() == [NOON_MS]
+
+
+def test_files_of_other_formats_are_sequences_of_what_the_contract_takes(tmp_path):
+    file = tmp_path / "ratings.dat"
+    file.write_text("".join(f"1::{item}::5::{NOON_MS // 1_000 - item}\n" for item in range(3)) + "::9::5::1700000000\n")
+    read = read_users(file)
+
+    assert [read.item_ids[item] for item in read.items] == ["2", "1", "0"]
+    assert read.groups.tolist() == [0, 0, 0]
+    assert read.times_ms[-1] == NOON_MS
+
+
+def test_a_file_of_which_the_contract_takes_nothing_is_refused(tmp_path):
+    file = tmp_path / "ratings.dat"
+    file.write_text("1::2::5::17\n" * 5)
+    with pytest.raises(StreamrecError, match="0 events taken from 5 rows"):
         read_users(file)

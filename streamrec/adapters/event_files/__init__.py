@@ -6,7 +6,7 @@ from streamrec.adapters.event_files.formats import FORMATS, FileOptions
 from streamrec.adapters.event_files.items import read_items
 from streamrec.adapters.event_files.tables import UNREADABLE
 from streamrec.adapters.event_files.tally import Example, FileTally
-from streamrec.adapters.event_files.values import TIME_UNITS
+from streamrec.adapters.event_files.values import TIME_UNITS, guess_unit, milliseconds
 
 __all__ = [
     "CLICK_TYPES",
@@ -20,6 +20,8 @@ __all__ = [
     "FileOptions",
     "FileTally",
     "Kind",
+    "guess_unit",
     "kind_of",
+    "milliseconds",
     "read_items",
 ]

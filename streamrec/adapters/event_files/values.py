@@ -12,6 +12,8 @@ from contextlib import suppress
 from datetime import UTC, date, datetime
 from statistics import median
 
+import numpy as np
+
 TIME_UNITS = {"s": (1_000, 1), "ms": (1, 1), "us": (1, 1_000), "ns": (1, 1_000_000)}
 """Milliseconds per unit, as a fraction."""
 
@@ -154,6 +156,24 @@ def guess_unit(values: Iterable[object]) -> str:
         return "ms"
     middle = abs(median(numbers))
     return next((unit for unit, largest in _LARGEST.items() if middle < largest), "ns")
+
+
+def milliseconds(times: np.ndarray, unit: str) -> np.ndarray:
+    """Return many instants in a unit as Unix milliseconds.
+
+    Shape
+    -----
+    times : (E,) int64
+    returns : (E,) int64
+
+    Examples
+    --------
+    >>> milliseconds(np.array([1_764_410_400]), "s").tolist()
+    [1764410400000]
+    """
+    per_unit, over = TIME_UNITS[unit]
+    scaled: np.ndarray = times * per_unit // over
+    return scaled
 
 
 def _number(text: str) -> int | float | None:
