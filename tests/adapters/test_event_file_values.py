@@ -159,6 +159,18 @@ def test_a_file_of_which_little_was_taken_is_refused_with_an_example(tmp_path, r
         file.tally.check(file.path)
 
 
+def test_values_of_any_type_are_judged_and_break_nothing(tmp_path):
+    odd = [None, True, 1.5, -1, 10**30, [1], {"a": 1}, "", " ", "x" * 300, "\x00", "a\ud800"]
+    good = {"user_id": "u", "item_id": "i", "event_type": "buy", "timestamp": NOON_MS}
+    fields = (*good, "event_id", "list_id", "position", "price", "quantity", "currency", "category", "context", "more")
+    rows = [good | {name: value} for name in fields for value in odd]
+    file = opened(tmp_path, "\n".join(map(json.dumps, [good, *rows])), name="events.jsonl")
+
+    assert len(messages(file)) == len(rows) + 1
+    assert file.tally.taken + file.tally.skipped.total() == len(rows) + 1
+    assert file.tally.taken > len(rows) / 2
+
+
 def test_reasons_are_bounded(tmp_path):
     file = opened(tmp_path, "\n".join([HEADER, *(f"u,i,type {n},1700000000000" for n in range(500))]))
     messages(file)

@@ -112,8 +112,9 @@ class EventFile:
             return FileEvent(number, None, event_type)
         message_type = Purchase if kind is Kind.PURCHASE else Click
         fields = reader.fields(row, message_type, event_id)
-        if fields["category"] is None:
-            fields["category"] = category_of.get(fields["item_id"]) or None
+        item_id = fields.get("item_id")
+        if isinstance(item_id, str) and (category := category_of.get(item_id)):
+            fields.setdefault("category", category)
         verdict = judge(message_type, fields)
         if verdict.message is None:
             return self._refused(verdict.reason, reader.example(number, row, verdict.field, verdict.detail))

@@ -46,7 +46,7 @@ def judge(kind: type[Click | Purchase], fields: Mapping[str, Any], now_ms: Calla
     kind
         What it is.
     fields
-        Values by name; what is missing is `None`. Names that the message does not have are ignored.
+        Values by name; names that the message does not have are ignored.
     now_ms
         When its record is produced; now, if not given.
     """

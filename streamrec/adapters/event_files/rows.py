@@ -42,9 +42,9 @@ _LOOKED_AT = 1_000
 """Rows that are looked at to guess the unit of times."""
 
 _REQUIRED = ("user_id", "item_id", "event_type", "timestamp")
-_IDS = ("event_id", "list_id", "order_id")
+_IDS = ("user_id", "item_id", "event_id", "list_id", "order_id")
 _NUMBERS = ("position", "quantity", "price")
-_FIELDS = (*_REQUIRED, *_IDS, *_NUMBERS, "category", "currency", "value")
+_FIELDS = (*dict.fromkeys((*_REQUIRED, *_IDS)), *_NUMBERS, "category", "currency", "value")
 _PURCHASE_ONLY = ("quantity", "price", "currency", "order_id")
 
 
@@ -62,6 +62,8 @@ class RowReader:
         What the user said of it.
     from_text
         Whether its cells have no types.
+    fields_by_column
+        The reverse of `columns`, with the fields that have a column of their own name.
     unit, guessed
         Of times that are numbers, and whether it was guessed.
     """
@@ -70,6 +72,7 @@ class RowReader:
     columns: Mapping[str, str]
     options: FileOptions
     from_text: bool
+    fields_by_column: Mapping[str, str]
     unit: str = "ms"
     guessed: bool = False
 
@@ -88,7 +91,9 @@ class RowReader:
             named = next((kind for kind in ("click", "purchase") if f"{kind}s" in file.name.split(".")), "")
             shape = replace(shape, event_type=shape.event_type or named)
         columns = _columns(table, shape, options)
-        reader = cls(shape, columns, options, table.kind == "text", options.time_unit or "ms")
+        own = {name: name for name in _FIELDS if name not in columns}
+        fields_by_column = own | {column: name for name, column in columns.items()}
+        reader = cls(shape, columns, options, table.kind == "text", fields_by_column, options.time_unit or "ms")
         if options.time_unit or columns["timestamp"] == TIME:
             return table, reader
         return table, replace(reader, unit=guess_unit(reader._first_times(table)), guessed=True)
@@ -121,25 +126,38 @@ class RowReader:
         return kind, event_type
 
     def fields(self, row: Row, message: type[Click | Purchase], event_id: str) -> dict[str, Any]:
-        """Return the values of a message; what the file does not name is `None`.
+        """Return the values of a message by field, without those that the file does not name.
 
         Parameters
         ----------
         event_id
             Of a row that names none.
         """
-        ids = {name: as_id(self._cell(row, name), from_text=self.from_text) for name in ("user_id", "item_id", *_IDS)}
-        currency = self._cell(row, "currency")
-        fields = ids | {
-            TIME: as_time_ms(self._cell(row, "timestamp"), self.unit),
-            "event_id": ids["event_id"] or event_id,
-            **{name: as_number(self._cell(row, name)) for name in _NUMBERS},
-            "category": as_text(self._cell(row, "category")),
-            "currency": currency.upper() if isinstance(currency, str) else currency,
-        }
-        if self.shape.context:
-            fields["context"] = self._context(row, message)
+        fields: dict[str, Any] = {}
+        context: dict[str, Any] = {}
+        for column, value in row.items():
+            name = self.fields_by_column.get(column, "")
+            if is_missing(value) or column == HEADERS:
+                continue
+            if name and not (message is Click and name in _PURCHASE_ONLY):
+                fields[TIME if name == "timestamp" else name] = self._converted(name, value)
+            elif column == "context" and isinstance(value, dict):
+                context |= value
+            else:
+                context[column] = _plain(value)
+        fields.setdefault("event_id", event_id)
+        if context and self.shape.context:
+            fields["context"] = context
         return fields
+
+    def _converted(self, name: str, value: Any) -> object:  # noqa: ANN401  # whatever a file holds
+        if name in _IDS:
+            return as_id(value, from_text=self.from_text)
+        if name == "timestamp":
+            return as_time_ms(value, self.unit)
+        if name in _NUMBERS:
+            return as_number(value)
+        return value.upper() if name == "currency" and isinstance(value, str) else as_text(value)
 
     def example(self, number: int, row: Row, name: str, detail: str = "") -> Example:
         """Return an example of a reason: the cell of a field."""
@@ -156,18 +174,6 @@ class RowReader:
     def _cell(self, row: Row, name: str) -> Any:  # noqa: ANN401  # whatever a file holds
         value = row.get(self.columns.get(name, name))
         return None if is_missing(value) else value
-
-    def _context(self, row: Row, message: type[Click | Purchase]) -> dict[str, Any] | None:
-        """Return what else is known: the columns that are no field of the message."""
-        taken = {HEADERS, "type"} | {
-            self.columns.get(name, name) for name in _FIELDS if message is Purchase or name not in _PURCHASE_ONLY
-        }
-        context = row.get("context")
-        known = dict(context) if isinstance(context, dict) else {}
-        for name, value in row.items():
-            if name not in taken and not is_missing(value) and value is not context:
-                known[name] = value if isinstance(value, (str, int, float, bool)) else _shown(value)
-        return known or None
 
 
 def _recognised(table: Table, options: FileOptions) -> tuple[Table, Shape]:
@@ -220,5 +226,8 @@ def _columns(table: Table, shape: Shape, options: FileOptions) -> dict[str, str]
     return columns
 
 
-def _shown(value: object) -> str:
+def _plain(value: object) -> str | int | float | bool:
+    """Return a value as a context may hold it."""
+    if isinstance(value, (str, int, float, bool)):
+        return value
     return value.isoformat() if isinstance(value, datetime) else str(value)
