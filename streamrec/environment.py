@@ -20,7 +20,9 @@ _OF_KUBERNETES = re.compile(r"_SERVICE_(HOST|PORT)(_\w+)?$|_PORT_\d+_(TCP|UDP|SC
 
 
 def check_names(environment: Mapping[str, str], settings: Collection[str]) -> None:
-    """Refuse variables that begin as ours do and set nothing: a misspelt setting would silently have its default.
+    """Refuse variables that begin as ours do and set nothing, and values that are no text.
+
+    A misspelt setting would silently have its default; bytes that are no UTF-8 would break a client far from here.
 
     An empty variable is one that is not set, and those that Kubernetes adds for services are not meant as settings.
 
@@ -34,7 +36,7 @@ def check_names(environment: Mapping[str, str], settings: Collection[str]) -> No
     Raises
     ------
     SettingsError
-        If there are such variables; the message names the nearest setting for each.
+        If there are such variables; the message names the nearest setting for each, and shows no value.
 
     Examples
     --------
@@ -52,11 +54,22 @@ def check_names(environment: Mapping[str, str], settings: Collection[str]) -> No
         and value
         and not _is_of_a_service(name, value)
     )
+    garbled = sorted(name for name in environment if name.upper() in known and not _is_text(environment[name]))
+    if garbled:
+        raise SettingsError("; ".join(f"{name}: the value is not UTF-8" for name in garbled))
     nearest = {name: get_close_matches(name.upper(), sorted(settings), n=1, cutoff=0) for name in unknown}
     if unknown:
         raise SettingsError(
             "; ".join(f"{name}: no such setting; the nearest one is {''.join(nearest[name])}" for name in unknown)
         )
+
+
+def _is_text(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_of_a_service(name: str, value: str) -> bool:

@@ -397,5 +397,8 @@ def _explain(settings: type[Settings], error: ValidationError) -> str:
         if field not in settings.model_fields:
             lines.append(f"{field}: no such setting")
             continue
-        lines.append(f"{variable_name(field)}: {fault['msg'].lower()} (example: {_example(settings, field)})")
+        message = fault["msg"].removeprefix("Value error, ")
+        lines.append(
+            f"{variable_name(field)}: {message[0].lower()}{message[1:]} (example: {_example(settings, field)})"
+        )
     return "; ".join(lines)
