@@ -18,8 +18,9 @@ from streamrec.errors import BadRecordError, UsageError
 
 _FIELDS = {each.name: each.type for each in msgspec.structs.fields(Item)}
 _ALIASES = {"category": ("category_id", "category", "genres"), "price": ("price", "median_price")}
-_REQUIRED = ("item_id", "available")
-"""What is judged as it is: an item that is withdrawn in a way that nobody understands is no item that is for sale."""
+_JUDGED = ("item_id", "available")
+"""What the contract's decoder judges as it is: an item that is withdrawn in a way that nobody understands is not for
+sale."""
 
 _encoder = msgspec.json.Encoder()
 
@@ -59,23 +60,32 @@ def read_items(path: Path, tally: FileTally | None = None) -> Iterator[Item]:
 
 def _item(number: int, row: Row, tally: FileTally, *, from_text: bool) -> Item | None:
     fields: dict[str, Any] = {}
+    dropped: list[str] = []
     for name, expected in _FIELDS.items():
         value = next((row[each] for each in _ALIASES.get(name, (name,)) if not is_missing(row.get(each))), None)
         if value is None:
             continue
         value = _converted(name, value, from_text=from_text)
-        if name in _REQUIRED or _fits(value, expected):
+        if name in _JUDGED or _fits(value, expected):
             fields[name] = value
         else:
-            tally.count(tally.dropped, name, lambda: Example(row=number, column=name, value=_shown(value)))  # noqa: B023
+            dropped.append(name)
+    item: Item | None = None
     try:
-        return decode_item(_encoder.encode(fields))
+        item = decode_item(_encoder.encode(fields), dropped=dropped)
     except (BadRecordError, UnicodeEncodeError, TypeError) as error:
         reason = error.reason if isinstance(error, BadRecordError) else "bad-value"
-        column = next((name for name in _REQUIRED if name in str(error)), "")
-        example = Example(row=number, column=column, value=_shown(row.get(column, "")), detail=_shown(error))
-        tally.count(tally.refused, reason, lambda: example)
-        return None
+        detail = str(error)
+        column = next((name for name in _JUDGED if name in detail), "")
+        tally.count(tally.refused, reason, lambda: _example(number, row, column, detail))
+    for name in dropped:
+        tally.count(tally.dropped, name, lambda name=name: _example(number, row, name))  # type: ignore[misc]
+    return item
+
+
+def _example(number: int, row: Row, column: str, detail: str = "") -> Example:
+    value = next((row[each] for each in _ALIASES.get(column, (column,)) if each in row), "")
+    return Example(row=number, column=column, value=_shown(value), detail=_shown(detail))
 
 
 def _converted(name: str, value: object, *, from_text: bool) -> object:
