@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from streamrec.domain.retention import REACH_DAYS
 from streamrec.settings import variable_name
 
 EVENT_TYPES = {"view", "click", "favourite", "add_to_cart", "rating", "purchase"}
@@ -48,7 +49,7 @@ def retention_by_hand(path):
             "new_users": len(cohorts[day]),
             **{
                 f"day_{n}": sum(day + n in seen for seen in cohorts[day]) / len(cohorts[day])
-                if cohorts[day] and day + n <= days[-1]
+                if cohorts[day] and any(0 < later - (day + n) <= REACH_DAYS for later in days)
                 else None
                 for n in (1, 7, 30)
             },
