@@ -157,7 +157,7 @@ def day_of(event_time_ms: int, zone: tzinfo = UTC) -> int:
     >>> day_of(86_399_999), day_of(86_400_000), day_of(82_800_000, ZoneInfo("Europe/Berlin"))
     (0, 1, 1)
     """
-    if zone is UTC:  # the common case, at a third of the cost
+    if zone is UTC:  # the common case, for a tenth of the cost
         return event_time_ms // DAY_MS
     instant = _EPOCH + timedelta(milliseconds=event_time_ms)
     try:
