@@ -41,7 +41,7 @@ def status(as_json: Json = False) -> int:
     output.print(group_table(seen.groups))
     if seen.restarts:
         died = ", ".join(f"{process} {count}" for process, count in seen.restarts.items())
-        output.print(f"restarted after they died: {escape(died)}")
+        output.print(f"restarted after they died: {died}")
     return int(bool(causes))
 
 
