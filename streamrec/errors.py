@@ -4,6 +4,7 @@ StreamrecError
 ├── SettingsError          a setting is missing or wrong; the message names the variable and shows an example
 ├── UsageError             what was asked for on the command line cannot be done; one line, exit code 2
 ├── BadRecordError         a record can never be applied: it goes to the dead-letter topic with this reason
+├── WrongTopicError        a topic is not the one that the store's positions are of: the worker refuses to read it
 ├── TransientError         a store or the broker is away or slow: worth trying again
 │   └── UnfitServerError   a server is configured so that records or states would be lost: a worker waits for a change
 ├── TooLargeError          a record that its topic does not take, found before it was sent
@@ -40,6 +41,10 @@ class BadRecordError(StreamrecError):
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
         self.detail = detail
+
+
+class WrongTopicError(StreamrecError):
+    """A topic is not the one that was read before, or has lost its end: positions and fences say nothing of it."""
 
 
 class TransientError(StreamrecError):

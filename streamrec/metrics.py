@@ -6,7 +6,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache, partial
 from pathlib import Path
@@ -92,6 +92,11 @@ class WorkerMetrics:
             registry=registry,
         )
 
+    def record_refused(self, worker: str, refused: Mapping[tuple[str, str], int]) -> None:
+        """Take note of records that were refused outside of a batch, by topic and reason."""
+        for (topic, reason), count in refused.items():
+            self._refused.labels(worker, topic, reason).inc(count)
+
     def record_batch(self, worker: str, records: int, tally: Tally, *, seconds: float, now_ms: int) -> None:
         """Take note of a batch that was applied."""
         self._batch_seconds.labels(worker).observe(seconds)
@@ -103,8 +108,7 @@ class WorkerMetrics:
         """Take note of what became of records."""
         for outcome, count in tally.outcomes.items():
             self._outcomes.labels(worker, outcome).inc(count)
-        for (topic, reason), count in tally.refused.items():
-            self._refused.labels(worker, topic, reason).inc(count)
+        self.record_refused(worker, tally.refused)
         for topic, count in tally.shortened.items():
             self._shortened.labels(worker, topic).inc(count)
         for (topic, name), count in tally.dropped.items():

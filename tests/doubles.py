@@ -198,6 +198,28 @@ def _highest(marked: Mapping[str, float], count: int, below: float) -> list[str]
     return sorted(users, key=lambda user_id: (marked[user_id], user_id), reverse=True)[:count]
 
 
+class MemoryTopicIds:
+    """Ids of topics in a dictionary, beside positions that a test sets."""
+
+    other_topics = ()
+
+    def __init__(self) -> None:
+        self.ids: dict[str, str] = {}
+        self.stored: Positions = {}
+
+    def topic_ids(self, topics: Sequence[str]) -> dict[str, str]:
+        return {topic: self.ids[topic] for topic in topics if topic in self.ids}
+
+    def adopt_topic_ids(self, ids: Mapping[str, str]) -> None:
+        self.ids |= ids
+
+    def contains_any(self, sources: Sequence[TopicPartition]) -> bool:
+        return any(self.stored.get(source) for source in sources)
+
+    def positions(self, sources: Sequence[TopicPartition]) -> Positions:
+        return {source: self.stored[source] for source in sources if source in self.stored}
+
+
 class MemoryTopKStore:
     """Lists in a dictionary; reads like `TopKReader`."""
 
@@ -333,5 +355,6 @@ class CountingRanker:
     def delete_item(self, item_id: str) -> None:
         self.hidden.add(item_id)
 
-    def apply_update(self, value: bytes) -> None:
+    def apply_update(self, value: bytes) -> str:
         self.updates.append(value)
+        return "bad-json" if value == b"garbage" else ""

@@ -37,7 +37,9 @@ def build(settings: Settings) -> faust.App:
     app = new_app(NAME)
     feed(
         app,
-        open_source=partial(BatchSource, kafka=kafka, group=GROUP_PREFIX + NAME, topics=[CLICKS, PURCHASES]),
+        open_source=partial(
+            BatchSource, kafka=kafka, group=GROUP_PREFIX + NAME, topics=[CLICKS, PURCHASES], topic_ids=store.topics
+        ),
         store=Store(store.positions, redis_check(settings), checked(publisher, needs, store.check)),
         handle=fold.handle,
         tally=lambda: fold.tally,

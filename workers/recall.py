@@ -37,9 +37,11 @@ from workers.runtime import (
     Background,
     ReadPositions,
     Store,
+    count_refused,
     feed,
     new_app,
     persist_until,
+    poll,
     run,
     run_in_background,
 )
@@ -101,7 +103,8 @@ def build(settings: Settings) -> faust.App:
                     persist_until(worker.stopping, refresh.mark_all)
                     marks_due_s = time.monotonic() + MARKS_INTERVAL_S
                     caught_up.set()
-                batch = reader.poll(POLL_S)
+                batch = poll(reader, worker)
+                count_refused(NAME, reader.refused)
                 if batch is not None:
                     persist_until(worker.stopping, partial(refresh.learn, batch))
                     worker_metrics().record_outcomes(NAME, refresh.learned)
@@ -120,7 +123,9 @@ def build(settings: Settings) -> faust.App:
     run_in_background(app, keep_clean(CleanLists(store.stored, publisher), admitted))
     feed(
         app,
-        open_source=partial(BatchSource, kafka=kafka, group=GROUP_PREFIX + NAME, topics=[USER_INTERESTS]),
+        open_source=partial(
+            BatchSource, kafka=kafka, group=GROUP_PREFIX + NAME, topics=[USER_INTERESTS], topic_ids=store.topics
+        ),
         store=Store(_telling(store.positions, admitted), redis_check(settings), checked(publisher, needs, store.check)),
         handle=handle,
         tally=lambda: refresh.tally,

@@ -45,6 +45,7 @@ def build(settings: Settings) -> faust.App:
             kafka=kafka,
             group=GROUP_PREFIX + NAME,
             topics=[CLICKS, PURCHASES, RECOMMENDATIONS, IMPRESSIONS, ITEMS],
+            topic_ids=store,
             patience_ms=PATIENCE_MS,
         ),
         store=Store(store.positions, postgres_check(settings)),

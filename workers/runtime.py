@@ -17,7 +17,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from tempfile import gettempdir
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple
 
 import faust
 import structlog
@@ -29,26 +29,41 @@ from streamrec import logs
 from streamrec.adapters.kafka import BatchSource
 from streamrec.errors import TooManyDeadLettersError, TransientError, UnfitServerError
 from streamrec.metrics import PAUSED, WAITING, exported, standstill, worker_metrics
+from streamrec.reader_metrics import reader_metrics
 from streamrec.service.batch import Batch, Positions, TopicPartition
 from streamrec.service.store_identity import StoreIdentityCheck
 from streamrec.service.tally import Tally
 from streamrec.settings import Settings
 from workers.dropped_fields import DroppedFields
 from workers.readiness import paused
+from workers.waiting import (
+    GROUP_PREFIX,
+    PAUSE_REMINDER_S,
+    POLL_S,
+    Background,
+    count_refused,
+    persist_until,
+    poll,
+    while_away,
+    while_right,
+)
 
-GROUP_PREFIX = "streamrec-"
-
-POLL_S = 1.0
-"""How long an idle reader sleeps; a record wakes it at once. A stop is noticed within this time, or within
-seconds while the broker is away and the reader is looked after."""
+__all__ = [
+    "GROUP_PREFIX",
+    "POLL_S",
+    "Background",
+    "Store",
+    "count_refused",
+    "feed",
+    "new_app",
+    "persist_until",
+    "poll",
+    "run",
+    "run_in_background",
+]
 
 KEEP_ALIVE_S = 10.0
 """A batch that takes longer than this is waited for as a live member of the group."""
-
-MAX_PAUSE_S = 2.0
-"""Between two tries of what a server refuses: work continues so soon after the server is back."""
-
-PAUSE_REMINDER_S = 60.0
 
 RECHECK_S = 3.0
 """A server that was not fit is asked again so often."""
@@ -61,7 +76,6 @@ NICENESS = 10
 
 _AUTOGROUP = Path("/proc/self/autogroup")
 
-T = TypeVar("T")
 ReadPositions = Callable[[Sequence[TopicPartition]], Positions]
 
 _log = structlog.get_logger(__name__)
@@ -139,7 +153,8 @@ def feed(
     Parameters
     ----------
     open_source
-        Opens the source; takes what reads the positions as `positions`.
+        Opens the source; takes what reads the positions as `positions`. While a topic is not the one that the store's
+        positions are of, it is closed, and opened again from time to time.
     store
         Where the effects of batches are.
     handle
@@ -181,29 +196,22 @@ def feed(
         def stored(sources: Sequence[TopicPartition]) -> Positions:
             return persist_until(worker.stopping, partial(store.positions, sources))
 
-        _wait_until_fit(worker, app.conf.id, store.check)
-        persist_until(worker.stopping, store.identity.check)
-        source = open_source(positions=stored)
-        look_due_s = time.monotonic() + POLL_S
-        try:
+        def work(source: BatchSource) -> None:
+            look_due_s = time.monotonic() + POLL_S
             while not worker.stopping.is_set():
-                batch = source.poll(POLL_S)
+                batch = poll(source, worker)
                 if batch is not None:
                     source.settle(_hand_over(batch, channel, worker, source))
                 if batch is None or time.monotonic() >= look_due_s:
                     _look_after(source, store, when_idle if batch is None else None)
+                    reader_metrics().record_stopped(worker_name, source.stopped)
                     look_due_s = time.monotonic() + POLL_S
-        finally:
-            source.close()
+
+        _wait_until_fit(worker, app.conf.id, store.check)
+        persist_until(worker.stopping, store.identity.check)
+        while_right(app.conf.id, worker, partial(open_source, positions=stored), work)
 
     run_in_background(app, read)
-
-
-class Background(NamedTuple):
-    """What blocking work in a thread knows of the app around it."""
-
-    loop: asyncio.AbstractEventLoop
-    stopping: threading.Event
 
 
 def run_in_background(app: faust.App, work: Callable[[Background], None]) -> None:
@@ -283,7 +291,7 @@ async def _persist(app_id: str, work: Callable[[], Positions]) -> Positions:
     """
     try:
         with standstill().of(WAITING) as say:
-            async for attempt in tenacity.AsyncRetrying(**_while_away(say)):
+            async for attempt in tenacity.AsyncRetrying(**while_away(say)):
                 with attempt:
                     return work()
     except TooManyDeadLettersError as error:
@@ -293,29 +301,3 @@ async def _persist(app_id: str, work: Callable[[], Positions]) -> Positions:
                 _log.error("paused", because=str(error))
                 await asyncio.sleep(PAUSE_REMINDER_S)
     raise AssertionError("tenacity goes on without end")
-
-
-def persist_until(stopping: threading.Event, work: Callable[[], T]) -> T:
-    """Do the work here, again and again while a store or the broker is away, unless the worker is to stop."""
-    with standstill().of(WAITING) as say:
-        retrying = tenacity.Retrying(
-            **_while_away(say),
-            stop=tenacity.stop_when_event_set(stopping),
-            sleep=tenacity.sleep_using_event(stopping),
-            reraise=True,
-        )
-        return retrying(work)
-
-
-def _while_away(say: Callable[[str], None]) -> dict[str, Any]:
-    def report(state: tenacity.RetryCallState) -> None:
-        assert state.outcome is not None
-        because = str(state.outcome.exception())
-        _log.warning("retry", attempt=state.attempt_number, because=because)
-        say(because)
-
-    return {
-        "retry": tenacity.retry_if_exception_type(TransientError),
-        "wait": tenacity.wait_random_exponential(multiplier=0.1, max=MAX_PAUSE_S),
-        "before_sleep": report,
-    }

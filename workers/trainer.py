@@ -31,9 +31,11 @@ from workers.runtime import (
     POLL_S,
     Background,
     Store,
+    count_refused,
     feed,
     new_app,
     persist_until,
+    poll,
     run,
     run_in_background,
 )
@@ -91,7 +93,8 @@ def build(settings: Settings) -> faust.App:
         reader = persist_until(worker.stopping, partial(BroadcastReader, kafka=kafka, topics=topics))
         try:
             while not worker.stopping.is_set():
-                batch = reader.poll(POLL_S)
+                batch = poll(reader, worker)
+                count_refused(NAME, reader.refused, training.refused)
                 if batch is not None:
                     training.learn(batch)
                     if training.must_step:
@@ -108,11 +111,13 @@ def build(settings: Settings) -> faust.App:
             BatchSource,
             kafka=kafka,
             group=GROUP_PREFIX + NAME,
+            topic_ids=training,
             topics=[USER_INTERESTS],
             patience_ms=min(PATIENCE_MS, int(settings.micro_batch_age_s * 1_000)),
         ),
         store=Store(training.positions, checkpoint_check(settings), checked(publisher, needs_of_trainer())),
         handle=handle,
+        tally=lambda: training.tally,
     )
     return app
 

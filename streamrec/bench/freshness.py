@@ -12,7 +12,7 @@ import time
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 
 import msgspec
@@ -20,14 +20,15 @@ import numpy as np
 from confluent_kafka import Producer
 from confluent_kafka import TopicPartition as KafkaPartition
 
-from streamrec.adapters.kafka.client import client_config
+from streamrec.adapters.kafka.client import client_config, to_record
 from streamrec.adapters.kafka.lag import end_offsets, open_observer, partitions_of
 from streamrec.adapters.redis.client import connect
 from streamrec.adapters.redis.keys import Keys
 from streamrec.bench.population import Population, item_name, user_name
+from streamrec.contracts.decode import decode_own
 from streamrec.contracts.incoming import Click
 from streamrec.contracts.topics import CLICKS, RECOMMENDATIONS, USER_INTERESTS
-from streamrec.errors import StreamrecError
+from streamrec.errors import BadRecordError, StreamrecError
 from streamrec.playback.records import event_record
 from streamrec.settings import Settings
 
@@ -114,8 +115,9 @@ class Arrivals:
                     continue
                 # an interest's own time will do, and watching it patiently costs the broker less
                 at_s = message.timestamp()[1] / 1_000 if topic == USER_INTERESTS else time.time()
-                known = decoder.decode(message.value() or b"")
-                arrived[known.user_id].append((known.produced_at_ms, at_s))
+                with suppress(BadRecordError):  # others can write to the topics, too
+                    known = decode_own(decoder, to_record(message).value)
+                    arrived[known.user_id].append((known.produced_at_ms, at_s))
 
     def _listen(self) -> None:
         self._subscription.get_message(timeout=_POLL_S)

@@ -5,16 +5,18 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 
 import msgspec
 import numpy as np
 from confluent_kafka import TopicPartition as KafkaPartition
 
+from streamrec.adapters.kafka.client import to_record
 from streamrec.adapters.kafka.lag import end_offsets, open_observer, partitions_of
 from streamrec.bench.freshness import ARRIVAL_S, Load, Sent
+from streamrec.contracts.decode import decode_own
 from streamrec.contracts.topics import MODEL_UPDATES, RECOMMENDATIONS
-from streamrec.errors import StreamrecError
+from streamrec.errors import BadRecordError, StreamrecError
 from streamrec.settings import KafkaAccess
 
 TRICKLE_PER_S = 20.0
@@ -82,12 +84,14 @@ class VersionWatch:
                 message = self._consumer.poll(_POLL_S)
                 if message is None or message.error() is not None:
                     continue
-                if message.topic() == MODEL_UPDATES:
-                    version = versions.decode(message.value() or b"")
-                    self._learned_ms[version.model_version] = version.newest_produced_at_ms
-                else:
-                    topk = made.decode(message.value() or b"")
-                    self._served_ms.setdefault(topk.model_version, topk.made_at_ms)
+                value = to_record(message).value
+                with suppress(BadRecordError):  # others can write to the topics, too
+                    if message.topic() == MODEL_UPDATES:
+                        version = decode_own(versions, value)
+                        self._learned_ms[version.model_version] = version.newest_produced_at_ms
+                    else:
+                        topk = decode_own(made, value)
+                        self._served_ms.setdefault(topk.model_version, topk.made_at_ms)
 
 
 def measure(load: Load, seconds: float, *, warm_up_s: float) -> np.ndarray:

@@ -21,8 +21,8 @@ from streamrec.adapters.kafka.lag import end_offsets, partitions_of, start_offse
 from streamrec.adapters.redis import RedisInterestStore
 from streamrec.chaos.load import Acknowledged, Place
 from streamrec.chaos.undecodable import to_record
-from streamrec.contracts.decode import ID_REUSED, decode_event
-from streamrec.contracts.derived import UserInterest
+from streamrec.contracts.decode import ID_REUSED, decode_event, decode_own
+from streamrec.contracts.derived import EventPosition, UserInterest
 from streamrec.contracts.topics import EVENT_TYPES, USER_INTERESTS, dead_letter_topic
 from streamrec.domain.event import Event, Source
 from streamrec.domain.interest import InterestState, Outcome
@@ -115,6 +115,7 @@ def read_ledger(kafka: KafkaAccess, *, sequence_length: int, keep_seen: bool = F
         ledger.ends[source] = record.offset + 1
         ledger.records[source] += 1
         try:
+            record.check()
             event = decode_event(
                 Source(event_type, source.partition), record.offset, record.timestamp_ms, record.value, record.headers
             )
@@ -231,8 +232,15 @@ def _published_events(kafka: KafkaAccess) -> set[Place]:
     return {
         (position.event_type, position.partition, position.offset)
         for _, record in read_all(kafka, [USER_INTERESTS])
-        for position in _interest_decoder.decode(record.value or b"").new
+        for position in _new_in(record)
     }
+
+
+def _new_in(record: Record) -> list[EventPosition]:
+    try:
+        return decode_own(_interest_decoder, record.value).new
+    except BadRecordError:
+        return []  # others can write to the topic, too
 
 
 def _dead_letters(kafka: KafkaAccess) -> set[tuple[Place, str]]:

@@ -13,6 +13,7 @@ from zlib import crc32
 
 import msgspec
 
+from streamrec.contracts.derived import UserInterest
 from streamrec.contracts.envelopes import unwrap
 from streamrec.contracts.event_kind import kind_named_by
 from streamrec.contracts.event_time import MIN_EVENT_TIME_MS, moment, unit_of
@@ -36,6 +37,7 @@ ID_REUSED = "id-reused"
 _CLICK = msgspec.json.Decoder(Click)
 _PURCHASE = msgspec.json.Decoder(Purchase)
 _ITEM = msgspec.json.Decoder(Item)
+_INTEREST = msgspec.json.Decoder(UserInterest)
 _IMPRESSION = msgspec.json.Decoder(Impression)
 _TYPE_NAMES = {EventType.CLICK: "click", EventType.PURCHASE: "purchase"}
 
@@ -146,8 +148,17 @@ def decode_own(decoder: msgspec.json.Decoder[T], value: bytes | None) -> T:
     """Decode a record of a topic that streamrec itself writes, or raise a `BadRecordError`: others can write, too."""
     try:
         return decoder.decode(value or b"")
+    except msgspec.ValidationError as error:
+        raise BadRecordError(validation_reason(str(error)), str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadRecordError("bad-json", str(error)) from None
+
+
+def decode_interest(value: bytes | None, timestamp_ms: int) -> UserInterest:
+    """Decode a record of `user-interests` that was produced at this time, or raise a `BadRecordError`."""
+    interest = decode_own(_INTEREST, value)
+    check_event_time(max(interest.event_time_ms, interest.sequence[-1].event_time_ms), timestamp_ms)
+    return interest
 
 
 def check_event_time(event_time_ms: int, timestamp_ms: int) -> None:

@@ -11,11 +11,14 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from streamrec.contracts.derived import UnixMs
+from streamrec.contracts.derived import Count, Offset, Partition, UnixMs
 from streamrec.contracts.incoming import Id
 
 MAX_PART_BYTES = 500_000
 """Raw bytes in a part: 667 kB as base64, well below the 1 MB that brokers take by default."""
+
+MAX_PARTS = 20_000
+"""10 GB: a reader holds all parts of a version before it serves."""
 
 
 class ModelUpdate(Struct, frozen=True, kw_only=True):
@@ -23,18 +26,18 @@ class ModelUpdate(Struct, frozen=True, kw_only=True):
 
     kind: Literal["snapshot", "delta"]
     model_version: Id
-    base_version: str
+    base_version: Annotated[str, Meta(max_length=256)]
     """The version that a delta builds on; empty in a snapshot."""
-    part: Annotated[int, Meta(ge=0)]
+    part: Annotated[int, Meta(ge=0, lt=MAX_PARTS)]
     """Index of this part; the parts of a version follow each other."""
-    parts: Annotated[int, Meta(ge=1)]
+    parts: Annotated[int, Meta(ge=1, le=MAX_PARTS)]
     """Number of parts of the version."""
     newest_produced_at_ms: UnixMs
     """Production time of the newest event that the version has learned: model freshness counts from here."""
-    contains: list[tuple[int, int]] | None = None
+    contains: list[tuple[Partition, Offset]] | None = None
     """Per partition of `user-interests` the next offset: the version has learned every record below it. Null from a
     trainer that does not say."""
-    events: Annotated[int, Meta(ge=0)] = 0
+    events: Count = 0
     """Number of events that the version has learned."""
-    payload: bytes
+    payload: Annotated[bytes, Meta(max_length=MAX_PART_BYTES)]
     """Base64 of this part's bytes; all parts joined are one safetensors file."""

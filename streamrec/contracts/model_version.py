@@ -6,15 +6,14 @@ served when their checkpoint was written, stand in one record that is always who
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from msgspec import Meta, Struct
+from msgspec import Struct
 
-from streamrec.contracts.derived import UnixMs
+from streamrec.contracts.derived import Count, UnixMs
 from streamrec.contracts.incoming import Id
 
 Status = Literal["serving", "new", "good", "refused", "rolled back"]
-Count = Annotated[int, Meta(ge=0)]
 
 
 class ModelVersion(Struct, frozen=True, kw_only=True):

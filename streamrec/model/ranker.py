@@ -8,11 +8,13 @@ from typing import NamedTuple
 
 import msgspec
 import numpy as np
+import structlog
 import torch
 
 from streamrec.contracts.derived import ListItem, Reason, UserInterest
 from streamrec.contracts.incoming import Item
 from streamrec.domain.interest import SequenceEvent
+from streamrec.errors import BadRecordError
 from streamrec.model.beyond import StreamCounts, Untouched
 from streamrec.model.candidates import MODEL_CANDIDATES, encode, find
 from streamrec.model.context import Context, make_context
@@ -33,6 +35,8 @@ MAX_WITHDRAWN = 1_000_000
 
 MAX_SCORES = 8_000_000
 """Lists are made together as long as users times items are not more: 32 MiB of scores."""
+
+_log = structlog.get_logger(__name__)
 
 
 class _Later(NamedTuple):
@@ -109,11 +113,21 @@ class ModelRanker:
         known = int(model.in_use.sum()) - len(self._withdrawn_in(model))
         return known, len(self._stream) + len(self._untouched)
 
-    def apply_update(self, value: bytes) -> None:
-        """Take in one record of `model-updates`; a version serves once all of it is here."""
-        base = self._reader.apply(value, self._base)
+    def apply_update(self, value: bytes) -> str:
+        """Take in one record of `model-updates`; a version serves once all of it is here.
+
+        Returns
+        -------
+        str
+            Why the record, or the version that it completes, was refused; empty if it was not.
+        """
+        try:
+            base = self._reader.apply(value, self._base)
+        except BadRecordError as error:
+            _log.error("model update refused", because=str(error))
+            return error.reason
         if base is None:
-            return
+            return ""
         with self._lock:
             # the version holds what was produced up to then; what came later is counted on top of it
             learned_ms = self._reader.learned.newest_produced_at_ms
@@ -125,6 +139,7 @@ class ModelRanker:
                 position: later for position, later in self._recent.items() if later.produced_at_ms > learned_ms
             }
             self._count(list(self._recent.values()))
+        return ""
 
     def put_item(self, item: Item) -> None:
         """Learn what the catalogue says of an item."""

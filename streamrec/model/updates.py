@@ -20,6 +20,9 @@ _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(ModelUpdate)
 _log = structlog.get_logger(__name__)
 
+_NO_VERSION = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+"""What is raised by tensors that are none of a version: others can write to the topic, too."""
+
 _HALF_WIDTH = ("vectors", "neighbours.weights")
 
 
@@ -96,12 +99,14 @@ class UpdateReader:
         """What the version that was applied last has learned."""
 
     def apply(self, value: bytes, model: ServingModel) -> ServingModel | None:
-        """Take one record; return the new version if this record completes one that applies to `model`."""
-        try:
-            update = decode_own(_decoder, value)
-        except BadRecordError as error:
-            _log.error("model update refused", because=str(error))
-            return None
+        """Take one record; return the new version if this record completes one that applies to `model`.
+
+        Raises
+        ------
+        BadRecordError
+            If the record is no update, or the version that it completes cannot be used.
+        """
+        update = decode_own(_decoder, value)
         serves = update.kind == "snapshot" and update.model_version == model.version
         if serves or not self._completes(update):
             return None
@@ -114,9 +119,8 @@ class UpdateReader:
             changes = load(blob)
             _check(changes)
             applied = base.applied(update.model_version, {n: _widened(v) for n, v in changes.items()})
-        except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
-            _log.error("model version refused", model_version=update.model_version, because=str(error))
-            return None
+        except (SafetensorError, *_NO_VERSION) as error:
+            raise BadRecordError("bad-version", f"{update.model_version}: {error}") from error
         contains = None if update.contains is None else dict(update.contains)
         self.learned = Learned(update.newest_produced_at_ms, update.events, contains)
         return applied

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
@@ -12,9 +13,12 @@ import msgspec
 import numpy as np
 from confluent_kafka import TopicPartition as KafkaPartition
 
+from streamrec.adapters.kafka.client import to_record
 from streamrec.adapters.kafka.lag import end_offsets, open_observer, partitions_of
-from streamrec.contracts.derived import TopKList
+from streamrec.contracts.decode import decode_own
+from streamrec.contracts.derived import TopKList, UnixMs
 from streamrec.contracts.topics import MODEL_UPDATES, RECOMMENDATIONS
+from streamrec.errors import BadRecordError
 from streamrec.settings import KafkaAccess
 
 MAX_DELAYS = 100_000
@@ -63,15 +67,16 @@ class FreshnessWatch:
             if message is None or message.error() is not None or message.value() is None:
                 continue
             arrived_ms = time.time() * 1_000
-            topk = decoder.decode(message.value() or b"")
-            if not topk.rebuilt:
-                self.delays_ms.append(arrived_ms - topk.produced_at_ms)
+            with suppress(BadRecordError):  # others can write to the topic, too
+                topk = decode_own(decoder, to_record(message).value)
+                if not topk.rebuilt:
+                    self.delays_ms.append(arrived_ms - topk.produced_at_ms)
 
 
 class _Learned(msgspec.Struct):
     """What is read of a model update: its weights are skipped, not decoded."""
 
-    newest_produced_at_ms: int
+    newest_produced_at_ms: UnixMs
 
 
 class ModelWatch:
@@ -94,8 +99,9 @@ class ModelWatch:
         """Return whether the newest model knows an event that was produced then."""
         for message in self._consumer.consume(_UPDATES_AT_A_TIME, 0):
             if message.error() is None:
-                learned = self._decoder.decode(message.value() or b"")
-                self._learned_ms = max(self._learned_ms, learned.newest_produced_at_ms)
+                with suppress(BadRecordError):
+                    learned = decode_own(self._decoder, to_record(message).value)
+                    self._learned_ms = max(self._learned_ms, learned.newest_produced_at_ms)
         return self._learned_ms >= produced_at_ms
 
     def close(self) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from threading import Lock
 from typing import NamedTuple
 
 import msgspec
 
 from streamrec.contracts.derived import UserInterest
+from streamrec.contracts.topics import EVENT_TYPES
 from streamrec.errors import TransientError
 from streamrec.service.batch import Positions, Slice, TopicPartition, follow_on, positions_of
 from streamrec.service.fence import Fences, FenceState
@@ -31,6 +32,8 @@ class Admissions(msgspec.Struct, frozen=True):
     """Admitted and not yet trained; `new` holds only what was admitted from each."""
     next_command: int = 0
     """Offset of the first order that was not obeyed."""
+    topic_ids: dict[str, str] = {}
+    """Which topics the positions and fences are of."""
 
 
 class _Mark(NamedTuple):
@@ -49,6 +52,7 @@ class Admission:
         self._waiting_events = 0
         self._fences = Fences()
         self._positions: Positions = {}
+        self._topic_ids: dict[str, str] = {}
         self._is_stale = False
         self._admitted_events = self._taken_events = 0
         self._marks: deque[_Mark] = deque()
@@ -127,6 +131,28 @@ class Admission:
                 fences=self._fences.state(),
                 waiting=list(self._waiting),
                 next_command=next_command,
+                topic_ids=dict(self._topic_ids),
+            )
+
+    def topic_ids(self, topics: Sequence[str]) -> dict[str, str]:
+        """Return the id of each topic that has one here."""
+        with self._lock:
+            return {topic: self._topic_ids[topic] for topic in topics if topic in self._topic_ids}
+
+    def adopt_topic_ids(self, ids: Mapping[str, str]) -> None:
+        """Keep the ids of these topics, in place of those that were kept."""
+        with self._lock:
+            self._topic_ids |= ids
+            self._is_stale |= bool(self._positions)
+
+    def contains_any(self, sources: Sequence[TopicPartition]) -> bool:
+        """Return whether anything of these partitions was read, or any of their events admitted."""
+        with self._lock:
+            return any(
+                self._fences.has_admitted(EVENT_TYPES[source.topic], source.partition)
+                if source.topic in EVENT_TYPES
+                else self._positions.get(source, 0)
+                for source in sources
             )
 
     def restore(self, admissions: Admissions) -> Fences:
@@ -140,6 +166,7 @@ class Admission:
             }
             undone, self._fences = self._fences, Fences(admissions.fences)
             undone.leave_out(self._fences)
+            self._topic_ids |= admissions.topic_ids  # an older checkpoint may have none: a refusal keeps them right
             self._waiting = deque(admissions.waiting)
             self._waiting_events = sum(len(interest.new) for interest in admissions.waiting)
             self._is_stale = False

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from streamrec.errors import BadRecordError
+
 
 class TopicPartition(NamedTuple):
     """A partition of a topic."""
@@ -14,10 +16,18 @@ class TopicPartition(NamedTuple):
     partition: int
 
 
+class Fault(NamedTuple):
+    """Why a record could not be read, in the terms of :class:`~streamrec.errors.BadRecordError`."""
+
+    reason: str
+    detail: str
+
+
 class Record(NamedTuple):
     """A record as it was read: raw bytes.
 
-    `timestamp_ms` is the time of production. Of headers with the same key the last one counts.
+    `timestamp_ms` is the time of production. Of headers with the same key the last one counts. Where `fault` is set,
+    the client could not read all of the record: the other fields hold what could be read.
     """
 
     offset: int
@@ -25,6 +35,12 @@ class Record(NamedTuple):
     key: bytes | None
     value: bytes | None
     headers: Mapping[str, bytes]
+    fault: Fault | None = None
+
+    def check(self) -> None:
+        """Raise a `BadRecordError` if not all of the record could be read; call it before decoding anything."""
+        if self.fault is not None:
+            raise BadRecordError(*self.fault)
 
 
 @dataclass(slots=True)

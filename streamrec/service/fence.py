@@ -146,6 +146,10 @@ class Fences:
         fence = self._fences.get((event.event_type, event.partition))
         return fence is not None and event.offset in fence
 
+    def has_admitted(self, event_type: int, partition: int) -> bool:
+        """Return whether any event of a source partition was ever admitted."""
+        return (event_type, partition) in self._fences
+
     def admit(self, event: Placed) -> bool:
         """Take note of an event, and return whether it is new."""
         return self._fences.setdefault((event.event_type, event.partition), PositionFence()).admit(event.offset)

@@ -208,6 +208,7 @@ def _decode(batch: Batch) -> _Decoded:
     for source, record in batch:
         origin = Source(EVENT_TYPES[source.topic], source.partition)
         try:
+            record.check()
             event = decode_event(
                 origin, record.offset, record.timestamp_ms, record.value, record.headers, dropped=dropped
             )

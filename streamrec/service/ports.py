@@ -107,6 +107,23 @@ class InterestSnapshot:
     progress: dict[TopicPartition, Progress] = field(default_factory=dict)
 
 
+class TopicIdStore(Protocol):
+    """Keeps which topics its positions are of: a topic that was deleted and made anew has the same name."""
+
+    @property
+    def other_topics(self) -> Sequence[str]:
+        """Topics that are not read by position, and of which offsets are kept all the same."""
+
+    def topic_ids(self, topics: Sequence[str]) -> dict[str, str]:
+        """Return the id of each topic that has one here."""
+
+    def adopt_topic_ids(self, ids: Mapping[str, str]) -> None:
+        """Keep the ids of these topics, in place of those that were kept."""
+
+    def contains_any(self, sources: Sequence[TopicPartition]) -> bool:
+        """Return whether anything is kept that another topic of the same name would make wrong."""
+
+
 class InterestStore(Protocol):
     """Keeps interest states and the progress of the source partitions in them."""
 
@@ -253,8 +270,14 @@ class Ranker(Protocol):
     def delete_item(self, item_id: str) -> None:
         """Leave an item out of every list from now on."""
 
-    def apply_update(self, value: bytes) -> None:
-        """Take in one record of `model-updates`; a version serves once all of it is here."""
+    def apply_update(self, value: bytes) -> str:
+        """Take in one record of `model-updates`; a version serves once all of it is here.
+
+        Returns
+        -------
+        str
+            Why the record, or the version that it completes, was refused; empty if it was not.
+        """
 
 
 class Trainer(Protocol):

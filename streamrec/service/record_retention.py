@@ -226,6 +226,7 @@ def _decode_all(batch: Batch) -> _Decoded:
 
 def _decode(source: TopicPartition, record: Record, dropped: list[str]) -> Message | None:
     """Return what a record says that is to be recorded, `None` for a good one of `items`."""
+    record.check()
     if source.topic == ITEMS:
         if record.value is None:
             deleted_by(record.key)

@@ -8,16 +8,17 @@ a list again and never leaves one out: made again it replaces itself, for it com
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
 import structlog
 
-from streamrec.contracts.decode import decode_own
+from streamrec.contracts.decode import decode_interest
 from streamrec.contracts.derived import TopKList, UserInterest
 from streamrec.contracts.headers import traced
-from streamrec.contracts.topics import ITEMS, RECOMMENDATIONS
+from streamrec.contracts.topics import ITEMS, MODEL_UPDATES, RECOMMENDATIONS
 from streamrec.domain.arms import PERSONAL
 from streamrec.errors import BadRecordError, TransientError
 from streamrec.service.batch import Batch, Positions, Record, positions_of
@@ -34,7 +35,6 @@ DEFAULT_LIST_AGE_S = 0.1
 MAX_MARKS = 1_000_000
 """Withdrawn items that are remembered for the store; beyond it the one that went first is forgotten."""
 
-_interest_decoder = msgspec.json.Decoder(UserInterest)
 _log = structlog.get_logger(__name__)
 
 
@@ -47,6 +47,7 @@ class _Begun(NamedTuple):
     shortened: int
     marks: list[Mark]
     delivery: Delivery
+    refused: Counter[tuple[str, str]]
 
 
 class RefreshTopK:
@@ -104,6 +105,7 @@ class RefreshTopK:
         if self._begun is None or self._begun.batch is not batch:
             self._begun = self._begin(batch)
         begun = self._begun
+        self.tally.refused = begun.refused
         written = self._store.put_lists(begun.encoded, batch.slices)
         try:
             begun.delivery.wait()
@@ -119,6 +121,8 @@ class RefreshTopK:
             self._newest_event_time_ms = max(self._newest_event_time_ms, topk.event_time_ms)
             self._newest_produced_at_ms = max(self._newest_produced_at_ms, topk.produced_at_ms)
         self.tally.outcomes["lists"] = len(begun.lists)
+        if begun.refused:
+            self.tally.outcomes["refused"] = begun.refused.total()
         if shortened := begun.shortened:
             self.tally.shortened[RECOMMENDATIONS] = shortened
         self.tally.produced_at_ms = [topk.produced_at_ms for topk in begun.lists]
@@ -132,7 +136,7 @@ class RefreshTopK:
 
     def _begin(self, batch: Batch) -> _Begun:
         """Make the lists of a batch, and send them on their way to Kafka."""
-        newest = _newest_by_user(batch)
+        newest, refused = _newest_by_user(batch)
         self.ends |= {part.source.partition: part.next for part in batch.slices}
         # asked before, as the version is
         knowledge = self._ranker.knowledge
@@ -148,7 +152,7 @@ class RefreshTopK:
             for topk, record in zip(lists, records, strict=True)
         ]
         marks = self._marks(lists, knowledge)
-        return _Begun(batch, lists, encoded, shortened, marks, self._publisher.start(records))
+        return _Begun(batch, lists, encoded, shortened, marks, self._publisher.start(records), refused)
 
     def _marks(self, lists: Sequence[TopKList], knowledge: Knowledge) -> list[Mark]:
         is_short = any(len(topk.items) < self._top_k for topk in lists)
@@ -184,10 +188,10 @@ class RefreshTopK:
         for source, record in batch:
             if source.topic == ITEMS:
                 self._learn_item(record, withdrawn, available)
-            elif record.value is not None:
-                self._ranker.apply_update(record.value)
-        if self.learned.refused:
-            _log.warning("items refused", count=self.learned.refused.total(), last=self.learned.last_refusal)
+            elif record.value is not None and (reason := self._ranker.apply_update(record.value)):
+                self.learned.refused[MODEL_UPDATES, reason] += 1
+        if self.learned.last_refusal:
+            _log.warning("records refused", count=self.learned.refused.total(), last_item=self.learned.last_refusal)
         self._withdrawn.update(withdrawn)
         for item_id in available:
             self._withdrawn.pop(item_id, None)
@@ -244,15 +248,20 @@ class RefreshTopK:
         )
 
 
-def _newest_by_user(batch: Batch) -> dict[str, tuple[UserInterest, Mapping[str, bytes]]]:
-    """Return the newest interest of each user, with all that is new and the headers that it came with."""
+def _newest_by_user(
+    batch: Batch,
+) -> tuple[dict[str, tuple[UserInterest, Mapping[str, bytes]]], Counter[tuple[str, str]]]:
+    """Return the newest interest of each user, with all that is new and its headers, and what was refused."""
     newest: dict[str, tuple[UserInterest, Mapping[str, bytes]]] = {}
+    refused: Counter[tuple[str, str]] = Counter()
     for source, record in batch:
         try:
-            interest = decode_own(_interest_decoder, record.value)
+            record.check()
+            interest = decode_interest(record.value, record.timestamp_ms)
         except BadRecordError as error:
             # the next state of the user replaces it; a state that `interests` wrote decodes
             _log.error("interest refused", partition=source.partition, offset=record.offset, because=str(error))
+            refused[source.topic, error.reason] += 1
             continue
         known = newest.get(interest.user_id)
         if known is None:
@@ -261,4 +270,4 @@ def _newest_by_user(batch: Batch) -> dict[str, tuple[UserInterest, Mapping[str, 
         older, newer = sorted([known, (interest, record.headers)], key=lambda pair: pair[0].state_version)
         # what was new in the older one is counted, too
         newest[interest.user_id] = msgspec.structs.replace(newer[0], new=older[0].new + newer[0].new), newer[1]
-    return newest
+    return newest, refused

@@ -9,17 +9,17 @@ from an older checkpoint without the end of the process: the positions go back, 
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
 import structlog
 
-from streamrec.contracts.decode import decode_own
+from streamrec.contracts.decode import decode_interest, decode_own
 from streamrec.contracts.derived import UserInterest
 from streamrec.contracts.model_version import ModelCommand
-from streamrec.contracts.topics import ITEMS, MODEL_CONTROL, MODEL_UPDATES, MODEL_VERSIONS
+from streamrec.contracts.topics import CLICKS, ITEMS, MODEL_CONTROL, MODEL_UPDATES, MODEL_VERSIONS, PURCHASES
 from streamrec.errors import BadRecordError, TransientError
 from streamrec.service.admission import Admission, Admissions
 from streamrec.service.batch import Batch, Positions, Record, TopicPartition
@@ -37,7 +37,6 @@ VERSIONS_KEY = b"versions"
 
 _command_decoder = msgspec.json.Decoder(ModelCommand)
 _encoder = msgspec.json.Encoder()
-_interest_decoder = msgspec.json.Decoder(UserInterest)
 _log = structlog.get_logger(__name__)
 
 
@@ -86,6 +85,10 @@ class TrainOnInterests:
         self._checkpointed_s = monotonic_s()
         self._must_be_saved = False
         """Whether a rollback is not on the disk yet."""
+        self.tally = Tally()
+        """What the last batch came to."""
+        self.refused: Counter[tuple[str, str]] = Counter()
+        """Records of the other topics that were refused since it was looked at last, by topic and reason."""
         if trainer.admissions:
             admissions = msgspec.json.decode(trainer.admissions, type=Admissions)
             self._admission.restore(admissions)
@@ -124,8 +127,12 @@ class TrainOnInterests:
         TransientError
             If too many events wait for training; the same batch can be handed in again.
         """
-        interests = [interest for interest in map(_decode, batch) if interest is not None]
-        return self._admission.admit(interests, batch.slices)
+        self.tally = Tally()
+        interests = [interest for source, record in batch if (interest := self._decode(source, record)) is not None]
+        positions = self._admission.admit(interests, batch.slices)
+        if self.tally.refused:
+            self.tally.outcomes["refused"] = self.tally.refused.total()
+        return positions
 
     def learn(self, batch: Batch) -> None:
         """Take in a batch of `items` and `model-control`."""
@@ -194,6 +201,26 @@ class TrainOnInterests:
         """Return the next offset of each source that was ever read."""
         return self._admission.positions(sources)
 
+    @property
+    def other_topics(self) -> Sequence[str]:
+        """Topics of whose records offsets are kept: of events, which are admitted once, and of commands."""
+        return (CLICKS, PURCHASES, MODEL_CONTROL)
+
+    def topic_ids(self, topics: Sequence[str]) -> dict[str, str]:
+        """Return the id of each topic that has one here."""
+        return self._admission.topic_ids(topics)
+
+    def contains_any(self, sources: Sequence[TopicPartition]) -> bool:
+        """Return whether anything of these partitions was read, or any of their events admitted."""
+        return self._admission.contains_any(sources)
+
+    def adopt_topic_ids(self, ids: Mapping[str, str]) -> None:
+        """Keep the ids of these topics, in place of those that were kept; new commands begin at offset 0 again."""
+        if MODEL_CONTROL in ids and MODEL_CONTROL in self._admission.topic_ids([MODEL_CONTROL]):
+            _log.error("commands start anew", because=f"topic {MODEL_CONTROL} was made anew")
+            self._next_command = 0
+        self._admission.adopt_topic_ids(ids)
+
     def _take_update(self) -> None:
         records = [] if self._trainer.condemned else self._trainer.take_update()
         if self._trainer.condemned:
@@ -233,6 +260,7 @@ class TrainOnInterests:
             command = decode_own(_command_decoder, record.value)
         except BadRecordError as error:
             _log.error("command refused", offset=record.offset, because=str(error))
+            self.refused[MODEL_CONTROL, error.reason] += 1
         else:
             self._orders.append(_Order(record.offset, command.roll_back_to))
 
@@ -253,12 +281,12 @@ class TrainOnInterests:
         if change.put is not None:
             self._trainer.put_item(change.put)
 
-
-def _decode(entry: tuple[TopicPartition, Record]) -> UserInterest | None:
-    source, record = entry
-    try:
-        return decode_own(_interest_decoder, record.value)
-    except BadRecordError as error:
-        # a state that `interests` wrote decodes; its next one carries the same sequence
-        _log.error("interest refused", partition=source.partition, because=str(error))
-        return None
+    def _decode(self, source: TopicPartition, record: Record) -> UserInterest | None:
+        try:
+            record.check()
+            return decode_interest(record.value, record.timestamp_ms)
+        except BadRecordError as error:
+            # a state that `interests` wrote decodes; its next one carries the same sequence
+            _log.error("interest refused", partition=source.partition, offset=record.offset, because=str(error))
+            self.tally.refused[source.topic, error.reason] += 1
+            return None

@@ -229,7 +229,8 @@ def test_anything_on_a_topic_of_our_own_becomes_a_message_or_a_bad_record(value)
 IDS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=256)
 TEXTS = st.text(max_size=256)
 EVENT_TIMES = st.integers(631_152_000_000, NOW_MS)
-TIMES = st.integers(0, 2**53)
+TIMES = st.integers(0, 253_402_300_799_999)
+TYPES, PARTITIONS, COUNTS = st.integers(0, 1), st.integers(0, 2**31 - 1), st.integers(0, 2**53)
 FLOATS = st.floats(allow_nan=False, allow_infinity=False)
 WEIGHTS = st.dictionaries(TEXTS, st.lists(FLOATS, min_size=3, max_size=3), max_size=3)
 STRATEGIES = {
@@ -261,15 +262,17 @@ MESSAGES = [
     messages(Impression, list_id=IDS, item_ids=st.lists(IDS, max_size=3)),
     messages(
         UserInterest,
-        state_version=TIMES,
+        state_version=COUNTS,
         produced_at_ms=TIMES,
         short_term=st.dictionaries(TEXTS, FLOATS, max_size=3),
         long_term=WEIGHTS,
         long_term_items=WEIGHTS,
-        transitions=st.lists(st.tuples(TEXTS, TEXTS, TIMES), max_size=3),
-        events_count=TIMES,
-        sequence=st.lists(st.builds(SequenceEvent, TIMES, TIMES, TIMES, TIMES, TEXTS, TEXTS), max_size=3),
-        new=st.lists(st.builds(EventPosition, st.integers(0, 1), TIMES, TIMES), max_size=3),
+        transitions=st.lists(st.tuples(TEXTS, TEXTS, COUNTS), max_size=3),
+        events_count=COUNTS,
+        sequence=st.lists(
+            st.builds(SequenceEvent, TIMES, TYPES, PARTITIONS, COUNTS, IDS, TEXTS), min_size=1, max_size=3
+        ),
+        new=st.lists(st.builds(EventPosition, TYPES, PARTITIONS, COUNTS), max_size=3),
     ),
     messages(
         TopKList,
@@ -286,8 +289,9 @@ MESSAGES = [
         model_version=IDS,
         base_version=TEXTS,
         payload=st.binary(),
+        part=st.integers(0, 9),
         parts=st.integers(1, 9),
-        **dict.fromkeys(("part", "newest_produced_at_ms"), TIMES),
+        newest_produced_at_ms=TIMES,
     ),
 ]
 

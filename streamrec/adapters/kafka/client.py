@@ -16,7 +16,7 @@ from confluent_kafka import TopicPartition as KafkaPartition
 from confluent_kafka.admin import AdminClient
 
 from streamrec.errors import SettingsError, StreamrecError, TransientError
-from streamrec.service.batch import Record, TopicPartition
+from streamrec.service.batch import Fault, Record, TopicPartition
 from streamrec.settings import KafkaAccess, variable_name
 
 PATIENT_FETCH_BYTES = 1_000_000
@@ -27,6 +27,9 @@ RECONNECT_S = 2
 
 SAID_EVERY_S = 10.0
 """Between two lines of the same kind from one client."""
+
+BAD_HEADERS, UNREADABLE = "bad-headers", "unreadable"
+"""Reasons for refusing what the client cannot read: headers alone, or a whole batch of records."""
 
 _REFUSALS = {"_AUTHENTICATION", "_SSL"}
 
@@ -196,23 +199,28 @@ def to_kafka(kafka: KafkaAccess, source: TopicPartition, offset: int = OFFSET_IN
 
 
 def to_source(kafka: KafkaAccess, found: Message | KafkaPartition) -> TopicPartition:
-    """Return the partition, by this installation's own name, that a message or the broker names."""
+    """Return the partition, by this installation's own name, that a message or the broker names; -1 where none is."""
     topic, partition = (
         (found.topic, found.partition) if isinstance(found, KafkaPartition) else (found.topic(), found.partition())
     )
-    return TopicPartition(kafka.own_name(str(topic)) or str(topic), int(partition or 0))
+    return TopicPartition(kafka.own_name(topic or "") or topic or "", -1 if partition is None else partition)
 
 
 def to_record(message: Message) -> Record:
-    """Return a message as the use cases see it."""
-    offset, headers = message.offset(), message.headers()
+    """Return a message as the use cases see it; what cannot be read of it is left out, and named as its fault."""
+    offset, fault = message.offset(), None
     assert offset is not None
+    try:
+        headers = message.headers()
+    except (ValueError, SystemError) as error:  # the name of a header is not UTF-8
+        headers, fault = None, Fault(BAD_HEADERS, f"the headers cannot be read: {error}")
     return Record(
-        offset=offset,
-        timestamp_ms=message.timestamp()[1],
-        key=_bytes(message.key()),
-        value=_bytes(message.value()),
-        headers={pair[0]: pair[1] for pair in headers if isinstance(pair[1], bytes)} if headers else {},
+        offset,
+        message.timestamp()[1],
+        _bytes(message.key()),
+        _bytes(message.value()),
+        {pair[0]: pair[1] for pair in headers if isinstance(pair[1], bytes)} if headers else {},
+        fault,
     )
 
 

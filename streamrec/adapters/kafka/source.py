@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from functools import partial
 
 import structlog
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message
 from confluent_kafka import TopicPartition as KafkaPartition
 
-from streamrec.adapters.kafka.client import (
-    client_config,
-    patience,
-    to_kafka,
-    to_record,
-    to_source,
-    translate,
-    translate_exception,
-)
+from streamrec.adapters.kafka.client import client_config, patience, to_kafka, to_source, translate
+from streamrec.adapters.kafka.commits import Commits
+from streamrec.adapters.kafka.gathering import Gathering, edges, send_to
 from streamrec.adapters.kafka.lifeline import Lifeline
-from streamrec.errors import StreamrecError, TransientError
-from streamrec.service.batch import Batch, Positions, Slice, TopicPartition
+from streamrec.adapters.kafka.topic_ids import TopicWatch
+from streamrec.adapters.kafka.unreadable import Search
+from streamrec.errors import TransientError, WrongTopicError
+from streamrec.service.batch import Batch, Positions, TopicPartition
+from streamrec.service.ports import TopicIdStore
 from streamrec.settings import KafkaAccess
 
 SESSION_TIMEOUT_MS = 6_000
@@ -41,7 +38,8 @@ is little."""
 PREFETCH_KILOBYTES = 4_096
 """Several batches: what is ahead of them only takes memory when a store is away."""
 
-_WATERMARKS_S = 10.0
+ERROR_PAUSE_MS = 100
+"""A partition whose fetch failed is asked again after so long."""
 
 _log = structlog.get_logger(__name__)
 
@@ -65,6 +63,8 @@ class BatchSource:
         Reads the next offset of each given partition from the store; one that is missing starts at the beginning.
     patience_ms
         How long the broker may hold records back until many are together.
+    topic_ids
+        Keeps which topics the positions are of: one that was made anew is refused. Without it, names alone count.
     """
 
     def __init__(
@@ -75,16 +75,25 @@ class BatchSource:
         topics: Sequence[str],
         positions: Callable[[Sequence[TopicPartition]], Positions],
         patience_ms: int = 0,
+        topic_ids: TopicIdStore | None = None,
     ) -> None:
         self._kafka = kafka
         self._positions = positions
         self._next: dict[TopicPartition, int | None] = {}
         self._starts: dict[TopicPartition, int] = {}
         self._arrived: list[Message] = []
+        self._searches: dict[TopicPartition, Search] = {}
+        self._seeks: dict[TopicPartition, int] = {}
+        """Where the client is still to be sent."""
+        self._commits = Commits(kafka)
+        self._stopped: dict[TopicPartition, str] = {}
         self._paused = False
         self._began_s: float | None = None
         """When the batch in flight began."""
         self._next_batch_s = 0.0
+        self._watch = TopicWatch(kafka, topics, topic_ids) if topic_ids is not None else None
+        if self._watch is not None:
+            self._watch.check()  # before the group waits for a member that will not stay
         self._consumer = Consumer(
             client_config(kafka)
             | {
@@ -96,6 +105,8 @@ class BatchSource:
                 "enable.auto.commit": True,
                 "auto.commit.interval.ms": 1_000,
                 "enable.auto.offset.store": False,
+                "on_commit": self._commits.committed,
+                "fetch.error.backoff.ms": ERROR_PAUSE_MS,
                 # what a position has left of its log is looked at here, and told
                 "auto.offset.reset": "error",
                 "queued.max.messages.kbytes": PREFETCH_KILOBYTES,
@@ -117,32 +128,37 @@ class BatchSource:
         """What is assigned to this member now."""
         return list(self._next)
 
+    @property
+    def stopped(self) -> Mapping[TopicPartition, str]:
+        """Partitions that cannot be read for now, and why; partition -1 stands for the whole topic."""
+        return self._stopped
+
     def poll(self, timeout_s: float) -> Batch | None:
         """Wait for records and return all that have arrived, or `None` if there was none in time.
+
+        What the client cannot read comes as a record with a fault. An error of one partition stops no other one.
 
         Raises
         ------
         TransientError
-            If the broker reports an error that librdkafka does not mend by itself.
+            If the broker does not say what it has; the next call returns what arrived meanwhile.
+        WrongTopicError
+            If a topic is not the one that the positions are of.
         StreamrecError
-            If the consumer has forgotten every broker.
+            If the client can never read again.
         """
         self._resume()
-        messages, self._arrived = self._arrived, []
-        if not messages:
-            first = self._consumer.poll(timeout_s)
-            if first is None:
-                self._lifeline.check()
+        send_to(self._kafka, self._consumer, self._seeks)
+        if self._watch is not None:
+            self._watch.look()
+        self._receive(timeout_s)
+        if not self._arrived:
+            self._lifeline.check()
+            if not self._searches:
                 return None
-            messages = [first]
-            time.sleep(max(0.0, self._next_batch_s - time.monotonic()))
-        self._lifeline.heard()
-        self._began_s = time.monotonic()
-        # consume() waits until it has all it was asked for or the time is over; with no time it takes what is there
-        messages += self._consumer.consume(MAX_BATCH_RECORDS - len(messages), 0)
-        if len(messages) >= SMALL_BATCH_RECORDS:
-            self._began_s = None  # no rest
-        return self._to_batch(messages)
+        batch = self._gather()  # where it fails, what arrived is still to be taken
+        self._arrived = []
+        return batch
 
     def settle(self, stored: Positions) -> None:
         """Take note of the store's positions after a batch, and go back or forth to where they differ from ours."""
@@ -150,17 +166,19 @@ class BatchSource:
             now_s = time.monotonic()
             self._next_batch_s = max(self._began_s + PACE_S, now_s + min(MAX_REST_S, now_s - self._began_s))
             self._began_s = None
-        offsets = []
-        for source, offset in stored.items():
-            if source not in self._next:
-                continue  # revoked meanwhile
-            offsets.append(to_kafka(self._kafka, source, offset))
-            if (self._next[source] or 0) != offset:
-                _log.warning("seek", topic=source.topic, partition=source.partition, to=offset, was=self._next[source])
+        known = {source: offset for source, offset in stored.items() if source in self._next}  # others were revoked
+        for source, offset in known.items():
+            was = self._next[source] or 0
+            if was != offset:
+                _log.warning("seek", topic=source.topic, partition=source.partition, to=offset, was=was)
+                if offset < was:
+                    self._commits.note(source, was)
                 self._next[source] = offset
-                self._consumer.seek(to_kafka(self._kafka, source, offset))
-        if offsets:
-            self._consumer.store_offsets(offsets=offsets)
+                self._seeks[source] = offset
+                self._searches.pop(source, None)
+                self._arrived = [message for message in self._arrived if to_source(self._kafka, message) != source]
+        send_to(self._kafka, self._consumer, self._seeks)
+        self._commits.take(self._consumer, known)
 
     def keep_alive(self) -> None:
         """Stay a member of the group while a batch takes long: nothing is read, rebalances are served."""
@@ -181,40 +199,59 @@ class BatchSource:
             self._consumer.resume(self._consumer.assignment())
             self._paused = False
 
-    def _to_batch(self, messages: Sequence[Message]) -> Batch | None:
-        slices: dict[TopicPartition, Slice] = {}
-        cut_off: list[TopicPartition] = []
-        for message in messages:
-            source = to_source(self._kafka, message)
-            error = message.error()
-            if error is not None:
-                if error.code() == _CUT_OFF:
-                    cut_off.append(source)
-                else:
-                    _raise_unless_passing(error)
-                continue
-            if source not in self._next:
-                continue  # revoked meanwhile
-            record = to_record(message)
-            if record.offset < (self._next[source] or 0):
-                continue  # handled already, by the owner before us
-            part = slices.get(source)
-            if part is None:
-                start = self._next[source]
-                if start is not None and record.offset > start:
-                    self._report_lost(source, start)
-                part = slices[source] = Slice(source, start or 0, record.offset)
-            part.records.append(record)
-            part.next = record.offset + 1
-        for source, part in slices.items():
+    def _receive(self, timeout_s: float) -> None:
+        """Add what has arrived to what was left, and wait for it if there is nothing."""
+        try:
+            if not self._arrived:
+                first = self._consumer.poll(timeout_s)
+                if first is None:
+                    return
+                self._arrived.append(first)
+                time.sleep(max(0.0, self._next_batch_s - time.monotonic()))
+            self._lifeline.heard()
+            self._began_s = time.monotonic()
+            # consume() waits until it has all it was asked for or the time is over; with no time it takes what is there
+            more = self._consumer.consume(max(1, MAX_BATCH_RECORDS - len(self._arrived)), 0)
+            self._arrived += more  # not in one statement: an assignment meanwhile leaves nothing of what was there
+        except KafkaException as error:
+            raise translate(error.args[0]) from error
+        if len(self._arrived) >= SMALL_BATCH_RECORDS:
+            self._began_s = None  # no rest
+
+    def _gather(self) -> Batch | None:
+        """Return what arrived; nothing is taken over if that fails."""
+        found = Gathering(
+            self._kafka,
+            self._next,
+            self._searches,
+            self._seeks,
+            report_lost=self._report_lost,
+            edges=partial(edges, self._kafka, self._consumer),
+        )
+        found.take(self._arrived)
+        for source, position in found.cut_off.items():
+            self._check_position(source, position)
+        for source, part in found.slices.items():
             self._next[source] = part.next
-        if cut_off:
-            self._go_on_without(cut_off)
-        return Batch(list(slices.values())) if slices else None
+            if self._stopped.pop(source, None):
+                _log.info("partition is read again", topic=source.topic, partition=source.partition)
+        for source, because in found.stopped.items():
+            if self._stopped.get(source) != because:
+                _log.error("partition stopped", topic=source.topic, partition=source.partition, because=because)
+                self._stopped[source] = because
+        self._searches = found.searches
+        self._seeks |= found.seeks
+        if found.cut_off:
+            self._continue_without({source: self._starts[source] for source in found.cut_off})
+        send_to(self._kafka, self._consumer, self._seeks)
+        return Batch(list(found.slices.values())) if found.slices else None
 
     def _assigned(self, consumer: Consumer, partitions: list[KafkaPartition]) -> None:
         sources = [to_source(self._kafka, part) for part in partitions]
+        if self._watch is not None:
+            self._watch.check()
         stored = self._positions(sources)
+        self._arrived, self._searches, self._seeks, self._stopped = [], {}, {}, {}
         self._next = {source: stored.get(source) for source in sources}
         for source, offset in stored.items():
             # a broker that cannot tell now refuses what it no longer has when it is read
@@ -227,15 +264,13 @@ class BatchSource:
     def _revoked(self, _consumer: Consumer, partitions: list[KafkaPartition]) -> None:
         # a batch is settled before the next poll, so nothing of these partitions is in flight here
         for part in partitions:
-            self._next.pop(to_source(self._kafka, part), None)
+            source = to_source(self._kafka, part)
+            for known in (self._next, self._searches, self._seeks, self._stopped):
+                known.pop(source, None)
 
-    def _go_on_without(self, cut_off: Sequence[TopicPartition]) -> None:
-        """Go on with what is left of partitions whose logs were cut off beyond our positions while we read them."""
-        starts: dict[TopicPartition, int] = {}
-        for source in cut_off:
-            if source in self._next:  # else it was revoked meanwhile
-                self._check_position(source, self._next[source] or 0)
-                starts[source] = self._starts[source]
+    def _continue_without(self, starts: Positions) -> None:
+        """Continue with what is left of partitions whose logs were cut off beyond our positions while we read them."""
+        self._searches, self._seeks = {}, {}  # what is searched shows itself again
         # librdkafka takes no seek in a partition that it has given up, but a new assignment
         self._consumer.assign([self._at(source, starts.get(source, next_)) for source, next_ in self._next.items()])
 
@@ -243,7 +278,7 @@ class BatchSource:
         """Refuse a partition that is not the one that was read before, and say what it has lost since."""
         high = self._report_lost(source, offset)
         if offset > high:
-            raise StreamrecError(
+            raise WrongTopicError(
                 f"{source.topic}:{source.partition} ends at {high}, yet it was read up to {offset}: "
                 "the topic was made anew, or the broker lost records; start with empty stores, or with the right broker"
             )
@@ -253,10 +288,7 @@ class BatchSource:
 
         Offsets are also missing where a topic is compacted or written in transactions, and nothing is lost then.
         """
-        try:
-            low, high = self._consumer.get_watermark_offsets(to_kafka(self._kafka, source), timeout=_WATERMARKS_S)
-        except KafkaException as error:
-            raise translate_exception(error, self._consumer) from error
+        low, high = edges(self._kafka, self._consumer, source)
         known = max(position, self._starts.get(source, 0))
         if low > known:
             _log.error(
@@ -267,22 +299,3 @@ class BatchSource:
 
     def _at(self, source: TopicPartition, offset: int | None) -> KafkaPartition:
         return to_kafka(self._kafka, source, OFFSET_BEGINNING if offset is None else offset)
-
-
-def _raise_unless_passing(error: KafkaError) -> None:
-    if error.retriable() or error.code() in _PASSING:
-        _log.warning("kafka", error=error.str())
-        return
-    raise translate(error)
-
-
-# librdkafka's own codes have no other name
-_CUT_OFF: Any = KafkaError._AUTO_OFFSET_RESET  # noqa: SLF001
-_PASSING: frozenset[Any] = frozenset(
-    {
-        KafkaError._ALL_BROKERS_DOWN,  # noqa: SLF001
-        KafkaError._TRANSPORT,  # noqa: SLF001
-        KafkaError._MAX_POLL_EXCEEDED,  # noqa: SLF001
-        KafkaError.UNKNOWN_TOPIC_OR_PART,
-    }
-)

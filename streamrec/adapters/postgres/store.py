@@ -14,7 +14,16 @@ from sqlalchemy import Column, ColumnElement, Connection, Table, bindparam, cast
 from sqlalchemy.dialects.postgresql import ARRAY, Insert, insert
 
 from streamrec.adapters.postgres.engine import connect, translated_errors
-from streamrec.adapters.postgres.tables import REVISION, activity, calendar, counts, followed, positions, users
+from streamrec.adapters.postgres.tables import (
+    REVISION,
+    activity,
+    calendar,
+    counts,
+    followed,
+    positions,
+    topic_ids,
+    users,
+)
 from streamrec.domain.retention import RememberedList, UserRetention
 from streamrec.errors import StreamrecError
 from streamrec.service.batch import Positions, TopicPartition
@@ -49,6 +58,8 @@ class PostgresRetentionStore:
         IANA name of the zone of the days that are written; not needed by who only reads positions.
     """
 
+    other_topics = ()
+
     def __init__(self, url: str, *, installation: str = "", time_zone: str = "") -> None:
         self._engine = connect(url, installation=installation)
         self._time_zone = time_zone
@@ -68,13 +79,34 @@ class PostgresRetentionStore:
         StreamrecError
             If the tables are not those of this release, or hold days of another time zone.
         """
+        with self._connection() as connection:
+            return _read_positions(connection, sources, lock=False)
+
+    def topic_ids(self, topics: Sequence[str]) -> dict[str, str]:
+        """Return the id of each topic that has one here."""
+        with self._connection() as connection:
+            found = connection.execute(select(topic_ids).where(topic_ids.c.topic.in_(topics)))
+            return {row.topic: row.topic_id for row in found}
+
+    def adopt_topic_ids(self, ids: Mapping[str, str]) -> None:
+        """Keep the ids of these topics, in place of those that were kept."""
+        rows = [{"topic": topic, "topic_id": topic_id} for topic, topic_id in sorted(ids.items())]
+        with self.transaction() as transaction:
+            transaction.adopt(rows)
+
+    def contains_any(self, sources: Sequence[TopicPartition]) -> bool:
+        """Return whether anything of these partitions was read."""
+        return any(self.positions(sources).values())
+
+    @contextmanager
+    def _connection(self) -> Iterator[Connection]:
         with translated_errors(), self._engine.begin() as connection:
             if not self._checked:
                 _check_revision(connection)
                 if self._time_zone:
                     _check_calendar(connection, self._time_zone)
                 self._checked = True
-            return _read_positions(connection, sources, lock=False)
+            yield connection
 
 
 def _check_revision(connection: Connection) -> None:
@@ -160,6 +192,10 @@ class PostgresTransaction:
             positions,
             [{"topic": source.topic, "partition": source.partition, "next_offset": to} for source, to in moved.items()],
         )
+
+    def adopt(self, rows: list[dict[str, Any]]) -> None:
+        """Keep the ids of topics."""
+        self._upsert(topic_ids, rows)
 
     def _insert(self, statement: Insert, rows: list[dict[str, Any]]) -> None:
         """Insert rows in one statement: every column is bound as an array."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, CheckConstraint, Column, Date, Index, Integer, LargeBinary, MetaData, String, Table
 
-REVISION = "0003"
+REVISION = "0004"
 """Of the migration that makes these tables."""
 
 metadata = MetaData()
@@ -37,6 +37,14 @@ calendar = Table(
     Column("one", Integer, CheckConstraint("one = 1"), primary_key=True),
     Column("time_zone", String, nullable=False),
     comment="Time zone of every day that is stored here; one row at most, none before the first day.",
+)
+
+topic_ids = Table(
+    "source_topic",
+    metadata,
+    Column("topic", String, primary_key=True),
+    Column("topic_id", String, nullable=False),
+    comment="Which topics the positions are of: one that was deleted and made anew has the same name.",
 )
 
 users = Table(

@@ -14,6 +14,7 @@ import msgspec
 from streamrec.adapters.redis.client import connect, translated_errors, values
 from streamrec.adapters.redis.keys import Keys
 from streamrec.adapters.redis.server import require_fit
+from streamrec.adapters.redis.topic_ids import RedisTopicIds
 from streamrec.domain.interest import Beyond, Fence, InterestState, SequenceEvent
 from streamrec.domain.seen import Seen
 from streamrec.errors import StreamrecError
@@ -89,6 +90,8 @@ class RedisInterestStore:
     def __init__(self, url: str, *, state_ttl_days: int, installation: str = "") -> None:
         self._redis = connect(url)
         self._keys = Keys(installation)
+        self.topics = RedisTopicIds(self._redis, self._keys, WORKER)
+        """Which topics the positions are of."""
         self._compare_and_set = self._redis.register_script(_COMPARE_AND_SET)
         self._ttl_s = state_ttl_days * DAY_S
 

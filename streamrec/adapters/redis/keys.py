@@ -49,3 +49,7 @@ class Keys:
     def position(self, worker: str, source: TopicPartition) -> str:
         """Return the key of a worker's progress in a partition."""
         return f"{self._prefix}position:{worker}:{source.topic}:{source.partition}"
+
+    def topic(self, worker: str, topic: str) -> str:
+        """Return the key of the id of a topic that a worker's positions are of."""
+        return f"{self._prefix}topic:{worker}:{topic}"

@@ -12,6 +12,7 @@ from streamrec.adapters.redis.keys import Keys
 from streamrec.adapters.redis.list_marks import RedisListMarks
 from streamrec.adapters.redis.server import require_fit
 from streamrec.adapters.redis.stored_lists import RedisStoredLists
+from streamrec.adapters.redis.topic_ids import RedisTopicIds
 from streamrec.contracts.derived import TopKList
 from streamrec.service.batch import Positions, Slice, TopicPartition
 from streamrec.service.list_aging import brought_up_to_date
@@ -81,6 +82,8 @@ class RedisTopKStore:
     def __init__(self, url: str, *, list_ttl_days: int, installation: str = "") -> None:
         self._redis = connect(url)
         self._keys = Keys(installation)
+        self.topics = RedisTopicIds(self._redis, self._keys, WORKER)
+        """Which topics the positions are of."""
         self._put = self._redis.register_script(_PUT)
         self.marks = RedisListMarks(url, installation=installation)
         self.stored = RedisStoredLists(url, installation=installation)

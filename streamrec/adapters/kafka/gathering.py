@@ -1,0 +1,204 @@
+"""What arrived in one poll becomes slices of partitions; what cannot be read becomes a record that says so."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import structlog
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message
+
+from streamrec.adapters.kafka.client import UNREADABLE, to_kafka, to_record, to_source, translate
+from streamrec.adapters.kafka.unreadable import UNREADABLE_CODES, Search, begin
+from streamrec.service.batch import Fault, Positions, Record, Slice, TopicPartition
+from streamrec.settings import KafkaAccess
+
+# librdkafka's own codes have no other name
+_CUT_OFF: Any = KafkaError._AUTO_OFFSET_RESET  # noqa: SLF001
+_PASSING: frozenset[Any] = frozenset(
+    {
+        KafkaError._ALL_BROKERS_DOWN,  # noqa: SLF001
+        KafkaError._TRANSPORT,  # noqa: SLF001
+        KafkaError._MAX_POLL_EXCEEDED,  # noqa: SLF001
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+    }
+)
+
+_WATERMARKS_S = 10.0
+
+_log = structlog.get_logger(__name__)
+
+
+class Gathering:
+    """Sorts the messages of one poll; its reader takes over what came of it only if none of it failed.
+
+    Parameters
+    ----------
+    kafka
+        Names topics.
+    next_offsets
+        Next offset of each assigned partition, `None` where nothing was read yet.
+    searches
+        Partitions in which the end of an unreadable batch is searched.
+    seeks
+        Where the client is still to be sent: what comes of these partitions is left out.
+    report_lost
+        Called with a partition and a position behind which offsets are missing.
+    edges
+        Returns the first and the next offset of a partition's log.
+    """
+
+    def __init__(
+        self,
+        kafka: KafkaAccess,
+        next_offsets: Mapping[TopicPartition, int | None],
+        searches: Mapping[TopicPartition, Search],
+        seeks: Mapping[TopicPartition, int],
+        *,
+        report_lost: Callable[[TopicPartition, int], object],
+        edges: Callable[[TopicPartition], tuple[int, int]],
+    ) -> None:
+        self._kafka = kafka
+        self._next = next_offsets
+        self._report_lost = report_lost
+        self._edges = edges
+        self._failed: set[TopicPartition] = set()
+        """Where the newest message is an error, and the client has not been sent elsewhere yet."""
+        self.slices: dict[TopicPartition, Slice] = {}
+        self.searches = dict(searches)
+        self.seeks = dict(seeks)
+        """Where to read on, in place of what follows here."""
+        self.cut_off: Positions = {}
+        """Partitions whose logs no longer hold the position, and that."""
+        self.stopped: dict[TopicPartition, str] = {}
+        """Partitions that cannot be read for now, and why."""
+
+    def take(self, messages: Iterable[Message]) -> None:
+        """Sort messages, in the order in which they came.
+
+        Raises
+        ------
+        TransientError
+            If the broker does not say what it has.
+        StreamrecError
+            If the client can never read again.
+        """
+        unanswered = dict(self.searches)
+        sources: dict[tuple[str | None, int | None], TopicPartition] = {}
+        for message in messages:
+            place = message.topic(), message.partition()
+            source = sources.get(place) or sources.setdefault(place, to_source(self._kafka, message))
+            error = message.error()
+            if error is not None:
+                self._take_error(source, error, message.offset())
+            elif source in self._next and (source not in self.seeks or source in self._failed):
+                self._take_record(source, to_record(message))
+        for source, search in unanswered.items():
+            if self.searches.get(source) is search and search.is_silent:
+                self._narrow(source, search.succeeded())
+
+    def _take_record(self, source: TopicPartition, record: Record) -> None:
+        if self.searches or self._failed:
+            search = self.searches.get(source)
+            if search is not None and record.offset <= search.last:
+                return
+            if source in self._failed:  # the client continued by itself: all before this record is unreadable
+                self._failed.discard(source)
+                del self.seeks[source]
+                if search is not None:
+                    self._close(source, search, record.offset)
+            elif search is not None and not self._narrow(source, search.succeeded()):
+                return
+        part = self.slices.get(source)
+        position = self._next[source] if part is None else part.next
+        if record.offset < (position or 0):
+            return  # handled already, by the owner before us
+        if part is None:
+            part = self._open(source, record.offset)
+        part.records.append(record)
+        part.next = record.offset + 1
+
+    def _open(self, source: TopicPartition, offset: int) -> Slice:
+        start = self._next[source]
+        if start is not None and offset > start:
+            self._report_lost(source, start)
+        part = self.slices[source] = Slice(source, start or 0, offset)
+        return part
+
+    def _take_error(self, source: TopicPartition, error: KafkaError, offset: int | None) -> None:
+        if error.fatal():
+            raise translate(error)
+        if error.code() == _CUT_OFF:
+            if source in self._next:
+                self.cut_off[source] = self._position(source)
+        elif error.code() in UNREADABLE_CODES and source.partition >= 0:
+            if source in self._next and source not in self.seeks:
+                self._take_unreadable(source, error.str(), -1 if offset is None else offset)
+        elif error.retriable() or error.code() in _PASSING or not source.topic:
+            _log.warning("kafka", topic=source.topic, partition=source.partition, error=error.str())
+        else:
+            self.stopped[source] = error.str()
+
+    def _position(self, source: TopicPartition) -> int:
+        """Return the next offset that is to be read, all that was taken here included."""
+        part = self.slices.get(source)
+        return (self._next[source] or 0) if part is None else part.next
+
+    def _take_unreadable(self, source: TopicPartition, because: str, named: int) -> None:
+        search = self.searches.get(source)
+        if search is None:
+            first = max(named, self._position(source))
+            named = first if named < 0 else named
+            search = begin(first=first, batch=named, end=self._edges(source)[1], because=because)
+        else:
+            search = search.failed(named)
+        self._narrow(source, search)
+        self._failed.add(source)
+        self.seeks[source] = search.probe
+
+    def _narrow(self, source: TopicPartition, search: Search) -> bool:
+        """Take over what is known of an unreadable batch; answer whether its end is known now."""
+        self.searches[source] = search
+        if search.is_over:
+            self._close(source, search, search.beyond)
+        else:
+            self.seeks[source] = search.probe
+        return search.is_over
+
+    def _close(self, source: TopicPartition, search: Search, beyond: int) -> None:
+        """Put a record in the place of all that cannot be read, up to an offset."""
+        del self.searches[source]
+        part = self.slices.get(source) or self._open(source, search.first)
+        last = beyond - 1
+        detail = f"offsets {search.first} to {last} cannot be read: {search.because}"
+        now_ms = time.time_ns() // 1_000_000  # when they were produced nobody knows
+        part.records.append(Record(search.first, now_ms, None, None, {}, Fault(UNREADABLE, detail)))
+        part.next = beyond
+        _log.error("unreadable", topic=source.topic, partition=source.partition, because=detail)
+
+
+def edges(kafka: KafkaAccess, consumer: Consumer, source: TopicPartition) -> tuple[int, int]:
+    """Return the offset of a partition's oldest record, and the one that the next record gets.
+
+    Raises
+    ------
+    TransientError
+        If the broker does not answer.
+    """
+    try:
+        low, high = consumer.get_watermark_offsets(to_kafka(kafka, source), timeout=_WATERMARKS_S)
+    except KafkaException as error:
+        raise translate(error.args[0]) from error  # to ask the client for the reason would cost a record
+    return low, high
+
+
+def send_to(kafka: KafkaAccess, consumer: Consumer, seeks: dict[TopicPartition, int]) -> None:
+    """Send the client to these offsets, and forget those where it went; it cannot go where it has just begun."""
+    for source, offset in list(seeks.items()):
+        try:
+            consumer.seek(to_kafka(kafka, source, offset))
+        except KafkaException as error:
+            _log.warning("no seek yet", topic=source.topic, partition=source.partition, because=str(error))
+        else:
+            del seeks[source]

@@ -1,0 +1,48 @@
+"""Which topics the positions in Redis are of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import redis
+
+from streamrec.adapters.redis.client import translated_errors, values
+from streamrec.adapters.redis.keys import Keys
+from streamrec.service.batch import TopicPartition
+
+
+class RedisTopicIds:
+    """Keeps the ids of topics beside a worker's positions.
+
+    Parameters
+    ----------
+    client
+        Sends the commands.
+    keys
+        Names the keys of this installation.
+    worker
+        Whose positions they are.
+    """
+
+    other_topics = ()
+
+    def __init__(self, client: redis.Redis, keys: Keys, worker: str) -> None:
+        self._redis = client
+        self._keys = keys
+        self._worker = worker
+
+    def topic_ids(self, topics: Sequence[str]) -> dict[str, str]:
+        """Return the id of each topic that has one here."""
+        with translated_errors():
+            stored = values(self._redis, [self._keys.topic(self._worker, topic) for topic in topics])
+        return {topic: value.decode() for topic, value in zip(topics, stored, strict=True) if value is not None}
+
+    def adopt_topic_ids(self, ids: Mapping[str, str]) -> None:
+        """Keep the ids of these topics, in place of those that were kept."""
+        with translated_errors():
+            self._redis.mset({self._keys.topic(self._worker, topic): topic_id for topic, topic_id in ids.items()})
+
+    def contains_any(self, sources: Sequence[TopicPartition]) -> bool:
+        """Return whether anything of these partitions was read."""
+        with translated_errors():
+            return any(values(self._redis, [self._keys.position(self._worker, source) for source in sources]))

@@ -1,0 +1,185 @@
+"""A topic is its id, not its name: one that was deleted and made anew is refused, and loses no record silently."""
+
+from __future__ import annotations
+
+import re
+import time
+from uuid import uuid4
+
+import pytest
+from confluent_kafka import Consumer
+from confluent_kafka import TopicPartition as KafkaPartition
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+from doubles import MemoryTopicIds
+from structlog.testing import capture_logs
+
+from streamrec.adapters.kafka import BatchSource, KafkaPublisher, topic_ids
+from streamrec.errors import WrongTopicError
+from streamrec.service.batch import TopicPartition
+from streamrec.service.ports import Outgoing
+from streamrec.settings import KafkaAccess
+
+DEADLINE_S = 60
+
+
+@pytest.fixture
+def admin(kafka):
+    return AdminClient({"bootstrap.servers": kafka.bootstrap})
+
+
+@pytest.fixture
+def topic(admin):
+    name = f"test-{uuid4().hex[:12]}"
+    make(admin, name)
+    yield name
+    admin.delete_topics([name])[name].exception(DEADLINE_S)
+
+
+def make(admin, name, partitions=1):
+    end_s = time.monotonic() + DEADLINE_S
+    while (error := admin.create_topics([NewTopic(name, partitions, 1)])[name].exception(DEADLINE_S)) is not None:
+        assert time.monotonic() < end_s, error
+        time.sleep(0.2)  # the old one is still being deleted
+
+
+def make_anew(admin, name):
+    admin.delete_topics([name])[name].result(DEADLINE_S)
+    make(admin, name)
+
+
+@pytest.fixture
+def publish(kafka, topic):
+    publisher = KafkaPublisher(kafka)
+    return lambda count: publisher.publish([Outgoing(topic, b"k", b"%d" % n) for n in range(count)])
+
+
+class Reader:
+    """A source whose store is in memory."""
+
+    def __init__(self, kafka, topic, group=None):
+        self.store = MemoryTopicIds()
+        self.open = lambda: BatchSource(
+            kafka=kafka,
+            group=group or uuid4().hex,
+            topics=[topic],
+            positions=self.store.positions,
+            topic_ids=self.store,
+        )
+        self.source = self.open()
+
+    def read(self, count, within_s=DEADLINE_S):
+        values = []
+        end_s = time.monotonic() + within_s
+        while len(values) < count and time.monotonic() < end_s:
+            batch = self.source.poll(0.2)
+            for part in batch.slices if batch else ():
+                values += [record.value for record in part.records]
+                self.store.stored[part.source] = part.next
+            self.source.settle(dict.fromkeys(self.source.sources, 0) | self.store.positions(self.source.sources))
+        return values
+
+
+@pytest.fixture
+def reader(kafka, topic):
+    reader = Reader(kafka, topic)
+    yield reader
+    reader.source.close()
+
+
+@pytest.mark.parametrize("grown_to", [0, 3, 5, 8])
+def test_a_topic_made_anew_is_refused_however_far_it_has_grown(reader, admin, publish, topic, grown_to):
+    publish(5)
+    assert len(reader.read(5)) == 5
+    reader.source.close()
+    old = reader.store.ids[topic]
+    make_anew(admin, topic)
+    publish(grown_to)
+
+    with pytest.raises(WrongTopicError, match=rf"{topic} was made anew.*{re.escape(old)}.*start with empty stores"):
+        reader.open()
+    reader.store.ids, reader.store.stored = {}, {}  # as the error says
+    reader.source = reader.open()
+    assert len(reader.read(grown_to)) == grown_to
+
+
+def test_a_topic_made_anew_under_a_running_reader_is_noticed(reader, admin, publish, topic, monkeypatch):
+    monkeypatch.setattr(topic_ids, "LOOK_S", 0.5)
+    publish(5)
+    assert len(reader.read(5)) == 5
+    make_anew(admin, topic)
+    publish(50)
+
+    with pytest.raises(WrongTopicError, match=f"{topic}( was made anew|:0 ends)"):
+        reader.read(1_000)
+
+
+def test_a_topic_of_which_nothing_was_read_may_be_another_one(reader, admin, publish, topic):
+    assert not reader.read(1, within_s=3)
+    old = reader.store.ids[topic]
+    reader.source.close()
+    make_anew(admin, topic)
+    publish(3)
+    reader.source = reader.open()
+
+    assert len(reader.read(3)) == 3
+    assert reader.store.ids[topic] != old
+
+
+def test_positions_of_a_release_that_kept_no_ids_take_on_the_id_of_the_topic(reader, publish, topic):
+    publish(5)
+    reader.store.stored = {TopicPartition(topic, 0): 3}
+    reader.store.ids = {}
+    reader.source.close()
+    reader.source = reader.open()
+
+    assert reader.read(2) == [b"3", b"4"]
+    assert reader.store.ids.keys() == {topic}
+
+
+def test_a_topic_that_was_deleted_is_waited_for(reader, admin, publish, topic, monkeypatch):
+    monkeypatch.setattr(topic_ids, "LOOK_S", 0.2)
+    publish(2)
+    assert len(reader.read(2)) == 2
+    admin.delete_topics([topic])[topic].result(DEADLINE_S)
+    assert not reader.read(1, within_s=3)
+
+
+def test_a_broker_that_is_away_is_waited_for():
+    with capture_logs() as logged:
+        store = MemoryTopicIds()
+        topic_ids.TopicWatch(KafkaAccess("127.0.0.1:1"), ["clicks"], store).check()
+    assert not store.ids
+    assert [line["event"] for line in logged] == ["topic is not checked now"]
+
+
+def test_kafkas_committed_offset_follows_a_seek_back(kafka, publish, topic):
+    """As after a store was emptied under a running worker: the lag must say that everything is read again."""
+    group = uuid4().hex
+    reader = Reader(kafka, topic, group)
+    source = TopicPartition(topic, 0)
+    observer = Consumer({"bootstrap.servers": kafka.bootstrap, "group.id": group})
+
+    def wait_for(committed):
+        end_s = time.monotonic() + DEADLINE_S
+        while (found := observer.committed([KafkaPartition(*source)], timeout=DEADLINE_S)[0].offset) != committed:
+            assert time.monotonic() < end_s, found
+            reader.read(0)
+            reader.source.settle(reader.store.positions([source]))
+            reader.source.poll(0.05)
+
+    publish(5)
+    assert len(reader.read(5)) == 5
+    wait_for(5)
+    reader.store.stored = {source: 0}
+    reader.source.settle(reader.store.stored)
+    wait_for(0)
+    reader.store.stored = {source: 2}
+    reader.source.settle(reader.store.stored)
+    wait_for(2)
+    assert reader.read(3) == [b"2", b"3", b"4"]
+    publish(2)
+    assert len(reader.read(2)) == 2
+    wait_for(7)
+    reader.source.close()
+    observer.close()

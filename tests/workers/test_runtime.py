@@ -1,0 +1,79 @@
+"""What a reader meets ends no worker: what passes is tried again, and what does not is named."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from structlog.testing import capture_logs
+
+from streamrec.errors import StreamrecError, TransientError, WrongTopicError
+from workers import waiting
+from workers.readiness import why_paused
+from workers.waiting import Background, poll
+
+APP = "streamrec-test-runtime"
+
+
+@pytest.fixture
+def worker():
+    return Background(None, threading.Event())
+
+
+class Source:
+    """Does what it is told to do with each poll."""
+
+    def __init__(self, *turns):
+        self.turns = list(turns)
+        self.closed = False
+
+    def poll(self, _timeout_s):
+        turn = self.turns.pop(0)
+        if isinstance(turn, Exception):
+            raise turn
+        return turn
+
+    def close(self):
+        self.closed = True
+
+
+def test_an_error_of_the_reader_that_passes_is_tried_again(worker):
+    source = Source(TransientError("no watermarks now"), TransientError("still none"), "a batch")
+    with capture_logs() as logged:
+        assert poll(source, worker) == "a batch"
+    assert [line["because"] for line in logged if line["event"] == "retry"] == ["no watermarks now", "still none"]
+
+
+def test_an_error_of_the_reader_that_does_not_pass_ends_the_worker(worker):
+    with pytest.raises(StreamrecError, match="forgotten every broker"):
+        poll(Source(StreamrecError("librdkafka has forgotten every broker")), worker)
+
+
+def test_a_worker_that_is_to_stop_does_not_wait_for_the_broker(worker):
+    worker.stopping.set()
+    assert poll(Source(TransientError("away")), worker) is None
+
+
+def test_a_worker_whose_topic_was_made_anew_waits_outside_of_the_group_until_it_is_right(worker, monkeypatch):
+    monkeypatch.setattr(waiting, "PAUSE_REMINDER_S", 0.05)
+    error = WrongTopicError("topic clicks was made anew; start with empty stores, or with the right broker")
+    source, refused, worked, told = Source(error, "a batch"), [error, error], [], []
+
+    def open_source():
+        told.append(why_paused(APP))
+        if len(told) > 1 and refused:
+            raise refused.pop()
+        return source
+
+    def work(source):
+        told.append(why_paused(APP))
+        worked.append(poll(source, worker))
+        worker.stopping.set()
+
+    with capture_logs() as logged:
+        waiting.while_right(APP, worker, open_source, work)
+
+    assert worked == ["a batch"]
+    assert told == [None, None, str(error), str(error), str(error), None]
+    assert source.closed, "one that is refused leaves the group"
+    assert [line["log_level"] for line in logged if line["event"] == "refused"] == ["error"] * 3
