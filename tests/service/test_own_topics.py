@@ -15,6 +15,7 @@ from streamrec.contracts.topics import MODEL_CONTROL, MODEL_UPDATES, USER_INTERE
 from streamrec.domain.interest import SequenceEvent
 from streamrec.model.ranker import ModelRanker
 from streamrec.service.batch import Fault, Record, TopicPartition
+from streamrec.service.make_lists import ListMaker
 from streamrec.service.refresh_topk import RefreshTopK
 from streamrec.service.train_on_interests import TrainOnInterests
 
@@ -89,9 +90,8 @@ class NoTrainer:
 
 
 def refresh_with(ranker):
-    refresh = RefreshTopK(
-        MemoryTopKStore(), MemoryPublisher(), ranker, top_k=10, arm_of=lambda _: "personal", now_ms=lambda: NOW_MS
-    )
+    maker = ListMaker(ranker, top_k=10, arm_of=lambda _: "personal", now_ms=lambda: NOW_MS)
+    refresh = RefreshTopK(MemoryTopKStore(), MemoryPublisher(), maker)
     refresh.mark_all()
     return refresh
 
