@@ -9,6 +9,7 @@ from uuid import uuid4
 import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.producer import message_accumulator
+from aiokafka.producer import producer as producer_module
 from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
@@ -280,7 +281,8 @@ class NotUtf8(str):
 
 def test_a_real_record_whose_header_name_is_not_utf8(kafka, monkeypatch):
     # the one in C takes no names but of the built-in type
-    monkeypatch.setattr(message_accumulator, "DefaultRecordBatchBuilder", _DefaultRecordBatchBuilderPy)
+    for module in (message_accumulator, producer_module):
+        monkeypatch.setattr(module, "DefaultRecordBatchBuilder", _DefaultRecordBatchBuilderPy)
 
     async def produce(topic):
         producer = AIOKafkaProducer(bootstrap_servers=kafka.bootstrap)
