@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from builders import batch, part
+from doubles import MemoryPublisher
 from sqlalchemy import text
 
 from streamrec.adapters.postgres import PostgresRetentionStore, RetentionReader
@@ -33,7 +34,7 @@ def record(url, clicks, *, time_zone="UTC", start=0):
     store = PostgresRetentionStore(url, time_zone=time_zone)
     store.positions([CLICKS])  # as a worker does when it starts
     zone = UTC if time_zone == "UTC" else ZoneInfo(time_zone)
-    RecordRetention(store, arm_of=lambda _: "personal", follow_window_minutes=30, zone=zone).handle(
+    RecordRetention(store, MemoryPublisher(), arm_of=lambda _: "personal", follow_window_minutes=30, zone=zone).handle(
         batch(part("clicks", clicks, start=start))
     )
 
