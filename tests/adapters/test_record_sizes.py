@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from uuid import uuid4
 
 import pytest
@@ -11,9 +12,17 @@ from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, Config
 from confluent_kafka.admin._resource import ResourceType
 from confluent_kafka.cimpl import NewTopic
 
-from streamrec.adapters.kafka import KafkaPublisher
+from streamrec.adapters.kafka import KafkaPublisher, create_topics
+from streamrec.cli.app import main
 from streamrec.contracts.topics import BROKER_MAX_MESSAGE_BYTES
 from streamrec.errors import TooLargeError, TransientError
+from streamrec.service.largest_records import (
+    created_limits,
+    needs_of_interests,
+    needs_of_recall,
+    needs_of_trainer,
+    require_room,
+)
 from streamrec.service.ports import Outgoing
 from streamrec.service.record_size import size_of
 from streamrec.settings import KafkaAccess
@@ -103,3 +112,26 @@ def test_a_limit_that_is_not_believed_to_be_higher_than_what_was_refused(kafka, 
 def test_a_broker_that_is_away_is_transient():
     with pytest.raises(TransientError, match="Kafka"):
         KafkaPublisher(KafkaAccess("127.0.0.1:1")).room("clicks")
+
+
+def test_topics_are_created_with_room_for_the_records_that_the_settings_ask_for(kafka):
+    roomy = dataclasses.replace(kafka, installation=f"roomy-{uuid4().hex[:8]}")
+    limits = created_limits(1_000, 1_000)
+    assert "user-interests" in create_topics(roomy, 1, 1, limits=limits)
+
+    publisher = KafkaPublisher(roomy)
+    assert publisher.room("user-interests") == limits["user-interests"]
+    publisher.publish([of_size("user-interests", limits["user-interests"], headers={})])
+    require_room(publisher, [*needs_of_interests(1_000), *needs_of_recall(1_000), *needs_of_trainer()])
+
+
+def test_creating_topics_names_the_setting_that_an_older_topic_has_no_room_for(kafka, admin, monkeypatch, capsys):
+    monkeypatch.setenv("STREAMREC_KAFKA", kafka.bootstrap)
+    monkeypatch.setenv("STREAMREC_INSTALLATION", installation := f"tight-{uuid4().hex[:8]}")
+    create_topics(dataclasses.replace(kafka, installation=installation), 1, 1)
+    set_room(admin, f"{installation}.recommendations", ROOM)
+    with pytest.raises(SystemExit) as exit_info:
+        main(["topics", "create"])
+    assert exit_info.value.code == 1
+    assert "recommendations takes records of 20,000 bytes" in (said := capsys.readouterr().err)
+    assert "STREAMREC_TOP_K" in said
