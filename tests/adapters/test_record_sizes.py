@@ -109,6 +109,16 @@ def test_a_limit_that_is_not_believed_to_be_higher_than_what_was_refused(kafka, 
     assert publisher.room(topic) == 3_750
 
 
+def test_a_broker_without_an_admin_api_takes_what_brokers_take_by_default():
+    broker = Producer({"bootstrap.servers": "in-memory", "test.mock.num.brokers": 1, "log_level": 0})
+    broker.list_topics("clicks", timeout=DEADLINE_S)
+    addresses = [f"{each.host}:{each.port}" for each in broker.list_topics(timeout=DEADLINE_S).brokers.values()]
+    publisher = KafkaPublisher(KafkaAccess(",".join(addresses)))
+    publisher.publish([Outgoing("clicks", b"u1", b"{}")])
+
+    assert publisher.room("clicks") == BROKER_MAX_MESSAGE_BYTES
+
+
 def test_a_broker_that_is_away_is_transient():
     with pytest.raises(TransientError, match="Kafka"):
         KafkaPublisher(KafkaAccess("127.0.0.1:1")).room("clicks")
