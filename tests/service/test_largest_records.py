@@ -10,7 +10,7 @@ from doubles import MemoryInterestStore, MemoryPublisher
 
 from streamrec.contracts.topics import BROKER_MAX_MESSAGE_BYTES
 from streamrec.errors import UnfitServerError
-from streamrec.model.updates import to_records
+from streamrec.model.updates import Learned, to_records
 from streamrec.service.fold_interests import FoldInterests
 from streamrec.service.largest_records import (
     ESCAPED,
@@ -60,7 +60,8 @@ def test_topics_are_created_with_room_for_the_largest_settings():
 
 def test_a_part_of_a_model_version_fits_the_room_that_the_trainer_asks_for():
 
-    parts = to_records("snapshot", "v" * 256, "v" * 256, NOW_MS, {"a": np.zeros(2_000_000, np.uint8)})
+    learned = Learned(NOW_MS, 1 << 53, dict.fromkeys(range(1024), 1 << 53))
+    parts = to_records("snapshot", "v" * 256, "v" * 256, learned, {"a": np.zeros(2_000_000, np.uint8)})
     (need,) = needs_of_trainer()
     assert max(size_of(Outgoing("model-updates", None, value)) for value in parts) <= need.room
     assert need.room < BROKER_MAX_MESSAGE_BYTES
