@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 import faust
+import structlog
 
 from streamrec.adapters.kafka import BatchSource, BroadcastReader, KafkaPublisher
 from streamrec.adapters.redis import RedisInterestStore, RedisTopKStore
@@ -20,6 +21,7 @@ from streamrec.domain.arms import assign_arm
 from streamrec.errors import TransientError
 from streamrec.list_metrics import ListMetrics
 from streamrec.metrics import ServingMetrics, worker_metrics
+from streamrec.model import products
 from streamrec.model.ranker import ModelRanker
 from streamrec.service.batch import Batch, Positions, TopicPartition
 from streamrec.service.clean_lists import CleanLists
@@ -57,6 +59,7 @@ none of them makes another list with these items."""
 
 CLEANING_SHARE = 0.25
 """A pass takes at most this share of the time of one Redis connection."""
+_log = structlog.get_logger(__name__)
 
 
 def build(settings: Settings) -> faust.App:
@@ -95,6 +98,7 @@ def build(settings: Settings) -> faust.App:
 
     def follow(worker: Background) -> None:
         """Learn the catalogue and the model, for as long as the worker runs."""
+        _log.info("search", kernel=products.chosen())
         reader = persist_until(worker.stopping, partial(BroadcastReader, kafka=kafka, topics=[ITEMS, MODEL_UPDATES]))
         marks_due_s = time.monotonic()
         try:

@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from streamrec.bench.peer_environment import run_peer
 from streamrec.model.nearest import RoughTable, nearest, rough_table
+from streamrec.model.products import Kernel, for_queries
 from streamrec.model.vocabulary import grown
 
 K = 100
@@ -26,6 +27,8 @@ class TopKTime(Struct, kw_only=True):
     items: int
     users: int
     """Together in a search."""
+    kernel: str
+    """What multiplied vectors in 8 bits."""
     p50_ms: float
     p99_ms: float
     naive_p50_ms: float
@@ -39,18 +42,22 @@ class TopKTime(Struct, kw_only=True):
     usearch_recall: float
 
 
-def measure(sizes: Sequence[int], users: Sequence[int], python: Path, *, repeats: int, seed: int) -> Iterator[TopKTime]:
-    """Yield the times of every number of items with every number of users, on one thread.
+def measure(
+    sizes: Sequence[int], users: Sequence[int], python: Path, *, kernels: Sequence[Kernel], repeats: int, seed: int
+) -> Iterator[TopKTime]:
+    """Yield the times of every number of items with every number of users and every kernel, on one thread.
 
     Ours and the plain way take turns; the peers run after them, each in a process of its own, started by `python`.
+    Without kernels, the one that a worker would choose here is taken.
     """
     rng = np.random.default_rng(seed)
     torch.set_num_threads(1)
     for size in sizes:
         # room to grow in whole blocks, as the tables of a version have it
         vectors = grown(_unit(rng.standard_normal((size, DIM), np.float32)), size + 1)
-        search = partial(_exact, vectors, rough_table(vectors, size))
-        for together in users:
+        rough = rough_table(vectors, size)
+        for together, kernel in [(count, each) for count in users for each in kernels or [for_queries(count)]]:
+            search = partial(_exact, vectors, rough, kernel)
             search(size, vectors[:together])  # compiled or loaded before anything is timed
             queries = [_unit(rng.standard_normal((together, DIM), np.float32)) for _ in range(repeats)]
             pairs = [(_timed(search, size, query), _timed(partial(_naive, vectors), size, query)) for query in queries]
@@ -58,6 +65,7 @@ def measure(sizes: Sequence[int], users: Sequence[int], python: Path, *, repeats
             yield TopKTime(
                 items=size,
                 users=together,
+                kernel=kernel.name,
                 p50_ms=round(median(found_ms), 3),
                 p99_ms=round(float(np.percentile(found_ms, 99)), 3),
                 naive_p50_ms=round(median(naive_ms), 3),
@@ -71,8 +79,8 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
     return unit
 
 
-def _exact(vectors: np.ndarray, rough: RoughTable, size: int, queries: np.ndarray) -> np.ndarray:
-    return nearest(vectors, size, rough, queries, K)
+def _exact(vectors: np.ndarray, rough: RoughTable, kernel: Kernel, size: int, queries: np.ndarray) -> np.ndarray:
+    return nearest(vectors[:size], rough, queries, K, kernel=kernel)
 
 
 def _naive(vectors: np.ndarray, size: int, queries: np.ndarray) -> np.ndarray:

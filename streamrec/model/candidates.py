@@ -137,7 +137,8 @@ def _users(
     knows = np.flatnonzero(hidden.any(axis=1))
     near = np.full((len(contexts), model_candidates), -1, np.int64)
     if len(knows):
-        rows = nearest(model.vectors, model.size, model.rough, hidden[knows], model_candidates)
+        vectors, rough = model.vectors[: model.size], model.rough.head(model.size)
+        rows = nearest(vectors, rough, hidden[knows], model_candidates)
         near[knows, : rows.shape[1]] = rows
     left_out = [each.left_out if hide_seen else each.left_out[:0] for each in contexts]
     return Users(

@@ -14,6 +14,7 @@ from streamrec.model.context import Context, make_context
 from streamrec.model.kernels import NEIGHBOURS_OF, nearest_own
 from streamrec.model.nearest import rough_table
 from streamrec.model.popularity import HALF_LIVES_MS
+from streamrec.model.products import fastest
 from streamrec.model.serving import ServingModel
 
 NEVER = -1.0
@@ -81,6 +82,8 @@ def best_lists(  # what a list is made of
 
 def warm_up() -> None:
     """Compile what lists are made with, or read it from the disk, before anybody waits for one."""
+    for many in (False, True):
+        fastest(many=many)
     vectors = np.eye(4, dtype=np.float32)
     ids = ["", "a", "b", "c"]
     model = ServingModel(

@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-import torch
 
 from streamrec.model.compiled import compiled, compiled_loosely, dot
+from streamrec.model.products import Kernel, for_queries
 
 GROUP = 32
 """Rough scores are looked at in groups of so many, of which most are left out by their best one."""
@@ -59,37 +59,40 @@ def rough_table(vectors: np.ndarray, size: int) -> RoughTable:
     return RoughTable(codes, float(scale), float(error))
 
 
-def nearest(vectors: np.ndarray, size: int, rough: RoughTable, queries: np.ndarray, n: int) -> np.ndarray:
+def nearest(
+    vectors: np.ndarray, rough: RoughTable, queries: np.ndarray, n: int, *, kernel: Kernel | None = None
+) -> np.ndarray:
     """Return the rows whose inner product with each query is highest, exactly.
 
     Parameters
     ----------
     vectors
-        Unit vectors, or zeros, `(capacity, D)`, float32.
-    size
-        How many of its rows count.
+        Unit vectors, or zeros, `(N, D)`, float32.
     rough
         The same rows from :func:`rough_table`.
     queries
         Unit vectors, `(B, D)`, float32; what is no number in them counts as 0.
     n
         How many rows.
+    kernel
+        What multiplies; without it the one that is fastest here.
 
     Returns
     -------
     np.ndarray
-        Rows in no order, `(B, min(n, size))`.
+        Rows in no order, `(B, min(n, N))`.
     """
     queries = np.nan_to_num(queries, posinf=0.0, neginf=0.0)
-    together = max(1, SCORES_TOGETHER // size)
+    together = max(1, SCORES_TOGETHER // len(vectors))
     parts = [queries[first : first + together] for first in range(0, len(queries), together)]
-    return np.concatenate([_nearest(vectors[:size], rough.head(size), part, min(n, size)) for part in parts])
+    kernel = kernel or for_queries(min(together, len(queries)))
+    return np.concatenate([_nearest(vectors, rough, part, min(n, len(vectors)), kernel) for part in parts])
 
 
-def _nearest(vectors: np.ndarray, rough: RoughTable, queries: np.ndarray, n: int) -> np.ndarray:
+def _nearest(vectors: np.ndarray, rough: RoughTable, queries: np.ndarray, n: int, kernel: Kernel) -> np.ndarray:
     scales = np.abs(queries).max(axis=1, initial=1e-20) / np.float32(_QUERY_CODE)
     codes = np.rint(queries / scales[:, None])
-    scores = _products(codes.astype(np.int8), rough.codes)
+    scores = kernel.products(codes.astype(np.int8), rough.codes)
     maxima = _group_maxima(scores)
     groups = maxima.shape[1]
     lowest = np.iinfo(np.int32).min
@@ -102,12 +105,6 @@ def _nearest(vectors: np.ndarray, rough: RoughTable, queries: np.ndarray, n: int
         # no bound for a query of zeros, or among vectors that are no numbers
         at_least = np.fmax(bound, lowest).astype(np.int32)
     return _search(vectors, queries, scores, maxima, at_least, n)
-
-
-def _products(queries: np.ndarray, codes: np.ndarray) -> np.ndarray:
-    """Return the inner products of `(B, D)` and `(N, D)`, int8, as int32, `(B, N)`."""
-    # the processor's instructions for it are behind no public name of torch or numpy
-    return torch._int_mm(torch.from_numpy(queries), torch.from_numpy(codes).t()).numpy()  # noqa: SLF001
 
 
 @compiled

@@ -12,6 +12,7 @@ from streamrec.model.candidates import encode, find
 from streamrec.model.context import make_context
 from streamrec.model.forward import Encoder
 from streamrec.model.nearest import nearest, rough_table
+from streamrec.model.products import KERNELS, MANY_QUERIES, fastest, for_queries
 from streamrec.model.sequence_model import ModelConfig, SequenceModel
 
 
@@ -70,28 +71,34 @@ def test_the_encoder_says_what_the_network_says(taught, blocks):
         np.testing.assert_allclose(vector, follow(network, model, context), atol=1e-5)
 
 
+@pytest.fixture(params=KERNELS, ids=lambda kernel: kernel.name)
+def kernel(request):
+    """Return every kernel in turn: which one a processor is given depends on the processor."""
+    return request.param
+
+
 @pytest.mark.parametrize("dim", [32, 64, 200, 1_500])
 @pytest.mark.parametrize(("size", "n"), [(6_400, 100), (5_000, 1), (100, 90), (70, 128)])
-def test_the_search_is_exact_although_it_scores_roughly(size, n, dim):
+def test_the_search_is_exact_although_it_scores_roughly(size, n, dim, kernel):
     rng = np.random.default_rng(1)
     vectors = rng.standard_normal((size + 30, dim)).astype(np.float32)
     vectors[: size // 2] = vectors[0] + 0.05 * vectors[: size // 2]  # closer to each other than a rough score can tell
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     queries = np.concatenate([vectors[:3], -vectors[:1]])
-    found = nearest(vectors, size, rough_table(vectors, size), queries, n)
+    found = nearest(vectors[:size], rough_table(vectors, size), queries, n, kernel=kernel)
     wanted = np.sort(-(queries @ vectors[:size].T), axis=1)[:, :n]
     assert all(len(set(rows)) == min(n, size) for rows in found.tolist())
     scores = np.take_along_axis(queries @ vectors[:size].T, found, axis=1)
     np.testing.assert_allclose(np.sort(-scores, axis=1), wanted, atol=1e-6)
 
 
-def test_the_search_is_exact_where_every_rough_number_is_as_large_as_can_be():
+def test_the_search_is_exact_where_every_rough_number_is_as_large_as_can_be(kernel):
     """Processors without instructions for products of bytes add two of them in 16 bits."""
     rng = np.random.default_rng(1)
     vectors = (rng.choice([-1.0, 1.0], (5_000, 64)) / 8.0).astype(np.float32)
     vectors[::7] = vectors[0]
     queries = np.concatenate([vectors[:3], -vectors[:1]])
-    found = nearest(vectors, 5_000, rough_table(vectors, 5_000), queries, 800)
+    found = nearest(vectors, rough_table(vectors, 5_000), queries, 800, kernel=kernel)
     scores = queries @ vectors.T
     np.testing.assert_allclose(
         np.sort(np.take_along_axis(scores, found, axis=1), axis=1), np.sort(scores, axis=1)[:, -800:], atol=1e-6
@@ -103,21 +110,36 @@ def test_searches_of_many_users_share_little_memory(monkeypatch):
     vectors = rng.standard_normal((4_000, 32)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     rough = rough_table(vectors, 4_000)
-    together = nearest(vectors, 4_000, rough, vectors[:50], 10)
+    together = nearest(vectors, rough, vectors[:50], 10)
     monkeypatch.setattr("streamrec.model.nearest.SCORES_TOGETHER", 12_001)
-    assert np.array_equal(np.sort(nearest(vectors, 4_000, rough, vectors[:50], 10)), np.sort(together))
+    assert np.array_equal(np.sort(nearest(vectors, rough, vectors[:50], 10)), np.sort(together))
 
 
 @pytest.mark.filterwarnings("error")
-def test_a_search_for_what_is_no_number_or_among_such_finds_rows_that_are_there():
+def test_a_search_for_what_is_no_number_or_among_such_finds_rows_that_are_there(kernel):
     vectors = np.random.default_rng(1).standard_normal((6_000, 32)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     queries = np.concatenate([vectors[:1], np.full((1, 32), np.nan, np.float32)])
-    found = nearest(vectors, 6_000, rough_table(vectors, 6_000), queries, 100)
+    found = nearest(vectors, rough_table(vectors, 6_000), queries, 100, kernel=kernel)
     assert set(found[0]) == set(np.argsort(-(vectors @ vectors[0]))[:100])
     assert len(set(found[1].tolist())) == 100
 
     vectors[7] = np.nan
-    found = nearest(vectors, 6_000, rough_table(vectors, 6_000), queries, 100)
+    found = nearest(vectors, rough_table(vectors, 6_000), queries, 100, kernel=kernel)
     assert found.min() >= 0
     assert found.max() < 6_000
+
+
+def test_all_kernels_give_the_same_products():
+    rng = np.random.default_rng(1)
+    queries = rng.integers(-127, 128, (3, 70), np.int8)
+    rows = rng.integers(-63, 64, (900, 70), np.int8)
+    wanted = queries.astype(np.int32) @ rows.astype(np.int32).T
+    for kernel in KERNELS:
+        assert np.array_equal(kernel.products(queries, rows), wanted)
+
+
+def test_the_kernel_is_measured_once_for_one_query_and_once_for_many():
+    assert for_queries(1) is for_queries(MANY_QUERIES - 1) is fastest(many=False)
+    assert for_queries(MANY_QUERIES) is for_queries(500) is fastest(many=True)
+    assert {fastest(many=False), fastest(many=True)} <= set(KERNELS)

@@ -12,6 +12,8 @@ from streamrec.bench.peer_environment import peer_python
 from streamrec.bench.topk import TopKTime, measure
 from streamrec.cli.benchmarks.machine import machine
 from streamrec.cli.output import DataTable, Json, console, print_json, progress_bar
+from streamrec.errors import UsageError
+from streamrec.model.products import KERNELS, Kernel
 
 ITEMS = (10_000, 100_000, 1_000_000)
 USERS = (1, 16)
@@ -29,18 +31,28 @@ def topk(
     items: Annotated[list[int] | None, typer.Option(min=1_000, help="Number of items; may come several times.")] = None,
     users: Annotated[list[int] | None, typer.Option(min=1, help="Users in a search; may come several times.")] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Medians are over so many searches.")] = 50,
-    seed: Annotated[int, typer.Option(help="Draws the vectors.")] = 1,
+    kernel: Annotated[
+        list[str] | None,
+        typer.Option(
+            help=f"{', '.join(kernel.name for kernel in KERNELS)}; may come several times. The fastest here without."
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the vectors.")] = 1,
     as_json: Json = False,
 ) -> None:
     """Measure the exact search for the items nearest to users, on one thread, against a plain one, faiss and usearch.
 
-    Examples: streamrec bench topk; streamrec bench topk --items 100000 --users 1 --json
+    Examples: streamrec bench topk; streamrec bench topk --items 100000 --users 1 --json;
+    streamrec bench topk --kernel int8 --kernel int8-loop
     """
     sizes, together = items or list(ITEMS), users or list(USERS)
+    kernels = [_kernel(name) for name in kernel or []]
     with progress_bar() as bar:
         python = peer_python(bar.console.print)
-        task = bar.add_task("searches", total=len(sizes) * len(together), rate="")
-        rows = list(bar.track(measure(sizes, together, python, repeats=repeats, seed=seed), task_id=task))
+        task = bar.add_task("searches", total=len(sizes) * len(together) * max(1, len(kernels)), rate="")
+        rows = list(
+            bar.track(measure(sizes, together, python, kernels=kernels, repeats=repeats, seed=seed), task_id=task)
+        )
     figures = TopKTimes(machine=machine(), repeats=repeats, rows=rows)
     if as_json:
         print_json(figures)
@@ -51,3 +63,10 @@ def topk(
     for row in rows:
         table.add_row(*(str(value) for value in astuple(row)))
     console().print(table)
+
+
+def _kernel(name: str) -> Kernel:
+    for kernel in KERNELS:
+        if kernel.name == name:
+            return kernel
+    raise UsageError(f"no kernel is called {name!r}; there are {', '.join(kernel.name for kernel in KERNELS)}")
