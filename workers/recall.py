@@ -59,6 +59,7 @@ none of them makes another list with these items."""
 
 CLEANING_SHARE = 0.25
 """A pass takes at most this share of the time of one Redis connection."""
+
 _log = structlog.get_logger(__name__)
 
 
