@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from uuid import uuid4
 
 import pytest
@@ -54,7 +55,7 @@ def of_size(topic, size, *, headers):
     """Return a record of exactly this size."""
     record = Outgoing(topic, b"key", b"", headers)
     while (missing := size - size_of(record)) > 0:
-        record = record._replace(value=record.value + bytes(missing if missing < 60 else missing - 4))
+        record = record._replace(value=record.value + bytes(missing if missing < 60 else missing - 8))
     assert size_of(record) == size
     return record
 
@@ -125,19 +126,21 @@ def test_a_broker_that_is_away_is_transient():
 
 
 def test_topics_are_created_with_room_for_the_records_that_the_settings_ask_for(kafka):
-    roomy = dataclasses.replace(kafka, installation=f"roomy-{uuid4().hex[:8]}")
+    roomy = dataclasses.replace(kafka, installation=f"roomy{uuid4().hex[:8]}")
     limits = created_limits(1_000, 1_000)
-    assert "user-interests" in create_topics(roomy, 1, 1, limits=limits)
+    assert f"{roomy.installation}.user-interests" in create_topics(roomy, 1, 1, limits=limits)
 
-    publisher = KafkaPublisher(roomy)
-    assert publisher.room("user-interests") == limits["user-interests"]
+    publisher, end_s = KafkaPublisher(roomy), time.monotonic() + DEADLINE_S
+    # the broker may take a moment to know a topic that it has just created
+    while publisher.room("user-interests") != limits["user-interests"] and time.monotonic() < end_s:
+        time.sleep(0.05)
     publisher.publish([of_size("user-interests", limits["user-interests"], headers={})])
     require_room(publisher, [*needs_of_interests(1_000), *needs_of_recall(1_000), *needs_of_trainer()])
 
 
 def test_creating_topics_names_the_setting_that_an_older_topic_has_no_room_for(kafka, admin, monkeypatch, capsys):
     monkeypatch.setenv("STREAMREC_KAFKA", kafka.bootstrap)
-    monkeypatch.setenv("STREAMREC_INSTALLATION", installation := f"tight-{uuid4().hex[:8]}")
+    monkeypatch.setenv("STREAMREC_INSTALLATION", installation := f"tight{uuid4().hex[:8]}")
     create_topics(dataclasses.replace(kafka, installation=installation), 1, 1)
     set_room(admin, f"{installation}.recommendations", ROOM)
     with pytest.raises(SystemExit) as exit_info:

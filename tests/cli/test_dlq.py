@@ -193,9 +193,9 @@ def test_letters_of_other_topics_are_listed_shown_and_replayed(kafka, reason, ca
 
     assert (counted["topic"], counted["count"], counted["letters"]) == (f"{topic}.dlq", 1, 2)
     assert base64.b64decode(shown["value_base64"]) == value
-    assert json.loads(run(["dlq", "replay", "--reason", reason, "--json"], capsys)) == {"replayed": {topic: 1}}
+    assert json.loads(run(["dlq", "replay", "--reason", reason, "--json"], capsys))["replayed"] == {topic: 1}
     again = json.loads(run(["dlq", "replay", "--reason", reason, "--json"], capsys))
-    assert again == {"replayed": {} if topic == "items" else {topic: 1}}, "a newer record of the item is there"
+    assert again["replayed"] == ({} if topic == "items" else {topic: 1}), "a newer record of the item is there"
 
 
 def test_a_letter_that_is_not_whole_is_not_put_back_as_if_it_were(kafka, reason, capsys):

@@ -88,6 +88,8 @@ class TopicLimits:
             raise explain(error.args[0], admin, patience_s=RECONNECT_S + 1) from error
         ours = {self._kafka.on_broker(topic.name) for topic in TOPICS}
         names = [name for name in {asked, *ours} if name in cluster.topics]
+        if not names:
+            return {}
         if cluster.controller_id not in cluster.brokers:  # nobody to ask: librdkafka's broker in memory has none
             return dict.fromkeys(names, BROKER_MAX_MESSAGE_BYTES)
         futures = admin.describe_configs(
