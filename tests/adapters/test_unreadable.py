@@ -2,18 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
-from uuid import uuid4
-
 import pytest
-from aiokafka import AIOKafkaProducer
-from aiokafka.producer import message_accumulator
-from aiokafka.producer import producer as producer_module
-from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient
-from confluent_kafka.cimpl import NewTopic
 from doubles import MemoryInterestStore, MemoryPublisher
 from kafka_double import Bad, ConsumerDouble, Log, error, with_topics
 from structlog.testing import capture_logs
@@ -268,40 +258,3 @@ def test_a_broadcast_topic_is_read_behind_what_cannot_be_read_and_the_rest_is_co
     assert [record.offset for record in records] == [0, 1, 2, *range(8, 30)]
     assert reader.refused == {("items", "unreadable"): 1}
     assert reader.caught_up
-
-
-class NotUtf8(str):
-    """Encodes to a byte that begins no character; producers in other languages do not look at names."""
-
-    __slots__ = ()
-
-    def encode(self, *_arguments):
-        return b"\xff"
-
-
-def test_a_real_record_whose_header_name_is_not_utf8(kafka, monkeypatch):
-    # the one in C takes no names but of the built-in type
-    for module in (message_accumulator, producer_module):
-        monkeypatch.setattr(module, "DefaultRecordBatchBuilder", _DefaultRecordBatchBuilderPy)
-
-    async def produce(topic):
-        producer = AIOKafkaProducer(bootstrap_servers=kafka.bootstrap)
-        await producer.start()
-        for at in range(3):
-            headers = [(NotUtf8("h"), b"v")] if at == 1 else [("h", b"v")]
-            await producer.send_and_wait(topic, b"v%d" % at, key=b"k", headers=headers)
-        await producer.stop()
-
-    topic = f"test-{uuid4().hex[:12]}"
-    admin = AdminClient({"bootstrap.servers": kafka.bootstrap})  # must outlive its futures
-    admin.create_topics([NewTopic(topic, 1, 1)])[topic].result(30)
-    asyncio.run(produce(topic))
-    reader = BatchSource(kafka=kafka, group=uuid4().hex, topics=[topic], positions=lambda _sources: {})
-    records, end_s = [], time.monotonic() + 30
-    while len(records) < 3 and time.monotonic() < end_s:
-        records += [record for _, record in reader.poll(0.2) or ()]
-    reader.close()
-
-    assert [(record.key, record.value) for record in records] == [(b"k", b"v0"), (b"k", b"v1"), (b"k", b"v2")]
-    assert [record.fault and record.fault.reason for record in records] == [None, "bad-headers", None]
-    assert [record.headers for record in records] == [{"h": b"v"}, {}, {"h": b"v"}]
