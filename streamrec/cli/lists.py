@@ -5,12 +5,11 @@ from __future__ import annotations
 import time
 
 import typer
-from rich.table import Table
 
 from streamrec.adapters.redis import RedisListMarks
 from streamrec.adapters.redis.list_scan import ListScan, Scanned
 from streamrec.cli.addresses import resolved_settings
-from streamrec.cli.output import Json, console, print_json, progress_bar
+from streamrec.cli.output import DataTable, Json, console, print_json, progress_bar
 from streamrec.errors import UsageError
 from streamrec.monitor.lists import Lists
 from streamrec.monitor.words import duration
@@ -64,9 +63,9 @@ def _look() -> Lists:
     return Lists(facts, marks.count(facts))
 
 
-def _table(lists: Lists) -> Table:
+def _table(lists: Lists) -> DataTable:
     facts, census = lists
-    table = Table("lists", show_header=False)
+    table = DataTable("lists", show_header=False)
     table.add_column(justify="right")
     share = "-" if lists.short_share is None else f"{100 * lists.short_share:.1f} %"
     for name, value in (

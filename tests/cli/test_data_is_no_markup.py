@@ -140,13 +140,20 @@ def test_dead_letters_are_shown_as_they_are(arguments, monkeypatch, capsys):
 
 def test_status_and_topics_show_what_servers_say(monkeypatch, capsys):
     cause = Cause("fault", "Kafka", HOSTILE, HOSTILE)
-    seen = SimpleNamespace(causes=[cause], groups=[GROUP], verdict={}, refused={HOSTILE: 1}, refused_are_all=True)
+    seen = SimpleNamespace(
+        causes=[cause],
+        groups=[GROUP],
+        verdict={},
+        refused={HOSTILE: 1},
+        refused_are_all=True,
+        restarts={HOSTILE: 1},
+    )
     monkeypatch.setattr(status, "look_once", lambda _settings: seen)
     monkeypatch.setattr(
         topics, "read_topics", lambda _access: [SimpleNamespace(topic=HOSTILE, partitions=1, records=0)]
     )
 
-    assert shown_by(["status"], capsys, 1).count("[/kitchen] pan [red]x :smile: ") == 4
+    assert shown_by(["status"], capsys, 1).count("[/kitchen] pan [red]x :smile: ") == 5
     assert SHOWN in shown_by(["topics"], capsys)
 
 

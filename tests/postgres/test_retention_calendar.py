@@ -8,13 +8,16 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
+from alembic import command
+from alembic.config import Config
 from builders import batch, part
 from doubles import MemoryPublisher
 from sqlalchemy import text
+from sqlalchemy.schema import CreateSchema
 
 from streamrec.adapters.postgres import PostgresRetentionStore, RetentionReader
+from streamrec.adapters.postgres import migrate as migrations
 from streamrec.adapters.postgres.engine import connect
-from streamrec.adapters.postgres.migrate import migrate
 from streamrec.cli.retention import retention_tables
 from streamrec.errors import StreamrecError
 from streamrec.service.batch import TopicPartition
@@ -78,16 +81,19 @@ def test_the_procedure_for_another_time_zone_counts_all_days_anew(postgres_url):
 
 
 def test_days_from_before_there_was_a_setting_are_those_of_utc(postgres_url):
-    record(postgres_url, EVENING)
-    engine = connect(postgres_url)
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent / "migrations"))
+    engine = connect(postgres_url, installation="older")
     with engine.begin() as connection:
-        connection.execute(text("DROP TABLE calendar"))
-        connection.execute(text("UPDATE alembic_version SET version_num = '0002'"))
+        connection.execute(CreateSchema("older"))
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0002")
+        connection.execute(text("INSERT INTO retention_user (user_id, arm) VALUES ('u', 'personal')"))
     engine.dispose()
-    migrate(postgres_url)
+    migrations.migrate(postgres_url, installation="older")
 
     with pytest.raises(StreamrecError, match="time zone UTC"):
-        PostgresRetentionStore(postgres_url, time_zone=BERLIN).positions([CLICKS])
+        PostgresRetentionStore(postgres_url, installation="older", time_zone=BERLIN).positions([CLICKS])
 
 
 def test_one_event_of_another_year_does_not_end_days_on_which_nobody_could_come_back(postgres_url):
