@@ -15,6 +15,7 @@ from streamrec.service.batch import Fault, Positions, Record, Slice, TopicPartit
 from streamrec.settings import KafkaAccess
 
 # librdkafka's own codes have no other name
+_END: Any = KafkaError._PARTITION_EOF  # noqa: SLF001
 _CUT_OFF: Any = KafkaError._AUTO_OFFSET_RESET  # noqa: SLF001
 _PASSING: frozenset[Any] = frozenset(
     {
@@ -129,7 +130,9 @@ class Gathering:
     def _take_error(self, source: TopicPartition, error: KafkaError, offset: int | None) -> None:
         if error.fatal():
             raise translate(error)
-        if error.code() == _CUT_OFF:
+        if error.code() == _END:
+            self._take_end(source, offset or 0)
+        elif error.code() == _CUT_OFF:
             if source in self._next:
                 self.cut_off[source] = self._position(source)
         elif error.code() in UNREADABLE_CODES and source.partition >= 0:
@@ -139,6 +142,14 @@ class Gathering:
             _log.warning("kafka", topic=source.topic, partition=source.partition, error=error.str())
         else:
             self.stopped[source] = error.str()
+
+    def _take_end(self, source: TopicPartition, end: int) -> None:
+        """Move to the end of a log, where no record is left but markers of transactions and aborted records may be."""
+        if source not in self._next or source in self.seeks or source in self.searches:
+            return
+        if end > self._position(source):
+            part = self.slices.setdefault(source, Slice(source, self._next[source] or 0, end))
+            part.next = end
 
     def _position(self, source: TopicPartition) -> int:
         """Return the next offset that is to be read, all that was taken here included."""
@@ -202,3 +213,9 @@ def send_to(kafka: KafkaAccess, consumer: Consumer, seeks: dict[TopicPartition, 
             _log.warning("no seek yet", topic=source.topic, partition=source.partition, because=str(error))
         else:
             del seeks[source]
+
+
+def is_end(message: Message) -> bool:
+    """Return whether a message says that a log ends here for now."""
+    error = message.error()
+    return error is not None and error.code() == _END

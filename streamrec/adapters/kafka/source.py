@@ -13,7 +13,7 @@ from confluent_kafka import TopicPartition as KafkaPartition
 
 from streamrec.adapters.kafka.client import client_config, patience, to_kafka, to_source, translate
 from streamrec.adapters.kafka.commits import Commits
-from streamrec.adapters.kafka.gathering import Gathering, edges, send_to
+from streamrec.adapters.kafka.gathering import Gathering, edges, is_end, send_to
 from streamrec.adapters.kafka.lifeline import Lifeline
 from streamrec.adapters.kafka.topic_ids import TopicWatch
 from streamrec.adapters.kafka.unreadable import Search
@@ -109,6 +109,8 @@ class BatchSource:
                 "fetch.error.backoff.ms": ERROR_PAUSE_MS,
                 # what a position has left of its log is looked at here, and told
                 "auto.offset.reset": "error",
+                # a log may end with markers of transactions and aborted records: positions move over them
+                "enable.partition.eof": True,
                 "queued.max.messages.kbytes": PREFETCH_KILOBYTES,
                 "fetch.queue.backoff.ms": 50,
                 "topic.metadata.refresh.interval.ms": 10_000,
@@ -203,7 +205,7 @@ class BatchSource:
         """Add what has arrived to what was left, and wait for it if there is nothing."""
         try:
             if not self._arrived:
-                first = self._consumer.poll(timeout_s)
+                first = self._first(timeout_s)
                 if first is None:
                     return
                 self._arrived.append(first)
@@ -215,8 +217,19 @@ class BatchSource:
             self._arrived += more  # not in one statement: an assignment meanwhile leaves nothing of what was there
         except KafkaException as error:
             raise translate(error.args[0]) from error
-        if len(self._arrived) >= SMALL_BATCH_RECORDS:
+        if len(self._arrived) >= SMALL_BATCH_RECORDS + sum(map(is_end, self._arrived[: 2 * SMALL_BATCH_RECORDS])):
             self._began_s = None  # no rest
+
+    def _first(self, timeout_s: float) -> Message | None:
+        """Wait for a message; that the log ends where its last record was read is none."""
+        until_s = time.monotonic() + timeout_s
+        while True:
+            message = self._consumer.poll(max(0.0, until_s - time.monotonic()))
+            if message is None or not is_end(message):
+                return message
+            if (message.offset() or 0) > (self._next.get(to_source(self._kafka, message)) or 0):
+                return message
+            self._lifeline.heard()
 
     def _gather(self) -> Batch | None:
         """Return what arrived; nothing is taken over if that fails."""
