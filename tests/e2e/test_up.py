@@ -20,6 +20,7 @@ from streamrec.adapters.kafka.lag import read_lag
 from streamrec.adapters.postgres import RetentionReader
 from streamrec.adapters.redis import RedisInterestStore, TopKReader
 from streamrec.chaos.oracle import judge, read_ledger
+from streamrec.errors import TransientError
 from streamrec.local import find_running
 from streamrec.local.supervisor import WORKERS
 from streamrec.running import restarts_of
@@ -96,6 +97,13 @@ def handled(settings, group):
     return sum(part.committed or 0 for part in read_lag(settings.require_kafka()) if part.group == group)
 
 
+def answers(settings):
+    try:
+        return bool(read_lag(settings.require_kafka()))
+    except TransientError:
+        return False
+
+
 def wait_for_no_lag(settings):
     wait(lambda: not sum(part.lag for part in read_lag(settings.require_kafka())), "no lag")
 
@@ -152,6 +160,7 @@ def test_the_pipeline_continues_without_its_terminal_and_servers_that_die_come_b
             victim.kill()
             wait(lambda victim=victim: not victim.is_running(), f"the death of {name}")
         wait(lambda: sum(restarts_of(data_dir).values()) == len(SERVERS), "all servers to be restarted")
+        wait(lambda: answers(settings), "Kafka to answer again")
         replay(data_dir, path, "--skip", str(half))
         wait_for_no_lag(settings)
         assert_undisturbed(settings, path)
