@@ -181,6 +181,9 @@ class MemoryListMarks:
             if mark.short_at is not None:
                 self._short[mark.user_id] = mark.short_at
 
+    def shorten(self, user_ids: Sequence[str]) -> None:
+        self._short |= dict.fromkeys(user_ids, 0)
+
     def drop(self, user_ids: Sequence[str]) -> None:
         for marked in (*self._made.values(), self._short):
             for user_id in user_ids:

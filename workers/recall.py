@@ -125,7 +125,7 @@ def build(settings: Settings) -> faust.App:
     app = new_app(NAME)
     run_in_background(app, follow)
     run_in_background(app, _in_background(rebuilding, ListMetrics(), [caught_up, admitted]))
-    run_in_background(app, keep_clean(CleanLists(store.stored, publisher), admitted))
+    run_in_background(app, keep_clean(CleanLists(store.stored, publisher, store.marks), admitted))
     feed(
         app,
         open_source=partial(

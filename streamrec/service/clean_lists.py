@@ -17,6 +17,7 @@ import structlog
 
 from streamrec.contracts.derived import TopKList
 from streamrec.contracts.topics import RECOMMENDATIONS
+from streamrec.service.list_ports import ListMarks
 from streamrec.service.ports import Outgoing, Publisher, StoredLists
 
 MAX_ITEMS = 10_000
@@ -47,10 +48,13 @@ class CleanLists:
         Where lists are.
     publisher
         Where lists go that have changed.
+    marks
+        Has the lists that have lost items made again.
     """
 
-    def __init__(self, store: StoredLists, publisher: Publisher) -> None:
+    def __init__(self, store: StoredLists, publisher: Publisher, marks: ListMarks) -> None:
         self._store = store
+        self._marks = marks
         self._publisher = publisher
         self._pass: _Pass | None = None
         self._unsent: list[Outgoing] = []
@@ -97,6 +101,8 @@ class CleanLists:
             cleaned.append(
                 (topk.user_id, value, _encoder.encode(msgspec.structs.replace(topk, items=kept, rebuilt=True)))
             )
+        # before they lose items: a crash in between has a list made again that is not short
+        self._marks.shorten([user_id for user_id, _, _ in cleaned])
         replaced = self._store.swap_lists(cleaned)
         self._unsent += [
             Outgoing(RECOMMENDATIONS, user_id.encode(), value)

@@ -47,6 +47,9 @@ class ListMarks(Protocol):
     def mark(self, marks: Sequence[Mark]) -> None:
         """Replace the marks of lists."""
 
+    def shorten(self, user_ids: Sequence[str]) -> None:
+        """Mark lists that have lost items as short, whatever else they are marked as."""
+
     def drop(self, user_ids: Sequence[str]) -> None:
         """Forget lists that are no more."""
 

@@ -278,7 +278,7 @@ def cleaned(user_id, *item_ids):
 def clean(store):
     """Take the waiting items out of all lists, as `recall` does; answer with what was published."""
     publisher = MemoryPublisher()
-    cleaning = CleanLists(store.stored, publisher)
+    cleaning = CleanLists(store.stored, publisher, store.marks)
     while cleaning.step():
         pass
     return {record.key.decode(): msgspec.json.decode(record.value, type=TopKList) for record in publisher.records}
@@ -295,9 +295,17 @@ def test_withdrawn_items_leave_stored_lists(store, others):
     assert lists == [cleaned("u1", "b"), cleaned("u2", "b"), topk("u3", "c")]
 
 
+def test_a_list_that_lost_items_waits_to_be_made_again(store):
+    put(store, [topk("u1", "a", "b"), topk("u2", "b")], slices(0, 2))
+    assert store.marks.short(10, below=1) == []
+    store.mark_items({"a": NOW_MS}, [])
+    clean(store)
+    assert store.marks.short(10, below=1) == ["u1"]
+
+
 def test_lists_are_looked_through_once_for_a_withdrawal(store):
     put(store, [topk("u1", "a", "b")], slices(0, 1))
-    cleaning = CleanLists(store.stored, MemoryPublisher())
+    cleaning = CleanLists(store.stored, MemoryPublisher(), store.marks)
     assert not cleaning.is_needed()
     store.mark_items({"a": NOW_MS}, [])
     assert cleaning.is_needed()
@@ -327,7 +335,7 @@ def test_a_broker_that_is_unavailable_delays_a_pass(store):
     store.mark_items({"a": NOW_MS}, [])
     publisher = MemoryPublisher()
     publisher.failures = 1
-    cleaning = CleanLists(store.stored, publisher)
+    cleaning = CleanLists(store.stored, publisher, store.marks)
     with pytest.raises(TransientError):
         cleaning.step()
     while cleaning.step():
@@ -351,7 +359,7 @@ def test_one_worker_cleans_at_a_time(redis_url):
     put(one, [topk("u1", "a", "b")], slices(0, 1))
     one.mark_items({"a": NOW_MS}, [])
     assert one.stored.claim_cleaning(60)
-    assert not CleanLists(other.stored, MemoryPublisher()).step()
+    assert not CleanLists(other.stored, MemoryPublisher(), other.marks).step()
     assert clean(one)
 
 

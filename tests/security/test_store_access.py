@@ -64,7 +64,7 @@ def test_redis_over_tls_with_a_user_who_may_do_no_more_than_needed(rediss_url):
     lists.mark_items({"gone": NOW_MS}, ["i1"])
     assert [item.item_id for item in TopKReader(rediss_url).read("u1").items] == ["i1"]
     lists.replace_marks({"gone": NOW_MS})
-    cleaning = CleanLists(lists.stored, MemoryPublisher())
+    cleaning = CleanLists(lists.stored, MemoryPublisher(), lists.marks)
     assert cleaning.is_needed()
     while cleaning.step():
         pass

@@ -80,6 +80,14 @@ class RedisListMarks:
             self.add_to(pipeline, marks)
             pipeline.execute()
 
+    def shorten(self, user_ids: Sequence[str]) -> None:
+        """Mark lists that have lost items as short, whatever else they are marked as."""
+        if not user_ids:
+            return
+        with translated_errors(self._redis):
+            self._redis.zadd(self._short_key, dict.fromkeys(user_ids, 0))
+        self._may_hold.add(self._short_key)
+
     def drop(self, user_ids: Sequence[str]) -> None:
         """Forget lists that are no more."""
         with translated_errors(self._redis), self._redis.pipeline(transaction=False) as pipeline:
