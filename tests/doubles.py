@@ -18,9 +18,10 @@ from streamrec.errors import TooLargeError, TransientError
 from streamrec.service.batch import Positions, Slice, TopicPartition, follow_on
 from streamrec.service.list_aging import brought_up_to_date
 from streamrec.service.list_marks import Census, Facts, Knowledge, Made, Mark
-from streamrec.service.list_ports import ListOrigin
-from streamrec.service.ports import EncodedList, InterestSnapshot, Outgoing, Progress, RetentionChanges
+from streamrec.service.list_ports import EncodedList, ListOrigin
+from streamrec.service.ports import InterestSnapshot, Outgoing, Progress
 from streamrec.service.record_size import size_of
+from streamrec.service.retention_ports import RetentionChanges
 
 
 class MemoryDelivery:

@@ -17,8 +17,8 @@ import structlog
 
 from streamrec.contracts.derived import TopKList
 from streamrec.contracts.topics import RECOMMENDATIONS
-from streamrec.service.list_ports import ListMarks
-from streamrec.service.ports import Outgoing, Publisher, StoredLists
+from streamrec.service.list_ports import ListMarks, StoredLists
+from streamrec.service.ports import Outgoing, Publisher
 
 MAX_ITEMS = 10_000
 """Items that one pass looks for; more wait for the next one."""

@@ -8,7 +8,7 @@ from hashlib import blake2b
 from streamrec.contracts.derived import ListItem, TopKList, UserInterest
 from streamrec.domain.arms import CONTROL
 from streamrec.service.list_aging import hide
-from streamrec.service.ports import Ranker
+from streamrec.service.list_ports import Ranker
 
 
 class ListMaker:

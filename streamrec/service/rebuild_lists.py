@@ -17,9 +17,10 @@ from streamrec.contracts.topics import RECOMMENDATIONS, USER_INTERESTS
 from streamrec.service.batch import TopicPartition
 from streamrec.service.interest_record import Changed, user_interest
 from streamrec.service.list_marks import Census, Facts, Made, is_tolerable, lacking, marks_of
+from streamrec.service.list_ports import EncodedList, TopKStore
 from streamrec.service.list_record import list_record
 from streamrec.service.make_lists import ListMaker
-from streamrec.service.ports import EncodedList, InterestStore, Publisher, TopKStore
+from streamrec.service.ports import InterestStore, Publisher
 
 LOOK_S = 1.0
 """From one look at the marks to the next."""

@@ -30,7 +30,8 @@ from streamrec.domain.retention import RememberedList, UserRetention, day_of, it
 from streamrec.errors import BadRecordError
 from streamrec.service.batch import Batch, Positions, Record, TopicPartition, follow_on, positions_of
 from streamrec.service.dead_letter import dead_letter
-from streamrec.service.ports import Counts, Followed, Publisher, RetentionChanges, RetentionStore
+from streamrec.service.ports import Publisher
+from streamrec.service.retention_ports import Counts, Followed, RetentionChanges, RetentionStore
 from streamrec.service.tally import Tally
 
 STAGE = "retention"

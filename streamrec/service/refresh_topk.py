@@ -24,9 +24,10 @@ from streamrec.errors import BadRecordError, TransientError
 from streamrec.service.batch import Batch, Positions, Record, positions_of
 from streamrec.service.item_records import KnownItems, read_item_record
 from streamrec.service.list_marks import Knowledge, Made, Mark, is_tolerable, lacking, marks_of
+from streamrec.service.list_ports import EncodedList, TopKStore
 from streamrec.service.list_record import list_record
 from streamrec.service.make_lists import ListMaker, list_id
-from streamrec.service.ports import Delivery, EncodedList, Publisher, TopKStore
+from streamrec.service.ports import Delivery, Publisher
 from streamrec.service.tally import Tally
 
 DEFAULT_LIST_AGE_S = 0.1

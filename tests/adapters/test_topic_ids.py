@@ -12,7 +12,8 @@ from streamrec.adapters.postgres import PostgresRetentionStore
 from streamrec.adapters.redis import RedisInterestStore, RedisTopKStore
 from streamrec.service.admission import Admission
 from streamrec.service.batch import Slice, TopicPartition
-from streamrec.service.ports import InterestSnapshot, Progress, RetentionChanges
+from streamrec.service.ports import InterestSnapshot, Progress
+from streamrec.service.retention_ports import RetentionChanges
 from streamrec.service.train_on_interests import TrainOnInterests
 
 SOURCE = TopicPartition("user-interests", 0)

@@ -16,8 +16,7 @@ from streamrec.errors import TransientError
 from streamrec.service.batch import TopicPartition
 from streamrec.service.clean_lists import CleanLists
 from streamrec.service.list_marks import Census, Facts, Made, Mark
-from streamrec.service.list_ports import ListOrigin
-from streamrec.service.ports import EncodedList
+from streamrec.service.list_ports import EncodedList, ListOrigin
 
 SOURCE = TopicPartition("user-interests", 0)
 

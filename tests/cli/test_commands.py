@@ -15,7 +15,7 @@ from streamrec.chaos.oracle import read_all
 from streamrec.cli.app import main
 from streamrec.contracts.derived import ListItem, Reason, TopKList
 from streamrec.service.list_marks import Facts
-from streamrec.service.ports import EncodedList
+from streamrec.service.list_ports import EncodedList
 
 NOON_MS = 1_700_000_000_000
 

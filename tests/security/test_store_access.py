@@ -25,7 +25,7 @@ from streamrec.errors import SettingsError, TransientError
 from streamrec.service.batch import Slice, TopicPartition
 from streamrec.service.clean_lists import CleanLists
 from streamrec.service.list_marks import Made, Mark
-from streamrec.service.ports import EncodedList
+from streamrec.service.list_ports import EncodedList
 
 CLICKS = TopicPartition("clicks", 0)
 INTERESTS = TopicPartition("user-interests", 0)

@@ -27,7 +27,7 @@ from streamrec.adapters.postgres.tables import (
 from streamrec.domain.retention import RememberedList, UserRetention
 from streamrec.errors import StreamrecError
 from streamrec.service.batch import Positions, TopicPartition
-from streamrec.service.ports import RetentionChanges
+from streamrec.service.retention_ports import RetentionChanges
 from streamrec.settings import variable_name
 
 _EPOCH = date(1970, 1, 1)

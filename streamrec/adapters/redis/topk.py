@@ -17,8 +17,7 @@ from streamrec.contracts.derived import TopKList
 from streamrec.service.batch import Positions, Slice, TopicPartition
 from streamrec.service.list_aging import brought_up_to_date
 from streamrec.service.list_marks import Mark
-from streamrec.service.list_ports import ListOrigin
-from streamrec.service.ports import EncodedList
+from streamrec.service.list_ports import EncodedList, ListOrigin
 
 WORKER = "recall"
 MARKED_TOGETHER = 10_000
