@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
-from uuid import uuid4
 
 import msgspec
 import redis
 
+from streamrec.adapters.redis.claim import Claim
 from streamrec.adapters.redis.client import connect, translated_errors
 from streamrec.adapters.redis.keys import Keys
 from streamrec.service.list_marks import Census, Facts, Made, Mark
@@ -20,14 +20,6 @@ MAX_MARKED = 1_000_000
 """Users in each set, about 100 bytes each; beyond it those with the lowest scores go, whose lists are the oldest."""
 
 CLAIM_S = 5
-
-_CLAIM = """
--- KEYS: the claim; ARGV: who asks, for how many seconds
-local holder = redis.call('GET', KEYS[1])
-if holder and holder ~= ARGV[1] then return 0 end
-redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
-return 1
-"""
 
 _decoder = msgspec.json.Decoder(Facts)
 
@@ -47,10 +39,9 @@ class RedisListMarks:
         keys = Keys(installation)
         self.keys = {made: keys.lists(made) for made in Made}
         """The set of lists that were made like this."""
-        self._short_key, self._facts_key, self._claim_key = map(keys.lists, ("short", "facts", "claim"))
+        self._short_key, self._facts_key = map(keys.lists, ("short", "facts"))
         self._redis = connect(url)
-        self._claim = self._redis.register_script(_CLAIM)
-        self._name = uuid4().hex
+        self._claim = Claim(self._redis, keys.lists("claim"))
         self._may_hold = {*self.keys.values(), self._short_key}
         """Sets that are not known to be empty."""
 
@@ -145,7 +136,7 @@ class RedisListMarks:
     def claim(self) -> bool:
         """Ask to be the only one who makes lists again, for some seconds."""
         with translated_errors(self._redis):
-            return bool(self._claim(keys=[self._claim_key], args=[self._name, CLAIM_S]))
+            return self._claim.take(CLAIM_S)
 
     def _users(self, key: str, count: int, below: float) -> list[str]:
         limit = "+inf" if below == float("inf") else f"({below}"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from hashlib import sha1
 from typing import Any
-from uuid import uuid4
 
 import msgspec
 
+from streamrec.adapters.redis.claim import Claim
 from streamrec.adapters.redis.client import connect, translated_errors
 from streamrec.adapters.redis.keys import Keys
 
@@ -47,14 +47,6 @@ redis.call('SET', KEYS[1], ARGV[2], 'KEEPTTL')
 return 1
 """
 
-_CLAIM = """
--- KEYS: whose turn it is; ARGV: who asks, and for how many seconds
-local owner = redis.call('GET', KEYS[1])
-if owner and owner ~= ARGV[1] then return 0 end
-redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
-return 1
-"""
-
 _encoder = msgspec.json.Encoder()
 
 
@@ -73,8 +65,7 @@ class RedisStoredLists:
         self._redis = connect(url)
         self._keys = Keys(installation)
         self._find = self._redis.register_script(_FIND)
-        self._claim = self._redis.register_script(_CLAIM)
-        self._name = uuid4().hex
+        self._claim = Claim(self._redis, self._keys.cleaner)
 
     def withdrawn_waiting(self, limit: int) -> list[str]:
         """Return items that were withdrawn and may still be in stored lists, at most so many."""
@@ -90,7 +81,7 @@ class RedisStoredLists:
     def claim_cleaning(self, seconds: int) -> bool:
         """Be the one who cleans, for so long from now; answer `False` if somebody else is."""
         with translated_errors(self._redis):
-            return bool(self._claim(keys=[self._keys.cleaner], args=[self._name, seconds]))
+            return self._claim.take(seconds)
 
     def lists_with(self, item_ids: Collection[str], cursor: int) -> tuple[int, list[bytes]]:
         """Look into the next few lists, from a cursor on, and return the next cursor and those with any of the items.

@@ -1,0 +1,36 @@
+"""Work that one worker does at a time."""
+
+from __future__ import annotations
+
+from uuid import uuid4
+
+import redis
+
+_CLAIM = """
+-- KEYS: the claim; ARGV: who asks, for how many seconds
+local holder = redis.call('GET', KEYS[1])
+if holder and holder ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
+return 1
+"""
+
+
+class Claim:
+    """A key that the worker that holds it keeps for some seconds, and may renew.
+
+    Parameters
+    ----------
+    client
+        Where the key is.
+    key
+        Name of the key.
+    """
+
+    def __init__(self, client: redis.Redis, key: str) -> None:
+        self._script = client.register_script(_CLAIM)
+        self._key = key
+        self._name = uuid4().hex
+
+    def take(self, seconds: int) -> bool:
+        """Hold the key for so many seconds from now; return `False` if another worker holds it."""
+        return bool(self._script(keys=[self._key], args=[self._name, seconds]))
