@@ -16,8 +16,7 @@ from streamrec.adapters.kafka.group_lag import GroupLag, Lag
 from streamrec.adapters.kafka.offsets import Partitions
 from streamrec.adapters.postgres import RetentionReport
 from streamrec.adapters.postgres.report import Arm, Day
-from streamrec.list_metrics import ListMetrics
-from streamrec.metrics import ServingMetrics, TrainerMetrics, WorkerMetrics
+from streamrec.metrics import ListMetrics, ServingMetrics, TrainerMetrics, WorkerMetrics
 from streamrec.monitor.exposition import Exposition
 from streamrec.monitor.groups import GroupWatch
 from streamrec.monitor.observation import Observation

@@ -19,8 +19,7 @@ from streamrec.adapters.redis import RedisInterestStore, RedisTopKStore
 from streamrec.contracts.topics import ITEMS, MODEL_UPDATES, USER_INTERESTS
 from streamrec.domain.arms import assign_arm
 from streamrec.errors import TransientError
-from streamrec.list_metrics import ListMetrics
-from streamrec.metrics import ServingMetrics, worker_metrics
+from streamrec.metrics import ListMetrics, ServingMetrics, worker_metrics
 from streamrec.model import products
 from streamrec.model.ranker import ModelRanker
 from streamrec.service.batch import Batch, Positions, TopicPartition

@@ -28,8 +28,7 @@ from mode import CrashingSupervisor
 from streamrec import logs
 from streamrec.adapters.kafka import BatchSource
 from streamrec.errors import TooManyDeadLettersError, TransientError, UnfitServerError
-from streamrec.metrics import PAUSED, WAITING, exported, standstill, worker_metrics
-from streamrec.reader_metrics import reader_metrics
+from streamrec.metrics import PAUSED, WAITING, exported, reader_metrics, standstill, worker_metrics
 from streamrec.service.batch import Batch, Positions, TopicPartition
 from streamrec.service.store_identity import StoreIdentityCheck
 from streamrec.service.tally import Tally

@@ -15,8 +15,7 @@ import tenacity
 
 from streamrec.adapters.kafka import BatchSource, BroadcastReader
 from streamrec.errors import TransientError, WrongTopicError
-from streamrec.metrics import PAUSED, WAITING, standstill, worker_metrics
-from streamrec.reader_metrics import reader_metrics
+from streamrec.metrics import PAUSED, WAITING, reader_metrics, standstill, worker_metrics
 from streamrec.service.batch import Batch
 from workers.readiness import paused
 
