@@ -82,7 +82,7 @@ class Settings(BaseSettings):
     )
     data_dir: Path = Field(
         Path("~/.local/share/streamrec"),
-        description="Where the local servers and the trainer's checkpoints live.",
+        description="Directory of the local servers' data and the trainer's checkpoints.",
         examples=["/var/lib/streamrec"],
     )
 
@@ -94,44 +94,42 @@ class Settings(BaseSettings):
         examples=["shop2"],
     )
 
-    # how Kafka lets us in; of no use without an address in `kafka`
+    # Kafka authentication; ignored without an address in `kafka`
     kafka_security_protocol: SecurityProtocol = Field(
         "PLAINTEXT",
-        description="Whether Kafka speaks TLS (SSL) and asks for a login (SASL).",
+        description="Kafka security protocol: TLS (SSL), authentication (SASL), both or none.",
         examples=["SASL_SSL"],
     )
     kafka_sasl_mechanism: SaslMechanism = Field(
-        "SCRAM-SHA-512", description="How Kafka checks the password.", examples=["PLAIN"]
+        "SCRAM-SHA-512", description="SASL mechanism of Kafka authentication.", examples=["PLAIN"]
     )
-    kafka_username: str | None = Field(None, description="User of Kafka, with a SASL protocol.", examples=["streamrec"])
-    kafka_password: SecretStr | None = Field(
-        None, description="Password of that user.", examples=["a-long-random-password"]
-    )
+    kafka_username: str | None = Field(None, description="Kafka user, with a SASL protocol.", examples=["streamrec"])
+    kafka_password: SecretStr | None = Field(None, description="Kafka password.", examples=["a-long-random-password"])
     kafka_ca_file: Path | None = Field(
         None,
-        description="Certificates that sign the brokers' ones, PEM; without it those of the system.",
+        description="CA bundle of the brokers (PEM); the system's by default.",
         examples=["/etc/streamrec/kafka-ca.pem"],
     )
     kafka_certificate_file: Path | None = Field(
-        None, description="Our own certificate, PEM, if brokers ask for one.", examples=["/etc/streamrec/client.pem"]
+        None, description="Client certificate (PEM), if brokers require one.", examples=["/etc/streamrec/client.pem"]
     )
     kafka_key_file: Path | None = Field(
-        None, description="The private key of our certificate, PEM.", examples=["/etc/streamrec/client.key"]
+        None, description="Private key of the client certificate (PEM).", examples=["/etc/streamrec/client.key"]
     )
     kafka_key_password: SecretStr | None = Field(
-        None, description="Password of that key, if it has one.", examples=["another-random-password"]
+        None, description="Password of the private key, if it has one.", examples=["another-random-password"]
     )
 
     # topics
-    partitions: int = Field(4, ge=1, le=1024, description="Partitions of every topic that is created.", examples=["32"])
-    replication: int = Field(1, ge=1, le=5, description="Replicas of every topic that is created.", examples=["3"])
+    partitions: int = Field(4, ge=1, le=1024, description="Partitions of topics that are created.", examples=["32"])
+    replication: int = Field(1, ge=1, le=5, description="Replicas of topics that are created.", examples=["3"])
 
     # interest state
     sequence_length: int = Field(
-        50, ge=2, le=1000, description="Newest events kept in a user's sequence.", examples=["50"]
+        50, ge=2, le=1000, description="Number of latest events kept in a user's sequence.", examples=["50"]
     )
     state_ttl_days: int = Field(
-        180, ge=1, description="An interest state is dropped after so many days without an event.", examples=["180"]
+        180, ge=1, description="Days without an event after which a user's interest state expires.", examples=["180"]
     )
     dead_letter_limit: float = Field(
         0.5,
@@ -142,46 +140,51 @@ class Settings(BaseSettings):
     )
 
     # lists
-    top_k: int = Field(100, ge=1, le=1000, description="Items in a list.", examples=["100"])
+    top_k: int = Field(100, ge=1, le=1000, description="Number of items in a list.", examples=["100"])
     hide_seen: bool = Field(
         False,
-        description="Leave out items that the user has had, as news does: those of the sequence, and of older events "
-        "200 items, purchases first, then the latest clicks. Lists then live as long as interest states do. Set it for "
-        "`interests`, `trainer` and `recall` alike; older events are remembered from then on. Without it the model "
-        "learns whether people come back to things.",
+        description="Leave out items that the user has already clicked or bought, as for news: those in the sequence, "
+        "and up to 200 from older events, purchases first, then the latest clicks. Lists then live as long as interest "
+        "states do. Set it for `interests`, `trainer` and `recall` alike; older events are remembered from then on. "
+        "Without it the model learns whether users return to items.",
         examples=["true"],
     )
     list_ttl_days: int = Field(
-        30, ge=1, description="A list is dropped after so many days without an event of its user.", examples=["30"]
+        30, ge=1, description="Days without an event after which a user's list expires.", examples=["30"]
     )
-    experiment: str = Field("default", description="Name that seeds the assignment of arms.", examples=["2026-q1"])
+    experiment: str = Field(
+        "default", description="Name of the experiment; seeds the assignment of arms.", examples=["2026-q1"]
+    )
     control_share: float = Field(
         0.0,
         ge=0,
         le=0.5,
-        description="Share of users in the control arm, which gets popular items only.",
+        description="Share of users in the control arm, who get popular items only.",
         examples=["0.1"],
     )
     follow_window_minutes: int = Field(
-        30, ge=1, description="An event without a list id follows the user's list for so long.", examples=["30"]
+        30,
+        ge=1,
+        description="Minutes for which an event without a list id counts for the user's list.",
+        examples=["30"],
     )
 
     # reports
     time_zone: str = Field(
         "UTC",
-        description="Time zone of the days of retention, an IANA name; days that are stored keep theirs.",
+        description="Time zone (IANA name) of days in retention reports; stored days keep their own.",
         examples=["Europe/Berlin"],
     )
 
     # model
     model_device: Literal["auto", "cpu", "cuda"] = Field(
-        "auto", description="Where the sequence model trains; lists are made on the CPU.", examples=["cpu"]
+        "auto", description="Device that the sequence model trains on; lists are made on the CPU.", examples=["cpu"]
     )
     embedding_dim: int = Field(64, ge=8, le=512, description="Width of the sequence model.", examples=["128"])
     admit_after: int = Field(
         1,
         ge=1,
-        description="Events of an item before its row learns; content and counts stand in until then.",
+        description="Events of an item before its embedding is trained; until then content and counts stand in.",
         examples=["3"],
     )
     micro_batch_events: int = Field(64, ge=1, description="New events that trigger a training step.", examples=["256"])
@@ -192,46 +195,46 @@ class Settings(BaseSettings):
         30.0, gt=0, description="Seconds between checkpoints while events arrive.", examples=["30"]
     )
 
-    # what can be watched
+    # monitoring
     metrics_host: str = Field(
-        "127.0.0.1", description="Address that workers show their metrics on.", examples=["10.0.0.5"]
+        "127.0.0.1", description="Address that workers serve their metrics on.", examples=["10.0.0.5"]
     )
     metrics_port: int = Field(
         0,
         ge=0,
         le=65_535,
-        description="Port of it; 0 takes a free one, which the monitor finds through the data directory.",
+        description="Port of the metrics; 0 takes a free one, which the monitor finds through the data directory.",
         examples=["9464"],
     )
     metrics_targets: str = Field(
         "",
         pattern=r"^(\s*[\w.-]+:\d+\s*(,|$))*$",
-        description="Where the monitor finds the metrics of workers on other machines, apart by commas.",
+        description="Metrics endpoints of workers on other machines, separated by commas.",
         examples=["interests:9464,trainer:9464"],
     )
     monitor_host: str = Field(
         "127.0.0.1",
-        description="Address of the monitor's page; one that others can reach needs a token.",
+        description="Address of the dashboard; one that other machines can reach requires a token.",
         examples=["10.0.0.5"],
     )
     monitor_port: int = Field(
-        8474, ge=0, le=65_535, description="Port of the monitor's page; 0 takes a free one.", examples=["8474"]
+        8474, ge=0, le=65_535, description="Port of the dashboard; 0 takes a free one.", examples=["8474"]
     )
     monitor_token: SecretStr | None = Field(
         None,
-        description="Who brings it may see the page; needed where others can reach it.",
+        description="Bearer token for the dashboard; required where other machines can reach it.",
         examples=["a-long-secret"],
     )
     lag_limit_s: float = Field(
         10.0,
         gt=0,
-        description="The pipeline keeps up while the oldest record that waits is younger than this.",
+        description="Age of the oldest waiting record, in seconds, above which the pipeline is unhealthy.",
         examples=["60"],
     )
 
     # logs
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
-        "INFO", description="Least severe log line that is written.", examples=["DEBUG"]
+        "INFO", description="Minimum severity of log lines.", examples=["DEBUG"]
     )
 
     @field_validator("time_zone")

@@ -1,4 +1,4 @@
-"""`streamrec adopt`: which stores this installation works with from now on."""
+"""`streamrec adopt`: register stores with an installation."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from workers.identity import store_checks
 
 
 def adopt(as_json: Json = False) -> None:
-    """Work with the stores at the configured addresses from now on.
+    """Register the configured stores with this installation.
 
-    Each store holds a random identity, and the broker knows those that this installation works with: workers refuse any
-    other store. After all workers have been stopped, this makes the broker take the identities of the Redis, PostgreSQL
-    and checkpoint directory that the settings name.
+    Each store holds a random identity, and the topic `store-identities` registers those that this installation works
+    with: workers refuse any other store. Stop all workers first; this command then registers the Redis, the PostgreSQL
+    and the checkpoint directory that the settings name.
 
     Example: STREAMREC_REDIS_URL=redis://new:6379/0 streamrec adopt
     """

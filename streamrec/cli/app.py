@@ -16,23 +16,26 @@ from streamrec.errors import UsageError
 from streamrec.settings import Settings
 
 COMMANDS = {
-    "demo": ("streamrec.cli.demo:demo", "Show what streamrec does, on real servers, in two minutes."),
+    "demo": ("streamrec.cli.demo:demo", "Demonstrate the whole pipeline on real servers in two minutes."),
     "up": ("streamrec.cli.up:up", "Run all servers and workers on this machine until Ctrl-C."),
     "replay": ("streamrec.cli.replay:replay", "Play a file of past events into Kafka."),
-    "topk": ("streamrec.cli.topk:topk", "Print a user's newest list and why each item is in it."),
-    "lists": ("streamrec.cli.lists:app", "Say how the stored lists are, or have all of them made again."),
-    "status": ("streamrec.cli.status:status", "Say whether the pipeline keeps up; the exit code tells scripts."),
-    "lag": ("streamrec.cli.lag:lag", "Print how far each worker is behind."),
-    "retention": ("streamrec.cli.retention:retention", "Print who came back, by cohort and by arm."),
-    "model": ("streamrec.cli.model:app", "List the model's versions, or send the trainer back to one."),
-    "topics": ("streamrec.cli.topics:app", "List the topics, or create those that are missing."),
-    "dlq": ("streamrec.cli.dlq:app", "List, show or replay the records that were refused."),
+    "topk": ("streamrec.cli.topk:topk", "Print a user's latest list and the reason for each item."),
+    "lists": (
+        "streamrec.cli.lists:app",
+        "Show which stored lists wait to be rebuilt, or rebuild outdated ones.",
+    ),
+    "status": ("streamrec.cli.status:status", "Check pipeline health; exits non-zero when it is behind."),
+    "lag": ("streamrec.cli.lag:lag", "Show consumer lag per worker and partition."),
+    "retention": ("streamrec.cli.retention:retention", "Show user retention by cohort and by arm."),
+    "model": ("streamrec.cli.model:app", "List model versions, or roll back the model."),
+    "topics": ("streamrec.cli.topics:app", "List topics, or create missing ones."),
+    "dlq": ("streamrec.cli.dlq:app", "List, show or replay dead letters."),
     "worker": ("streamrec.cli.worker:worker", "Run one worker until SIGTERM or Ctrl-C."),
-    "migrate": ("streamrec.cli.migrate:migrate_command", "Bring the tables of PostgreSQL up to date."),
-    "adopt": ("streamrec.cli.adopt:adopt", "Work with the stores at the configured addresses from now on."),
-    "eval": ("streamrec.cli.evaluation:eval_app", "Measure how good the lists are, on past events."),
-    "bench": ("streamrec.cli.benchmarks:bench_app", "Measure how fast the pipeline is on this machine."),
-    "chaos": ("streamrec.cli.chaos:app", "Break things on purpose, and see whether anything is lost or doubled."),
+    "migrate": ("streamrec.cli.migrate:migrate_command", "Migrate the PostgreSQL schema to this release."),
+    "adopt": ("streamrec.cli.adopt:adopt", "Register the configured stores with this installation."),
+    "eval": ("streamrec.cli.evaluation:eval_app", "Evaluate ranking quality offline, on past events."),
+    "bench": ("streamrec.cli.benchmarks:bench_app", "Benchmark the pipeline on this machine."),
+    "chaos": ("streamrec.cli.chaos:app", "Inject faults, and verify that nothing is lost or duplicated."),
 }
 """Every command, where it is written, and what it does, in the order of `streamrec --help`."""
 

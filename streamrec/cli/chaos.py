@@ -19,10 +19,10 @@ from streamrec.chaos.faults import Kind
 from streamrec.cli.output import DataConsole, Json, console, print_json, progress_bar
 from streamrec.errors import UsageError
 
-app = typer.Typer(add_completion=False, help="Break things on purpose, and see whether anything is lost or doubled.")
+app = typer.Typer(add_completion=False, help="Inject faults, and verify that nothing is lost or duplicated.")
 
 Figures = TypeVar("Figures")
-Rate = Annotated[float, typer.Option(min=1, help="Events a second.")]
+Rate = Annotated[float, typer.Option(min=1, help="Events per second.")]
 
 
 class ChaosFigures(Struct, kw_only=True):
@@ -46,10 +46,10 @@ class ChaosFigures(Struct, kw_only=True):
 @app.callback(invoke_without_command=True)
 def chaos(
     context: typer.Context,
-    seeds: Annotated[int, typer.Option(min=1, help="Runs; each seed has a schedule of its own.")] = 3,
-    events: Annotated[int, typer.Option(min=1, help="Events of a run.")] = 20_000,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of runs; each seed is a schedule of faults.")] = 3,
+    events: Annotated[int, typer.Option(min=1, help="Events per run.")] = 20_000,
     rate: Rate = 500.0,
-    first_seed: Annotated[int, typer.Option(help="The first seed, to see one run again.")] = 1,
+    first_seed: Annotated[int, typer.Option(help="First seed, to repeat a run.")] = 1,
     as_json: Json = False,
 ) -> None:
     """Kill workers, broker and stores while events flow, then compare all that is kept with a pure fold of the log.
@@ -75,12 +75,12 @@ def chaos(
 @app.command()
 def outage(
     server: Annotated[str, typer.Argument(help=f"Which one: {', '.join(outages.SERVERS)}.")],
-    seconds: Annotated[float, typer.Option(min=1, help="How long it is away.")] = 30.0,
+    seconds: Annotated[float, typer.Option(min=1, help="Length of the outage.")] = 30.0,
     rate: Rate = 500.0,
-    warm_up: Annotated[float, typer.Option(min=0, help="Seconds at that rate before.")] = 20.0,
+    warm_up: Annotated[float, typer.Option(min=0, help="Seconds at that rate before the outage.")] = 20.0,
     as_json: Json = False,
 ) -> None:
-    """Take a server away under load, bring it back, and see whether the workers bear it.
+    """Simulate a server outage under load and verify recovery.
 
     The exit code is 0 only if nothing is missing, extra or different, no worker ended, and those that need the server
     took less than 50 MB more than before and had caught up 60 seconds after its return.
@@ -99,9 +99,9 @@ def outage(
 
 @app.command()
 def poison(
-    events: Annotated[int, typer.Option(min=5_000, help="Good events of a turn.")] = 40_000,
-    share: Annotated[float, typer.Option(min=0.0, max=0.3, help="Bad records for each good event.")] = 0.01,
-    rounds: Annotated[int, typer.Option(min=1, help="Turns with poison, and as many without.")] = 3,
+    events: Annotated[int, typer.Option(min=5_000, help="Good events per round.")] = 40_000,
+    share: Annotated[float, typer.Option(min=0.0, max=0.3, help="Bad records per good event.")] = 0.01,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds with bad records, and as many without.")] = 3,
     as_json: Json = False,
 ) -> None:
     """Fold events with and without bad records among them, and compare dead letters and speed.
@@ -121,11 +121,11 @@ def poison(
 
 @app.command()
 def soak(
-    minutes: Annotated[float, typer.Option(min=0.2, help="How long.")] = 60.0,
+    minutes: Annotated[float, typer.Option(min=0.2, help="Length of the run.")] = 60.0,
     rate: Rate = 500.0,
     as_json: Json = False,
 ) -> None:
-    """Let events flow at a steady rate, and see whether memory, handles and lag of the workers stay flat.
+    """Run at a steady rate and verify that memory, file descriptors and lag of the workers stay flat.
 
     The first third is not judged. The exit code is 0 only if nothing is missing, extra or different, no worker ended,
     and over the judged time no worker's line of least squares grew by 50 MB, 5 handles or 2 seconds of lag.

@@ -48,17 +48,17 @@ SHOWN_ITEMS = 5
 )
 def demo(
     source: EventSource | None,
-    limit: Annotated[int, typer.Option(min=1, help="Play so many rows of it at most.")] = DEFAULT_LIMIT,
-    data_dir: Annotated[Path | None, typer.Option(help="Keep everything here; a temporary directory without.")] = None,
-    serve: Annotated[bool, typer.Option("--serve", help="Stay up after the last figure, until Ctrl-C.")] = False,
+    limit: Annotated[int, typer.Option(min=1, help="Maximum number of rows to play.")] = DEFAULT_LIMIT,
+    data_dir: Annotated[Path | None, typer.Option(help="Directory for all data; temporary by default.")] = None,
+    serve: Annotated[bool, typer.Option("--serve", help="Keep running until Ctrl-C after the last figure.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Show what streamrec does: real servers, all workers, and events of a simulated shop or of a file.
+    """Demonstrate the whole pipeline on real servers, with events of a simulated shop or of a file.
 
-    Each user's list is read just before the user acts, and scored by what the user does; recent popularity is scored
-    on the same events. Then events come at a steady rate while the freshness of lists is measured, one event shows a
-    list before and after it, and the counts of the broker are compared with those of the stores. The exit code is 0
-    only if they agree and nothing waits.
+    Each user's list is read just before the user acts and scored by what the user does, beside recent popularity on the
+    same events. Then the freshness of lists is measured at a steady rate, one list is shown before and after an event,
+    and the counts of the broker are compared with those of the stores. The exit code is 0 only if they agree and no
+    record waits.
 
     Examples: streamrec demo; streamrec demo --data events.parquet --limit 50000 --json; streamrec demo --serve
     """

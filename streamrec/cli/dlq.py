@@ -28,18 +28,16 @@ ITEMS_LETTERS = dead_letter_topic(ITEMS)
 SHOWN_CHARACTERS = 2_000
 _RECORDS_AT_A_TIME = 500
 
-app = typer.Typer(
-    add_completion=False, no_args_is_help=True, help="List, show or replay the records that were refused."
-)
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="List, show or replay dead letters.")
 
-Reason = Annotated[str | None, typer.Option(help="Only letters with this reason.")]
+Reason = Annotated[str | None, typer.Option(help="Only dead letters with this reason.")]
 
 
 @app.command("list")
 def list_(as_json: Json = False) -> None:
-    """Count the records that were refused by topic and reason, each with the newest letter.
+    """Count refused records by topic and reason, each with the latest dead letter.
 
-    A record that was put back and refused again has several letters. It counts once, for the newest reason.
+    A record that was replayed and refused again has several dead letters. It counts once, for the latest reason.
 
     Examples: streamrec dlq list; streamrec dlq list --json
     """
@@ -106,11 +104,11 @@ def show(
 
 @app.command()
 def replay(reason: Reason = None, as_json: Json = False) -> None:
-    """Put refused records back on the topics that they came from.
+    """Republish refused records to their original topics.
 
-    Letters stay where they are. A record that is put back twice is applied once; one that is refused again becomes a
-    letter again. A record of `items` is not put back where a newer one of its key is on the topic. Records that were
-    cut to fit, or that their topic does not take, are left out and counted.
+    Dead letters are kept. A record that is replayed twice is applied once; one that is refused again becomes a dead
+    letter again. A record of `items` is not replayed if the topic has a newer one with its key. Records that were
+    shortened, or that their topic does not accept, are skipped and counted.
 
     Examples: streamrec dlq replay; streamrec dlq replay --reason unknown-type
     """

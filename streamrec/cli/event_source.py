@@ -17,20 +17,21 @@ from streamrec.errors import UsageError
 T = TypeVar("T")
 
 Data = Annotated[Path, typer.Option("--data", help="A file of past events, or its folder, as `replay` reads it.")]
-Format = Annotated[str, typer.Option("--format", help=f"One of {', '.join(FORMATS)}; found by looking without.")]
+Format = Annotated[str, typer.Option("--format", help=f"One of {', '.join(FORMATS)}; detected by default.")]
 Columns = Annotated[
     str, typer.Option("--columns", help="Columns by field: user_id=visitorid,item_id=sku,timestamp=at.")
 ]
 Types = Annotated[
-    str, typer.Option("--map", help="What event types stand for: addtocart=add_to_cart,4=purchase,shown=impression.")
+    str, typer.Option("--map", help="Meaning of event types: addtocart=add_to_cart,4=purchase,shown=impression.")
 ]
-EventType = Annotated[str, typer.Option("--event-type", help="Event type of every row, where no column says it.")]
-Separator = Annotated[str, typer.Option("--separator", help="What stands between cells of text: ';', '::', '\\t'.")]
+EventType = Annotated[str, typer.Option("--event-type", help="Event type of all rows, if no column has it.")]
+Separator = Annotated[str, typer.Option("--separator", help="Column separator of text files: ';', '::', '\\t'.")]
 Header = Annotated[
-    bool, typer.Option("--header/--no-header", help="Whether the first line names the columns; else they are 1, 2, 3 …")
+    bool,
+    typer.Option("--header/--no-header", help="Whether the first line names the columns; else: 1, 2, 3 …"),
 ]
 TimeUnit = Annotated[
-    str, typer.Option("--time-unit", help=f"Of times that are numbers: {', '.join(TIME_UNITS)}; guessed without.")
+    str, typer.Option("--time-unit", help=f"Unit of numeric times: {', '.join(TIME_UNITS)}; detected by default.")
 ]
 
 _OPTIONS: dict[str, tuple[Any, Any]] = {

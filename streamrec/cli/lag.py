@@ -1,4 +1,4 @@
-"""`streamrec lag`: how far every worker is behind."""
+"""`streamrec lag`: consumer lag of every worker."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from streamrec.settings import KafkaAccess
 
 WATCH_S = 1.5
 
-Watch = Annotated[bool, typer.Option("--watch", "-w", help="Read again and again, until Ctrl-C.")]
+Watch = Annotated[bool, typer.Option("--watch", "-w", help="Refresh until Ctrl-C.")]
 
 
 def lag(watch: Watch = False, as_json: Json = False) -> None:
-    """Print how far each worker is behind in each partition, in records and in seconds.
+    """Show consumer lag per worker and partition, in records and in seconds.
 
     Seconds behind is the age of the oldest record that the worker has not handled yet.
 
@@ -30,7 +30,7 @@ def lag(watch: Watch = False, as_json: Json = False) -> None:
     """
     kafka = resolved_settings().require_kafka()
     if watch and as_json:
-        raise UsageError("--watch is for people, --json for one reading: leave one of them out")
+        raise UsageError("--watch and --json cannot be combined")
     if watch:
         with suppress(KeyboardInterrupt):
             asyncio.run(_watch(kafka))

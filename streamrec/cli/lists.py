@@ -1,4 +1,4 @@
-"""`streamrec lists`: how the stored lists are, and making them again."""
+"""`streamrec lists`: the state of stored lists, and rebuilding them."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ from streamrec.monitor.lists import Lists
 from streamrec.monitor.words import duration
 
 app = typer.Typer(
-    add_completion=False, no_args_is_help=True, help="Say how the stored lists are, or have all of them made again."
+    add_completion=False,
+    no_args_is_help=True,
+    help="Show which stored lists wait to be rebuilt, or rebuild outdated ones.",
 )
 
 
 @app.command("status")
 def status(as_json: Json = False) -> None:
-    """Print how many lists wait to be made again and why, how many are short, and what the serving version knows.
+    """Print how many lists wait to be rebuilt and why, how many are short, and what the serving version has learned.
 
     Examples: streamrec lists status; streamrec lists status --json
     """
@@ -34,10 +36,10 @@ def status(as_json: Json = False) -> None:
 
 @app.command("rebuild")
 def rebuild(as_json: Json = False) -> None:
-    """Mark every list that is short, or not made by the version that serves, to be made again.
+    """Mark every list to be rebuilt that is short or was not made by the serving version.
 
-    Lists are read a few thousand a second; `recall` makes them again in the background, newest users first. Follow it
-    with `streamrec lists status`. It can be interrupted and started again at any time.
+    The scan reads a few thousand lists per second; `recall` rebuilds them in the background, the most recently active
+    users first. Watch the progress with `streamrec lists status`. The scan can be interrupted and restarted.
 
     Examples: streamrec lists rebuild; streamrec lists rebuild --json
     """
@@ -51,7 +53,7 @@ def rebuild(as_json: Json = False) -> None:
     if as_json:
         print_json(done._asdict())
     else:
-        console().print(f"{done.marked:,} of {done.lists:,} lists are marked; `streamrec lists status` follows them")
+        console().print(f"{done.marked:,} of {done.lists:,} lists are marked; see `streamrec lists status`")
 
 
 def _look() -> Lists:
@@ -59,7 +61,7 @@ def _look() -> Lists:
     marks = RedisListMarks(settings.require_redis_url(), installation=settings.installation)
     facts = marks.facts()
     if not facts.top_k:
-        raise UsageError("there is nothing to tell yet: `recall` has not run, or was never asked for a list")
+        raise UsageError("there are no lists yet: `recall` has not run, or no event has arrived")
     return Lists(facts, marks.count(facts))
 
 
@@ -69,17 +71,17 @@ def _table(lists: Lists) -> DataTable:
     table.add_column(justify="right")
     share = "-" if lists.short_share is None else f"{100 * lists.short_share:.1f} %"
     for name, value in (
-        ("wait to be made again", f"{census.waiting:,}"),
+        ("waiting to be rebuilt", f"{census.waiting:,}"),
         ("waiting for", duration(waiting_s) if (waiting_s := lists.waiting_s(time.time())) is not None else "-"),
-        ("made by a version that lacked much", f"{census.poor:,}"),
-        ("made by a version far behind by now", f"{census.far:,}"),
+        ("made by a version that lacked events", f"{census.poor:,}"),
+        ("made by an outdated version", f"{census.far:,}"),
         ("shorter than they could be", f"{census.short:,}"),
         (f"shorter than {facts.top_k} items", share),
-        ("version that serves", facts.version or "none yet"),
-        ("events that it has learned", f"{facts.events:,}"),
-        ("events that it lacks", f"{facts.lacking:,}"),
-        ("items that it knows", f"{facts.known_items:,}"),
-        ("items of stream and catalogue that it does not know", f"{facts.other_items:,}"),
+        ("serving version", facts.version or "none yet"),
+        ("events learned", f"{facts.events:,}"),
+        ("events not learned yet", f"{facts.lacking:,}"),
+        ("items it knows", f"{facts.known_items:,}"),
+        ("items known to the stream or the catalogue only", f"{facts.other_items:,}"),
     ):
         table.add_row(name, value)
     return table

@@ -8,7 +8,7 @@ from streamrec.cli.output import console
 
 
 def migrate_command() -> None:
-    """Bring the tables of PostgreSQL up to date; does nothing when they are.
+    """Migrate the PostgreSQL schema to this release; does nothing if it is up to date.
 
     Example: STREAMREC_POSTGRES_URL=postgresql://streamrec:secret@localhost/streamrec streamrec migrate
     """

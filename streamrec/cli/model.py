@@ -15,16 +15,14 @@ from streamrec.errors import StreamrecError, UsageError
 
 ANSWER_WITHIN_S = 60.0
 
-app = typer.Typer(
-    add_completion=False, no_args_is_help=True, help="List the model's versions, or send the trainer back to one."
-)
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="List model versions, or roll back the model.")
 
 
 @app.command("list")
 def list_(as_json: Json = False) -> None:
-    """Print the versions that the trainer keeps, oldest first, and those that it refused or gave up.
+    """List the versions that the trainer keeps, oldest first, and those that were refused or rolled back.
 
-    Those with a checkpoint can be gone back to. Any machine that reaches Kafka can ask.
+    Versions with a checkpoint can be restored. Needs only Kafka.
 
     Examples: streamrec model list; streamrec model list --json
     """
@@ -42,10 +40,9 @@ def rollback(
     name: Annotated[str, typer.Argument(help="Which version: a name that `model list` prints with a checkpoint.")],
     as_json: Json = False,
 ) -> None:
-    """Send the trainer back to a version that it keeps; lists follow within seconds.
+    """Roll back to a version that the trainer keeps; lists follow within seconds.
 
-    The trainer goes on from there as after a restart. Events that it had learned since are counted again, and never
-    trained by gradient.
+    The trainer continues from there as after a restart. Events learned since are counted again, but not trained on.
 
     Example: streamrec model rollback 3fa9c1d2-120
     """
@@ -53,9 +50,9 @@ def rollback(
     versions = read_model_versions(kafka)
     known = {version.name: version for version in versions.versions} if versions else {}
     if name not in known:
-        raise UsageError(f"there is no version {name}; `streamrec model list` names them")
+        raise UsageError(f"there is no version {name}; see `streamrec model list`")
     if not known[name].checkpoint:
-        raise UsageError(f"{name} is not kept any more; `streamrec model list` shows which ones have a checkpoint")
+        raise UsageError(f"{name} has no checkpoint any more; see `streamrec model list`")
     made = roll_back(kafka, name, within_s=ANSWER_WITHIN_S)
     if made is None:
         raise StreamrecError(

@@ -46,26 +46,26 @@ class Played(Struct, kw_only=True):
 def replay(
     source: EventSource,
     rate: Annotated[
-        float | None, typer.Option(min=0.001, help="Events per second; as fast as possible without.")
+        float | None, typer.Option(min=0.001, help="Events per second; as fast as possible by default.")
     ] = None,
     speedup: Annotated[
-        float | None, typer.Option(min=0.001, help="Play so many times faster than it happened.")
+        float | None, typer.Option(min=0.001, help="Play this many times faster than the original pace.")
     ] = None,
-    skip: Annotated[int, typer.Option(min=0, help="Leave out so many rows.")] = 0,
-    limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many rows.")] = None,
+    skip: Annotated[int, typer.Option(min=0, help="Skip this many rows.")] = 0,
+    limit: Annotated[int | None, typer.Option(min=1, help="Stop after this many rows.")] = None,
     as_json: Json = False,
 ) -> None:
     """Play a file of past events into Kafka.
 
-    Read as they are: dumps of our own topics, RecBole, MovieLens, RetailRocket, OTTO, MIND, Yoochoose, Amazon, H&M,
-    Last.fm, and tables with the columns user_id, item_id, event_type, timestamp, or names like these. Every field of
-    the contract is a column; other columns travel as the event's context. Views, likes, carts and ratings become
-    clicks; purchases, orders and transactions become purchases.
+    Supported formats: dumps of streamrec's topics, RecBole, MovieLens, RetailRocket, OTTO, MIND, Yoochoose, Amazon,
+    H&M, Last.fm, and tables with the columns user_id, item_id, event_type, timestamp, or similar names. Every field of
+    the message contract can be a column; other columns become the event's context. Views, likes, carts and ratings
+    become clicks; purchases, orders and transactions become purchases.
 
-    Each row is judged by the contract before it is published. Rows that are left out are counted by reason with an
-    example; if more are refused than taken, the exit code is 1. An items.parquet, .csv or .jsonl beside the file is
-    published first. The id of an event is its event_id, else the file's digest and the row: playing a file twice
-    changes nothing for users with up to 1,024 events of a topic.
+    Each row is validated against the contract before it is published. Skipped rows are counted by reason, with an
+    example; if more rows are refused than accepted, the exit code is 1. An items.parquet, .csv or .jsonl beside the
+    file is published first. The id of an event is its event_id column, or else the file's digest and the row number:
+    playing a file twice changes nothing for users with up to 1,024 events per topic.
 
     Examples: streamrec replay events.parquet --limit 50000; streamrec replay folder --rate 200;
     streamrec replay ml-1m/ratings.dat; streamrec replay events.csv.gz --speedup 3600 --skip 50000;

@@ -1,4 +1,4 @@
-"""`streamrec retention`: who came back, by cohort and by arm."""
+"""`streamrec retention`: user retention by cohort and by arm."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ def retention(
     arm: Annotated[str | None, typer.Option(help="Only the users of one arm, `personal` or `control`.")] = None,
     json: Json = False,
 ) -> None:
-    """Print retention by cohort, daily, weekly and monthly active users, and what each arm did.
+    """Show retention by cohort, daily, weekly and monthly active users, and figures by arm.
 
-    Day n is the share of a cohort that came back n days after its first day; `-` as long as that day is not over. Days
-    are those of STREAMREC_TIME_ZONE.
+    Day n is the share of a cohort that came back n days after its first day; `-` until that day is over. Days are
+    those of STREAMREC_TIME_ZONE.
 
     Example: streamrec retention --arm control
     """

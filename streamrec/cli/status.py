@@ -1,4 +1,4 @@
-"""`streamrec status`: whether the pipeline keeps up, for people and for scripts."""
+"""`streamrec status`: pipeline health, for people and for scripts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from streamrec.monitor.words import duration
 
 
 def status(as_json: Json = False) -> int:
-    """Say whether the pipeline keeps up, and what keeps it from doing so.
+    """Check pipeline health, and print each cause with a next step.
 
     It looks for itself, needs no monitor, and comes to the same verdict as the monitor's /readyz, page and alerts. The
     exit code is 0 if the pipeline keeps up; else 1, and each cause is printed with a next step.
@@ -41,12 +41,12 @@ def status(as_json: Json = False) -> int:
     output.print(group_table(seen.groups))
     if seen.restarts:
         died = ", ".join(f"{process} {count}" for process, count in seen.restarts.items())
-        output.print(f"restarted after they died: {died}")
+        output.print(f"restarts after a crash: {died}")
     return int(bool(causes))
 
 
 def group_table(groups: list[GroupState]) -> DataTable:
-    """Return how each group does as a table."""
+    """Return the lag of each group as a table."""
     table = DataTable("group")
     for name in ("members", "lag", "behind", "lost"):
         table.add_column(name, justify="right")

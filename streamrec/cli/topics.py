@@ -16,7 +16,7 @@ from streamrec.service.largest_records import (
     require_room,
 )
 
-app = typer.Typer(add_completion=False, help="List the topics, or create those that are missing.")
+app = typer.Typer(add_completion=False, help="List topics, or create missing ones.")
 
 
 @app.callback(invoke_without_command=True)

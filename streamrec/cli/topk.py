@@ -18,7 +18,7 @@ SHOWN_ITEMS = 10
 
 def topk(
     user_id: Annotated[str, typer.Argument(metavar="USER", help="Id of the user.")],
-    items: Annotated[int, typer.Option("--items", "-n", min=1, help="Show so many items.")] = SHOWN_ITEMS,
+    items: Annotated[int, typer.Option("--items", "-n", min=1, help="Number of items to show.")] = SHOWN_ITEMS,
     as_json: Json = False,
 ) -> None:
     """Print a user's newest list and why each item is in it.

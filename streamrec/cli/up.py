@@ -20,7 +20,7 @@ def up() -> None:
     """Run Kafka, Redis, PostgreSQL and all workers on this machine until Ctrl-C.
 
     A server whose address is set (STREAMREC_KAFKA, STREAMREC_REDIS_URL, STREAMREC_POSTGRES_URL) is not started. The
-    next start on the same data directory (STREAMREC_DATA_DIR) goes on where this one stopped, with all events, states
+    next start on the same data directory (STREAMREC_DATA_DIR) picks up where this one left off, with all events, states
     and the model.
 
     Example: STREAMREC_DATA_DIR=/var/lib/streamrec streamrec up

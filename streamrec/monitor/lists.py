@@ -1,4 +1,4 @@
-"""How the stored lists are, as their marks in Redis tell: no worker need answer."""
+"""The state of stored lists, from their marks in Redis: no worker has to answer."""
 
 from __future__ import annotations
 
@@ -64,11 +64,11 @@ class ListWatch:
 
 
 def why_waiting(lists: Lists) -> str:
-    """Say how many lists wait to be made again, and why; empty if none does."""
+    """Return how many lists wait to be rebuilt, and why; empty if none does."""
     facts, census = lists
     kinds = {
         "made by a version that lacked much of the stream": census.poor,
-        "made by a version that is far behind by now": census.far,
+        "made by an outdated version": census.far,
         f"shorter than {facts.top_k} items": census.short,
     }
     return " and ".join(f"{count:,} {kind}" for kind, count in kinds.items() if count)

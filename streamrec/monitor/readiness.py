@@ -1,4 +1,4 @@
-"""Whether the pipeline keeps up, and what keeps it from doing so: the one rule of status, probes, page and alerts."""
+"""Whether the pipeline is healthy, and if not, why: the one rule behind status, probes, dashboard and alerts."""
 
 from __future__ import annotations
 
@@ -74,9 +74,9 @@ def _not_read(now: Observation) -> Iterator[tuple[str, str]]:
     if "Kafka" in now.faults:
         return  # that says it
     if read_s_ago is None:
-        yield "Kafka", "the groups were not read yet"
+        yield "Kafka", "consumer groups were not read yet"
     elif read_s_ago > BLIND_S:
-        yield "Kafka", f"the groups were read {read_s_ago:.0f} s ago"
+        yield "Kafka", f"consumer groups were last read {read_s_ago:.0f} s ago"
 
 
 def _paused(now: Observation) -> Iterator[tuple[str, str]]:
@@ -98,7 +98,7 @@ def _unsaved(now: Observation) -> Iterator[tuple[str, str]]:
     for worker in now.workers:
         if worker.gauge("streamrec_checkpoint_failing"):
             name = worker.endpoint.worker
-            yield name, f"{name} cannot write its checkpoints: a restart would go back to the last one"
+            yield name, f"{name} cannot write its checkpoints: a restart would resume from the last one"
 
 
 def _open_transactions(now: Observation) -> Iterator[tuple[str, str]]:
@@ -118,13 +118,13 @@ def _lost(now: Observation) -> Iterator[tuple[str, str]]:
 def _missing_topics(now: Observation) -> Iterator[tuple[str, str]]:
     for group in _ours(now):
         if group.missing:
-            yield group.name, f"{group.name} reads topics that are not there: {', '.join(group.missing)}"
+            yield group.name, f"{group.name} reads topics that do not exist: {', '.join(group.missing)}"
 
 
 def _no_members(now: Observation) -> Iterator[tuple[str, str]]:
     for group in _ours(now):
         if not group.members:
-            yield group.name, f"{group.name} has no member: nobody works"
+            yield group.name, f"{group.name} has no members"
 
 
 def _behind(now: Observation) -> Iterator[tuple[str, str]]:
@@ -137,7 +137,7 @@ def _stalled(now: Observation) -> Iterator[tuple[str, str]]:
     for group in _ours(now):
         # with the limit of what may wait, so that one look, which cannot see it, comes to the same verdict: see behind
         if group.stalled_s > max(STALLED_S, now.lag_limit_s):
-            yield group.name, f"{group.name} has stood still for {group.stalled_s:.0f} s while records wait"
+            yield group.name, f"{group.name} has been stalled for {group.stalled_s:.0f} s while records wait"
 
 
 def _leaderless(now: Observation) -> Iterator[tuple[str, str]]:
@@ -158,12 +158,12 @@ def _beyond_end(now: Observation) -> Iterator[tuple[str, str]]:
     for group in _ours(now):
         if group.beyond_end:
             where = f"beyond the end of {group.beyond_end} partitions"
-            yield group.name, f"{group.name} has read {where}: topics were made anew"
+            yield group.name, f"{group.name} has read {where}: topics were re-created or truncated"
 
 
 def _lists_waiting(now: Observation) -> Iterator[tuple[str, str]]:
     if now.lists and (why := why_waiting(now.lists)):
-        yield "recall", f"lists wait to be made again: {why}"
+        yield "recall", f"lists wait to be rebuilt: {why}"
 
 
 def _ours(now: Observation) -> Iterator[GroupState]:
@@ -172,18 +172,18 @@ def _ours(now: Observation) -> Iterator[GroupState]:
 
 CHECKS = (
     Check("server-down", "Bring the server back: workers wait for it and continue by themselves.", _silent_servers),
-    Check("unfit-server", "Set what the message names; workers that wait continue by themselves.", _unfit_servers),
-    Check("not-read", "If this lasts, restart the monitor and look at its log.", _not_read),
-    Check("paused", "Do what the message names; records that were refused: streamrec dlq list.", _paused),
-    Check("retrying", "Mend what the message names; the worker continues by itself.", _waiting),
-    Check("unsaved", "Make room on the disk of the trainer, or mend what its log names.", _unsaved),
+    Check("unfit-server", "Change the setting in the message; waiting workers continue by themselves.", _unfit_servers),
+    Check("not-read", "If this persists, check the monitor's log and restart it.", _not_read),
+    Check("paused", "Fix what the message names; refused records: streamrec dlq list.", _paused),
+    Check("retrying", "Fix what the message names; the worker continues by itself.", _waiting),
+    Check("unsaved", "Free disk space for the trainer, or fix what its log names.", _unsaved),
     Check("open-transaction", "Find the producer that hangs: kafka-transactions.sh find-hanging.", _open_transactions),
     Check("missing-topic", "Create the topics: streamrec topics create.", _missing_topics),
-    Check("no-members", "Start the worker; the last line of its log says why it ended.", _no_members),
+    Check("no-members", "Start the worker; the last line of its log says why it exited.", _no_members),
     Check("behind", "Wait if a replay is running; else start more processes of the worker.", _behind),
     Check("stalled", "Read the worker's log; if it names nothing, restart the worker.", _stalled),
     Check("leaderless", "Bring back the brokers that hold these partitions.", _leaderless),
-    Check("unassigned", "Wait 15 s; if it lasts, restart the worker.", _unassigned),
+    Check("unassigned", "Wait 15 s; if it persists, restart the worker.", _unassigned),
     Check("lost", "Raise the topic's retention.ms above the longest outage you plan for.", _lost),
     Check("lists-waiting", "Wait while the count falls: streamrec lists status.", _lists_waiting),
     Check("beyond-end", "Start with empty stores, or point the workers at the right broker.", _beyond_end),

@@ -138,7 +138,7 @@ def test_lists_are_counted_and_marked_to_be_made_again(servers, capsys):
     store.marks.keep(Facts(version="m2", events=1_000, known_items=2, top_k=50))
     assert "1 of 1 lists are marked" in run(["lists", "rebuild"], capsys)
     assert json.loads(run(["lists", "status", "--json"], capsys))["census"]["poor"] == 1
-    assert "wait to be made again" in run(["lists", "status"], capsys)
+    assert "waiting to be rebuilt" in run(["lists", "status"], capsys)
     said = json.loads(run(["status", "--json"], capsys, code=1))
     assert "lists-waiting" in [cause["name"] for cause in said["details"]]
     assert said["lists"]["census"]["poor"] == 1
@@ -149,7 +149,7 @@ def test_status_names_the_causes_and_its_exit_code_tells_scripts(capsys):
     said = json.loads(run(["status", "--json"], capsys, code=1))
 
     assert not said["ready"]
-    assert "streamrec-recall has no member: nobody works" in said["causes"]
+    assert "streamrec-recall has no members" in said["causes"]
     assert {group["group"] for group in said["groups"]} >= {"streamrec-interests", "streamrec-recall"}
     assert "not keeping up" in run(["status"], capsys, code=1)
 

@@ -100,10 +100,10 @@ def test_every_cause_is_named():
     standing = state_after((0.0, look_of([4, 10, 12])), (STALLED_S + 1, look_of([4, 10, 12])))
 
     assert why(late) == [
-        "streamrec-interests has no member: nobody works",
+        "streamrec-interests has no members",
         "streamrec-interests is 30 s behind, more than 10 s",
     ]
-    assert "has stood still for 121 s" in why(standing)[0]
+    assert "has been stalled for 121 s" in why(standing)[0]
     assert "beyond the end of 1 partitions" in why(standing)[1]
     assert why(late, faults={"Redis": "refused"})[0] == "Redis does not answer: refused"
 
@@ -125,8 +125,8 @@ def test_other_peoples_groups_do_not_decide():
 def test_a_monitor_that_sees_nothing_is_not_ready():
     idle = state_after((0.0, look_of([10, 10, 10])))
 
-    assert why(idle, read_s_ago=None) == ["the groups were not read yet"]
-    assert why(idle, read_s_ago=BLIND_S + 1) == ["the groups were read 16 s ago"]
+    assert why(idle, read_s_ago=None) == ["consumer groups were not read yet"]
+    assert why(idle, read_s_ago=BLIND_S + 1) == ["consumer groups were last read 16 s ago"]
     assert why(idle, read_s_ago=99.0, faults={"Kafka": "away"}) == ["Kafka does not answer: away"]
 
 
@@ -139,4 +139,4 @@ def test_of_a_partition_that_no_broker_leads_nothing_is_concluded_but_that():
 def test_a_topic_that_is_not_there_is_named():
     left = Lag(NOW_MS, Partitions({"purchases": 1}), np.zeros(1, int), np.zeros(1, int))
     left.groups[OURS] = GroupLag(np.arange(1), np.zeros(1, int), left.start, left.end, np.full(1, -1), 1)
-    assert why(state_after((0.0, left))) == ["streamrec-interests reads topics that are not there: clicks"]
+    assert why(state_after((0.0, left))) == ["streamrec-interests reads topics that do not exist: clicks"]

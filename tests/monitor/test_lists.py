@@ -43,7 +43,7 @@ def test_nothing_is_wrong_while_no_list_waits():
 
 def test_it_is_said_how_many_wait_and_why():
     assert why_waiting(Lists(FACTS, WAITING)) == (
-        "1,200 made by a version that lacked much of the stream and 3 made by a version that is far behind by now "
+        "1,200 made by a version that lacked much of the stream and 3 made by an outdated version "
         "and 4 shorter than 50 items"
     )
     html = Page().sections(seen_with(WAITING), draw=True)["lists"]

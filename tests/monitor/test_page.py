@@ -139,4 +139,4 @@ def test_rates_and_charts_are_the_same_whatever_the_wall_clock_does():
 
 
 def test_what_was_restarted_is_on_the_page():
-    assert "Restarted after they died: valkey 2" in Page().index(Observation(10.0, restarts={"valkey": 2}))
+    assert "Restarts after a crash: valkey 2" in Page().index(Observation(10.0, restarts={"valkey": 2}))

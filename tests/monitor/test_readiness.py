@@ -79,7 +79,7 @@ def metrics_of(now):
             observed(workers=[Scraped(Endpoint("trainer", "127.0.0.1", 1), gauges={(UNSAVED, ()): 1.0})]),
             "unsaved",
             "trainer",
-            "trainer cannot write its checkpoints: a restart would go back to the last one",
+            "trainer cannot write its checkpoints: a restart would resume from the last one",
         ),
         (
             observed(high=17, held_s=LIMIT_S + 5),

@@ -11,7 +11,7 @@ from streamrec.cli.benchmarks.scale import scale
 from streamrec.cli.benchmarks.topk import topk
 from streamrec.cli.benchmarks.train import train
 
-bench_app = typer.Typer(no_args_is_help=True, help=__doc__)
+bench_app = typer.Typer(add_completion=False, no_args_is_help=True, help="Benchmark the pipeline on this machine.")
 bench_app.command()(freshness)
 bench_app.command()(interests)
 bench_app.command()(topk)

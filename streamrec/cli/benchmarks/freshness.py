@@ -46,17 +46,17 @@ class Freshness(Struct, kw_only=True):
 
 
 def freshness(  # noqa: PLR0913, PLR0917  # options of a command
-    rate: Annotated[float, typer.Option(min=1, help="Clicks a second.")] = 500.0,
+    rate: Annotated[float, typer.Option(min=1, help="Clicks per second.")] = 500.0,
     seconds: Annotated[float, typer.Option(min=1, help="Length of a run.")] = 30.0,
-    runs: Annotated[int, typer.Option(min=1, help="Medians are over so many runs.")] = 3,
+    runs: Annotated[int, typer.Option(min=1, help="Number of runs; medians are over all of them.")] = 3,
     users: Annotated[int, typer.Option(min=1, help="Users with a history.")] = 300_000,
     items: Annotated[int, typer.Option(min=200, help="Items that the model knows.")] = 46_000,
     mean_history: Annotated[float, typer.Option(min=1, help="Events of a user before the measurement.")] = 9.0,
-    full_histories: Annotated[bool, typer.Option("--full-histories", help="Every sequence at its bound.")] = False,
-    seed: Annotated[int, typer.Option(help="Decides histories, arrivals and clicks.")] = 1,
+    full_histories: Annotated[bool, typer.Option("--full-histories", help="Sequences of maximum length.")] = False,
+    seed: Annotated[int, typer.Option(help="Random seed of histories, arrivals and clicks.")] = 1,
     as_json: Json = False,
 ) -> None:
-    """Measure from click to list, on real servers and all workers, the trainer included.
+    """Measure click-to-list latency on real servers with all workers, including the trainer.
 
     Examples: streamrec bench freshness --rate 200 --users 20000; streamrec bench freshness --rate 2000 --json
     """

@@ -36,15 +36,15 @@ class InterestSpeed(Struct, kw_only=True):
 
 
 def interests(
-    events: Annotated[int, typer.Option(min=100, help="Clicks that wait on the broker.")] = 200_000,
-    mean_history: Annotated[float, typer.Option(min=1, help="Clicks of a user in the end, on average.")] = 9.0,
-    runs: Annotated[int, typer.Option(min=1, help="Medians are over so many runs, each on servers of its own.")] = 3,
-    seed: Annotated[int, typer.Option(help="Draws the clicks.")] = 1,
+    events: Annotated[int, typer.Option(min=100, help="Backlog of clicks on the broker.")] = 200_000,
+    mean_history: Annotated[float, typer.Option(min=1, help="Average number of clicks per user at the end.")] = 9.0,
+    runs: Annotated[int, typer.Option(min=1, help="Runs, each on fresh servers, that medians are over.")] = 3,
+    seed: Annotated[int, typer.Option(help="Random seed of the clicks.")] = 1,
     as_json: Json = False,
 ) -> None:
-    """Measure the interests worker beside a Faust Table, Quix Streams and Bytewax, which fold the same events.
+    """Compare the interests worker with a Faust Table, Quix Streams and Bytewax on the same events.
 
-    The last two are installed into an environment of their own in the user's cache.
+    The last two are installed into a separate environment in the user's cache.
 
     Examples: streamrec bench interests; streamrec bench interests --events 50000 --runs 1 --json
     """

@@ -46,11 +46,11 @@ class Scale(Struct, kw_only=True):
 def scale(
     users: Annotated[int, typer.Option(min=100, help="Users with a history.")] = 1_000_000,
     seconds: Annotated[float, typer.Option(min=1, help="How long the idle pipeline is watched.")] = 60.0,
-    events: Annotated[int, typer.Option(min=100, help="Clicks that wait for the processes.")] = 200_000,
-    seed: Annotated[int, typer.Option(help="Decides histories and clicks.")] = 1,
+    events: Annotated[int, typer.Option(min=100, help="Backlog of clicks to process.")] = 200_000,
+    seed: Annotated[int, typer.Option(help="Random seed of histories and clicks.")] = 1,
     as_json: Json = False,
 ) -> None:
-    """Measure memory a user, processor time of an idle pipeline, and throughput by partitions and processes.
+    """Measure memory per user, CPU time of an idle pipeline, and throughput by partitions and processes.
 
     Examples: streamrec bench scale; streamrec bench scale --users 100000 --seconds 20 --json
     """

@@ -28,19 +28,19 @@ class TopKTimes(Struct, kw_only=True):
 
 
 def topk(
-    items: Annotated[list[int] | None, typer.Option(min=1_000, help="Number of items; may come several times.")] = None,
-    users: Annotated[list[int] | None, typer.Option(min=1, help="Users in a search; may come several times.")] = None,
-    repeats: Annotated[int, typer.Option(min=1, help="Medians are over so many searches.")] = 50,
+    items: Annotated[list[int] | None, typer.Option(min=1_000, help="Number of items; repeatable.")] = None,
+    users: Annotated[list[int] | None, typer.Option(min=1, help="Users in a search; repeatable.")] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Number of searches; medians are over all of them.")] = 50,
     kernel: Annotated[
         list[str] | None,
         typer.Option(
-            help=f"{', '.join(kernel.name for kernel in KERNELS)}; may come several times. The fastest here without."
+            help=f"{', '.join(kernel.name for kernel in KERNELS)}; repeatable; default: the fastest on this machine."
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the vectors.")] = 1,
     as_json: Json = False,
 ) -> None:
-    """Measure the exact search for the items nearest to users, on one thread, against a plain one, faiss and usearch.
+    """Measure the exact search for the items nearest to users, on one thread, beside a naive one, faiss and usearch.
 
     Examples: streamrec bench topk; streamrec bench topk --items 100000 --users 1 --json;
     streamrec bench topk --kernel int8 --kernel int8-loop

@@ -37,16 +37,16 @@ class TrainFigures(Struct, kw_only=True):
 
 
 def train(  # noqa: PLR0913, PLR0917  # options of a command
-    items: Annotated[list[int] | None, typer.Option(min=1_000, help="Number of items; may come several times.")] = None,
+    items: Annotated[list[int] | None, typer.Option(min=1_000, help="Number of items; repeatable.")] = None,
     device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where the steps run.")] = "cpu",
     threads: Annotated[int, typer.Option(min=1, help="Threads of a step on the CPU.")] = os.cpu_count() or 1,
-    steps: Annotated[int, typer.Option(min=1, help="Medians are over so many steps.")] = 50,
-    rate: Annotated[float, typer.Option(min=0, help="Clicks a second into a whole pipeline; 0 leaves it out.")] = 500.0,
-    seconds: Annotated[float, typer.Option(min=1, help="For so long.")] = 30.0,
-    seed: Annotated[int, typer.Option(help="Decides batches, arrivals and clicks.")] = 1,
+    steps: Annotated[int, typer.Option(min=1, help="Number of steps; medians are over all of them.")] = 50,
+    rate: Annotated[float, typer.Option(min=0, help="Clicks per second into a pipeline; 0 skips it.")] = 500.0,
+    seconds: Annotated[float, typer.Option(min=1, help="Length of that part.")] = 30.0,
+    seed: Annotated[int, typer.Option(help="Random seed of batches, arrivals and clicks.")] = 1,
     as_json: Json = False,
 ) -> None:
-    """Measure tokens a second of gradient steps, and from click to weights that learned it and serve.
+    """Measure training throughput (tokens/s), and the time from a click to serving weights that learned it.
 
     Examples: streamrec bench train --json; streamrec bench train --items 10000 --device cuda --rate 0
     """

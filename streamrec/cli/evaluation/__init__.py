@@ -9,7 +9,9 @@ from streamrec.cli.evaluation.incremental import incremental
 from streamrec.cli.evaluation.leave_one_out import leave_one_out
 from streamrec.cli.evaluation.prequential import prequential
 
-eval_app = typer.Typer(no_args_is_help=True, help=__doc__)
+eval_app = typer.Typer(
+    add_completion=False, no_args_is_help=True, help="Evaluate ranking quality offline, on past events."
+)
 eval_app.command()(prequential)
 eval_app.command()(incremental)
 eval_app.command()(leave_one_out)

@@ -40,12 +40,12 @@ class AblationResult(Struct, kw_only=True):
 def ablation(
     source: EventSource,
     limit: Annotated[int | None, typer.Option(min=10, help="Rows; the first fifth of the file if not given.")] = None,
-    seed: Annotated[int, typer.Option(help="Seeds every draw.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Play the first part of a stream with one part of the model after the other taken out.
+    """Replay the first part of a stream without one part of the model at a time.
 
-    What is scored is the part of the stream that `prequential` leaves for settings. A process for each processor.
+    Scores the part of the stream that `prequential` reserves for tuning. Uses one process per CPU.
 
     Example: streamrec eval ablation --data events.parquet --limit 25000 --json
     """

@@ -59,7 +59,7 @@ class IncrementalResult(Struct, kw_only=True):
 def incremental(
     data: Annotated[Path, typer.Option(help="A file, or its folder, with the columns session_id, item_id, period.")],
     settings: SettingsFile = None,
-    seed: Annotated[int, typer.Option(help="Seeds every draw.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
     as_json: Json = False,
 ) -> None:

@@ -45,9 +45,9 @@ class LeaveOneOutResult(Struct, kw_only=True):
 
 
 def leave_one_out(
-    data: Annotated[Path, typer.Option(help="A file, or its folder: events, sequences, or a line a user.")],
+    data: Annotated[Path, typer.Option(help="A file, or its folder: events, sequences, or one line per user.")],
     settings: SettingsFile = None,
-    seed: Annotated[int, typer.Option(help="Seeds every draw.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
     as_json: Json = False,
 ) -> None:

@@ -37,12 +37,12 @@ UNSCORED_SHARE = 0.2
 def prequential(
     source: EventSource,
     limit: Annotated[int | None, typer.Option(min=10, help="Stop after so many rows.")] = None,
-    seed: Annotated[int, typer.Option(help="Seeds every draw.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
     hide_seen: Annotated[
         bool | None, typer.Option("--hide-seen/--show-seen", help="Overrides STREAMREC_HIDE_SEEN.")
     ] = None,
     plot: Annotated[
-        Path | None, typer.Option(help="Draw NDCG@10 over time into this PNG file; needs streamrec[eval].")
+        Path | None, typer.Option(help="Plot NDCG@10 over time into this PNG file; needs the extra `eval`.")
     ] = None,
     as_json: Json = False,
 ) -> None:
