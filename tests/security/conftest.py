@@ -10,8 +10,8 @@ from streamrec.local.guardian import Guardian
 from streamrec.settings import Settings
 
 ACL_RULES = (
-    "resetkeys ~interest:* ~rec:* ~rec-default ~position:* ~withdrawn* ~lists:* ~identity resetchannels "
-    "-@all +@connection +info +get +set +mget +getrange +eval +evalsha +script|load +zadd +zrem "
+    "resetkeys ~interest:* ~rec:* ~rec-default ~position:* ~topic:* ~withdrawn* ~lists:* ~identity resetchannels "
+    "-@all +@connection +info +get +set +mget +mset +getrange +eval +evalsha +script|load +zadd +zrem "
     "+zmscore +zrange +zremrangebyscore +zremrangebyrank +zrevrangebyscore +zcard +zcount "
     "+scan +sadd +srem +srandmember"
 )

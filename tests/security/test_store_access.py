@@ -57,6 +57,8 @@ def test_redis_over_tls_with_a_user_who_may_do_no_more_than_needed(rediss_url):
     snapshot.progress[CLICKS].next_offset = 1
     assert store.compare_and_set(snapshot)
     assert store.positions([CLICKS]) == {CLICKS: 1}
+    store.topics.adopt_topic_ids({"clicks": "an-id"})
+    assert store.topics.topic_ids(["clicks"]) == {"clicks": "an-id"}
     lists = RedisTopKStore(rediss_url, list_ttl_days=1)
     assert lists.put_lists([EncodedList("u1", 1, msgspec.json.encode(TOPK))], [Slice(INTERESTS, 0, 1)])
     assert lists.advance([Slice(INTERESTS, 0, 1)], [Mark("u1", Made.BEHIND, 1, None)])
