@@ -127,7 +127,7 @@ def test_lag_and_topics_print_figures(capsys):
 
 
 def test_lists_are_counted_and_marked_to_be_made_again(servers, capsys):
-    assert "there is nothing to tell yet" in run(["lists", "status"], capsys, code=2)
+    assert "there are no lists yet" in run(["lists", "status"], capsys, code=2)
     store = RedisTopKStore(servers.require_redis_url(), list_ttl_days=1)
     store.put_lists([EncodedList("u1", 1, msgspec.json.encode(a_list("u1")))], [])
     store.marks.keep(Facts(version="m1", events=1_000, known_items=2, top_k=50))

@@ -66,7 +66,7 @@ def test_list_shows_every_version_with_what_became_of_it(told, capsys):
     assert document["refused"] == 1
 
 
-@pytest.mark.parametrize(("number", "why"), [("2", "is not kept any more"), ("7", "there is no version")])
+@pytest.mark.parametrize(("number", "why"), [("2", "has no checkpoint any more"), ("7", "there is no version")])
 def test_a_rollback_to_what_is_not_kept_is_a_users_error(told, capsys, number, why):
     words = run(["model", "rollback", f"{told}-{number}"], capsys, code=2)
 
