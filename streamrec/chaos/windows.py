@@ -88,7 +88,7 @@ class Windows:
                 act()
                 return
             time.sleep(LOOK_S)
-        self._failures.append(StreamrecError(f"{act.__name__}: the server did not take it in {GIVE_UP_S:.0f} s"))
+        self._failures.append(StreamrecError(f"{act.__name__}: the server did not accept it in {GIVE_UP_S:.0f} s"))
 
     def _tell_redis(self, *commands: tuple[str, ...]) -> None:
         with redis.Redis.from_url(self._redis_url, socket_timeout=TIMEOUT_S) as client:

@@ -119,7 +119,7 @@ def _play(demonstration: Demonstration, started_s: float) -> Change | None:
         demonstration.play_fast(started_s + FAST_UNTIL_S, report)
     say(f"played {demonstration.player.events:,} events in {time.monotonic() - playing_s:.0f} s")
     telling = demonstration.take_telling_turn()
-    say(f"measuring freshness at {EVENTS_PER_S:.0f} events a second")
+    say(f"measuring freshness at {EVENTS_PER_S:.0f} events/s")
     demonstration.play_steadily()
     return None if telling is None else demonstration.show_change(telling)
 
@@ -165,7 +165,7 @@ def _summary(figures: Figures) -> dict[str, str]:
         "lag": f"{figures.lag:,}",
         "lists": f"{figures.lists_emitted:,}",
         "freshness": f"p50 {figures.freshness_p50_ms} ms, p99 {figures.freshness_p99_ms} ms from the production of an "
-        f"event to its list on Kafka, at {figures.freshness_events_per_s:.0f} events a second",
+        f"event to its list on Kafka, at {figures.freshness_events_per_s:.0f} events/s",
         "hit rate at 10": f"{figures.hit_rate_at_10:.4f}; recent popularity {figures.popular_hit_rate_at_10:.4f} with "
         f"the best half-life, {figures.popular_half_life_h:g} h; on {figures.scored_events:,} events",
         "model": figures.model_version or "none yet",
@@ -174,7 +174,7 @@ def _summary(figures: Figures) -> dict[str, str]:
 
 
 def _serve(settings: Settings) -> None:
-    say("still up, until Ctrl-C; in another terminal:")
+    say("still running until Ctrl-C; in another terminal:")
     say(f"  export STREAMREC_DATA_DIR={settings.data_dir}")
     say("  streamrec topk USER, streamrec lag, streamrec retention")
     stop_on_signals().wait()

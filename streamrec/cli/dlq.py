@@ -127,9 +127,9 @@ def replay(reason: Reason = None, as_json: Json = False) -> None:
         print_json({"replayed": replayed, "left_out": left_out})
         return
     parts = ", ".join(f"{count:,} to {topic}" for topic, count in replayed.items())
-    console().print(f"put back {parts or 'nothing'}")
+    console().print(f"replayed {parts or 'nothing'}")
     for why, count in left_out.items():
-        console().print(f"left out {count:,}: {why}")
+        console().print(f"skipped {count:,}: {why}")
 
 
 def _whole(letters: Iterable[DeadLetter], left_out: Counter[str]) -> Iterator[DeadLetter]:

@@ -136,5 +136,5 @@ def say_what_became(tallies: Sequence[FileTally]) -> None:
 def _pairs(option: str, text: str) -> dict[str, str]:
     pairs = [pair.partition("=") for pair in text.split(",") if pair.strip()]
     if wrong := [left for left, equals, right in pairs if not (left.strip() and equals and right.strip())]:
-        raise UsageError(f"{option}: NAME=VALUE, apart by commas, and not {wrong[0]!r}")
+        raise UsageError(f"{option}: expected NAME=VALUE separated by commas, not {wrong[0]!r}")
     return {left.strip(): right.strip() for left, _, right in pairs}

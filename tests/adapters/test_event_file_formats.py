@@ -221,7 +221,7 @@ def test_the_unit_of_times_is_guessed_and_can_be_said(tmp_path, unit, times, sai
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (FileOptions(format="otto"), "not as otto has it"),
+        (FileOptions(format="otto"), "not in the format otto"),
         (FileOptions(columns={"user_id": "nobody"}), "no column nobody; there are user_id"),
         (FileOptions(columns={"colour": "user_id"}), "no field colour; there are user_id"),
         (FileOptions(header=False), "--columns user_id=COLUMN"),

@@ -150,7 +150,7 @@ def test_a_broker_that_is_away_is_waited_for():
         store = MemoryTopicIds()
         topic_ids.TopicWatch(KafkaAccess("127.0.0.1:1"), ["clicks"], store).check()
     assert not store.ids
-    assert [line["event"] for line in logged] == ["topic is not checked now"]
+    assert [line["event"] for line in logged] == ["topic id could not be checked"]
 
 
 def test_kafkas_committed_offset_follows_a_seek_back(kafka, publish, topic):

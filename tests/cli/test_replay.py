@@ -93,7 +93,7 @@ def test_seconds_are_taken_for_seconds_and_that_is_said(published, tmp_path, cap
 
     assert (code, len(published)) == (0, 20)
     assert "20 clicks" in out
-    assert "times are taken for seconds" in err
+    assert "times are read as seconds" in err
     assert "20 ratings count as clicks" in err
     assert json.loads(published[0].value)["event_time_ms"] == NOON_MS
 

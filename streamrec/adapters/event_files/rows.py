@@ -106,9 +106,9 @@ class RowReader:
             found = {name: column for name, column in self.columns.items() if name != column and name in _FIELDS}
             said.append(f"read as {self.shape.format}: " + ", ".join(f"{name} is {it}" for name, it in found.items()))
         if "event_type" not in self.columns and not self.options.event_type:
-            said.append(f"every row is taken for a {self.shape.event_type}; --event-type says otherwise")
+            said.append(f"every row is read as a {self.shape.event_type}; override with --event-type")
         if self.guessed and self.unit != "ms":
-            said.append(f"times are taken for {unit_name(self.unit)}; --time-unit says otherwise")
+            said.append(f"times are read as {unit_name(self.unit)}; override with --time-unit")
         return "; ".join(said)
 
     def expanded(self, row: Row) -> Iterable[Row]:
@@ -193,7 +193,7 @@ def _recognised(table: Table, options: FileOptions) -> tuple[Table, Shape]:
         return replace(table, quoted=False), _general("recbole", columns)
     found = next((shape for shape in shapes if shape.has(columns)), None)
     if found is None and options.format not in {"", GENERAL, OWN}:
-        raise UsageError(f"{table.path}: not as {options.format} has it; there are the columns {', '.join(columns)}")
+        raise UsageError(f"{table.path}: not in the format {options.format}; the columns are {', '.join(columns)}")
     return table, found or _general(GENERAL, columns)
 
 
@@ -221,7 +221,7 @@ def _columns(table: Table, shape: Shape, options: FileOptions) -> dict[str, str]
     if missing:
         hint = "--event-type click" if missing == ["event_type"] else f"--columns {missing[0]}=COLUMN"
         raise UsageError(
-            f"{table.path}: no column {', '.join(missing)}; there are {', '.join(there) or 'none'} (say it: {hint})"
+            f"{table.path}: no column {', '.join(missing)}; there are {', '.join(there) or 'none'} (set it with {hint})"
         )
     return columns
 

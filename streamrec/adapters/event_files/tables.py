@@ -196,13 +196,13 @@ def look(path: Path, *, separator: str = "") -> Table:
     if start.startswith(b"PAR1"):
         return Table(path, "parquet")
     if start.startswith(b"PK"):
-        raise UsageError(f"{path}: a ZIP archive: unpack it first; .gz and .zst are read as they are")
+        raise UsageError(f"{path}: a ZIP archive; unpack it first (.gz and .zst can be read directly)")
     head = Table(path, "text", packed).head()
     first = head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
     if first == b"":
         raise UsageError(f"{path}: the file is empty")
     if first == b"[":
-        raise UsageError(f"{path}: one JSON array: one object per line is read (jq -c '.[]' makes them)")
+        raise UsageError(f"{path}: a single JSON array; one object per line is required (convert with jq -c '.[]')")
     if first == b"{":
         return Table(path, "json", packed)
     text = head.decode("utf-16", "replace") if head.startswith(_UTF_16) else head.decode(errors="replace")

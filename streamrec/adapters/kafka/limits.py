@@ -104,5 +104,5 @@ class TopicLimits:
                 limits[resource.name] = BROKER_MAX_MESSAGE_BYTES
                 silent.append(f"{resource.name}: {error}")
         if silent:
-            _log.warning("topics do not say how large a record may be, the default is taken", topics=silent)
+            _log.warning("size limits of topics are unknown, using the default", topics=silent)
         return limits

@@ -95,7 +95,7 @@ class TopicWatch:
         try:
             self._judge({topic: each for topic, each in found.items() if each is not None})
         except TransientError as error:
-            _log.warning("topics are not checked now", because=str(error))
+            _log.warning("topic ids could not be checked", because=str(error))
 
     def _described(self, topic: str, future: Future[Any], timeout_s: float) -> _Topic | None:
         """Return what the broker says of a topic, `None` of one that is not there or cannot be described now."""
@@ -103,10 +103,10 @@ class TopicWatch:
             found = future.result(timeout_s)
             return _Topic(str(found.topic_id), [TopicPartition(topic, part.id) for part in found.partitions])
         except NotYet:
-            _log.warning("topic is not checked now", topic=topic, because=f"no answer in {timeout_s:g} s")
+            _log.warning("topic id could not be checked", topic=topic, because=f"no answer in {timeout_s:g} s")
         except KafkaException as error:
             if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
-                _log.warning("topic is not checked now", topic=topic, because=error.args[0].str())
+                _log.warning("topic id could not be checked", topic=topic, because=error.args[0].str())
         return None
 
     def _judge(self, found: Mapping[str, _Topic]) -> None:

@@ -69,4 +69,4 @@ def _kernel(name: str) -> Kernel:
     for kernel in KERNELS:
         if kernel.name == name:
             return kernel
-    raise UsageError(f"no kernel is called {name!r}; there are {', '.join(kernel.name for kernel in KERNELS)}")
+    raise UsageError(f"unknown kernel {name!r}; choose from {', '.join(kernel.name for kernel in KERNELS)}")
