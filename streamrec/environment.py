@@ -19,6 +19,17 @@ _OTHER_VARIABLES = frozenset({"STREAMREC_DATA"})
 _OF_KUBERNETES = re.compile(r"_SERVICE_(HOST|PORT)(_\w+)?$|_PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?$|_PORT$")
 
 
+def variable_name(field: str) -> str:
+    """Return the environment variable that sets a field.
+
+    Examples
+    --------
+    >>> variable_name("redis_url")
+    'STREAMREC_REDIS_URL'
+    """
+    return f"{ENV_PREFIX}{field.upper()}"
+
+
 def check_names(environment: Mapping[str, str], settings: Collection[str]) -> None:
     """Refuse variables that begin as ours do and set nothing, and values that are no text.
 

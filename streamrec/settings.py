@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import tzinfo
 from pathlib import Path
 from typing import Literal, Self
@@ -12,50 +11,9 @@ from typing import Literal, Self
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from streamrec.environment import ENV_PREFIX, check_names, find_zone
+from streamrec.environment import ENV_PREFIX, check_names, find_zone, variable_name
 from streamrec.errors import SettingsError, UsageError
-
-SecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
-SaslMechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
-
-
-@dataclass(frozen=True, slots=True)
-class KafkaAccess:
-    """Where Kafka is and how to get in; see the settings `kafka` and `kafka_*` for each field."""
-
-    bootstrap: str
-    security_protocol: SecurityProtocol = "PLAINTEXT"
-    sasl_mechanism: SaslMechanism = "SCRAM-SHA-512"
-    username: str | None = None
-    password: SecretStr | None = None
-    ca_file: Path | None = None
-    certificate_file: Path | None = None
-    key_file: Path | None = None
-    key_password: SecretStr | None = None
-    installation: str = ""
-
-    def on_broker(self, name: str) -> str:
-        """Return the name that a topic or a consumer group of this installation has on the broker.
-
-        Examples
-        --------
-        >>> KafkaAccess("localhost:9092", installation="shop2").on_broker("clicks")
-        'shop2.clicks'
-        """
-        return f"{self.installation}.{name}" if self.installation else name
-
-    def own_name(self, name: str) -> str | None:
-        """Return the topic or group of this installation that has a name on the broker, `None` if it is another's.
-
-        Without an installation every name on the broker is taken as it is.
-
-        Examples
-        --------
-        >>> KafkaAccess("localhost:9092", installation="shop2").own_name("shop2.clicks")
-        'clicks'
-        """
-        prefix = self.on_broker("")
-        return name.removeprefix(prefix) if name.startswith(prefix) else None
+from streamrec.kafka_access import KafkaAccess, SaslMechanism, SecurityProtocol
 
 
 class Settings(BaseSettings):
@@ -338,7 +296,7 @@ class Settings(BaseSettings):
             self.kafka_key_password,
             self.installation,
         )
-        self._check(access)
+        access.check()
         return access
 
     def require_redis_url(self) -> str:
@@ -349,21 +307,6 @@ class Settings(BaseSettings):
         """Return the address of PostgreSQL, or raise a `SettingsError` that names the variable."""
         return self._require("postgres_url", _reveal(self.postgres_url))
 
-    def _check(self, access: KafkaAccess) -> None:
-        """Refuse a login or a certificate that would silently not be used, and one that is missing."""
-        protocol = f"with {variable_name('kafka_security_protocol')}={access.security_protocol}"
-        for field, is_set in (("kafka_username", access.username), ("kafka_password", access.password)):
-            if access.security_protocol.startswith("SASL") and not is_set:
-                raise SettingsError(f"{variable_name(field)} is not set: it is needed {protocol}")
-            if is_set and not access.security_protocol.startswith("SASL"):
-                raise SettingsError(f"{variable_name(field)} is set and would not be used {protocol}")
-        if bool(access.certificate_file) != bool(access.key_file):
-            missing = "kafka_key_file" if access.certificate_file else "kafka_certificate_file"
-            raise SettingsError(f"{variable_name(missing)} is not set: a certificate and its key go together")
-        for field in ("kafka_ca_file", "kafka_certificate_file"):
-            if getattr(self, field) and not access.security_protocol.endswith("SSL"):
-                raise SettingsError(f"{variable_name(field)} is set and would not be used {protocol}")
-
     def _require(self, field: str, value: str | None) -> str:
         if value:
             return value
@@ -371,17 +314,6 @@ class Settings(BaseSettings):
             f"{variable_name(field)} is not set (example: {_example(type(self), field)}); "
             "`streamrec up` starts local servers and needs none"
         )
-
-
-def variable_name(field: str) -> str:
-    """Return the environment variable that sets a field.
-
-    Examples
-    --------
-    >>> variable_name("redis_url")
-    'STREAMREC_REDIS_URL'
-    """
-    return f"{ENV_PREFIX}{field.upper()}"
 
 
 def _reveal(secret: SecretStr | None) -> str | None:

@@ -17,8 +17,9 @@ from confluent_kafka import Producer
 
 from streamrec.adapters.redis import RedisInterestStore, TopKReader
 from streamrec.chaos.oracle import Ledger, Verdict, judge, read_ledger
+from streamrec.environment import variable_name
 from streamrec.local import local_stack
-from streamrec.settings import Settings, variable_name
+from streamrec.settings import Settings
 
 DEADLINE_S = 60.0
 

@@ -18,7 +18,9 @@ from jsonschema import Draft7Validator
 
 from streamrec import __version__
 from streamrec.cli.worker import WORKERS
-from streamrec.settings import ENV_PREFIX, KafkaAccess, Settings, variable_name
+from streamrec.environment import variable_name
+from streamrec.kafka_access import KafkaAccess
+from streamrec.settings import ENV_PREFIX, Settings
 
 ROOT = Path(__file__).parents[1]
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())

@@ -7,8 +7,9 @@ import pickle
 import pytest
 from pydantic import SecretStr
 
+from streamrec.environment import variable_name
 from streamrec.errors import SettingsError, UsageError
-from streamrec.settings import Settings, variable_name
+from streamrec.settings import Settings
 
 SECRET = "s3cr3t-word"
 URLS = {"redis_url": f"redis://:{SECRET}@h:1/0", "postgres_url": f"postgresql://me:{SECRET}@h:1/db"}

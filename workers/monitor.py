@@ -13,12 +13,13 @@ import structlog
 from aiohttp import web
 
 from streamrec import logs
+from streamrec.environment import variable_name
 from streamrec.errors import StreamrecError
 from streamrec.metrics import Endpoint, announced
 from streamrec.monitor.monitor import Monitor
 from streamrec.monitor.scrape import MONITOR as NAME
 from streamrec.monitor.web import Site, make_app
-from streamrec.settings import Settings, variable_name
+from streamrec.settings import Settings
 
 THREADS = 3
 """For what blocks: a report on retention, the look, a user who is looked up. Each thread takes memory of its own."""

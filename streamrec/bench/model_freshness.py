@@ -17,7 +17,7 @@ from streamrec.bench.freshness import ARRIVAL_S, Load, Sent
 from streamrec.contracts.decode import decode_own
 from streamrec.contracts.topics import MODEL_UPDATES, RECOMMENDATIONS
 from streamrec.errors import BadRecordError, StreamrecError
-from streamrec.settings import KafkaAccess
+from streamrec.kafka_access import KafkaAccess
 
 TRICKLE_PER_S = 20.0
 """Clicks that go on after the load, until lists show that everything was learned."""

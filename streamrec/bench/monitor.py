@@ -20,8 +20,9 @@ from msgspec import Struct
 
 from streamrec.adapters.kafka.client import client_config
 from streamrec.errors import StreamrecError
+from streamrec.kafka_access import KafkaAccess
 from streamrec.metrics import find_endpoints
-from streamrec.settings import KafkaAccess, Settings
+from streamrec.settings import Settings
 
 TOPICS_AT_A_TIME = 5
 RECORDS = 3

@@ -17,11 +17,12 @@ from streamrec.adapters.redis import TopKReader
 from streamrec.chaos.load import Place
 from streamrec.chaos.oracle import Ledger, Verdict
 from streamrec.contracts.topics import USER_INTERESTS
+from streamrec.kafka_access import KafkaAccess
 from streamrec.model import checkpoint
 from streamrec.model.vocabulary import unpack_ids
 from streamrec.service.admission import Admissions
 from streamrec.service.fence import WINDOW_OFFSETS, FenceState, PositionFence
-from streamrec.settings import KafkaAccess, Settings
+from streamrec.settings import Settings
 
 EPOCH = date(1970, 1, 1)
 

@@ -20,8 +20,8 @@ from streamrec.adapters.kafka.client import client_config
 from streamrec.chaos.undecodable import MARK
 from streamrec.contracts.topics import CLICKS, EVENT_TYPES, PURCHASES
 from streamrec.errors import StreamrecError
+from streamrec.kafka_access import KafkaAccess
 from streamrec.service.batch import TopicPartition
-from streamrec.settings import KafkaAccess
 
 USERS, ITEMS = 400, 200
 DUPLICATE_SHARE = 0.02

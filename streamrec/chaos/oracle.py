@@ -27,8 +27,8 @@ from streamrec.contracts.topics import EVENT_TYPES, USER_INTERESTS, dead_letter_
 from streamrec.domain.event import Event, Source
 from streamrec.domain.interest import InterestState, Outcome
 from streamrec.errors import BadRecordError, TransientError
+from streamrec.kafka_access import KafkaAccess
 from streamrec.service.batch import Positions, Record, TopicPartition
-from streamrec.settings import KafkaAccess
 
 READ_TIMEOUT_S = 60.0
 _END: int = KafkaError._PARTITION_EOF  # noqa: SLF001  # librdkafka's own codes have no other name

@@ -19,10 +19,11 @@ from streamrec.chaos.load import FLUSH_S, Produced, produce, records
 from streamrec.chaos.oracle import read_all
 from streamrec.contracts.topics import EVENT_TYPES, dead_letter_topic
 from streamrec.errors import StreamrecError
+from streamrec.kafka_access import KafkaAccess
 from streamrec.local import local_stack
 from streamrec.local.stack import Stack
 from streamrec.service.batch import TopicPartition
-from streamrec.settings import KafkaAccess, Settings
+from streamrec.settings import Settings
 
 LOOK_S = 0.005
 GIVE_UP_S = 300.0

@@ -11,7 +11,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from streamrec.adapters.kafka.client import client_config
 from streamrec.chaos.faults import WINDOW_S
 from streamrec.chaos.load import Acknowledged, Produced, Settle, produce, records
-from streamrec.settings import KafkaAccess
+from streamrec.kafka_access import KafkaAccess
 
 EVENTS = 40
 """Of a transaction."""

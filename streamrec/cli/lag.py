@@ -14,7 +14,7 @@ from streamrec.adapters.kafka.lag import GROUPS, LagReader, read_lag, when_loade
 from streamrec.cli.addresses import resolved_settings
 from streamrec.cli.output import DataTable, Json, console, print_json
 from streamrec.errors import TransientError, UsageError
-from streamrec.settings import KafkaAccess
+from streamrec.kafka_access import KafkaAccess
 
 WATCH_S = 1.5
 

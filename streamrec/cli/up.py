@@ -10,10 +10,11 @@ from shlex import quote
 from types import FrameType
 
 from streamrec.cli.output import DataConsole, DataTable, console
+from streamrec.environment import variable_name
 from streamrec.local import Stack, Supervisor, local_stack
 from streamrec.local.server import choose_port
 from streamrec.local.supervisor import WORKERS
-from streamrec.settings import Settings, variable_name
+from streamrec.settings import Settings
 
 
 def up() -> None:

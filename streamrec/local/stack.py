@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 
 from streamrec.adapters.kafka import create_topics
 from streamrec.adapters.postgres.migrate import migrate
+from streamrec.environment import variable_name
 from streamrec.errors import StreamrecError, UsageError
 from streamrec.local.guardian import Guardian
 from streamrec.local.kafka_broker import start_kafka
@@ -24,7 +25,7 @@ from streamrec.local.server import Server, is_free
 from streamrec.local.valkey import start_valkey
 from streamrec.running import LOCK, Announcement, announced
 from streamrec.service.largest_records import created_limits
-from streamrec.settings import Settings, variable_name
+from streamrec.settings import Settings
 
 EXTERNAL = "external"
 

@@ -15,8 +15,9 @@ import psutil
 import structlog
 from prometheus_client import start_http_server
 
+from streamrec.environment import variable_name
 from streamrec.errors import StreamrecError
-from streamrec.settings import Settings, variable_name
+from streamrec.settings import Settings
 
 _DIRECTORY = "metrics"
 _NAME = re.compile(r".+-([0-9]{1,7})")

@@ -8,8 +8,9 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
+from streamrec.environment import variable_name
 from streamrec.errors import SettingsError
-from streamrec.settings import Settings, variable_name
+from streamrec.settings import Settings
 
 COOKIE = "streamrec-monitor"
 PROBES = frozenset({"/healthz", "/readyz"})

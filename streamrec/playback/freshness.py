@@ -19,7 +19,7 @@ from streamrec.contracts.decode import decode_own
 from streamrec.contracts.derived import TopKList, UnixMs
 from streamrec.contracts.topics import MODEL_UPDATES, RECOMMENDATIONS
 from streamrec.errors import BadRecordError
-from streamrec.settings import KafkaAccess
+from streamrec.kafka_access import KafkaAccess
 
 MAX_DELAYS = 100_000
 """The newest so many delays are kept."""

@@ -23,7 +23,7 @@ MEMBER = """
 import sys
 from confluent_kafka import Consumer
 from streamrec.adapters.kafka.client import client_config
-from streamrec.settings import KafkaAccess
+from streamrec.kafka_access import KafkaAccess
 consumer = Consumer(client_config(KafkaAccess(sys.argv[1])) | {"group.id": sys.argv[2], "session.timeout.ms": 30_000})
 consumer.subscribe(["clicks"], on_assign=lambda *_: print("assigned", flush=True))
 while True:

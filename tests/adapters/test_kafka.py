@@ -15,9 +15,9 @@ from structlog.testing import capture_logs
 from streamrec.adapters.kafka import BatchSource, BroadcastReader, KafkaPublisher, create_topics
 from streamrec.contracts.topics import TOPICS
 from streamrec.errors import StreamrecError, TransientError
+from streamrec.kafka_access import KafkaAccess
 from streamrec.service.batch import TopicPartition
 from streamrec.service.ports import Outgoing
-from streamrec.settings import KafkaAccess
 
 DEADLINE_S = 30
 

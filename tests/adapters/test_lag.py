@@ -15,8 +15,8 @@ from streamrec.adapters.kafka import KafkaPublisher
 from streamrec.adapters.kafka.lag import GROUPS, read_lag, read_topics
 from streamrec.contracts.topics import TOPICS
 from streamrec.errors import TransientError
+from streamrec.kafka_access import KafkaAccess
 from streamrec.service.ports import Outgoing
-from streamrec.settings import KafkaAccess
 
 DEADLINE_S = 30
 

@@ -8,7 +8,7 @@ from confluent_kafka import Consumer, Producer
 from streamrec.adapters.kafka import lifeline
 from streamrec.adapters.kafka.lifeline import QUIET_S, Lifeline, check_reach
 from streamrec.errors import StreamrecError
-from streamrec.settings import KafkaAccess
+from streamrec.kafka_access import KafkaAccess
 
 NOWHERE = "127.0.0.1:1"
 """Of a client with this address, as of one that has forgotten every broker, no broker answers."""

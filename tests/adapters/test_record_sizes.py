@@ -17,6 +17,7 @@ from streamrec.adapters.kafka import KafkaPublisher, create_topics
 from streamrec.cli.app import main
 from streamrec.contracts.topics import BROKER_MAX_MESSAGE_BYTES
 from streamrec.errors import TooLargeError, TransientError
+from streamrec.kafka_access import KafkaAccess
 from streamrec.service.largest_records import (
     created_limits,
     needs_of_interests,
@@ -26,7 +27,6 @@ from streamrec.service.largest_records import (
 )
 from streamrec.service.ports import Outgoing
 from streamrec.service.record_size import size_of
-from streamrec.settings import KafkaAccess
 
 DEADLINE_S = 30
 ROOM = 20_000

@@ -11,7 +11,7 @@ from streamrec.adapters.kafka.identities import KafkaIdentityRegister
 from streamrec.adapters.postgres.identity import PostgresIdentity
 from streamrec.adapters.postgres.migrate import migrate
 from streamrec.adapters.redis.identity import RedisIdentity
-from streamrec.settings import KafkaAccess
+from streamrec.kafka_access import KafkaAccess
 
 DEADLINE_S = 30.0
 

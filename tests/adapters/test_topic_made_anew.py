@@ -16,9 +16,9 @@ from structlog.testing import capture_logs
 
 from streamrec.adapters.kafka import BatchSource, KafkaPublisher, topic_ids
 from streamrec.errors import WrongTopicError
+from streamrec.kafka_access import KafkaAccess
 from streamrec.service.batch import TopicPartition
 from streamrec.service.ports import Outgoing
-from streamrec.settings import KafkaAccess
 
 DEADLINE_S = 60
 

@@ -11,9 +11,9 @@ from structlog.testing import capture_logs
 from streamrec.adapters.kafka import BatchSource, BroadcastReader, broadcast, source
 from streamrec.adapters.kafka.unreadable import UNREADABLE_CODES
 from streamrec.errors import StreamrecError, TransientError
+from streamrec.kafka_access import KafkaAccess
 from streamrec.service.batch import TopicPartition
 from streamrec.service.fold_interests import FoldInterests
-from streamrec.settings import KafkaAccess
 
 CLICKS, OTHER = TopicPartition("clicks", 0), TopicPartition("clicks", 1)
 NOWHERE = KafkaAccess("127.0.0.1:1")

@@ -9,7 +9,8 @@ import sys
 from math import inf
 
 from streamrec.bench.model_freshness import VersionWatch
-from streamrec.settings import KafkaAccess, variable_name
+from streamrec.environment import variable_name
+from streamrec.kafka_access import KafkaAccess
 
 
 def bench(*arguments):

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from streamrec.domain.retention import REACH_DAYS
-from streamrec.settings import variable_name
+from streamrec.environment import variable_name
 
 EVENT_TYPES = {"view", "click", "favourite", "add_to_cart", "rating", "purchase"}
 DAY_MS = 86_400_000

@@ -20,11 +20,12 @@ from streamrec.adapters.kafka.lag import read_lag
 from streamrec.adapters.postgres import RetentionReader
 from streamrec.adapters.redis import RedisInterestStore, TopKReader
 from streamrec.chaos.oracle import judge, read_ledger
+from streamrec.environment import variable_name
 from streamrec.errors import TransientError
 from streamrec.local import find_running
 from streamrec.local.supervisor import WORKERS
 from streamrec.running import restarts_of
-from streamrec.settings import Settings, variable_name
+from streamrec.settings import Settings
 
 DEADLINE_S = 90.0
 EVENTS = 6_000

@@ -21,12 +21,13 @@ from streamrec.adapters.kafka.lag import LagReader
 from streamrec.adapters.kafka.model_versions import read_model_versions
 from streamrec.adapters.kafka.offsets import Partitions
 from streamrec.contracts.model_version import ModelVersions
+from streamrec.kafka_access import KafkaAccess
 from streamrec.monitor import monitor as monitors
 from streamrec.monitor.groups import GroupWatch
 from streamrec.monitor.monitor import Monitor
 from streamrec.monitor.observation import Observation
 from streamrec.service.batch import TopicPartition
-from streamrec.settings import KafkaAccess, Settings
+from streamrec.settings import Settings
 
 DEADLINE_S = 60
 SOURCE = TopicPartition("model-versions", 0)

@@ -18,10 +18,11 @@ from streamrec.adapters.kafka.members import member_hosts
 from streamrec.adapters.redis import RedisInterestStore
 from streamrec.chaos.oracle import read_all
 from streamrec.cli.app import main
+from streamrec.environment import variable_name
 from streamrec.errors import SettingsError, TransientError, UsageError
 from streamrec.local import local_stack
 from streamrec.service.ports import Outgoing
-from streamrec.settings import Settings, variable_name
+from streamrec.settings import Settings
 
 WRONG = "wr0ng-s3cr3t"
 DEADLINE_S = 60.0

@@ -12,7 +12,7 @@ from streamrec.adapters.kafka.client import client_config, translate_exception
 from streamrec.adapters.kafka.limits import MAX_MESSAGE_BYTES
 from streamrec.contracts.topics import TOPICS
 from streamrec.errors import TransientError
-from streamrec.settings import KafkaAccess
+from streamrec.kafka_access import KafkaAccess
 
 _TIMEOUT_S = 10.0
 

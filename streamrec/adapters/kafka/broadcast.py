@@ -22,8 +22,8 @@ from streamrec.adapters.kafka.gathering import Gathering, edges, send_to
 from streamrec.adapters.kafka.lifeline import Lifeline
 from streamrec.adapters.kafka.unreadable import Search
 from streamrec.errors import TransientError
+from streamrec.kafka_access import KafkaAccess
 from streamrec.service.batch import Batch, Slice, TopicPartition
-from streamrec.settings import KafkaAccess
 
 MAX_BATCH_RECORDS = 500
 PREFETCH_KILOBYTES = 16_384

@@ -15,9 +15,10 @@ from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException
 from confluent_kafka import TopicPartition as KafkaPartition
 from confluent_kafka.admin import AdminClient
 
+from streamrec.environment import variable_name
 from streamrec.errors import SettingsError, StreamrecError, TransientError
+from streamrec.kafka_access import KafkaAccess
 from streamrec.service.batch import Fault, Record, TopicPartition
-from streamrec.settings import KafkaAccess, variable_name
 
 PATIENT_FETCH_BYTES = 1_000_000
 """So much is together enough for a patient reader."""

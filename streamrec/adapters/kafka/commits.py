@@ -7,8 +7,8 @@ from confluent_kafka import Consumer, KafkaError, KafkaException
 from confluent_kafka import TopicPartition as KafkaPartition
 
 from streamrec.adapters.kafka.client import to_kafka, to_source
+from streamrec.kafka_access import KafkaAccess
 from streamrec.service.batch import Positions, TopicPartition
-from streamrec.settings import KafkaAccess
 
 _log = structlog.get_logger(__name__)
 

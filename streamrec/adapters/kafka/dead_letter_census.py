@@ -12,8 +12,8 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 from streamrec.adapters.kafka.client import client_config, to_kafka, to_record, to_source, translate_exception
 from streamrec.adapters.kafka.dead_letters import DeadLetter, beginning
 from streamrec.contracts.topics import DEAD_LETTER_SUFFIX
+from streamrec.kafka_access import KafkaAccess
 from streamrec.service.batch import Positions, TopicPartition
-from streamrec.settings import KafkaAccess
 
 MAX_COUNTED = 100_000
 """Different records that are told apart, about 20 MB of memory; of more it is known that they are more."""

@@ -11,9 +11,9 @@ from streamrec.adapters.kafka.broadcast import BroadcastReader
 from streamrec.adapters.kafka.lag import open_observer, partitions_of
 from streamrec.contracts.decode import ID_REUSED, event_name_in
 from streamrec.contracts.topics import CLICKS, EVENT_TYPES, IMPRESSIONS, ITEMS, PURCHASES, dead_letter_topic
+from streamrec.kafka_access import KafkaAccess
 from streamrec.service.batch import Record, TopicPartition
 from streamrec.service.ports import Outgoing
-from streamrec.settings import KafkaAccess
 
 DEAD_LETTER_TOPICS = tuple(map(dead_letter_topic, (CLICKS, PURCHASES, ITEMS, IMPRESSIONS)))
 CE_SOURCE = "streamrec-dlq"

@@ -14,7 +14,7 @@ from aiokafka.protocol.group import LeaveGroupRequest  # type: ignore[import-unt
 from streamrec.adapters.kafka.client import client_id
 from streamrec.adapters.kafka.members import member_ids
 from streamrec.adapters.kafka.offsets import aiokafka_access, translated_errors
-from streamrec.settings import KafkaAccess
+from streamrec.kafka_access import KafkaAccess
 
 _TIMEOUT_MS = 5_000
 _GROUP = 0

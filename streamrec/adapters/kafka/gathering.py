@@ -11,8 +11,8 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message
 
 from streamrec.adapters.kafka.client import UNREADABLE, to_kafka, to_record, to_source, translate
 from streamrec.adapters.kafka.unreadable import UNREADABLE_CODES, Search, begin
+from streamrec.kafka_access import KafkaAccess
 from streamrec.service.batch import Fault, Positions, Record, Slice, TopicPartition
-from streamrec.settings import KafkaAccess
 
 # librdkafka's own codes have no other name
 _END: Any = KafkaError._PARTITION_EOF  # noqa: SLF001

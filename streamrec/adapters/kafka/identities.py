@@ -13,8 +13,8 @@ from streamrec.contracts.decode import decode_own
 from streamrec.contracts.store_identity import StoreIdentity
 from streamrec.contracts.topics import STORE_IDENTITIES
 from streamrec.errors import TransientError
+from streamrec.kafka_access import KafkaAccess
 from streamrec.service.ports import Outgoing
-from streamrec.settings import KafkaAccess
 
 _POLL_S = 0.2
 _TIMEOUT_S = 30.0

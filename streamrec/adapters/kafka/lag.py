@@ -22,8 +22,8 @@ from streamrec.adapters.kafka.offsets import END, START, OffsetReader, Partition
 from streamrec.adapters.kafka.record_times import RecordTimes
 from streamrec.contracts.topics import CLICKS, IMPRESSIONS, PURCHASES, RECOMMENDATIONS, TOPICS, USER_INTERESTS
 from streamrec.errors import TransientError
+from streamrec.kafka_access import KafkaAccess
 from streamrec.service.batch import Positions, TopicPartition
-from streamrec.settings import KafkaAccess
 
 GROUPS: Mapping[str, Sequence[str]] = {
     "streamrec-interests": (CLICKS, PURCHASES),

@@ -15,7 +15,7 @@ from confluent_kafka.admin import AdminClient
 from streamrec.adapters.kafka.client import RECONNECT_S, client_config
 from streamrec.contracts.topics import CLICKS
 from streamrec.errors import StreamrecError
-from streamrec.settings import KafkaAccess
+from streamrec.kafka_access import KafkaAccess
 
 QUIET_S = 5.0
 """A reader that heard nothing for so long is looked after."""

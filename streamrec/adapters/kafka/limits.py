@@ -11,7 +11,7 @@ from confluent_kafka.admin._resource import ResourceType
 from streamrec.adapters.kafka.client import RECONNECT_S, client_config, explain
 from streamrec.contracts.topics import BROKER_MAX_MESSAGE_BYTES, TOPICS
 from streamrec.errors import StreamrecError, TransientError
-from streamrec.settings import KafkaAccess
+from streamrec.kafka_access import KafkaAccess
 
 MAX_MESSAGE_BYTES = "max.message.bytes"
 

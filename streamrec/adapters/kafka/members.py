@@ -10,8 +10,8 @@ from confluent_kafka import ConsumerGroupState, KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
 from streamrec.adapters.kafka.client import client_config, to_source, translate_exception
+from streamrec.kafka_access import KafkaAccess
 from streamrec.service.batch import TopicPartition
-from streamrec.settings import KafkaAccess
 
 MEMBERS_AGE_S = 2.0
 """Groups and their members are asked for anew after so long: who was killed is missed by the broker after six seconds,

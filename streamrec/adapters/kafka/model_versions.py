@@ -16,8 +16,8 @@ from streamrec.contracts.decode import decode_own
 from streamrec.contracts.model_version import ModelCommand, ModelVersion, ModelVersions
 from streamrec.contracts.topics import MODEL_CONTROL, MODEL_VERSIONS
 from streamrec.errors import BadRecordError, TransientError
+from streamrec.kafka_access import KafkaAccess
 from streamrec.service.ports import Outgoing
-from streamrec.settings import KafkaAccess
 
 _POLL_S = 0.2
 _TIMEOUT_S = 30.0

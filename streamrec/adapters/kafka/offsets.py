@@ -22,8 +22,8 @@ from aiokafka.structs import TopicPartition as KafkaPartition  # type: ignore[im
 
 from streamrec.adapters.kafka.client import tls_context
 from streamrec.errors import TransientError
+from streamrec.kafka_access import KafkaAccess
 from streamrec.service.batch import TopicPartition
-from streamrec.settings import KafkaAccess
 
 END, START = -1, -2
 """The two timestamps that stand for the end and the beginning of a partition."""

@@ -10,9 +10,9 @@ from streamrec.adapters.kafka.client import RECONNECT_S, TOO_LARGE, client_confi
 from streamrec.adapters.kafka.lifeline import check_reach
 from streamrec.adapters.kafka.limits import TopicLimits
 from streamrec.errors import StreamrecError, TooLargeError, TransientError
+from streamrec.kafka_access import KafkaAccess
 from streamrec.service.ports import Outgoing
 from streamrec.service.record_size import size_of
-from streamrec.settings import KafkaAccess
 
 DELIVERY_TIMEOUT_S = 30
 

@@ -12,7 +12,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException
 
 from streamrec.adapters.kafka.client import client_config, to_kafka, to_source, translate_exception
 from streamrec.adapters.kafka.offsets import Offsets, Partitions
-from streamrec.settings import KafkaAccess
+from streamrec.kafka_access import KafkaAccess
 
 PATIENCE_S = 1.0
 """What has not come so long after the last record waits for the next time."""

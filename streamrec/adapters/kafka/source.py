@@ -18,9 +18,9 @@ from streamrec.adapters.kafka.lifeline import Lifeline
 from streamrec.adapters.kafka.topic_ids import TopicWatch
 from streamrec.adapters.kafka.unreadable import Search
 from streamrec.errors import TransientError, WrongTopicError
+from streamrec.kafka_access import KafkaAccess
 from streamrec.service.batch import Batch, Positions, TopicPartition
 from streamrec.service.ports import TopicIdStore
-from streamrec.settings import KafkaAccess
 
 SESSION_TIMEOUT_MS = 6_000
 """How long a dead worker keeps its partitions; the least that brokers allow by default."""

@@ -14,9 +14,9 @@ from confluent_kafka.admin import AdminClient
 
 from streamrec.adapters.kafka.client import client_config
 from streamrec.errors import TransientError, WrongTopicError
+from streamrec.kafka_access import KafkaAccess
 from streamrec.service.batch import TopicPartition
 from streamrec.service.ports import TopicIdStore
-from streamrec.settings import KafkaAccess
 
 LOOK_S = 10.0
 """A topic that is made anew under a running worker is noticed within about this time."""

@@ -7,8 +7,8 @@ from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import ArgumentError
 
 from streamrec.adapters.postgres.errors import READ_ONLY, translated_errors
+from streamrec.environment import variable_name
 from streamrec.errors import SettingsError
-from streamrec.settings import variable_name
 
 __all__ = ["connect", "translated_errors"]
 

@@ -25,10 +25,10 @@ from streamrec.adapters.postgres.tables import (
     users,
 )
 from streamrec.domain.retention import RememberedList, UserRetention
+from streamrec.environment import variable_name
 from streamrec.errors import StreamrecError
 from streamrec.service.batch import Positions, TopicPartition
 from streamrec.service.retention_ports import RetentionChanges
-from streamrec.settings import variable_name
 
 _EPOCH = date(1970, 1, 1)
 

@@ -7,8 +7,8 @@ from typing import Any
 import redis
 
 from streamrec.adapters.redis.errors import translated_errors
+from streamrec.environment import variable_name
 from streamrec.errors import SettingsError
-from streamrec.settings import variable_name
 
 __all__ = ["connect", "translated_errors", "values"]
 
