@@ -18,7 +18,7 @@ from streamrec.adapters.kafka import BatchSource, BroadcastReader, KafkaPublishe
 from streamrec.contracts.topics import ITEMS, MODEL_CONTROL, USER_INTERESTS
 from streamrec.errors import TransientError
 from streamrec.metrics import TrainerMetrics
-from streamrec.model import checkpoint
+from streamrec.model.claim import claimed
 from streamrec.model.trainer import Trainer
 from streamrec.service.batch import Batch, Positions
 from streamrec.service.largest_records import needs_of_trainer
@@ -145,5 +145,5 @@ def _save_at_the_end(training: TrainOnInterests) -> None:
 def main(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT; stand by while another trainer is at work on the same checkpoints."""
     logs.configure(settings.log_level, worker=NAME)
-    with checkpoint.claimed(settings.checkpoint_dir):
+    with claimed(settings.checkpoint_dir):
         run(build(settings), settings, worker=NAME, gives_way=True)

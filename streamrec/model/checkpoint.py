@@ -6,7 +6,6 @@ damaged one. Nothing in it can run code.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import re
@@ -16,7 +15,6 @@ from contextlib import contextmanager
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
-from typing import BinaryIO
 
 import msgspec
 import numpy as np
@@ -25,6 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load, save
 
 from streamrec.errors import StreamrecError
+from streamrec.model.claim import LOCK
 
 FORMAT = 2
 
@@ -38,8 +37,7 @@ _NUMBER = re.compile(rf"{_PREFIX}([0-9]{{9}}|[1-9][0-9]{{9,}})")
 _OURS = re.compile(rf"{_NUMBER.pattern}({re.escape(_DAMAGED)})?|{re.escape(_UNFINISHED)}[0-9]{{9,}}")
 _MANIFEST = "manifest.json"
 _TENSORS = "tensors.safetensors"
-_LOCK = "lock"
-_OTHERS = {_LOCK, "identity"}
+_OTHERS = {LOCK, "identity"}
 """Files that the trainer keeps beside them."""
 
 _DIGEST_BYTES = 16
@@ -56,35 +54,6 @@ class Manifest(msgspec.Struct, frozen=True):
 
     format: int
     digests: dict[str, str]
-
-
-@contextmanager
-def claimed(root: Path) -> Iterator[None]:
-    """Wait until no other process has claimed this directory, and keep it until the end: one writes, others stand by.
-
-    The system gives the claim of a process up when that ends, in whatever way.
-
-    Raises
-    ------
-    StreamrecError
-        If the directory cannot be written.
-    """
-    with _claim_file(root) as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            _log.warning("standing by", because=f"another process writes {root}")
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            _log.info("taking over", path=str(root))
-        yield
-
-
-def _claim_file(root: Path) -> BinaryIO:
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        return (root / _LOCK).open("wb")
-    except OSError as error:
-        raise StreamrecError(f"{root} cannot be used for checkpoints: {error}") from None
 
 
 def numbers(root: Path) -> list[int]:

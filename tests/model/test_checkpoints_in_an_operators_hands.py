@@ -15,6 +15,7 @@ from streamrec.metrics import TrainerMetrics
 from streamrec.model import checkpoint
 from streamrec.model.archive import Archive
 from streamrec.model.checkpoint import DamagedCheckpointError
+from streamrec.model.claim import claimed
 
 
 def write(root, number, *, kept=()):
@@ -165,7 +166,7 @@ def test_a_directory_that_is_a_file_is_refused_in_words(tmp_path, below):
     (tmp_path / "file").touch()
     with (
         pytest.raises(StreamrecError, match="cannot be used for checkpoints"),
-        checkpoint.claimed(tmp_path / "file" / below),
+        claimed(tmp_path / "file" / below),
     ):
         pass
 
