@@ -1,15 +1,15 @@
 """A user's interest state: a pure fold of clicks and purchases that no interleaving of partitions can change.
 
 The state holds the newest events themselves, and of older ones only what is commutative: counts, and decayed sums in a
-fixed number of buckets. Session, short-term interest and category transitions are functions of the sequence and are
-never stored. Because the newest N of a set, and a sum over the rest, do not depend on the order in which the set was
-seen, any interleaving of the partitions ends in the same state (integers exactly, decayed sums to rounding).
+fixed number of buckets. Session, short-term interest and category transitions are functions of the sequence
+(:mod:`streamrec.domain.summary`) and are never stored. Because the newest N of a set, and a sum over the rest, do not
+depend on the order in which the set was seen, any interleaving of the partitions ends in the same state (integers
+exactly, decayed sums to rounding).
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple
@@ -28,9 +28,6 @@ _DOUBLINGS_PER_MS = tuple(-1.0 / (half_life * DAY_MS) for half_life in HALF_LIVE
 BUCKETS = 32
 """Items and categories beyond the sequence share so many buckets each: a fixed size needs no eviction,
 and eviction is what would make the state depend on the order of arrival."""
-
-SESSION_GAP_MS = 30 * 60 * 1000
-"""A pause of half an hour ends a session, as web analytics has it."""
 
 VERSIONS_BEGIN_MS = 631_152_000_000
 """The earliest event time that is accepted, in 1990."""
@@ -246,96 +243,3 @@ def decayed_weights(event: SequenceEvent, now_ms: int) -> list[float]:
     age_ms = now_ms - event.event_time_ms
     day, week, month = _DOUBLINGS_PER_MS  # written out, for this is most of what a summary costs
     return [weight * 2.0 ** (age_ms * day), weight * 2.0 ** (age_ms * week), weight * 2.0 ** (age_ms * month)]
-
-
-def session(sequence: list[SequenceEvent]) -> list[SequenceEvent]:
-    """Return the events of the newest session, oldest first.
-
-    Examples
-    --------
-    >>> a = SequenceEvent(0, 0, 0, 1, "a", "")
-    >>> b = SequenceEvent(SESSION_GAP_MS + 1, 0, 0, 2, "b", "")
-    >>> [event.item_id for event in session([a, b])]
-    ['b']
-    """
-    start = len(sequence)
-    while start > 0:
-        start -= 1
-        if start > 0 and sequence[start].event_time_ms - sequence[start - 1].event_time_ms > SESSION_GAP_MS:
-            break
-    return sequence[start:]
-
-
-def category_transitions(sequence: Iterable[SequenceEvent]) -> dict[tuple[str, str], int]:
-    """Count the steps from one category to the next inside sessions.
-
-    Returns
-    -------
-    dict
-        `(from, to)` → count; bounded by the length of the sequence. Events without a category are passed over.
-    """
-    counts: dict[tuple[str, str], int] = {}
-    previous: SequenceEvent | None = None
-    for event in sequence:
-        if not event.category:
-            continue
-        if previous and event.event_time_ms - previous.event_time_ms <= SESSION_GAP_MS:
-            step = (previous.category, event.category)
-            counts[step] = counts.get(step, 0) + 1
-        previous = event
-    return counts
-
-
-@dataclass(frozen=True, slots=True)
-class Interest:
-    """How much a user wants things, summed up at the time of the newest event.
-
-    Parameters
-    ----------
-    short_term
-        Weight of each category in the newest session.
-    long_term, long_term_items
-        Decayed weight of each category and of each item of the sequence (with its share of what lies beyond), one value
-        per half-life.
-    """
-
-    short_term: dict[str, float] = field(default_factory=dict)
-    long_term: dict[str, list[float]] = field(default_factory=dict)
-    long_term_items: dict[str, list[float]] = field(default_factory=dict)
-
-
-def summarise(state: InterestState) -> Interest:
-    """Return the interest in categories and items, short-term and long-term; bounded by the length of the sequence."""
-    interest = Interest()
-    for event in session(state.sequence):
-        if event.category:
-            weight = interest.short_term.get(event.category, 0.0) + WEIGHTS[event.event_type]
-            interest.short_term[event.category] = weight
-    now_ms = state.sequence[-1].event_time_ms if state.sequence else 0
-    items, categories = interest.long_term_items, interest.long_term
-    for event in state.sequence:
-        weights = decayed_weights(event, now_ms)
-        _add(items, event.item_id, weights)
-        if event.category:
-            _add(categories, event.category, weights)
-    if state.beyond:
-        beyond = _beyond_at(state.beyond, now_ms)
-        for sums, bucket_of in ((items, item_bucket), (categories, category_bucket)):
-            for name in sums:
-                if (share := beyond.get(bucket_of(name))) is not None:
-                    _add(sums, name, share)
-    return interest
-
-
-def _add(sums: dict[str, list[float]], name: str, weights: list[float]) -> None:
-    before = sums.get(name)
-    sums[name] = weights if before is None else [a + b for a, b in zip(before, weights, strict=True)]
-
-
-def _beyond_at(beyond: Beyond, now_ms: int) -> dict[int, list[float]]:
-    age_days = (now_ms - beyond.reference_ms) / DAY_MS
-    factors = [0.5 ** (age_days / half_life) for half_life in HALF_LIVES_DAYS]
-    return {
-        bucket: [value * factor for value, factor in zip(sums, factors, strict=True)]
-        for bucket, sums in beyond.sums.items()
-    }

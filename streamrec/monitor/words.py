@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from streamrec.domain.interest import HALF_LIVES_DAYS, InterestState, category_transitions, session, summarise
+from streamrec.domain.interest import HALF_LIVES_DAYS, InterestState
+from streamrec.domain.summary import category_transitions, session, summarise
 
 SHOWN_INTERESTS = 3
 

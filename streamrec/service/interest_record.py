@@ -10,7 +10,8 @@ import msgspec
 
 from streamrec.contracts.derived import EventPosition, UserInterest
 from streamrec.contracts.topics import USER_INTERESTS
-from streamrec.domain.interest import InterestState, category_transitions, summarise
+from streamrec.domain.interest import InterestState
+from streamrec.domain.summary import category_transitions, summarise
 from streamrec.service.ports import Outgoing
 from streamrec.service.record_size import size_of
 

@@ -9,17 +9,14 @@ from streamrec.domain.event_ids import RECENT_IDS
 from streamrec.domain.interest import (
     BUCKETS,
     DAY_MS,
-    SESSION_GAP_MS,
     WEIGHTS,
     InterestState,
     Outcome,
     SequenceEvent,
     category_bucket,
-    category_transitions,
     item_bucket,
-    session,
-    summarise,
 )
+from streamrec.domain.summary import SESSION_GAP_MS, category_transitions, session, summarise
 
 CLICKS = Source(EventType.CLICK, 0)
 PURCHASES = Source(EventType.PURCHASE, 0)

@@ -18,13 +18,11 @@ from streamrec.domain.interest import (
     Outcome,
     SequenceEvent,
     category_bucket,
-    category_transitions,
     decayed_weights,
     item_bucket,
-    session,
-    summarise,
 )
 from streamrec.domain.seen import SEEN_ITEMS, Seen
+from streamrec.domain.summary import category_transitions, session, summarise
 
 NOW_MS = 1_760_000_000_000
 SOURCES = [Source(event_type, partition) for event_type in EventType for partition in (0, 1)]

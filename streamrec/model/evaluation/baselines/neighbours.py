@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from streamrec.domain.interest import SESSION_GAP_MS
+from streamrec.domain.summary import SESSION_GAP_MS
 from streamrec.model.evaluation.baselines.baseline import UNKNOWN, Histories, place_of
 from streamrec.model.evaluation.baselines.popularity import DecayedCounts
 
