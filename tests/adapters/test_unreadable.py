@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from confluent_kafka import KafkaError, KafkaException
+from builders import NOW_MS
+from confluent_kafka import KafkaError, KafkaException, Message
 from doubles import MemoryInterestStore, MemoryPublisher
 from kafka_double import Bad, ConsumerDouble, Log, error, with_topics
 from structlog.testing import capture_logs
 
 from streamrec.adapters.kafka import BatchSource, BroadcastReader, broadcast, source
+from streamrec.adapters.kafka.client import to_record
 from streamrec.adapters.kafka.unreadable import UNREADABLE_CODES
 from streamrec.errors import StreamrecError, TransientError
 from streamrec.service.batch import TopicPartition
@@ -65,6 +67,23 @@ def test_a_record_whose_header_names_are_not_utf8_is_read_with_all_else_that_it_
     bad = records[CLICKS][2]
     assert (bad.fault.reason, bad.key, bad.headers) == ("bad-headers", b"u1", {})
     assert b'"i2"' in bad.value
+
+
+def test_headers_that_cannot_be_read_are_touched_once():
+    """The client keeps a broken list after the error, and hands it out without one from then on."""
+    calls = []
+
+    class Broken(Message):
+        def headers(self):
+            calls.append(1)
+            return super().headers() if len(calls) > 1 else b"\xff".decode()
+
+    message = Broken(topic="clicks", partition=0, offset=4, value=b"v", headers=[("hole", b"v")], timestamp=(1, NOW_MS))
+    records = [to_record(message) for _ in range(3)]
+
+    assert records[0].fault.reason == "bad-headers"
+    assert records == [records[0]] * 3
+    assert records[0].headers == {}
 
 
 @pytest.mark.parametrize("code", sorted(UNREADABLE_CODES))
