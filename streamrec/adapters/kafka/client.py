@@ -32,9 +32,9 @@ SAID_EVERY_S = 10.0
 BAD_HEADERS, UNREADABLE = "bad-headers", "unreadable"
 """Reasons for refusing what the client cannot read: headers alone, or a whole batch of records."""
 
-_headers_of: Callable[[Message], Any] = methodcaller("headers")
-"""Not called directly: where the name of a header is not UTF-8 the client returns a list with a hole in it and an error
-that is set. CPython looks for such errors in indirect calls alone, and a hole ends the process."""
+headers_of: Callable[[Message], Any] = methodcaller("headers")
+"""Not called directly: the client may return a value although it has set an error, and CPython checks for that in
+indirect calls only."""
 
 _REFUSALS = {"_AUTHENTICATION", "_SSL"}
 
@@ -216,10 +216,10 @@ def to_record(message: Message) -> Record:
     offset, fault = message.offset(), None
     assert offset is not None
     try:
-        headers = _headers_of(message)
+        headers = headers_of(message)
     except (ValueError, SystemError):  # the name of a header is not UTF-8
         headers = Fault(BAD_HEADERS, "the headers cannot be read: the name of one is not UTF-8")
-        # the client keeps a list with a hole in it, which must never be touched
+        # what the client holds instead must not be used
         message.set_headers(headers)  # type: ignore[arg-type]  # it takes any object, and returns it from now on
     if type(headers) is Fault:
         headers, fault = None, headers
