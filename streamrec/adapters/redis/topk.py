@@ -230,13 +230,13 @@ class TopKReader:
         """
         with translated_errors(self._redis):
             *stored, default = values(self._redis, [*map(self._keys.topk, user_ids), self._keys.default])
-            newest = _decode(default)
-            own = [_decode(value) for value in stored]
-            lists = [brought_up_to_date(topk, newest) if topk and newest else topk or newest for topk in own]
+            lists = [_decode(value) for value in (*stored, default)]
             item_ids = list({item.item_id for topk in lists if topk for item in topk.items})
             marks: Any = self._redis.zmscore(self._keys.withdrawn, item_ids) if item_ids else []
         withdrawn = {item_id for item_id, mark in zip(item_ids, marks, strict=True) if mark is not None}
-        return [_without(topk, withdrawn) if topk and withdrawn else topk for topk in lists]
+        # before: of a list that has nothing left, the default list takes the place
+        *own, newest = [_without(topk, withdrawn) if topk and withdrawn else topk for topk in lists]
+        return [brought_up_to_date(topk, newest) if topk and newest else topk or newest for topk in own]
 
 
 def _decode(value: bytes | None) -> TopKList | None:
