@@ -140,6 +140,8 @@ class RebuildLists:
         count = QUIET_BATCH if is_quiet else BUSY_BATCH
         if self.census.short and (users := marks.short(count, below=facts.items)):
             return users
+        if not facts.version:
+            return []  # none can be better, and before a version nobody says which partitions there are
         if is_quiet and facts.lacking and now_s - self._moved_s < PATIENCE_S:
             return []  # the trainer is about to learn the rest
         if not is_tolerable(facts.events, facts.lacking):
@@ -180,7 +182,7 @@ class RebuildLists:
         kept = list(compress(lists, written))
         self._publisher.publish(list(compress(records, written)))
         made = Made.COMPLETE if not missing and is_quiet else Made.BEHIND
-        if not is_tolerable(knowledge.events, missing):
+        if not knowledge.version or not is_tolerable(knowledge.events, missing):
             made = Made.POOR
         self._marks.mark(marks_of(kept, made=made, knowledge=knowledge, top_k=self._maker.top_k, items=items))
         if gone := [user_id for user_id in users if user_id not in {interest.user_id for interest in interests}]:
