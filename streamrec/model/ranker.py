@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import islice
+from itertools import compress, islice
+from operator import is_not
 from threading import Lock
 from typing import NamedTuple
 
@@ -305,5 +306,5 @@ def _begun(before: ServingModel, after: ServingModel) -> list[str]:
     """Return the items that have a row in a version and had another one, or none, in the version before it."""
     begun = after.ids[before.size : after.size]
     if after.ids is not before.ids:  # rows were given to other items, or all of it came anew
-        begun += [new for old, new in zip(before.ids[: before.size], after.ids, strict=False) if new and new != old]
+        begun += compress(after.ids, map(is_not, before.ids[: before.size], after.ids))
     return begun
