@@ -109,6 +109,7 @@ class RebuildLists:
         if position != self._position:
             self._position, self._moved_s = position, now_s
         known_items, other_items = self._maker.ranker.vocabulary
+        kept = self._marks.facts()
         facts = Facts(
             version=knowledge.version,
             events=knowledge.events,
@@ -117,14 +118,14 @@ class RebuildLists:
             other_items=other_items,
             top_k=self._maker.top_k,
             quiet=now_s - self._moved_s >= QUIET_S,
-            waiting_since_ms=self.facts.waiting_since_ms,
+            waiting_since_ms=kept.waiting_since_ms,
         )
         self.census = self._marks.count(facts)
         self.facts = self._timed(facts)
         self._is_claimed = self._marks.claim()
         if self._is_claimed:
             self._marks.trim()
-            if self.facts != self._marks.facts():
+            if self.facts != kept:
                 self._marks.keep(self.facts)
         self._looked_s = now_s
 

@@ -233,6 +233,17 @@ def test_marks_outlive_the_process(bench):
     assert {bench.store.read(f"u{number}").model_version for number in range(100)} == {"v100"}
 
 
+def test_a_restart_does_not_make_lists_wait_anew(bench):
+    bench.learn(0)
+    bench.act(*[f"u{number}" for number in range(100)])
+    bench.run(LOOK_S)
+    bench.maker.now_ms = lambda: NOW_MS + 60_000
+    bench.rebuild = bench.again()
+    bench.run(LOOK_S)
+    assert bench.rebuild.census.waiting
+    assert bench.rebuild.facts.waiting_since_ms == bench.store.marks.facts().waiting_since_ms == NOW_MS
+
+
 def test_a_worker_that_has_read_nothing_yet_waits_for_the_first_version(bench):
     bench.ranker.knowledge = Knowledge("", 0, {})
     for number in range(100):
