@@ -32,6 +32,9 @@ PLAIN, UNICODE, ESCAPED = "x", "\N{MUSICAL SYMBOL G CLEF}", "\x01"
 MAX_NEW_EVENTS = 1_000
 """No batch has more."""
 
+MAX_HIDDEN_ITEMS = 1_000 + SEEN_ITEMS
+"""No list hides more: the longest sequence, and what is known from before it."""
+
 LETTER_BYTES = 8_192
 """The smallest useful dead letter: its reason, and the beginning of the record."""
 
@@ -143,5 +146,7 @@ def largest_list(top_k: int, character: str) -> int:
         event_time_ms=_TIME_MS,
         produced_at_ms=_TIME_MS,
         made_at_ms=_TIME_MS,
+        rebuilt=True,
+        hidden=bytes(4 * MAX_HIDDEN_ITEMS),
     )
     return size_of(Outgoing(RECOMMENDATIONS, longest.encode(), _encoder.encode(topk), _TRACE))
