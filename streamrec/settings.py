@@ -19,6 +19,10 @@ SecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
 SaslMechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
 
 
+KINDS_OF_KEYS = frozenset({"interest", "lists", "position", "rec", "topic"})
+"""What keys in Redis begin with where the installation has no name."""
+
+
 @dataclass(frozen=True, slots=True)
 class KafkaAccess:
     """Where Kafka is and how to get in; see the settings `kafka` and `kafka_*` for each field."""
@@ -233,6 +237,14 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="Least severe log line that is written.", examples=["DEBUG"]
     )
+
+    @field_validator("installation")
+    @classmethod
+    def _is_no_kind_of_key(cls, name: str) -> str:
+        """Refuse a name that would give keys in Redis the names of keys of an installation without one."""
+        if name in KINDS_OF_KEYS:
+            raise ValueError(f"{name} is the beginning of streamrec's own keys in Redis: choose another name")
+        return name
 
     @field_validator("time_zone")
     @classmethod
