@@ -211,7 +211,7 @@ def test_a_time_zone_is_an_iana_name(name, nearest, monkeypatch):
 @pytest.mark.parametrize("name", ["rec", "interest"])
 def test_an_installation_is_not_named_like_a_kind_of_key(monkeypatch, name):
     monkeypatch.setenv("STREAMREC_INSTALLATION", name)
-    with pytest.raises(SettingsError, match="STREAMREC_INSTALLATION: .*another name"):
+    with pytest.raises(SettingsError, match=r"STREAMREC_INSTALLATION: .*another name"):
         Settings.from_env()
 
 
