@@ -215,15 +215,26 @@ def feed(
 
 
 def run_in_background(app: faust.App, work: Callable[[Background], None]) -> None:
-    """Run blocking work in a thread of its own, from the start of the app until the work sees `stopping` set."""
+    """Run blocking work in a thread of its own, from the start of the app until the work sees `stopping` set.
+
+    Work that waits for a server when it is to stop ends with a `TransientError`, and that is no failure of the worker.
+    """
     thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=work.__name__)
+
+    def until_stopped(background: Background) -> None:
+        try:
+            work(background)
+        except TransientError as error:
+            if not background.stopping.is_set():
+                raise
+            _log.info("stopped while waiting", because=str(error))
 
     @app.task  # type: ignore[untyped-decorator]
     async def start() -> None:
         app.flow_control.resume()  # no channel delivers before; Faust's own consumer would do it
         loop = asyncio.get_running_loop()
         background = Background(loop, threading.Event())
-        running = loop.run_in_executor(thread, work, background)
+        running = loop.run_in_executor(thread, until_stopped, background)
         try:
             await asyncio.shield(running)
         finally:
