@@ -91,14 +91,18 @@ class StoreIdentityCheck:
         return self._identity
 
     def keep(self) -> None:
-        """Give the store its identity back if it was emptied.
+        """Give the store its identity back if it was emptied; a store that has it is only read.
 
         Raises
         ------
         TransientError
             If the store does not answer.
+        StreamrecError
+            If it is the store of another installation by now.
         """
-        self._store.claim(self._identity)
+        held = self._store.identity() or self._store.claim(self._identity)
+        if held != self._identity:
+            raise StreamrecError(f"this {self._store.name} was exchanged for that of another installation")
 
     def _contradiction(self, what: str) -> StreamrecError:
         now_s = self._monotonic_s()

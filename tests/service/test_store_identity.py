@@ -121,3 +121,21 @@ def test_a_store_filled_before_identities_existed_is_taken():
     shop.in_use = True
     shop.check().check()
     assert shop.held == shop.registered
+
+
+def test_a_store_that_has_its_identity_is_not_written_by_those_who_keep_it():
+    shop = Shop(held="a", registered="a")
+    check = shop.check()
+    check.check()
+    shop.claim = None
+    check.keep()
+    assert shop.held == "a"
+
+
+def test_a_store_that_is_exchanged_under_a_running_worker_is_refused():
+    shop = Shop(held="a", registered="a")
+    check = shop.check()
+    check.check()
+    shop.held = "b"
+    with pytest.raises(StreamrecError, match="was exchanged"):
+        check.keep()
