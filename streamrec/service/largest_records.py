@@ -13,6 +13,8 @@ from streamrec.contracts.model_update import MAX_PART_BYTES
 from streamrec.contracts.topics import (
     BROKER_MAX_MESSAGE_BYTES,
     CLICKS,
+    IMPRESSIONS,
+    ITEMS,
     MODEL_UPDATES,
     PURCHASES,
     RECOMMENDATIONS,
@@ -82,6 +84,11 @@ def needs_of_recall(top_k: int) -> list[Need]:
 def needs_of_trainer() -> list[Need]:
     """Return the room that the `trainer` worker must have."""
     return [Need(MODEL_UPDATES, _PART_BYTES)]
+
+
+def needs_of_retention() -> list[Need]:
+    """Return the room that the `retention` worker must have."""
+    return [Need(dead_letter_topic(topic), LETTER_BYTES) for topic in (IMPRESSIONS, ITEMS)]
 
 
 def created_limits(sequence_length: int, top_k: int, *, hide_seen: bool = False) -> dict[str, int]:

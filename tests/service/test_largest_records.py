@@ -23,6 +23,7 @@ from streamrec.service.largest_records import (
     largest_list,
     needs_of_interests,
     needs_of_recall,
+    needs_of_retention,
     needs_of_trainer,
     require_room,
 )
@@ -95,6 +96,7 @@ def test_a_part_of_a_model_version_fits_the_room_that_the_trainer_asks_for():
         ("user-interests", 500_000, needs_of_interests(1_000), "STREAMREC_SEQUENCE_LENGTH"),
         ("recommendations", 500_000, needs_of_recall(1_000), "STREAMREC_TOP_K"),
         ("clicks.dlq", 4_000, needs_of_interests(50), "max.message.bytes"),
+        ("items.dlq", 4_000, needs_of_retention(), "max.message.bytes"),
         ("model-updates", 500_000, needs_of_trainer(), "max.message.bytes"),
     ],
 )
