@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from structlog.testing import capture_logs
 
-from streamrec.errors import StreamrecError, TransientError, WrongTopicError
-from workers import runtime, waiting
-from workers.readiness import why_paused
+from streamrec.errors import StreamrecError, TransientError, UnfitServerError, WrongTopicError
+from workers import readiness, runtime, waiting
+from workers.readiness import paused, why_paused
 from workers.waiting import Background, poll
 
 APP = "streamrec-test-runtime"
@@ -110,3 +112,29 @@ def test_a_worker_that_is_stopped_while_it_waits_for_a_server_ends_in_order():
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_worker_that_waits_for_its_servers_at_the_start_is_alive_and_not_ready(worker, monkeypatch):
+    told, answers = [], [TransientError("Redis: away"), UnfitServerError("Redis: it evicts keys"), (), ()]
+
+    def check():
+        told.append(why_paused(APP))
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(runtime, "RECHECK_S", 0.01)
+    runtime._ask_servers(worker, APP, runtime.Store(dict, SimpleNamespace(check=check), check))
+    assert told == [runtime._ASKING, runtime._ASKING, "Redis: it evicts keys", runtime._ASKING]
+    assert why_paused(APP) is None
+
+
+def test_a_full_disk_keeps_no_worker_from_pausing(monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(readiness, "_mark", full)
+    with capture_logs() as logged, paused(APP, "because"):
+        assert why_paused(APP) is None
+    assert [line["event"] for line in logged] == ["probes cannot see the pause"]
