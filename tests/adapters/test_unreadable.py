@@ -277,3 +277,20 @@ def test_a_broadcast_topic_is_read_behind_what_cannot_be_read_and_the_rest_is_co
     assert [record.offset for record in records] == [0, 1, 2, *range(8, 30)]
     assert reader.refused == {("items", "unreadable"): 1}
     assert reader.caught_up
+
+
+def test_a_broadcast_topic_that_is_made_anew_is_read_from_its_beginning(monkeypatch):
+    source = TopicPartition("items", 0)
+    double = ConsumerDouble({source: Log(end=30)})
+    double.list_topics = with_topics("items")
+    monkeypatch.setattr(broadcast, "Consumer", lambda _config: double)
+    reader = BroadcastReader(kafka=NOWHERE, topics=["items"])
+
+    def offsets():
+        return [record.offset for _ in range(3) for _, record in reader.poll(0.0) or ()]
+
+    assert offsets() == list(range(30))
+    double.logs[source], double.at[source] = Log(end=5), 0  # as `auto.offset.reset` has it
+    with capture_logs() as logged:
+        assert offsets() == list(range(5))
+    assert [line["at"] for line in logged if line["event"] == "log begins anew"] == [0]
