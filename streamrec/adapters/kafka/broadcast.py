@@ -147,7 +147,7 @@ class BroadcastReader:
                     return
                 self._arrived.append(first)
             self._lifeline.heard()
-            self._arrived += self._consumer.consume(MAX_BATCH_RECORDS - 1, 0)
+            self._arrived += self._consumer.consume(max(1, MAX_BATCH_RECORDS - len(self._arrived)), 0)
         except KafkaException as error:
             raise translate(error.args[0]) from error
 
