@@ -137,5 +137,19 @@ def test_a_store_that_is_exchanged_under_a_running_worker_is_refused():
     check = shop.check()
     check.check()
     shop.held = "b"
-    with pytest.raises(StreamrecError, match="was exchanged"):
+    with pytest.raises(TransientError, match="belongs to another installation"):
         check.keep()
+    shop.now_s += PATIENCE_S
+    with pytest.raises(StreamrecError, match="belongs to another installation") as refused:
+        check.keep()
+    assert not isinstance(refused.value, TransientError)
+
+
+def test_a_worker_that_slept_while_its_store_was_emptied_and_taken_anew_works_on():
+    shop = Shop(held="a", registered="a")
+    check = shop.check()
+    check.check()
+    shop.held = shop.registered = "b"
+    check.keep()
+    check.keep()
+    assert (shop.held, shop.registered) == ("b", "b")
