@@ -15,6 +15,9 @@ from streamrec.environment import ENV_PREFIX, check_names, find_zone, variable_n
 from streamrec.errors import SettingsError, UsageError
 from streamrec.kafka_access import KafkaAccess, SaslMechanism, SecurityProtocol
 
+KINDS_OF_KEYS = frozenset({"interest", "lists", "position", "rec", "topic"})
+"""What keys in Redis begin with where the installation has no name."""
+
 
 class Settings(BaseSettings):
     """What an operator can set; every default suits one small machine.
@@ -194,6 +197,14 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="Minimum severity of log lines.", examples=["DEBUG"]
     )
+
+    @field_validator("installation")
+    @classmethod
+    def _is_no_kind_of_key(cls, name: str) -> str:
+        """Refuse a name that would give keys in Redis the names of keys of an installation without one."""
+        if name in KINDS_OF_KEYS:
+            raise ValueError(f"{name} is the beginning of streamrec's own keys in Redis: choose another name")
+        return name
 
     @field_validator("time_zone")
     @classmethod

@@ -315,10 +315,11 @@ class MemoryTopKStore:
         topk = self._lists.get(user_id, self._default)
         if topk is None:
             return None
-        if self._default is not None:
-            topk = brought_up_to_date(topk, self._default)
-        kept = [item for item in topk.items if item.item_id not in self._withdrawn]
-        return TopKList(**{name: getattr(topk, name) for name in topk.__struct_fields__} | {"items": kept})
+        topk = self._without_withdrawn(topk)
+        return topk if self._default is None else brought_up_to_date(topk, self._without_withdrawn(self._default))
+
+    def _without_withdrawn(self, topk: TopKList) -> TopKList:
+        return msgspec.structs.replace(topk, items=[item for item in topk.items if item.item_id not in self._withdrawn])
 
 
 class CountingRanker:

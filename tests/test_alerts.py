@@ -20,6 +20,7 @@ from streamrec.metrics import ListMetrics, ServingMetrics, TrainerMetrics, Worke
 from streamrec.monitor.exposition import Exposition
 from streamrec.monitor.groups import GroupWatch
 from streamrec.monitor.observation import Observation
+from streamrec.monitor.readiness import CHECKS
 
 ROOT = Path(__file__).parents[1]
 RULES = [
@@ -75,6 +76,17 @@ def test_every_alert_has_an_entry_in_the_runbook_and_a_test_that_fires_it():
     assert sorted(fired) == sorted(NAMES)
     for entry in re.split(r"^## ", runbook, flags=re.MULTILINE)[1:]:
         assert all(part in entry for part in ("**Means.**", "**Look.**", "**Do.**")), entry
+
+
+def test_each_cause_fires_one_alert():
+    exprs = {rule["alert"]: rule["expr"] for rule in RULES}
+    others = re.search(r'cause!~"([^"]+)"', exprs["NotReady"])[1].split("|")
+    own = [
+        name for expr in exprs.values() for names in re.findall(r'cause=~?"([^"]+)"', expr) for name in names.split("|")
+    ]
+
+    assert sorted(others) == sorted(own)
+    assert set(own) <= {check.name for check in CHECKS}
 
 
 @pytest.mark.parametrize(

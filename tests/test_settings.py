@@ -7,9 +7,11 @@ import pickle
 import pytest
 from pydantic import SecretStr
 
+from streamrec.adapters.redis.keys import Keys
 from streamrec.environment import variable_name
 from streamrec.errors import SettingsError, UsageError
-from streamrec.settings import Settings
+from streamrec.service.batch import TopicPartition
+from streamrec.settings import KINDS_OF_KEYS, Settings
 
 SECRET = "s3cr3t-word"
 URLS = {"redis_url": f"redis://:{SECRET}@h:1/0", "postgres_url": f"postgresql://me:{SECRET}@h:1/db"}
@@ -205,3 +207,16 @@ def test_a_time_zone_is_an_iana_name(name, nearest, monkeypatch):
     monkeypatch.setenv("STREAMREC_TIME_ZONE", name)
     with pytest.raises(SettingsError, match=rf"STREAMREC_TIME_ZONE: no time zone; the nearest name is {nearest}"):
         Settings.from_env()
+
+
+@pytest.mark.parametrize("name", ["rec", "interest"])
+def test_an_installation_is_not_named_like_a_kind_of_key(monkeypatch, name):
+    monkeypatch.setenv("STREAMREC_INSTALLATION", name)
+    with pytest.raises(SettingsError, match=r"STREAMREC_INSTALLATION: .*another name"):
+        Settings.from_env()
+
+
+def test_every_kind_of_key_in_redis_is_refused_as_the_name_of_an_installation():
+    keys, source = Keys(), TopicPartition("clicks", 0)
+    kinds = [keys.state("u"), keys.topk("u"), keys.position("w", source), keys.topic("w", "t"), keys.lists("short")]
+    assert {key.partition(":")[0] for key in kinds} == KINDS_OF_KEYS

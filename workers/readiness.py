@@ -4,32 +4,44 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import gettempdir
 
 import psutil
+import structlog
 
 _SUFFIX = ".paused"
+
+_log = structlog.get_logger(__name__)
 
 
 @contextmanager
 def paused(app_id: str, because: str) -> Iterator[None]:
-    """Say that this process has paused, and why, for as long as it has."""
+    """Say that this process has paused, and why, for as long as it has; a full disk keeps nobody from pausing."""
     file = Path(gettempdir()) / f"{app_id}-{os.getpid()}{_SUFFIX}"
+    try:
+        _mark(file, because)
+    except OSError as error:
+        _log.warning("probes cannot see the pause", because=str(error))
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            file.unlink()
+
+
+def _mark(file: Path, because: str) -> None:
     file.unlink(missing_ok=True)  # of a process that was killed and had our id
     # made anew and not followed: anybody may write where temporary files are
     with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as marker:
         marker.write(because)
-    try:
-        yield
-    finally:
-        file.unlink()
 
 
 def why_paused(app_id: str) -> str | None:
     """Return why a process of this worker on this host has paused, `None` if none has."""
     for file in Path(gettempdir()).glob(f"{app_id}-*{_SUFFIX}"):
         if psutil.pid_exists(int(file.stem.rpartition("-")[2])):
-            return file.read_text()
+            with suppress(FileNotFoundError):  # it has continued just now
+                return file.read_text()
     return None

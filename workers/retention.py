@@ -13,8 +13,10 @@ from streamrec.adapters.kafka import BatchSource, KafkaPublisher
 from streamrec.adapters.postgres import PostgresRetentionStore
 from streamrec.contracts.topics import CLICKS, IMPRESSIONS, ITEMS, PURCHASES, RECOMMENDATIONS
 from streamrec.domain.arms import assign_arm
+from streamrec.service.largest_records import needs_of_retention
 from streamrec.service.record_retention import RecordRetention
 from streamrec.settings import Settings
+from workers.checks import checked
 from workers.identity import postgres_check
 from workers.runtime import GROUP_PREFIX, Store, feed, new_app, run
 
@@ -30,9 +32,10 @@ def build(settings: Settings) -> faust.App:
         settings.require_postgres_url(), installation=settings.installation, time_zone=settings.time_zone
     )
     kafka = settings.require_kafka()
+    publisher = KafkaPublisher(kafka)
     record = RecordRetention(
         store,
-        KafkaPublisher(kafka),
+        publisher,
         arm_of=partial(assign_arm, settings.experiment, control_share=settings.control_share),
         follow_window_minutes=settings.follow_window_minutes,
         zone=settings.zone,
@@ -48,7 +51,7 @@ def build(settings: Settings) -> faust.App:
             topic_ids=store,
             patience_ms=PATIENCE_MS,
         ),
-        store=Store(store.positions, postgres_check(settings)),
+        store=Store(store.positions, postgres_check(settings), checked(publisher, needs_of_retention())),
         handle=record.handle,
         tally=lambda: record.tally,
     )

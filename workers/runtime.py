@@ -73,6 +73,8 @@ GARBAGE_AFTER = 50_000
 NICENESS = 10
 """Of a worker that gives way: about a tenth of the processor time where there is too little."""
 
+_ASKING = "its servers are asked first: the log names what does not answer"
+
 _AUTOGROUP = Path("/proc/self/autogroup")
 
 ReadPositions = Callable[[Sequence[TopicPartition]], Positions]
@@ -206,23 +208,33 @@ def feed(
                     reader_metrics().record_stopped(worker_name, source.stopped)
                     look_due_s = time.monotonic() + POLL_S
 
-        _wait_until_fit(worker, app.conf.id, store.check)
-        persist_until(worker.stopping, store.identity.check)
+        _ask_servers(worker, app.conf.id, store)
         while_right(app.conf.id, worker, partial(open_source, positions=stored), work)
 
     run_in_background(app, read)
 
 
 def run_in_background(app: faust.App, work: Callable[[Background], None]) -> None:
-    """Run blocking work in a thread of its own, from the start of the app until the work sees `stopping` set."""
+    """Run blocking work in a thread of its own, from the start of the app until the work sees `stopping` set.
+
+    Work that waits for a server when it is to stop ends with a `TransientError`, and that is no failure of the worker.
+    """
     thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=work.__name__)
+
+    def until_stopped(background: Background) -> None:
+        try:
+            work(background)
+        except TransientError as error:
+            if not background.stopping.is_set():
+                raise
+            _log.info("stopped while waiting", because=str(error))
 
     @app.task  # type: ignore[untyped-decorator]
     async def start() -> None:
         app.flow_control.resume()  # no channel delivers before; Faust's own consumer would do it
         loop = asyncio.get_running_loop()
         background = Background(loop, threading.Event())
-        running = loop.run_in_executor(thread, work, background)
+        running = loop.run_in_executor(thread, until_stopped, background)
         try:
             await asyncio.shield(running)
         finally:
@@ -230,18 +242,30 @@ def run_in_background(app: faust.App, work: Callable[[Background], None]) -> Non
             await running
 
 
-def _wait_until_fit(worker: Background, app_id: str, check: Callable[[], Sequence[str]]) -> None:
+def _ask_servers(worker: Background, app_id: str, store: Store) -> None:
+    """Make sure that the servers are ours and fit, before the group is joined.
+
+    A probe finds no member of the group meanwhile, and must not end a worker that waits.
+    """
+    with paused(app_id, _ASKING):
+        because = persist_until(worker.stopping, partial(_unfit, store.check))
+    _wait_until_fit(worker, app_id, store.check, because)
+    with paused(app_id, _ASKING):
+        persist_until(worker.stopping, store.identity.check)
+
+
+def _unfit(check: Callable[[], Sequence[str]]) -> str:
+    """Return why a server is unfit, empty if none is."""
+    try:
+        for warning in check():
+            _log.warning("server", because=warning)
+    except UnfitServerError as error:
+        return str(error)
+    return ""
+
+
+def _wait_until_fit(worker: Background, app_id: str, check: Callable[[], Sequence[str]], because: str) -> None:
     """Wait, not ready, while a server is set up so that work would be lost; an operator mends that meanwhile."""
-
-    def ask() -> str:
-        try:
-            for warning in check():
-                _log.warning("server", because=warning)
-        except UnfitServerError as error:
-            return str(error)
-        return ""
-
-    because = persist_until(worker.stopping, ask)
     reminder_due_s = time.monotonic()
     with standstill().of(PAUSED) as say:
         while because and not worker.stopping.is_set():
@@ -251,7 +275,7 @@ def _wait_until_fit(worker: Background, app_id: str, check: Callable[[], Sequenc
                 reminder_due_s = time.monotonic() + PAUSE_REMINDER_S
             with paused(app_id, because):
                 worker.stopping.wait(RECHECK_S)
-                because = persist_until(worker.stopping, ask)
+                because = persist_until(worker.stopping, partial(_unfit, check))
 
 
 def _look_after(source: BatchSource, store: Store, when_idle: Callable[[], None] | None) -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from streamrec.errors import TransientError
 
 _FILE = "identity"
 
@@ -22,18 +26,37 @@ class DirectoryIdentity:
         self._file = directory / _FILE
 
     def identity(self) -> str:
-        """Return the identity, empty if there is none."""
-        try:
-            return self._file.read_text().strip()
-        except FileNotFoundError:
-            return ""
+        """Return the identity, empty if there is none.
+
+        Raises
+        ------
+        TransientError
+            If the directory cannot be read.
+        """
+        with self._translated_errors():
+            try:
+                return self._file.read_text(errors="replace").strip()
+            except FileNotFoundError:
+                return ""
 
     def claim(self, identity: str) -> str:
-        """Set the identity if there is none, and return the one that is there now."""
-        self._file.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with self._file.open("x") as file:
-                file.write(identity)
-        except FileExistsError:
-            return self.identity()
+        """Set the identity if there is none, and return the one that is there now; one process at a time does so.
+
+        Raises
+        ------
+        TransientError
+            If the directory cannot be written; what a full disk leaves behind is no identity.
+        """
+        if held := self.identity():
+            return held
+        with self._translated_errors():
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            self._file.write_text(identity)
         return identity
+
+    @contextmanager
+    def _translated_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise TransientError(f"the identity of the checkpoints: {error}") from error

@@ -34,7 +34,7 @@ class _Undecodable:
 
 def to_record(message: Message, read: Callable[[Message], Record] = client.to_record) -> Record:
     """Return a message as the use cases see it, one with the mark as if its headers could not be read."""
-    is_marked = any(header[0] == MARK for header in message.headers() or ())
+    is_marked = any(header[0] == MARK for header in client.headers_of(message) or ())
     return read(_Undecodable(message) if is_marked else message)  # type: ignore[arg-type]  # a double
 
 

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -55,7 +56,8 @@ class Guardian:
     ) -> None:
         """End whatever still runs."""
         assert self._process.stdin is not None
-        self._process.stdin.close()
+        with suppress(BrokenPipeError):  # it has died
+            self._process.stdin.close()
         self._process.wait()
 
     def spawn(
@@ -76,6 +78,11 @@ class Guardian:
             Its environment; this process's own if not given.
         uid
             The user and group that it runs as; this process's own if not given.
+
+        Raises
+        ------
+        OSError
+            If it cannot be started, or the guardian has died.
         """
         with log.open("ab") as output:
             process = subprocess.Popen(
@@ -89,7 +96,12 @@ class Guardian:
                 extra_groups=None if uid is None else [],
                 start_new_session=True,
             )
-        self._tell(group=process.pid, log=str(log.absolute()))
+        try:
+            self._tell(group=process.pid, log=str(log.absolute()))
+        except OSError:  # the guardian has died: nobody would end the process
+            process.kill()
+            process.wait()
+            raise
         return process
 
     def bound(self, log: Path) -> None:

@@ -13,6 +13,7 @@ import signal
 import stat
 import tempfile
 import time
+from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -127,13 +128,14 @@ def _wait_for_orphans(data: Path) -> None:
 def _has_database(port: int, password: str) -> bool:
     """Return whether the server answers, after making the database if it is not there."""
     try:
-        connection = psycopg2.connect(host=HOST, port=port, user=USER, password=password, dbname="postgres")
-    except psycopg2.OperationalError:
+        with closing(
+            psycopg2.connect(host=HOST, port=port, user=USER, password=password, dbname="postgres")
+        ) as connection:
+            connection.autocommit = True  # CREATE DATABASE runs in no transaction
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", (DATABASE,))
+                if cursor.fetchone() is None:
+                    cursor.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(DATABASE)))
+    except (psycopg2.OperationalError, psycopg2.InterfaceError):  # not there yet, or it died in between
         return False
-    connection.autocommit = True  # CREATE DATABASE runs in no transaction
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", (DATABASE,))
-        if cursor.fetchone() is None:
-            cursor.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(DATABASE)))
-    connection.close()
     return True

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import compress, islice
+from operator import is_not
 from threading import Lock
 from typing import NamedTuple
 
@@ -68,6 +70,8 @@ class ModelRanker:
         self._model = self._base
         """The same with the newest events counted on top of it."""
         self._reader = UpdateReader()
+        self._knowledge, self._learned_ms = Knowledge(contains={}), 0
+        """What the serving version knows, and when the newest event in it was produced: replaced with the version."""
         self._withdrawn: dict[str, None] = {}
         self._withdrawn_changes = 0
         self._withdrawn_rows: tuple[int, ServingModel, np.ndarray] = (-1, self._model, np.zeros(0, np.int64))
@@ -96,14 +100,12 @@ class ModelRanker:
     @property
     def newest_produced_at_ms(self) -> int:
         """Production time of the newest event that the serving version has learned."""
-        return self._reader.learned.newest_produced_at_ms
+        return self._learned_ms
 
     @property
     def knowledge(self) -> Knowledge:
-        """What the serving version knows."""
-        learned = self._reader.learned
-        version = self._base.version
-        return Knowledge(version, learned.events, learned.contains if version else {})
+        """What the serving version knows; one that begins to serve after it was asked for knows no less."""
+        return self._knowledge
 
     @property
     def vocabulary(self) -> tuple[int, int]:
@@ -128,17 +130,20 @@ class ModelRanker:
             return error.reason
         if base is None:
             return ""
+        learned = self._reader.learned
+        begun = _begun(self._base, base)
         with self._lock:
-            # the version holds what was produced up to then; what came later is counted on top of it
-            learned_ms = self._reader.learned.newest_produced_at_ms
-            begun = base.ids[self._base.size : base.size]
             self._stream.forget(begun)
             self._untouched.forget(begun)
             self._base, self._model, self._risen = base, base.countable(), {}
+            # the version holds what was produced up to then; what came later is counted on top of it
+            self._learned_ms = learned.newest_produced_at_ms
             self._recent = {
-                position: later for position, later in self._recent.items() if later.produced_at_ms > learned_ms
+                position: later for position, later in self._recent.items() if later.produced_at_ms > self._learned_ms
             }
             self._count(list(self._recent.values()))
+            # last: whoever asks before ranking must not be told of a version that does not rank yet
+            self._knowledge = Knowledge(base.version, learned.events, learned.contains)
         return ""
 
     def put_item(self, item: Item) -> None:
@@ -198,8 +203,7 @@ class ModelRanker:
         if not self._base.version:
             return self._stream.learn(interests)
         with self._lock:
-            learned_ms = self._reader.learned.newest_produced_at_ms
-            self._note([interest for interest in interests if interest.produced_at_ms > learned_ms])
+            self._note([interest for interest in interests if interest.produced_at_ms > self._learned_ms])
             return self._model
 
     def _note(self, interests: Sequence[UserInterest]) -> None:
@@ -288,12 +292,19 @@ class ModelRanker:
             hidden |= {event.item_id for event in interest.sequence}
             hidden.update(interest.seen_before)
         missing = k - len(items)
-        of_stream = [
-            item_id for item_id in self._stream.ranked() if item_id not in hidden and item_id not in self._withdrawn
-        ][:missing]
+        may_be = (each for each in self._stream.ranked() if each not in hidden and each not in self._withdrawn)
+        of_stream = list(islice(may_be, missing))
         hidden.update(of_stream)
         of_catalogue = self._untouched.newest(missing - len(of_stream), but=hidden)
         return [
             *(ListItem(item_id, 0.0, Reason("popular")) for item_id in of_stream),
             *(ListItem(item_id, 0.0, Reason("recent")) for item_id in of_catalogue),
         ]
+
+
+def _begun(before: ServingModel, after: ServingModel) -> list[str]:
+    """Return the items that have a row in a version and had another one, or none, in the version before it."""
+    begun = after.ids[before.size : after.size]
+    if after.ids is not before.ids:  # rows were given to other items, or all of it came anew
+        begun += compress(after.ids, map(is_not, before.ids[: before.size], after.ids))
+    return begun

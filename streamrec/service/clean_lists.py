@@ -96,7 +96,11 @@ class CleanLists:
         """Replace lists by themselves without these items, unless a newer one is stored by now; return how many."""
         cleaned = []
         for value in found:
-            topk = _decoder.decode(value)
+            try:
+                topk = _decoder.decode(value)
+            except msgspec.DecodeError as error:
+                _log.warning("a stored list cannot be read", because=str(error))
+                continue
             kept = [item for item in topk.items if item.item_id not in items]
             cleaned.append(
                 (topk.user_id, value, _encoder.encode(msgspec.structs.replace(topk, items=kept, rebuilt=True)))

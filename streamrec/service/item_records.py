@@ -37,6 +37,7 @@ def read_item_record(record: Record, tally: Tally) -> ItemChange:
     try:
         if record.value is None:
             return ItemChange(gone=deleted_by(record.key), is_deletion=True)
+        record.check()
         item = decode_item(record.value, record.key, dropped=dropped)
     except BadRecordError as error:
         tally.refused[ITEMS, error.reason] += 1

@@ -13,6 +13,8 @@ from streamrec.contracts.model_update import MAX_PART_BYTES
 from streamrec.contracts.topics import (
     BROKER_MAX_MESSAGE_BYTES,
     CLICKS,
+    IMPRESSIONS,
+    ITEMS,
     MODEL_UPDATES,
     PURCHASES,
     RECOMMENDATIONS,
@@ -31,6 +33,9 @@ PLAIN, UNICODE, ESCAPED = "x", "\N{MUSICAL SYMBOL G CLEF}", "\x01"
 
 MAX_NEW_EVENTS = 1_000
 """No batch has more."""
+
+MAX_HIDDEN_ITEMS = 1_000 + SEEN_ITEMS
+"""No list hides more: the longest sequence, and what is known from before it."""
 
 LETTER_BYTES = 8_192
 """The smallest useful dead letter: its reason, and the beginning of the record."""
@@ -79,6 +84,11 @@ def needs_of_recall(top_k: int) -> list[Need]:
 def needs_of_trainer() -> list[Need]:
     """Return the room that the `trainer` worker must have."""
     return [Need(MODEL_UPDATES, _PART_BYTES)]
+
+
+def needs_of_retention() -> list[Need]:
+    """Return the room that the `retention` worker must have."""
+    return [Need(dead_letter_topic(topic), LETTER_BYTES) for topic in (IMPRESSIONS, ITEMS)]
 
 
 def created_limits(sequence_length: int, top_k: int, *, hide_seen: bool = False) -> dict[str, int]:
@@ -143,5 +153,7 @@ def largest_list(top_k: int, character: str) -> int:
         event_time_ms=_TIME_MS,
         produced_at_ms=_TIME_MS,
         made_at_ms=_TIME_MS,
+        rebuilt=True,
+        hidden=bytes(4 * MAX_HIDDEN_ITEMS),
     )
     return size_of(Outgoing(RECOMMENDATIONS, longest.encode(), _encoder.encode(topk), _TRACE))

@@ -110,6 +110,7 @@ class RebuildLists:
         if position != self._position:
             self._position, self._moved_s = position, now_s
         known_items, other_items = self._maker.ranker.vocabulary
+        kept = self._marks.facts()
         facts = Facts(
             version=knowledge.version,
             events=knowledge.events,
@@ -118,14 +119,14 @@ class RebuildLists:
             other_items=other_items,
             top_k=self._maker.top_k,
             quiet=now_s - self._moved_s >= QUIET_S,
-            waiting_since_ms=self.facts.waiting_since_ms,
+            waiting_since_ms=kept.waiting_since_ms,
         )
         self.census = self._marks.count(facts)
         self.facts = self._timed(facts)
         self._is_claimed = self._marks.claim()
         if self._is_claimed:
             self._marks.trim()
-            if self.facts != self._marks.facts():
+            if self.facts != kept:
                 self._marks.keep(self.facts)
         self._looked_s = now_s
 
@@ -141,6 +142,8 @@ class RebuildLists:
         count = QUIET_BATCH if is_quiet else BUSY_BATCH
         if self.census.short and (users := marks.short(count, below=facts.items)):
             return users
+        if not facts.version:
+            return []  # none can be better, and before a version nobody says which partitions there are
         if is_quiet and facts.lacking and now_s - self._moved_s < PATIENCE_S:
             return []  # the trainer is about to learn the rest
         if not is_tolerable(facts.events, facts.lacking):
@@ -181,7 +184,7 @@ class RebuildLists:
         kept = list(compress(lists, written))
         self._publisher.publish(list(compress(records, written)))
         made = Made.COMPLETE if not missing and is_quiet else Made.BEHIND
-        if not is_tolerable(knowledge.events, missing):
+        if not knowledge.version or not is_tolerable(knowledge.events, missing):
             made = Made.POOR
         self._marks.mark(marks_of(kept, made=made, knowledge=knowledge, top_k=self._maker.top_k, items=items))
         if gone := [user_id for user_id in users if user_id not in {interest.user_id for interest in interests}]:

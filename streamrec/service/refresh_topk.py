@@ -51,6 +51,14 @@ class _Begun(NamedTuple):
     refused: Counter[tuple[str, str]]
 
 
+class _Unmarked(NamedTuple):
+    """A batch that was taken in, and what it says of items that the store may not know yet."""
+
+    batch: Batch
+    withdrawn: dict[str, int]
+    available: list[str]
+
+
 class RefreshTopK:
     """Turns interest states into lists.
 
@@ -89,6 +97,7 @@ class RefreshTopK:
         """Whether changes are marked as they come: not before everything was read once, for what comes first is old."""
         self._known = KnownItems()
         self._begun: _Begun | None = None
+        self._unmarked: _Unmarked | None = None
         self.tally = Tally()
         """What the last batch came to."""
         self.learned = Tally()
@@ -181,7 +190,21 @@ class RefreshTopK:
             raise
 
     def learn(self, batch: Batch) -> None:
-        """Take in a batch of the broadcast topics, `items` and `model-updates`."""
+        """Take in a batch of the broadcast topics, `items` and `model-updates`.
+
+        Raises
+        ------
+        TransientError
+            If the store is away; the same batch can be handed in again, and nothing but the write is repeated.
+        """
+        if self._unmarked is None or self._unmarked.batch is not batch:
+            self._unmarked = self._take_in(batch)
+        _, withdrawn, available = self._unmarked
+        if self._marks_changes and (withdrawn or available):
+            self._store.mark_items(withdrawn, available)
+        self._unmarked = None
+
+    def _take_in(self, batch: Batch) -> _Unmarked:
         withdrawn: dict[str, int] = {}
         available: dict[str, None] = {}
         version = self._ranker.model_version
@@ -198,10 +221,9 @@ class RefreshTopK:
             self._withdrawn.pop(item_id, None)
         while len(self._withdrawn) > MAX_MARKS:
             del self._withdrawn[next(iter(self._withdrawn))]
-        if self._marks_changes and (withdrawn or available):
-            self._store.mark_items(withdrawn, list(available))
         if withdrawn or available or self._ranker.model_version != version:
             self._default_is_stale = True
+        return _Unmarked(batch, withdrawn, list(available))
 
     def mark_all(self) -> None:
         """Mark what is withdrawn now and nothing else, when the catalogue was read once and from time to time.

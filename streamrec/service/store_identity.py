@@ -70,6 +70,7 @@ class StoreIdentityCheck:
             raise self._contradiction("is empty while other workers of this installation use another one")
         if registered and held and registered != held:
             raise self._contradiction("belongs to another installation")
+        self._give_up_s = None
         self._identity = held or self._store.claim(self._make_identity())
         if self._identity != registered:
             self._register.write(self._store.name, self._identity)
@@ -91,14 +92,13 @@ class StoreIdentityCheck:
         return self._identity
 
     def keep(self) -> None:
-        """Give the store its identity back if it was emptied.
+        """Give the store its identity back if it was emptied; one that has another identity is checked anew.
 
-        Raises
-        ------
-        TransientError
-            If the store does not answer.
+        A store that has its identity is only read. Raises what :meth:`check` raises.
         """
-        self._store.claim(self._identity)
+        held = self._store.identity() or self._store.claim(self._identity)
+        if held != self._identity:
+            self.check()
 
     def _contradiction(self, what: str) -> StreamrecError:
         now_s = self._monotonic_s()

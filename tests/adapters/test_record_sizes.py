@@ -14,6 +14,7 @@ from confluent_kafka.admin._resource import ResourceType
 from confluent_kafka.cimpl import NewTopic
 
 from streamrec.adapters.kafka import KafkaPublisher, create_topics
+from streamrec.adapters.kafka.limits import TopicLimits
 from streamrec.cli.app import main
 from streamrec.contracts.topics import BROKER_MAX_MESSAGE_BYTES
 from streamrec.errors import TooLargeError, TransientError
@@ -148,3 +149,23 @@ def test_creating_topics_names_the_setting_that_an_older_topic_has_no_room_for(k
     assert exit_info.value.code == 1
     assert "recommendations takes records of 20,000 bytes" in (said := capsys.readouterr().err)
     assert "STREAMREC_TOP_K" in said
+
+
+def test_the_broker_is_not_asked_for_a_missing_topic_with_each_record(monkeypatch):
+    asked = []
+    limits = TopicLimits(KafkaAccess("unused:9092"))
+    monkeypatch.setattr(limits, "_read", lambda name: asked.append(name) or {})
+    assert {limits.room("not-there") for _ in range(1_000)} == {BROKER_MAX_MESSAGE_BYTES}
+    assert asked == ["not-there"]
+    limits.forget()
+    limits.room("not-there")
+    assert asked == ["not-there"] * 2
+
+
+def test_batches_shrink_with_the_limit_of_the_smallest_topic():
+    publisher = KafkaPublisher(KafkaAccess("127.0.0.1:1"))
+    publisher._limits._limits["small"] = ROOM
+    first = publisher._open()
+    assert publisher._open() is first
+    publisher._limits._limits["small"] = ROOM // 2
+    assert publisher._open() is not first

@@ -31,7 +31,7 @@ def interests(redis_url, _postgres_url):
 
 def recall(redis_url, _postgres_url):
     store = RedisTopKStore(redis_url, list_ttl_days=1, installation="shop")
-    return store.topics, lambda: store.advance([Slice(SOURCE, 0, 3)])
+    return store.topics, lambda: store.advance([Slice(SOURCE, 0, 3)], [])
 
 
 def retention(_redis_url, postgres_url):

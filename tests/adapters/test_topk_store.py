@@ -15,6 +15,7 @@ from streamrec.domain.interest import DAY_MS, InterestState, SequenceEvent
 from streamrec.errors import TransientError
 from streamrec.service.batch import TopicPartition
 from streamrec.service.clean_lists import CleanLists
+from streamrec.service.list_aging import hide
 from streamrec.service.list_marks import Census, Facts, Made, Mark
 from streamrec.service.list_ports import EncodedList, ListOrigin
 
@@ -135,6 +136,14 @@ def test_readers_drop_withdrawn_items_until_they_are_back(store):
     assert [item.item_id for item in store.read("u1").items] == ["b"]
     store.mark_items({}, ["a"])
     assert [item.item_id for item in store.read("u1").items] == ["a", "b"]
+
+
+def test_a_list_that_has_lost_all_items_gives_way_to_the_default_without_what_it_hides(store):
+    put(store, [msgspec.structs.replace(topk("u1", "a", "b"), hidden=hide("c"))], slices(0, 1))
+    store.put_default(topk("", "a", "c", "d"))
+    store.mark_items({"a": NOW_MS, "b": NOW_MS}, [])
+    assert [item.item_id for item in store.read("u1").items] == ["d"]
+    assert [item.item_id for item in store.read("unknown").items] == ["c", "d"]
 
 
 def test_marks_are_replaced_as_a_whole(store):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from confluent_kafka import KafkaError, KafkaException
+from builders import NOW_MS
+from confluent_kafka import KafkaError, KafkaException, Message
 from doubles import MemoryInterestStore, MemoryPublisher
 from kafka_double import Bad, ConsumerDouble, Log, error, with_topics
 from structlog.testing import capture_logs
 
 from streamrec.adapters.kafka import BatchSource, BroadcastReader, broadcast, source
+from streamrec.adapters.kafka.client import to_record
 from streamrec.adapters.kafka.unreadable import UNREADABLE_CODES
 from streamrec.errors import StreamrecError, TransientError
 from streamrec.kafka_access import KafkaAccess
@@ -65,6 +67,23 @@ def test_a_record_whose_header_names_are_not_utf8_is_read_with_all_else_that_it_
     bad = records[CLICKS][2]
     assert (bad.fault.reason, bad.key, bad.headers) == ("bad-headers", b"u1", {})
     assert b'"i2"' in bad.value
+
+
+def test_headers_that_cannot_be_read_are_touched_once():
+    """The client keeps a broken list after the error, and hands it out without one from then on."""
+    calls = []
+
+    class Broken(Message):
+        def headers(self):
+            calls.append(1)
+            return super().headers() if len(calls) > 1 else b"\xff".decode()
+
+    message = Broken(topic="clicks", partition=0, offset=4, value=b"v", headers=[("hole", b"v")], timestamp=(1, NOW_MS))
+    records = [to_record(message) for _ in range(3)]
+
+    assert records[0].fault.reason == "bad-headers"
+    assert records == [records[0]] * 3
+    assert records[0].headers == {}
 
 
 @pytest.mark.parametrize("code", sorted(UNREADABLE_CODES))
@@ -258,3 +277,20 @@ def test_a_broadcast_topic_is_read_behind_what_cannot_be_read_and_the_rest_is_co
     assert [record.offset for record in records] == [0, 1, 2, *range(8, 30)]
     assert reader.refused == {("items", "unreadable"): 1}
     assert reader.caught_up
+
+
+def test_a_broadcast_topic_that_is_made_anew_is_read_from_its_beginning(monkeypatch):
+    source = TopicPartition("items", 0)
+    double = ConsumerDouble({source: Log(end=30)})
+    double.list_topics = with_topics("items")
+    monkeypatch.setattr(broadcast, "Consumer", lambda _config: double)
+    reader = BroadcastReader(kafka=NOWHERE, topics=["items"])
+
+    def offsets():
+        return [record.offset for _ in range(3) for _, record in reader.poll(0.0) or ()]
+
+    assert offsets() == list(range(30))
+    double.logs[source], double.at[source] = Log(end=5), 0  # as `auto.offset.reset` has it
+    with capture_logs() as logged:
+        assert offsets() == list(range(5))
+    assert [line["at"] for line in logged if line["event"] == "log begins anew"] == [0]

@@ -112,3 +112,13 @@ def test_lines_of_an_earlier_process_stay(tmp_path, guardian):
         guardian.spawn([sys.executable, "-c", f"print({word!r})"], log=log).wait()
 
     assert log.read_text() == "first\nsecond\n"
+
+
+def test_nothing_runs_that_a_guardian_who_died_does_not_know_of(tmp_path):
+    alive = tmp_path / "alive"
+    with Guardian() as guardian:
+        guardian._process.kill()
+        guardian._process.wait()
+        with pytest.raises(BrokenPipeError):
+            guardian.spawn([sys.executable, "-c", "import time; time.sleep(600)", alive], log=tmp_path / "log")
+    assert not [child for child in psutil.Process().children() if str(alive) in " ".join(child.cmdline())]

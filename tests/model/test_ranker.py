@@ -17,6 +17,7 @@ from streamrec.model.candidates import encode, find
 from streamrec.model.context import make_context
 from streamrec.model.lists import best_lists
 from streamrec.model.ranker import ModelRanker
+from streamrec.model.serving import ServingModel
 from streamrec.service.list_marks import Knowledge
 
 
@@ -443,6 +444,37 @@ def test_a_new_version_takes_over_what_it_knows(new_trainer):
         ranker.apply_update(record)
     assert ranker.vocabulary == (3, 1)
     assert sorted(ids(ranker.default(k=9))) == ["c1", "i0", "n1", "n2"]
+
+
+def test_a_new_version_takes_over_items_whose_rows_were_others(new_trainer):
+    trainer, ranker = first_version(new_trainer)
+    ranker.put_item(Item(item_id="c1"))
+    ranker.rank([clicked("c1", "n1", user_id="u9")], k=5)
+    trainer.learning.items.vocabulary.max_items = 1
+    trainer.train([clicked("n1", user_id="u9", first=3)], behind=0)
+    for record in trainer.take_update():
+        ranker.apply_update(record)
+
+    assert ranker.vocabulary == (1, 1)
+    assert ids(ranker.default(k=9)) == ["n1", "c1"]
+
+
+def test_what_a_version_knows_is_not_told_before_it_serves(new_trainer, monkeypatch):
+    trainer, ranker = first_version(new_trainer)
+    before, told = ranker.knowledge, []
+
+    def watched(model):
+        told.append((ranker.knowledge, ranker.model_version))
+        return countable(model)
+
+    countable = ServingModel.countable
+    monkeypatch.setattr(ServingModel, "countable", watched)
+    trainer.train([clicked("n1", user_id="u9")], behind=0)
+    for record in trainer.take_update():
+        ranker.apply_update(record)
+
+    assert told == [(before, before.version)]
+    assert ranker.knowledge.version == ranker.model_version == trainer.serving.version
 
 
 def test_lists_are_full_from_the_catalogue_before_the_first_version():

@@ -8,7 +8,9 @@ import pytest
 from builders import NOW_MS, batch, click, part
 from doubles import MemoryInterestStore, MemoryPublisher
 
+from streamrec.contracts.derived import TopKList
 from streamrec.contracts.topics import BROKER_MAX_MESSAGE_BYTES
+from streamrec.domain.seen import SEEN_ITEMS
 from streamrec.errors import UnfitServerError
 from streamrec.model.updates import Learned, to_records
 from streamrec.service.fold_interests import FoldInterests
@@ -21,9 +23,12 @@ from streamrec.service.largest_records import (
     largest_list,
     needs_of_interests,
     needs_of_recall,
+    needs_of_retention,
     needs_of_trainer,
     require_room,
 )
+from streamrec.service.list_aging import hide
+from streamrec.service.list_record import list_record
 from streamrec.service.ports import Outgoing
 from streamrec.service.record_size import size_of
 from streamrec.settings import Settings
@@ -43,6 +48,23 @@ def test_no_record_of_a_state_is_larger_than_the_largest(character):
 
     size = size_of(publisher.records[0])
     assert 0.8 * largest_interest(200, character) < size <= largest_interest(200, character)
+
+
+def test_no_list_is_larger_than_the_largest():
+    topk = TopKList(
+        state_version=1,
+        list_id="l",
+        user_id="u",
+        items=[],
+        model_version="m",
+        arm="personal",
+        event_time_ms=NOW_MS,
+        produced_at_ms=NOW_MS,
+        made_at_ms=NOW_MS,
+        rebuilt=True,
+        hidden=hide(f"i{n}" for n in range(Settings(sequence_length=1_000).sequence_length + SEEN_ITEMS)),
+    )
+    assert size_of(list_record(topk, {}, 1 << 30)[0]) < largest_list(0, PLAIN)
 
 
 def test_the_default_settings_fit_the_default_limit_whatever_the_ids():
@@ -74,6 +96,7 @@ def test_a_part_of_a_model_version_fits_the_room_that_the_trainer_asks_for():
         ("user-interests", 500_000, needs_of_interests(1_000), "STREAMREC_SEQUENCE_LENGTH"),
         ("recommendations", 500_000, needs_of_recall(1_000), "STREAMREC_TOP_K"),
         ("clicks.dlq", 4_000, needs_of_interests(50), "max.message.bytes"),
+        ("items.dlq", 4_000, needs_of_retention(), "max.message.bytes"),
         ("model-updates", 500_000, needs_of_trainer(), "max.message.bytes"),
     ],
 )

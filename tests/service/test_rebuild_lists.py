@@ -233,6 +233,35 @@ def test_marks_outlive_the_process(bench):
     assert {bench.store.read(f"u{number}").model_version for number in range(100)} == {"v100"}
 
 
+def test_a_restart_does_not_make_lists_wait_anew(bench):
+    bench.learn(0)
+    bench.act(*[f"u{number}" for number in range(100)])
+    bench.run(LOOK_S)
+    bench.maker.now_ms = lambda: NOW_MS + 60_000
+    bench.rebuild = bench.again()
+    bench.run(LOOK_S)
+    assert bench.rebuild.census.waiting
+    assert bench.rebuild.facts.waiting_since_ms == bench.store.marks.facts().waiting_since_ms == NOW_MS
+
+
+def test_a_worker_that_has_read_nothing_yet_waits_for_the_first_version(bench):
+    bench.ranker.knowledge = Knowledge("", 0, {})
+    for number in range(100):
+        bench.act(f"u{number}")
+    bench.refresh.ends.clear()
+    bench.rebuild = bench.again()
+    bench.ranker.counts.update("bcdef")
+    bench.run(QUIET_S + 3 * LOOK_S)
+
+    assert bench.rebuild.census.poor > 0
+    assert bench.rebuild.census.short == 0
+    assert all(len(bench.store.read(f"u{number}").items) == K for number in range(100))
+    bench.learn(100)
+    bench.run(QUIET_S + 3 * LOOK_S)
+    assert {bench.store.read(f"u{number}").model_version for number in range(100)} == {"v100"}
+    assert bench.rebuild.census.waiting == 0
+
+
 def test_a_user_whose_state_has_expired_is_dropped(bench):
     bench.act("u1")
     bench.states.states.clear()

@@ -184,6 +184,28 @@ def test_a_withdrawn_or_deleted_item_leaves_all_lists(bench):
     assert "a" in [item.item_id for item in bench.store.read("u2").items]
 
 
+def test_a_batch_is_taken_in_once_though_the_store_is_away_at_first(bench):
+    """A part of a version that came twice would spoil the version."""
+    mark, failures = bench.store.mark_items, [TransientError("Redis: away")] * 2
+
+    def away_at_first(withdrawn, available):
+        if failures:
+            raise failures.pop()
+        mark(withdrawn, available)
+
+    bench.store.mark_items = away_at_first
+    withdrawal = part("items", [json.dumps({"item_id": "a", "available": False}).encode()], key=b"a")
+    records = batch(part("model-updates", [b"half a version"]), withdrawal)
+    for _ in range(2):
+        with pytest.raises(TransientError):
+            bench.refresh.learn(records)
+    bench.refresh.learn(records)
+    bench.refresh.handle(batch(part("user-interests", [interest("u1", "a"), interest("u2", "b")])))
+
+    assert bench.ranker.updates == [b"half a version"]
+    assert [item.item_id for item in bench.store.read("u2").items] == ["b"]
+
+
 def test_marks_wait_until_the_whole_catalogue_was_read(bench):
     def withdrawn(item_id, *, available=False):
         value = json.dumps({"item_id": item_id, "available": available}).encode()

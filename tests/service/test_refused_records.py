@@ -9,9 +9,9 @@ from builders import NOW_MS, batch, click, part
 from doubles import CountingRanker, MemoryInterestStore, MemoryPublisher, MemoryRetentionStore, MemoryTopKStore
 
 from streamrec.errors import TransientError
-from streamrec.service.batch import Batch, Record, Slice, TopicPartition
+from streamrec.service.batch import Batch, Fault, Record, Slice, TopicPartition
 from streamrec.service.fold_interests import FoldInterests
-from streamrec.service.item_records import KnownItems
+from streamrec.service.item_records import ItemChange, KnownItems, read_item_record
 from streamrec.service.make_lists import ListMaker
 from streamrec.service.record_retention import RecordRetention
 from streamrec.service.refresh_topk import RefreshTopK
@@ -204,3 +204,17 @@ def test_dropped_fields_are_counted_by_topic_and_name(publisher):
 
     assert fold.tally.dropped == {("clicks", "context.page"): 1, ("clicks", "position"): 1}
     assert fold.tally.outcomes == {"applied": 2, "dead-lettered": 1}
+
+
+def test_items_whose_headers_cannot_be_read_are_refused_by_all_and_withdrawn_where_they_say_so(record, publisher):
+    fault = Fault("bad-headers", "the name of one is not UTF-8")
+    put, withdrawal, deletion = (
+        Record(n, NOW_MS, b"toy", value, {}, fault) for n, value in enumerate((item(), item(available=False), None))
+    )
+    tally = Tally()
+
+    assert read_item_record(put, tally) == ItemChange()
+    assert read_item_record(withdrawal, tally).gone == read_item_record(deletion, tally).gone == ("toy",)
+    assert tally.refused == {("items", "bad-headers"): 2}
+    record.handle(Batch([Slice(ITEMS, 0, 3, [put, withdrawal, deletion])]))
+    assert [reason for reason, _ in reasons(publisher, "items.dlq")] == [b"bad-headers"] * 3

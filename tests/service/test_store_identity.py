@@ -121,3 +121,35 @@ def test_a_store_filled_before_identities_existed_is_taken():
     shop.in_use = True
     shop.check().check()
     assert shop.held == shop.registered
+
+
+def test_a_store_that_has_its_identity_is_not_written_by_those_who_keep_it():
+    shop = Shop(held="a", registered="a")
+    check = shop.check()
+    check.check()
+    shop.claim = None
+    check.keep()
+    assert shop.held == "a"
+
+
+def test_a_store_that_is_exchanged_under_a_running_worker_is_refused():
+    shop = Shop(held="a", registered="a")
+    check = shop.check()
+    check.check()
+    shop.held = "b"
+    with pytest.raises(TransientError, match="belongs to another installation"):
+        check.keep()
+    shop.now_s += PATIENCE_S
+    with pytest.raises(StreamrecError, match="belongs to another installation") as refused:
+        check.keep()
+    assert not isinstance(refused.value, TransientError)
+
+
+def test_a_worker_that_slept_while_its_store_was_emptied_and_taken_anew_works_on():
+    shop = Shop(held="a", registered="a")
+    check = shop.check()
+    check.check()
+    shop.held = shop.registered = "b"
+    check.keep()
+    check.keep()
+    assert (shop.held, shop.registered) == ("b", "b")

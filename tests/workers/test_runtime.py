@@ -2,17 +2,40 @@
 
 from __future__ import annotations
 
+import errno
+import subprocess
+import sys
 import threading
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from structlog.testing import capture_logs
 
-from streamrec.errors import StreamrecError, TransientError, WrongTopicError
-from workers import waiting
-from workers.readiness import why_paused
+from streamrec.errors import StreamrecError, TransientError, UnfitServerError, WrongTopicError
+from workers import readiness, runtime, waiting
+from workers.readiness import paused, why_paused
 from workers.waiting import Background, poll
 
 APP = "streamrec-test-runtime"
+
+STOPPED_WHILE_WAITING = """
+import os, signal, sys
+import faust
+from streamrec.errors import TransientError
+from workers.runtime import new_app, run_in_background
+from workers.waiting import persist_until
+
+def work(worker):
+    def away():
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise TransientError("Redis: away")
+    persist_until(worker.stopping, away)
+
+app = new_app("test-stop")
+run_in_background(app, work)
+faust.Worker(app, quiet=True, override_logging=False, redirect_stdouts=False).execute_from_commandline()
+"""
 
 
 @pytest.fixture
@@ -77,3 +100,41 @@ def test_a_worker_whose_topic_was_made_anew_waits_outside_of_the_group_until_it_
     assert told == [None, None, str(error), str(error), str(error), None]
     assert source.closed, "one that is refused leaves the group"
     assert [line["log_level"] for line in logged if line["event"] == "refused"] == ["error"] * 3
+
+
+def test_a_worker_that_is_stopped_while_it_waits_for_a_server_ends_in_order():
+    done = subprocess.run(
+        [sys.executable, "-c", STOPPED_WHILE_WAITING],
+        cwd=Path(runtime.__file__).parents[1],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_worker_that_waits_for_its_servers_at_the_start_is_alive_and_not_ready(worker, monkeypatch):
+    told, answers = [], [TransientError("Redis: away"), UnfitServerError("Redis: it evicts keys"), (), ()]
+
+    def check():
+        told.append(why_paused(APP))
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(runtime, "RECHECK_S", 0.01)
+    runtime._ask_servers(worker, APP, runtime.Store(dict, SimpleNamespace(check=check), check))
+    assert told == [runtime._ASKING, runtime._ASKING, "Redis: it evicts keys", runtime._ASKING]
+    assert why_paused(APP) is None
+
+
+def test_a_full_disk_keeps_no_worker_from_pausing(monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(readiness, "_mark", full)
+    with capture_logs() as logged, paused(APP, "because"):
+        assert why_paused(APP) is None
+    assert [line["event"] for line in logged] == ["probes cannot see the pause"]

@@ -34,7 +34,7 @@ _log = structlog.get_logger(__name__)
 
 
 class BroadcastReader:
-    """Reads every partition of some topics from the beginning and then follows them.
+    """Reads every partition of some topics from the beginning and then follows them, also where they are made anew.
 
     One thread calls all methods.
 
@@ -122,7 +122,7 @@ class BroadcastReader:
             self._next,
             self._searches,
             self._seeks,
-            report_lost=lambda *_: None,
+            report_lost=None,
             edges=partial(edges, self._kafka, self._consumer),
         )
         found.take(message for message in self._arrived if not _is_end(message))
@@ -147,7 +147,7 @@ class BroadcastReader:
                     return
                 self._arrived.append(first)
             self._lifeline.heard()
-            self._arrived += self._consumer.consume(MAX_BATCH_RECORDS - 1, 0)
+            self._arrived += self._consumer.consume(max(1, MAX_BATCH_RECORDS - len(self._arrived)), 0)
         except KafkaException as error:
             raise translate(error.args[0]) from error
 

@@ -9,6 +9,7 @@ import ssl
 import time
 from collections.abc import Callable
 from contextvars import ContextVar
+from operator import methodcaller
 from typing import Any
 
 from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException, Message, Producer
@@ -31,6 +32,10 @@ SAID_EVERY_S = 10.0
 
 BAD_HEADERS, UNREADABLE = "bad-headers", "unreadable"
 """Reasons for refusing what the client cannot read: headers alone, or a whole batch of records."""
+
+headers_of: Callable[[Message], Any] = methodcaller("headers")
+"""Not called directly: the client may return a value although it has set an error, and CPython checks for that in
+indirect calls only."""
 
 _REFUSALS = {"_AUTHENTICATION", "_SSL"}
 
@@ -212,9 +217,13 @@ def to_record(message: Message) -> Record:
     offset, fault = message.offset(), None
     assert offset is not None
     try:
-        headers = message.headers()
-    except (ValueError, SystemError) as error:  # the name of a header is not UTF-8
-        headers, fault = None, Fault(BAD_HEADERS, f"the headers cannot be read: {error}")
+        headers = headers_of(message)
+    except (ValueError, SystemError):  # the name of a header is not UTF-8
+        headers = Fault(BAD_HEADERS, "the headers cannot be read: the name of one is not UTF-8")
+        # what the client holds instead must not be used
+        message.set_headers(headers)  # type: ignore[arg-type]  # it takes any object, and returns it from now on
+    if type(headers) is Fault:
+        headers, fault = None, headers
     return Record(
         offset,
         message.timestamp()[1],

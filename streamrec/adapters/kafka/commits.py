@@ -27,15 +27,18 @@ class Commits:
     def __init__(self, kafka: KafkaAccess) -> None:
         self._kafka = kafka
         self._were: dict[TopicPartition, int] = {}
-        """The highest position before a seek back, where Kafka may still have it; an entry per partition at most."""
+        """The highest position that Kafka may have, where it may be read again; an entry per partition at most."""
 
     def note(self, source: TopicPartition, was: int) -> None:
-        """Take note of a seek back from a position."""
+        """Take note of a position that a seek back leaves behind, or that reading may not return to."""
         self._were[source] = max(was, self._were.get(source, 0))
 
     def take(self, consumer: Consumer, positions: Positions) -> None:
         """Take what has been handled, without waiting for Kafka; what cannot be taken now comes again."""
         handled = [to_kafka(self._kafka, source, offset) for source, offset in positions.items()]
+        for source, offset in positions.items():
+            if offset >= self._were.get(source, 0):
+                self._were.pop(source, None)
         lower = [to_kafka(self._kafka, source, offset) for source, offset in positions.items() if source in self._were]
         try:
             if handled:

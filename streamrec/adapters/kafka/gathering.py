@@ -45,7 +45,8 @@ class Gathering:
     seeks
         Where the client is still to be sent: what comes of these partitions is left out.
     report_lost
-        Called with a partition and a position behind which offsets are missing.
+        Called with a partition and a position behind which offsets are missing; `None` where no store holds positions,
+        and a topic that was made anew is read like any other.
     edges
         Returns the first and the next offset of a partition's log.
     """
@@ -57,7 +58,7 @@ class Gathering:
         searches: Mapping[TopicPartition, Search],
         seeks: Mapping[TopicPartition, int],
         *,
-        report_lost: Callable[[TopicPartition, int], object],
+        report_lost: Callable[[TopicPartition, int], object] | None,
         edges: Callable[[TopicPartition], tuple[int, int]],
     ) -> None:
         self._kafka = kafka
@@ -114,7 +115,9 @@ class Gathering:
         part = self.slices.get(source)
         position = self._next[source] if part is None else part.next
         if record.offset < (position or 0):
-            return  # handled already, by the owner before us
+            if self._report_lost is not None:
+                return  # handled already, by the owner before us
+            _log.warning("log begins anew", topic=source.topic, partition=source.partition, at=record.offset)
         if part is None:
             part = self._open(source, record.offset)
         part.records.append(record)
@@ -122,7 +125,7 @@ class Gathering:
 
     def _open(self, source: TopicPartition, offset: int) -> Slice:
         start = self._next[source]
-        if start is not None and offset > start:
+        if self._report_lost is not None and start is not None and offset > start:
             self._report_lost(source, start)
         part = self.slices[source] = Slice(source, start or 0, offset)
         return part

@@ -6,19 +6,22 @@ import time
 from contextlib import closing
 
 import msgspec
+import structlog
 
 from streamrec.adapters.kafka.broadcast import BroadcastReader
 from streamrec.adapters.kafka.publisher import KafkaPublisher
 from streamrec.contracts.decode import decode_own
 from streamrec.contracts.store_identity import StoreIdentity
 from streamrec.contracts.topics import STORE_IDENTITIES
-from streamrec.errors import TransientError
+from streamrec.errors import BadRecordError, TransientError
 from streamrec.kafka_access import KafkaAccess
+from streamrec.service.batch import Record
 from streamrec.service.ports import Outgoing
 
 _POLL_S = 0.2
 _TIMEOUT_S = 30.0
 
+_log = structlog.get_logger(__name__)
 _decoder = msgspec.json.Decoder(StoreIdentity)
 
 
@@ -41,8 +44,6 @@ class KafkaIdentityRegister:
         ------
         TransientError
             If the broker does not answer, or the topic does not exist yet.
-        BadRecordError
-            If the record on the topic is not one of streamrec's.
         """
         found = ""
         end_s = time.monotonic() + _TIMEOUT_S
@@ -52,7 +53,7 @@ class KafkaIdentityRegister:
                     raise TransientError(f"Kafka: {STORE_IDENTITIES} could not be read in {_TIMEOUT_S:g} s")
                 for _, record in reader.poll(_POLL_S) or ():
                     if record.key == store.encode():
-                        found = decode_own(_decoder, record.value).identity if record.value is not None else ""
+                        found = _identity_in(record, found)
         return found
 
     def write(self, store: str, identity: str) -> None:
@@ -65,3 +66,17 @@ class KafkaIdentityRegister:
         """
         value = msgspec.json.encode(StoreIdentity(identity=identity))
         KafkaPublisher(self._kafka).publish([Outgoing(STORE_IDENTITIES, store.encode(), value)])
+
+
+def _identity_in(record: Record, before: str) -> str:
+    """Return the identity that a record registers; anybody may write one that is not streamrec's, and it says nothing.
+
+    An empty value takes the identity back.
+    """
+    if record.value is None:
+        return ""
+    try:
+        return decode_own(_decoder, record.value).identity
+    except BadRecordError as error:
+        _log.warning("record refused", topic=STORE_IDENTITIES, offset=record.offset, because=str(error))
+        return before

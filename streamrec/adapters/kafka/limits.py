@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import structlog
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
@@ -19,6 +21,9 @@ LEAST_ROOM_BYTES = 1_024
 """A topic that refuses even this takes nothing."""
 
 _TIMEOUT_S = 3.0
+
+_ABSENT_S = 1.0
+"""A topic that is not there is asked for again after so long; a batch asks for each of its records."""
 
 _log = structlog.get_logger(__name__)
 
@@ -39,6 +44,7 @@ class TopicLimits:
         self._kafka = kafka
         self._limits: dict[str, int] = {}
         """By the name that a topic has on the broker."""
+        self._absent_until_s: dict[str, float] = {}
 
     def room(self, topic: str) -> int:
         """Return the size of the largest record of a topic, in bytes, overhead included.
@@ -51,8 +57,10 @@ class TopicLimits:
         return self._room(self._kafka.on_broker(topic))
 
     def _room(self, name: str) -> int:
-        if name not in self._limits:
+        if name not in self._limits and time.monotonic() >= self._absent_until_s.get(name, 0.0):
             self._limits = self._read(name) | self._limits
+            if name not in self._limits:
+                self._absent_until_s[name] = time.monotonic() + _ABSENT_S
         return self._limits.get(name, BROKER_MAX_MESSAGE_BYTES)
 
     @property
@@ -63,6 +71,7 @@ class TopicLimits:
     def forget(self) -> None:
         """Ask anew: limits may have been changed."""
         self._limits.clear()
+        self._absent_until_s.clear()
 
     def refused(self, name: str) -> StreamrecError:
         """Return what is to be raised where the broker refused a record of a topic of this name as too large."""
@@ -99,8 +108,8 @@ class TopicLimits:
         for resource, future in futures.items():
             try:
                 limits[resource.name] = int(future.result(_TIMEOUT_S + 1)[MAX_MESSAGE_BYTES].value)
-            except (TimeoutError, KafkaException) as error:
-                # the broker has just answered other questions: this user may not ask this one
+            except (TimeoutError, KafkaException, KeyError, TypeError, ValueError) as error:
+                # the broker has just answered other questions: this user may not ask this one, or it has no such limit
                 limits[resource.name] = BROKER_MAX_MESSAGE_BYTES
                 silent.append(f"{resource.name}: {error}")
         if silent:

@@ -85,6 +85,7 @@ class KafkaPublisher:
             "partitioner": "murmur2_random",
         }
         self._producer: Producer | None = None
+        self._batch_bytes = 0
 
     def room(self, topic: str) -> int:
         """Return the size of the largest record that a topic takes, in bytes as :func:`size_of` counts them.
@@ -120,10 +121,10 @@ class KafkaPublisher:
         return delivery
 
     def _open(self) -> Producer:
-        """Return the producer; it is made when it is known how large a batch may be."""
-        if self._producer is None:
-            batch_bytes = min(_MAX_BATCH_BYTES, self._limits.smallest)
-            self._producer = Producer(self._config | {"batch.size": batch_bytes})
+        """Return the producer; it is made when it is known how large a batch may be, and anew when that shrinks."""
+        batch_bytes = min(_MAX_BATCH_BYTES, self._limits.smallest)
+        if self._producer is None or batch_bytes < self._batch_bytes:
+            self._producer, self._batch_bytes = Producer(self._config | {"batch.size": batch_bytes}), batch_bytes
         return self._producer
 
     def publish(self, records: Sequence[Outgoing]) -> None:

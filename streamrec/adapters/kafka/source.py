@@ -278,6 +278,8 @@ class BatchSource:
         # a batch is settled before the next poll, so nothing of these partitions is in flight here
         for part in partitions:
             source = to_source(self._kafka, part)
+            if position := self._next.get(source):  # a store that is emptied meanwhile has it read again
+                self._commits.note(source, position)
             for known in (self._next, self._searches, self._seeks, self._stopped):
                 known.pop(source, None)
 

@@ -34,5 +34,7 @@ class RedisIdentity:
     def claim(self, identity: str) -> str:
         """Set the identity if there is none, and return the one that is there now."""
         with translated_errors(self._redis):
-            held: Any = self._redis.set(self._key, identity, nx=True, get=True)
-        return identity if held is None else held.decode(errors="replace")
+            # not both in one command: before Redis 7 that is none
+            if self._redis.set(self._key, identity, nx=True):
+                return identity
+        return self.identity() or identity

@@ -33,8 +33,8 @@ local function holds_any(topk)
   return false
 end
 for _, key in ipairs(KEYS) do
-  local topk = redis.call('GET', key)
-  if topk and holds_any(topk) then found[#found + 1] = topk end
+  local topk = redis.pcall('GET', key) -- a table where the key is not a list
+  if type(topk) == 'string' and holds_any(topk) then found[#found + 1] = topk end
 end
 return found
 """

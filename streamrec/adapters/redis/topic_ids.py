@@ -33,16 +33,16 @@ class RedisTopicIds:
 
     def topic_ids(self, topics: Sequence[str]) -> dict[str, str]:
         """Return the id of each topic that has one here."""
-        with translated_errors():
+        with translated_errors(self._redis):
             stored = values(self._redis, [self._keys.topic(self._worker, topic) for topic in topics])
         return {topic: value.decode() for topic, value in zip(topics, stored, strict=True) if value is not None}
 
     def adopt_topic_ids(self, ids: Mapping[str, str]) -> None:
         """Keep the ids of these topics, in place of those that were kept."""
-        with translated_errors():
+        with translated_errors(self._redis):
             self._redis.mset({self._keys.topic(self._worker, topic): topic_id for topic, topic_id in ids.items()})
 
     def contains_any(self, sources: Sequence[TopicPartition]) -> bool:
         """Return whether anything of these partitions was read."""
-        with translated_errors():
+        with translated_errors(self._redis):
             return any(values(self._redis, [self._keys.position(self._worker, source) for source in sources]))

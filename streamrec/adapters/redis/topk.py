@@ -133,10 +133,10 @@ class RedisTopKStore:
             return [bool(written) for written in pipeline.execute()] if lists else []
 
     def origins(self, user_ids: Sequence[str]) -> list[ListOrigin | None]:
-        """Return what each list was made from, `None` where there is no list."""
+        """Return what each list was made from, `None` where there is no list, or none that can be read."""
         with translated_errors(self._redis):
             stored = values(self._redis, [self._keys.topk(user_id) for user_id in user_ids])
-        return [None if value is None else _origin_decoder.decode(value) for value in stored]
+        return [_origin_of(value) for value in stored]
 
     def put_default(self, default: TopKList) -> None:
         """Replace the list of users who have none; one of a worker that has seen no event yet replaces nothing."""
@@ -229,13 +229,20 @@ class TopKReader:
         """
         with translated_errors(self._redis):
             *stored, default = values(self._redis, [*map(self._keys.topk, user_ids), self._keys.default])
-            newest = _decode(default)
-            own = [_decode(value) for value in stored]
-            lists = [brought_up_to_date(topk, newest) if topk and newest else topk or newest for topk in own]
+            lists = [_decode(value) for value in (*stored, default)]
             item_ids = list({item.item_id for topk in lists if topk for item in topk.items})
             marks: Any = self._redis.zmscore(self._keys.withdrawn, item_ids) if item_ids else []
         withdrawn = {item_id for item_id, mark in zip(item_ids, marks, strict=True) if mark is not None}
-        return [_without(topk, withdrawn) if topk and withdrawn else topk for topk in lists]
+        # before: of a list that has nothing left, the default list takes the place
+        *own, newest = [_without(topk, withdrawn) if topk and withdrawn else topk for topk in lists]
+        return [brought_up_to_date(topk, newest) if topk and newest else topk or newest for topk in own]
+
+
+def _origin_of(value: bytes | None) -> ListOrigin | None:
+    try:
+        return None if value is None else _origin_decoder.decode(value)
+    except msgspec.DecodeError:
+        return None
 
 
 def _decode(value: bytes | None) -> TopKList | None:

@@ -1,0 +1,41 @@
+"""Withdrawn items leave stored lists, whatever else is stored where lists are."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import msgspec
+from builders import NOW_MS
+from doubles import MemoryPublisher
+
+from streamrec.contracts.derived import ListItem, Reason, TopKList
+from streamrec.service.clean_lists import CleanLists
+
+
+def test_what_is_no_list_keeps_no_list_from_being_cleaned():
+    garbage = b'{"item_id":"gone","score":1}'
+    topk = TopKList(
+        state_version=1,
+        list_id="l",
+        user_id="u1",
+        items=[ListItem(item_id, 1.0, Reason("popular")) for item_id in ("gone", "stays")],
+        model_version="v",
+        arm="personal",
+        event_time_ms=NOW_MS,
+        produced_at_ms=NOW_MS,
+        made_at_ms=NOW_MS,
+    )
+    swapped = []
+    store = SimpleNamespace(
+        claim_cleaning=lambda _seconds: True,
+        withdrawn_waiting=lambda _limit: ["gone"],
+        lists_with=lambda _items, _cursor: (0, [garbage, msgspec.json.encode(topk)]),
+        swap_lists=lambda lists: swapped.extend(lists) or [True] * len(lists),
+        withdrawn_cleaned=lambda _items: None,
+    )
+    publisher = MemoryPublisher()
+
+    assert CleanLists(store, publisher, SimpleNamespace(shorten=lambda _users: None)).step()
+    assert [user_id for user_id, _, _ in swapped] == ["u1"]
+    (sent,) = publisher.of("recommendations")
+    assert [item["item_id"] for item in msgspec.json.decode(sent.value)["items"]] == ["stays"]
