@@ -32,8 +32,8 @@ class Running:
 
     @property
     def counted(self):
-        """Events that are in the counts of the items, which is once for each event that was admitted and trained."""
-        return int(self.trainer.learning.items.vocabulary.events.sum())
+        """Events that were learned, which is once for each event that was admitted and trained."""
+        return self.trainer.learning.events
 
     @property
     def updates(self):

@@ -33,6 +33,10 @@ _USERS_AT_A_TIME = 1_000
 Report = Callable[[int], None]
 
 
+_NOWHERE = Source(EventType.CLICK, 1_000_000)
+"""A partition that no broker has: the histories were never on one."""
+
+
 @dataclass(frozen=True, slots=True)
 class Population:
     """Users and items.
@@ -77,8 +81,7 @@ class Population:
             times_ms = now_ms - np.sort(rng.integers(0, HISTORY_DAYS * DAY_MS, length))[::-1]
             state = InterestState()
             for place, (item, time_ms) in enumerate(zip(items.tolist(), times_ms.tolist(), strict=True)):
-                # offsets before those of any record: the histories were never on the broker
-                event = Event(user_name(user), item_name(item), time_ms, Source(EventType.CLICK, 0), place - length)
+                event = Event(user_name(user), item_name(item), time_ms, _NOWHERE, place)
                 state.fold(event, sequence_length=settings.sequence_length)
             yield user_name(user), state
 

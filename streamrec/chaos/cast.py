@@ -61,6 +61,8 @@ class Cast:
     stack: Stack
     log_dir: Path
     workers: list[Worker] = field(default_factory=list)
+    _names: set[str] = field(default_factory=set)
+    """Of all workers that were ever started: their logs stay."""
     _started: list[subprocess.Popen[bytes]] = field(default_factory=list)
     _sleepers: list[threading.Thread] = field(default_factory=list)
     _supervisors: list[subprocess.Popen[bytes]] = field(default_factory=list)
@@ -81,6 +83,7 @@ class Cast:
     def start(self, name: str, *, plant: str | None = None) -> None:
         """Start a worker, with a planted exit or bug if one is named."""
         process = self._spawn(name, "streamrec.chaos.worker", name, plant or "", str(PLANTED_EVERY))
+        self._names.add(name)
         self._started.append(process)
         self.workers.append(Worker(name, process, plant))
 
@@ -202,10 +205,7 @@ class Cast:
 
     def assignments(self) -> dict[str, int]:
         """Return how often partitions were assigned to each worker so far, as their logs have it."""
-        return {
-            name: (self.log_dir / f"{name}.log").read_text().count('"event": "assigned"')
-            for name in {worker.name for worker in self.workers}
-        }
+        return {name: (self.log_dir / f"{name}.log").read_text().count('"event": "assigned"') for name in self._names}
 
     def wait_until_assigned(self) -> None:
         """Wait until every worker that was started has partitions."""
