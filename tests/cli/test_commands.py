@@ -156,7 +156,7 @@ def test_status_names_the_causes_and_its_exit_code_tells_scripts(capsys):
 
 @pytest.mark.usefixtures("servers")
 def test_lag_is_followed_by_people_only(capsys):
-    assert "leave one of them out" in run(["lag", "--watch", "--json"], capsys, code=2)
+    assert "cannot be combined" in run(["lag", "--watch", "--json"], capsys, code=2)
 
 
 def test_commands_find_the_stack_that_runs_on_the_data_directory(stack, capsys, monkeypatch):

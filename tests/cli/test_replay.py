@@ -145,8 +145,8 @@ def test_a_catalogue_beside_the_file_is_published_and_its_refused_rows_are_count
     [
         (["--format", "otter"], "--format: there is no 'otter'; there are streamrec,"),
         (["--time-unit", "minutes"], "--time-unit: there is no 'minutes'; there are s, ms, us, ns"),
-        (["--columns", "user_id"], "--columns: NAME=VALUE"),
-        (["--map", "=view"], "--map: NAME=VALUE"),
+        (["--columns", "user_id"], "--columns: expected NAME=VALUE"),
+        (["--map", "=view"], "--map: expected NAME=VALUE"),
     ],
 )
 @pytest.mark.usefixtures("published")
