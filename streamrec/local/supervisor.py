@@ -28,7 +28,7 @@ MAX_BACKOFF_S = 30.0
 HEALTHY_S = 60.0
 """A process that lived so long is started again at once when it dies."""
 
-LOOK_S = 0.1
+LOOK_S = 0.5
 STOP_TIMEOUT_S = 15.0
 
 LOG = "supervisor.log"

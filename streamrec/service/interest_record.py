@@ -37,8 +37,8 @@ class Changed:
 def interest_record(user_id: str, state: InterestState, changed: Changed, room: int) -> tuple[Outgoing, int]:
     """Return the record of a changed state, and how many events of the sequence were left out of it to fit.
 
-    The oldest events are left out, and at least the newest one stays. Everything else says what is true of the whole
-    state. A position in `new` whose event was left out is one of an event older than the sequence, as `new` may have.
+    The oldest events are left out, and at least the newest one stays; where that is not enough, so are the items seen
+    before. Everything else says what is true of the whole state. A position in `new` whose event was left out is one of an event older than the sequence, as `new` may have.
 
     Parameters
     ----------
@@ -53,6 +53,9 @@ def interest_record(user_id: str, state: InterestState, changed: Changed, room: 
             excess -= len(_encoder.encode(state.sequence[left_out])) + 1  # and a comma
             left_out += 1
         record = _encoded(msgspec.structs.replace(interest, sequence=state.sequence[left_out:]), changed)
+    if size_of(record) > room and interest.seen_before:
+        least = msgspec.structs.replace(interest, sequence=state.sequence[left_out:], seen_before=[])
+        record = _encoded(least, changed)
     return record, left_out
 
 

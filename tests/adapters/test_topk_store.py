@@ -387,3 +387,11 @@ def test_marks_that_have_expired_wait_for_nothing(redis_url):
         store.replace_marks({"old": NOW_MS - 2 * DAY_MS, "new": NOW_MS})
         assert store.stored.withdrawn_waiting(10) in (["new"], [])
         store.stored.withdrawn_cleaned(["new"])
+
+
+def test_what_is_no_list_is_replaced_by_one(redis_url, redis_client):
+    redis_client.hset(Keys().topk("u1"), "of", "somebody")
+    redis_client.set(Keys().topk("u2"), b"\xff no list")
+    store = RedisTopKStore(redis_url, list_ttl_days=1)
+    assert put(store, [topk("u1", "a"), topk("u2", "b")], slices(0, 1))
+    assert [TopKReader(redis_url).read(user) for user in ("u1", "u2")] == [topk("u1", "a"), topk("u2", "b")]

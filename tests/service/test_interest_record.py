@@ -62,3 +62,15 @@ def test_new_events_beyond_the_room_are_named_and_not_in_the_sequence(publisher)
     assert interest["new"] == [[0, 0, offset] for offset in range(100)]
     assert interest["sequence"][-1][3] == 99
     assert len(interest["sequence"]) < 100
+
+
+def test_items_seen_before_are_left_out_last(publisher):
+    publisher.rooms["user-interests"] = 5_000
+    store = MemoryInterestStore()
+    fold = FoldInterests(store, publisher, sequence_length=2, hide_seen=True)
+    for n in range(40):
+        fold.handle(batch(part("clicks", [click("u1", f"{n:03}" + "x" * 250, NOW_MS + n)], start=n)))
+
+    assert len(store.states["u1"].seen_before()) == 38
+    assert all(size_of(record) <= 5_000 for record in publisher.of("user-interests"))
+    assert interests(publisher)[-1]["sequence"][-1][3] == 39
