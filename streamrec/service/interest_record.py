@@ -38,7 +38,8 @@ def interest_record(user_id: str, state: InterestState, changed: Changed, room: 
     """Return the record of a changed state, and how many events of the sequence were left out of it to fit.
 
     The oldest events are left out, and at least the newest one stays; where that is not enough, so are the items seen
-    before. Everything else says what is true of the whole state. A position in `new` whose event was left out is one of an event older than the sequence, as `new` may have.
+    before. Everything else says what is true of the whole state. A position in `new` whose event was left out is one of
+    an event older than the sequence, as `new` may have.
 
     Parameters
     ----------
