@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
@@ -96,10 +97,18 @@ def _judge_model(ledger: Ledger, kafka: KafkaAccess, checkpoints: Path) -> Verdi
         dict(zip(unpack_ids(tensors["items.vocabulary.ids"]), tensors["items.vocabulary.events"].tolist(), strict=True))
     )
     twice = counted - ledger.items
+    learned = json.loads(documents["learning"])["events"]
+    too_many = max(0, learned - len(ledger.applied))
     unread = _unread(kafka, admissions)
-    findings = {"not admitted": sorted(lost)[:3], "odd": sorted(made_up)[:3], "twice": twice, "unread": unread}
+    findings = {
+        "not admitted": sorted(lost)[:3],
+        "odd": sorted(made_up)[:3],
+        "twice": twice,
+        "learned twice": too_many,
+        "unread": unread,
+    }
     notes = tuple(f"model: {name} {found}" for name, found in findings.items() if found)
-    return Verdict(len(lost) + unread, len(made_up) + twice.total(), 0, notes)
+    return Verdict(len(lost) + unread, len(made_up) + twice.total() + too_many, 0, notes)
 
 
 def _admitted(fence: FenceState) -> Iterator[Place]:

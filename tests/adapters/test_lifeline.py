@@ -39,6 +39,6 @@ def test_a_reader_is_looked_after_when_it_was_quiet_for_a_while(kafka):
 
 def test_a_broker_that_comes_back_meanwhile_is_no_reason_to_end(monkeypatch, kafka):
     answers = iter([False, True, True])
-    monkeypatch.setattr(lifeline, "_reaches_any", lambda _client: next(answers))
+    monkeypatch.setattr(lifeline, "_reaches_any", lambda _client, _topic: next(answers))
     check_reach(Consumer({"bootstrap.servers": NOWHERE, "group.id": "test"}), kafka)
     assert next(answers, None) is None
