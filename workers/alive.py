@@ -1,7 +1,7 @@
 """Answers whether the worker of this container is alive: `python -m workers.alive interests`.
 
 A worker is alive while the broker counts it among its group: a process that hangs stops sending heartbeats and is
-dropped, one that waits for a store that is away is not. One that has paused itself is alive in any case: a restart
+dropped, one that waits for an unavailable store is not. One that has paused itself is alive in any case: a restart
 would mend nothing. With `--ready` it must also not have paused itself, so that no release is rolled out further.
 """
 

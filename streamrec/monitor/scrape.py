@@ -47,7 +47,7 @@ class Scraped:
 
     @property
     def standstills(self) -> list[str]:
-        """Why the process does not get on, in words; nothing if it does."""
+        """Why the process makes no progress, empty if it does."""
         return [
             f"{state} for {for_s:.0f} s: {because}"
             for state, name in (("paused", PAUSED), ("retrying", WAITING))

@@ -1,4 +1,4 @@
-"""Lists that nobody makes again are told: by the one rule, on the page, and in words."""
+"""Lists that wait to be rebuilt are reported by the one rule, on the page and in messages."""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ class RowReader:
 
     @property
     def said(self) -> str:
-        """How the file is read, in words, where that was found by looking; else nothing."""
+        """A description of how the file is read if that was detected, else empty."""
         said = []
         if self.shape.format != OWN:
             found = {name: column for name, column in self.columns.items() if name != column and name in _FIELDS}

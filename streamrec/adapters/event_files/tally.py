@@ -27,7 +27,7 @@ class Example(Struct, frozen=True, kw_only=True):
     detail: str = ""
 
     def __str__(self) -> str:
-        """Return it in words."""
+        """Return a summary for people."""
         where = f"row {self.row}"
         if self.column:
             where += f", column {self.column}: {self.value or 'empty'}"

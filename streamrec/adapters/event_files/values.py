@@ -32,7 +32,7 @@ _BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, 
 
 
 def unit_name(unit: str) -> str:
-    """Return a unit of time in words.
+    """Return the name of a unit of time.
 
     Examples
     --------

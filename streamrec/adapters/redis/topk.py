@@ -32,7 +32,7 @@ for i = 1, count do
   if (redis.call('GET', KEYS[i]) or '0') ~= ARGV[i + 2] then return 0 end
 end
 for i = count + 1, #KEYS do
-  -- a list begins with the version of the state that it was made from; what is no list is replaced, of whatever type
+  -- a list begins with the version of the state that it was made from; any other value is replaced, whatever its type
   local head = redis.pcall('GETRANGE', KEYS[i], 0, 40)
   local stored = type(head) == 'string' and string.match(head, '^{"state_version":(%d+)')
   local version = 2 * i - count + 1
