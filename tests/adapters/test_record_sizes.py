@@ -52,6 +52,18 @@ def set_room(admin, topic, room):
     admin.incremental_alter_configs([resource])[resource].result(DEADLINE_S)
 
 
+def wait_until_refused(kafka, topic, size):
+    """Wait until the broker applies a smaller limit: it accepts a change before the partition's log knows it."""
+    producer, found = Producer({"bootstrap.servers": kafka.bootstrap}), []
+    record, end_s = of_size(topic, size, headers={}), time.monotonic() + DEADLINE_S
+    while KafkaError.MSG_SIZE_TOO_LARGE not in found:
+        assert time.monotonic() < end_s, found
+        producer.produce(
+            topic, record.value, record.key, on_delivery=lambda error, _: found.append(error and error.code())
+        )
+        assert producer.flush(DEADLINE_S) == 0
+
+
 def of_size(topic, size, *, headers):
     """Return a record of exactly this size."""
     record = Outgoing(topic, b"key", b"", headers)
@@ -97,6 +109,7 @@ def test_a_limit_that_shrinks_under_a_worker_is_learned_and_retried_with_less(ka
     publisher = KafkaPublisher(kafka)
     publisher.publish([of_size(topic, ROOM, headers={})])
     set_room(admin, topic, ROOM // 2)
+    wait_until_refused(kafka, topic, ROOM)
     with pytest.raises(TransientError, match="will be tried"):
         publisher.publish([of_size(topic, ROOM, headers={})])
     publisher.publish([of_size(topic, publisher.room(topic), headers={})])
@@ -143,7 +156,8 @@ def test_creating_topics_names_the_setting_that_an_older_topic_has_no_room_for(k
     monkeypatch.setenv("STREAMREC_KAFKA", kafka.bootstrap)
     monkeypatch.setenv("STREAMREC_INSTALLATION", installation := f"tight{uuid4().hex[:8]}")
     create_topics(dataclasses.replace(kafka, installation=installation), 1, 1)
-    set_room(admin, f"{installation}.recommendations", ROOM)
+    set_room(admin, recommendations := f"{installation}.recommendations", ROOM)
+    wait_until_refused(kafka, recommendations, ROOM + 1)
     with pytest.raises(SystemExit) as exit_info:
         main(["topics", "create"])
     assert exit_info.value.code == 1

@@ -115,7 +115,7 @@ def test_searches_of_many_users_share_little_memory(monkeypatch):
     assert np.array_equal(np.sort(nearest(vectors, rough, vectors[:50], 10)), np.sort(together))
 
 
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error::RuntimeWarning")
 def test_a_search_for_what_is_no_number_or_among_such_finds_rows_that_are_there(kernel):
     vectors = np.random.default_rng(1).standard_normal((6_000, 32)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
