@@ -25,7 +25,8 @@ from streamrec.errors import StreamrecError
 from streamrec.local import Stack
 from streamrec.local.supervisor import leave_group
 
-START_S = STOP_S = 60.0
+START_S = 600.0
+STOP_S = 60.0
 LOOK_S = 0.2
 
 MAX_PROCESSES = 3
@@ -210,9 +211,11 @@ class Cast:
     def wait_until_assigned(self) -> None:
         """Wait until every worker that was started has partitions."""
         give_up_s = time.monotonic() + START_S
-        while not all(self.assignments().values()):
-            if time.monotonic() > give_up_s:
-                raise StreamrecError(f"not all workers have started; their logs are in {self.log_dir}")
+        while waiting := [name for name, count in self.assignments().items() if not count]:
+            # the first start on a machine compiles loops, which takes minutes where cores are slow or busy
+            if time.monotonic() > give_up_s or self.ended():
+                last_words = "\n".join((self.log_dir / f"{name}.log").read_text()[-1_000:] for name in waiting)
+                raise StreamrecError(f"workers have not started: {', '.join(waiting)}\n{last_words}")
             time.sleep(LOOK_S)
 
     def _wake_after(self, seconds: float, wake: Callable[[], None]) -> None:
