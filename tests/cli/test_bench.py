@@ -70,6 +70,13 @@ def test_users_lists_and_an_idle_pipeline_have_a_price():
     assert all(row["events_per_s"] > 0 for row in figures["rows"])
 
 
+def test_a_backfill_ends_with_a_healthy_pipeline_whose_lists_have_learned_everything():
+    figures = bench("backfill", "--events", "4000", "--users", "300", "--items", "400")
+
+    assert (figures["events"], figures["users"], figures["unfinished_lists"]) == (4000, 300, 0)
+    assert 0 < figures["produced_s"] <= figures["read_s"] <= figures["healthy_s"]
+
+
 def test_steps_are_timed_and_events_followed_until_their_weights_serve():
     figures = bench("train", "--items", "1000", "--items", "3000", "--steps", "3", "--rate", "40", "--seconds", "3")
 

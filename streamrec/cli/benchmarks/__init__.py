@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from streamrec.cli.benchmarks.backfill import backfill
 from streamrec.cli.benchmarks.freshness import freshness
 from streamrec.cli.benchmarks.interests import interests
 from streamrec.cli.benchmarks.monitor import monitor
@@ -18,6 +19,7 @@ bench_app.command()(topk)
 bench_app.command()(train)
 bench_app.command()(scale)
 bench_app.command()(monitor)
+bench_app.command()(backfill)
 
 
 @bench_app.callback()
