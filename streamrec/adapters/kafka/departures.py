@@ -8,17 +8,11 @@ from __future__ import annotations
 
 import asyncio
 
-from aiokafka.client import AIOKafkaClient  # type: ignore[import-untyped]  # it comes without types
 from aiokafka.protocol.group import LeaveGroupRequest  # type: ignore[import-untyped]  # it comes without types
 
 from streamrec.adapters.kafka.client import client_id
-from streamrec.adapters.kafka.members import member_ids
-from streamrec.adapters.kafka.offsets import aiokafka_access, translated_errors
+from streamrec.adapters.kafka.members import connected, describe
 from streamrec.kafka_access import KafkaAccess
-
-_TIMEOUT_MS = 5_000
-_GROUP = 0
-"""The type of coordinator that looks after consumer groups."""
 
 
 def leave_for(kafka: KafkaAccess, group: str, pid: int) -> int:
@@ -29,19 +23,14 @@ def leave_for(kafka: KafkaAccess, group: str, pid: int) -> int:
     TransientError
         If the broker does not answer; it misses the members by itself some seconds later.
     """
-    left_behind = member_ids(kafka, group, client_id(pid))
-    if left_behind:
-        asyncio.run(_leave(kafka, kafka.on_broker(group), left_behind))
+    return asyncio.run(_leave_for(kafka, group, client_id(pid)))
+
+
+async def _leave_for(kafka: KafkaAccess, group: str, client: str) -> int:
+    coordinators: dict[str, int] = {}
+    async with connected(kafka) as connection:
+        members = (await describe(connection, kafka, [group], coordinators))[group].members
+        left_behind = [member.member_id for member in members if member.client_id == client]
+        for member_id in left_behind:
+            await connection.send(coordinators[group], LeaveGroupRequest(kafka.on_broker(group), member_id))
     return len(left_behind)
-
-
-async def _leave(kafka: KafkaAccess, group: str, members: list[str]) -> None:
-    client = AIOKafkaClient(request_timeout_ms=_TIMEOUT_MS, **aiokafka_access(kafka))
-    try:
-        with translated_errors():
-            await client.bootstrap()
-            coordinator = await client.coordinator_lookup(_GROUP, group)
-            for member in members:
-                await client.send(coordinator, LeaveGroupRequest(group, member))
-    finally:
-        await client.close()

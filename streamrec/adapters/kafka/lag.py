@@ -92,6 +92,7 @@ class LagReader:
     async def close(self) -> None:
         """Close all connections."""
         await self._offsets.close()
+        await self._members.close()
         await asyncio.to_thread(self._times.close)
         if self._held_times.cache_info().currsize:
             await asyncio.to_thread(self._held_times().close)
@@ -105,7 +106,7 @@ class LagReader:
             If the broker does not answer.
         """
         partitions = await self._offsets.partitions()
-        await asyncio.to_thread(self._members.refresh, list(self._groups), others=self._others)
+        await self._members.refresh(list(self._groups), others=self._others)
         committed = {name: await self._offsets.committed(name) for name in self._members.counts}
         start, high = await self._offsets.edges(START), await self._offsets.edges(END, stable=False)
         # the end is read last: what was committed is never beyond it, and no record that has just come is held back

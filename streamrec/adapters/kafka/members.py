@@ -1,15 +1,32 @@
-"""Who takes part in a consumer group, as the broker sees it."""
+"""Who takes part in a consumer group, as the broker sees it.
+
+Groups are described over aiokafka's connections: the requests that librdkafka's AdminClient sends to a group's
+coordinator abort the whole process where that connection breaks (https://github.com/confluentinc/librdkafka/issues/4605).
+"""
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections import defaultdict
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, NamedTuple
 
-from confluent_kafka import ConsumerGroupState, KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient
+from aiokafka.client import AIOKafkaClient  # type: ignore[import-untyped]  # it comes without types
+from aiokafka.coordinator.protocol import (  # type: ignore[import-untyped]  # it comes without types
+    ConsumerProtocol,
+    ConsumerProtocolMemberAssignment,
+)
+from aiokafka.errors import GroupIdNotFound, for_code  # type: ignore[import-untyped]  # it comes without types
+from aiokafka.protocol.admin import (  # type: ignore[import-untyped]  # it comes without types
+    DescribeGroupsRequest,
+    DescribeGroupsRequest_v1,
+    ListGroupsRequest,
+)
 
-from streamrec.adapters.kafka.client import client_config, to_source, translate_exception
+from streamrec.adapters.kafka.offsets import aiokafka_access, translated_errors
+from streamrec.errors import TransientError
 from streamrec.kafka_access import KafkaAccess
 from streamrec.service.batch import TopicPartition
 
@@ -17,11 +34,52 @@ MEMBERS_AGE_S = 2.0
 """Groups and their members are asked for anew after so long: who was killed is missed by the broker after six seconds,
 and by a monitor within ten."""
 
-_TIMEOUT_S = 10.0
+_TIMEOUT_MS = 5_000
+_GROUP = 0
+"""The type of coordinator that looks after consumer groups."""
+
+_STABLE = "Stable"
+"""State of a group that does not rebalance."""
+
+
+class Member(NamedTuple):
+    """A member of a group.
+
+    Attributes
+    ----------
+    member_id, client_id
+        What the broker calls it, and what it calls itself.
+    host
+        IP address from which it is connected.
+    assigned
+        Partitions that it reads.
+    """
+
+    member_id: str
+    client_id: str
+    host: str
+    assigned: Sequence[TopicPartition]
+
+
+class Group(NamedTuple):
+    """A consumer group; one that does not exist has no members."""
+
+    is_stable: bool
+    """Whether it does not rebalance now."""
+    members: Sequence[Member]
+
+
+class _DescribeGroups(DescribeGroupsRequest):  # type: ignore[misc]  # it comes without types
+    """Asks in version 1: aiokafka reads the answers of version 3 by the layout of version 2."""
+
+    def prepare(self, _versions: Mapping[int, tuple[int, int]]) -> Any:  # noqa: ANN401  # it comes without types
+        return self.build(DescribeGroupsRequest_v1)
 
 
 class GroupMembers:
     """How many members each group has, and what they read, not older than `MEMBERS_AGE_S`.
+
+    Made and used in one event loop.
 
     Parameters
     ----------
@@ -31,14 +89,20 @@ class GroupMembers:
 
     def __init__(self, kafka: KafkaAccess) -> None:
         self._kafka = kafka
-        self._admin = AdminClient(client_config(kafka))
+        self._client = _client(kafka)
+        self._bootstrapped = False
+        self._coordinators: dict[str, int] = {}
         self._read_s = float("-inf")
         self.counts: dict[str, int] = {}
         """Members by group."""
         self.assigned: dict[str, set[TopicPartition]] = {}
         """What is assigned to the members of each group, where it has members and they do not rebalance now."""
 
-    def refresh(self, groups: Sequence[str], *, others: bool) -> None:
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._client.close()
+
+    async def refresh(self, groups: Sequence[str], *, others: bool) -> None:
         """Ask for the members of these groups, which may not exist, and of all `others` that the broker knows.
 
         Raises
@@ -48,26 +112,34 @@ class GroupMembers:
         """
         if time.monotonic() - self._read_s < MEMBERS_AGE_S:
             return
-        names = list(groups)
-        if others:
-            try:
-                listed = self._admin.list_consumer_groups(request_timeout=_TIMEOUT_S).result()
-            except KafkaException as error:
-                raise translate_exception(error, self._admin) from error
-            known = (self._kafka.own_name(group.group_id) for group in listed.valid)
-            names += sorted({name for name in known if name is not None} - set(names))
-        found = _described(self._kafka, self._admin, names)
-        self.counts = {name: len(_members_of(group)) for name, group in found.items()}
+        with translated_errors():
+            if not self._bootstrapped:
+                await self._client.bootstrap()
+                self._bootstrapped = True
+            names = [*groups]
+            if others:
+                known = {self._kafka.own_name(name) for name in await _list_groups(self._client)}
+                names += sorted(name for name in known - set(names) if name is not None)
+            found = await describe(self._client, self._kafka, names, self._coordinators)
+        self.counts = {name: len(group.members) for name, group in found.items()}
         self.assigned = {
-            name: {
-                to_source(self._kafka, part)
-                for member in group.members
-                for part in (member.assignment.topic_partitions if member.assignment else ())
-            }
+            name: {source for member in group.members for source in member.assigned}
             for name, group in found.items()
-            if group is not None and group.members and group.state == ConsumerGroupState.STABLE
+            if group.members and group.is_stable
         }
         self._read_s = time.monotonic()
+
+
+@asynccontextmanager
+async def connected(kafka: KafkaAccess) -> AsyncIterator[AIOKafkaClient]:
+    """Connect to Kafka for some requests; what goes wrong meanwhile is raised as a `TransientError`."""
+    client = _client(kafka)
+    try:
+        with translated_errors():
+            await client.bootstrap()
+            yield client
+    finally:
+        await client.close()
 
 
 def member_hosts(kafka: KafkaAccess, group: str) -> set[str]:
@@ -78,9 +150,7 @@ def member_hosts(kafka: KafkaAccess, group: str) -> set[str]:
     TransientError
         If the broker does not answer.
     """
-    # the client must outlive its futures, else they fail
-    admin = AdminClient(client_config(kafka))
-    return {member.host.removeprefix("/") for member in _members(kafka, admin, [group])[group]}
+    return {member.host for member in _describe_once(kafka, [group])[group].members}
 
 
 def has_members(kafka: KafkaAccess, groups: Sequence[str]) -> bool:
@@ -91,43 +161,73 @@ def has_members(kafka: KafkaAccess, groups: Sequence[str]) -> bool:
     TransientError
         If the broker does not answer.
     """
-    admin = AdminClient(client_config(kafka))  # must outlive its futures, else they fail
-    return any(_members(kafka, admin, groups).values())
+    return any(group.members for group in _describe_once(kafka, groups).values())
 
 
-def member_ids(kafka: KafkaAccess, group: str, client: str) -> list[str]:
-    """Return the ids of a group's members that call themselves by this client id.
+def _client(kafka: KafkaAccess) -> AIOKafkaClient:
+    return AIOKafkaClient(request_timeout_ms=_TIMEOUT_MS, **aiokafka_access(kafka))
+
+
+def _describe_once(kafka: KafkaAccess, groups: Sequence[str]) -> dict[str, Group]:
+    async def ask() -> dict[str, Group]:
+        async with connected(kafka) as client:
+            return await describe(client, kafka, groups, {})
+
+    return asyncio.run(ask())
+
+
+async def describe(
+    client: AIOKafkaClient, kafka: KafkaAccess, groups: Sequence[str], coordinators: dict[str, int]
+) -> dict[str, Group]:
+    """Return what the broker says of groups.
+
+    Parameters
+    ----------
+    coordinators
+        The broker that coordinates each group, as far as it is known: the rest is looked up and added. Emptied where
+        one turns out to be wrong.
 
     Raises
     ------
     TransientError
-        If the broker does not answer.
+        If a coordinator cannot answer now.
+    KafkaError
+        If a broker does not answer.
     """
-    admin = AdminClient(client_config(kafka))  # must outlive its futures, else they fail
-    return [member.member_id for member in _members(kafka, admin, [group])[group] if member.client_id == client]
-
-
-def _members(kafka: KafkaAccess, admin: AdminClient, groups: Sequence[str]) -> dict[str, list[Any]]:
-    """Return the members of groups; a group that does not exist has none."""
-    return {name: _members_of(group) for name, group in _described(kafka, admin, groups).items()}
-
-
-def _members_of(group: Any) -> list[Any]:  # noqa: ANN401  # the stub of the client has no name for it
-    return [] if group is None else list(group.members)
-
-
-def _described(kafka: KafkaAccess, admin: AdminClient, groups: Sequence[str]) -> dict[str, Any]:
-    """Return what the broker says of groups, `None` of one that does not exist."""
-    if not groups:
-        return {}
-    # librdkafka ends the request in time, one way or the other
-    futures = admin.describe_consumer_groups([kafka.on_broker(group) for group in groups], request_timeout=_TIMEOUT_S)
-    found: dict[str, Any] = {}
+    by_node: dict[int, list[str]] = defaultdict(list)
+    # forgotten until all have answered: another broker may have taken a group over
+    known = coordinators.copy()
+    coordinators.clear()
     for group in groups:
-        try:
-            found[group] = futures[kafka.on_broker(group)].result()
-        except KafkaException as error:
-            if error.args[0].code() != KafkaError.GROUP_ID_NOT_FOUND:
-                raise translate_exception(error, admin) from error
-            found[group] = None
+        if group not in known:
+            known[group] = await client.coordinator_lookup(_GROUP, kafka.on_broker(group))
+        by_node[known[group]].append(group)
+    found: dict[str, Group] = {}
+    for node, names in by_node.items():
+        answer = await client.send(node, _DescribeGroups([kafka.on_broker(name) for name in names]))
+        for error, name, state, protocol, _, members in answer.groups:
+            if error and error != GroupIdNotFound.errno:
+                raise TransientError(f"Kafka: group {name}: {for_code(error).__name__}")
+            is_consumers = protocol == ConsumerProtocol.PROTOCOL_TYPE
+            found[name] = Group(state == _STABLE, [_member(kafka, each, is_consumers=is_consumers) for each in members])
+    coordinators.update(known)
+    return {group: found[kafka.on_broker(group)] for group in groups}
+
+
+async def _list_groups(client: AIOKafkaClient) -> list[str]:
+    """Return all groups of consumers that any broker coordinates."""
+    found: list[str] = []
+    for broker in client.cluster.brokers():
+        answer = await client.send(broker.nodeId, ListGroupsRequest())
+        if answer.error_code:
+            raise TransientError(f"Kafka: groups: {for_code(answer.error_code).__name__}")
+        found += [name for name, protocol in answer.groups if protocol in {ConsumerProtocol.PROTOCOL_TYPE, ""}]
     return found
+
+
+def _member(kafka: KafkaAccess, told: tuple[str, str, str, bytes, bytes], *, is_consumers: bool) -> Member:
+    member_id, client_id, host, _, assignment = told
+    has_parts = is_consumers and assignment
+    parts = ConsumerProtocolMemberAssignment.decode(assignment).partitions() if has_parts else []
+    sources = [TopicPartition(kafka.own_name(part.topic) or part.topic, part.partition) for part in parts]
+    return Member(member_id, client_id, host.removeprefix("/"), sources)
