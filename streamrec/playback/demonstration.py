@@ -9,13 +9,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from itertools import islice
 
 from msgspec import Struct
 
-from streamrec.adapters.kafka import KafkaPublisher
+from streamrec.adapters.kafka import BroadcastReader, KafkaPublisher
 from streamrec.adapters.kafka.lag import end_offsets, open_observer, partitions_of, read_lag
 from streamrec.adapters.postgres import RetentionReader
 from streamrec.adapters.postgres.report import Day
@@ -23,6 +23,7 @@ from streamrec.adapters.redis import RedisInterestStore, TopKReader
 from streamrec.contracts.derived import TopKList
 from streamrec.contracts.topics import CLICKS, PURCHASES, RECOMMENDATIONS
 from streamrec.errors import StreamrecError
+from streamrec.kafka_access import KafkaAccess
 from streamrec.model.evaluation.baselines.popularity import RecentPopularity
 from streamrec.playback.backpressure import InFlight, Throttle
 from streamrec.playback.freshness import FreshnessWatch, ModelWatch
@@ -69,7 +70,7 @@ class Figures(Struct, kw_only=True):
 
     broker: str
     consumed: int
-    """Records in `clicks` and `purchases`, from the broker."""
+    """Records in `clicks` and `purchases`, read from the broker."""
     applied: int
     duplicates: int
     dead_lettered: int
@@ -213,15 +214,15 @@ class Demonstration:
         """Compare what the broker holds with what the stores say became of it."""
         store = RedisInterestStore(self._settings.require_redis_url(), state_ttl_days=self._settings.state_ttl_days)
         with closing(open_observer(self._kafka)) as observer:
-            events = end_offsets(observer, partitions_of(observer, (CLICKS, PURCHASES)))
+            sources = partitions_of(observer, (CLICKS, PURCHASES))
             lists = end_offsets(observer, partitions_of(observer, (RECOMMENDATIONS,)))
-        progress = list(store.progress(list(events)).values())
+        progress = list(store.progress(sources).values())
         default = self._reader.read("")
         if default is None:
             raise StreamrecError("no list was made, not even the default one")
         return Figures(
             broker=broker,
-            consumed=sum(events.values()),
+            consumed=count_records(self._kafka, (CLICKS, PURCHASES)),
             applied=sum(part.applied for part in progress),
             duplicates=sum(part.duplicates for part in progress),
             dead_lettered=sum(part.dead_lettered for part in progress),
@@ -238,3 +239,21 @@ class Demonstration:
             days=RetentionReader(self._settings.require_postgres_url()).report().days,
             seconds=round(seconds, 1),
         )
+
+
+def count_records(kafka: KafkaAccess, topics: Sequence[str]) -> int:
+    """Return how many records a reader of topics gets: offsets would count the markers of transactions, too.
+
+    Records in a row that the client cannot read are one, as they are one dead letter.
+
+    Raises
+    ------
+    TransientError
+        If the broker does not answer, or a topic does not exist.
+    """
+    count = 0
+    with closing(BroadcastReader(kafka=kafka, topics=topics)) as reader:
+        while not reader.caught_up:
+            if batch := reader.poll(_LOOK_S):
+                count += len(batch)
+        return count + reader.refused.total()

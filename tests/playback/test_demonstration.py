@@ -1,0 +1,32 @@
+"""What the demo counts on the broker is what the workers count."""
+
+from __future__ import annotations
+
+from uuid import uuid4
+
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+from streamrec.playback.demonstration import count_records
+
+DEADLINE_S = 30
+
+
+def test_markers_and_aborted_records_of_transactions_are_not_counted(kafka):
+    topic = f"test-{uuid4().hex}"
+    AdminClient({"bootstrap.servers": kafka.bootstrap}).create_topics([NewTopic(topic, 2)])[topic].result(DEADLINE_S)
+    producer = Producer({"bootstrap.servers": kafka.bootstrap, "transactional.id": topic})
+    producer.init_transactions(DEADLINE_S)
+    for count, end in (
+        (3, producer.commit_transaction),
+        (2, producer.abort_transaction),
+        (1, producer.commit_transaction),
+    ):
+        producer.begin_transaction()
+        for number in range(count):
+            producer.produce(topic, str(number), partition=number % 2)
+        producer.flush(DEADLINE_S)
+        end(DEADLINE_S)
+
+    assert count_records(kafka, [topic]) == 4
