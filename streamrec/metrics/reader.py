@@ -28,7 +28,7 @@ class ReaderMetrics:
         )
         self._refusals = Counter(
             "streamrec_wrong_topics",
-            "Times that a worker refused to read: a topic was made anew, or ends before the position.",
+            "Times that a worker refused to read: a topic was re-created, or ends before the position.",
             ["worker"],
             registry=registry,
         )

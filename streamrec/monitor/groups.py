@@ -38,7 +38,7 @@ class GroupState:
     lost
         Records that went before they were read: retention was faster.
     beyond_end
-        Partitions that end before the position: made anew, or emptied.
+        Partitions that end before the position: re-created, or emptied.
     leaderless
         Partitions that no broker leads now, of which nothing can be said.
     unassigned

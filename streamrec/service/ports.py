@@ -108,7 +108,7 @@ class InterestSnapshot:
 
 
 class TopicIdStore(Protocol):
-    """Keeps which topics its positions are of: a topic that was deleted and made anew has the same name."""
+    """Keeps which topics its positions are of: a topic that was deleted and re-created has the same name."""
 
     @property
     def other_topics(self) -> Sequence[str]:

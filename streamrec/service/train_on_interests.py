@@ -217,7 +217,7 @@ class TrainOnInterests:
     def adopt_topic_ids(self, ids: Mapping[str, str]) -> None:
         """Keep the ids of these topics, in place of those that were kept; new commands begin at offset 0 again."""
         if MODEL_CONTROL in ids and MODEL_CONTROL in self._admission.topic_ids([MODEL_CONTROL]):
-            _log.error("commands start anew", because=f"topic {MODEL_CONTROL} was made anew")
+            _log.error("commands start anew", because=f"topic {MODEL_CONTROL} was re-created")
             self._next_command = 0
         self._admission.adopt_topic_ids(ids)
 

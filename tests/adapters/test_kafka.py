@@ -174,7 +174,7 @@ def test_what_the_broker_forgets_beyond_a_reader_that_is_behind_is_said_and_the_
 
 
 def test_a_log_that_ends_before_a_running_readers_position_is_refused(open_source, publish):
-    """As after a topic was made anew, whose first records look as if they had been read."""
+    """As after a topic was re-created, whose first records look as if they had been read."""
     publish(*(b"%d" % n for n in range(5)))
     source = open_source()
     _, slices = read(source, 5)

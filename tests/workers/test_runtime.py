@@ -77,9 +77,9 @@ def test_a_worker_that_is_to_stop_does_not_wait_for_the_broker(worker):
     assert poll(Source(TransientError("away")), worker) is None
 
 
-def test_a_worker_whose_topic_was_made_anew_waits_outside_of_the_group_until_it_is_right(worker, monkeypatch):
+def test_a_worker_whose_topic_was_recreated_waits_outside_of_the_group_until_it_is_right(worker, monkeypatch):
     monkeypatch.setattr(waiting, "PAUSE_REMINDER_S", 0.05)
-    error = WrongTopicError("topic clicks was made anew; start with empty stores, or with the right broker")
+    error = WrongTopicError("topic clicks was re-created; start with empty stores, or with the right broker")
     source, refused, worked, told = Source(error, "a batch"), [error, error], [], []
 
     def open_source():

@@ -46,7 +46,7 @@ class Gathering:
         Where the client is still to be sent: what comes of these partitions is left out.
     report_lost
         Called with a partition and a position behind which offsets are missing; `None` where no store holds positions,
-        and a topic that was made anew is read like any other.
+        and a topic that was re-created is read like any other.
     edges
         Returns the first and the next offset of a partition's log.
     """

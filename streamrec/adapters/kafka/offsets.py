@@ -173,7 +173,7 @@ class OffsetReader:
         answer.skip(4)  # throttle time
         found = np.full(len(self._partitions), NOT_COMMITTED, np.int64)
         for topic, values in answer.commits():
-            # a deleted topic leaves its offsets for a while, one that was made anew with fewer partitions those of some
+            # a deleted topic leaves its offsets for a while, one re-created with fewer partitions those of some
             own = self._own(topic)
             known = values[values["partition"] < self._partitions.topics.get(own, 0)]
             if len(known):

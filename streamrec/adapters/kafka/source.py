@@ -64,7 +64,7 @@ class BatchSource:
     patience_ms
         How long the broker may hold records back until many are together.
     topic_ids
-        Keeps which topics the positions are of: one that was made anew is refused. Without it, names alone count.
+        Keeps which topics the positions are of: one that was re-created is refused. Without it, names alone count.
     """
 
     def __init__(
@@ -295,7 +295,7 @@ class BatchSource:
         if offset > high:
             raise WrongTopicError(
                 f"{source.topic}:{source.partition} ends at {high}, yet it was read up to {offset}: "
-                "the topic was made anew, or the broker lost records; start with empty stores, or with the right broker"
+                "it was re-created, or the broker lost records; start with empty stores, or with the right broker"
             )
 
     def _report_lost(self, source: TopicPartition, position: int) -> int:

@@ -19,7 +19,7 @@ from streamrec.service.batch import TopicPartition
 from streamrec.service.ports import TopicIdStore
 
 LOOK_S = 10.0
-"""A topic that is made anew under a running worker is noticed within about this time."""
+"""A topic that is re-created under a running worker is noticed within about this time."""
 
 _ANSWER_S = 5.0
 _NO_ID = "AAAAAAAAAAAAAAAAAAAAAA"
@@ -63,7 +63,7 @@ class TopicWatch:
         Raises
         ------
         WrongTopicError
-            If a topic was made anew.
+            If a topic was re-created.
         """
         self._asked = self._ask()
         self._compare(_ANSWER_S)
@@ -74,7 +74,7 @@ class TopicWatch:
         Raises
         ------
         WrongTopicError
-            If a topic was made anew.
+            If a topic was re-created.
         """
         if time.monotonic() < self._due_s:
             return
@@ -116,7 +116,7 @@ class TopicWatch:
         for topic in adopted.keys() & stored.keys():
             if self._store.contains_any(found[topic].partitions):
                 raise WrongTopicError(
-                    f"topic {topic} was made anew: its id is {ids[topic]}, and the store holds positions of "
+                    f"topic {topic} was re-created: its id is {ids[topic]}, and the store holds positions of "
                     f"{stored[topic]}; start with empty stores, or with the right broker"
                 )
         if adopted:

@@ -1,4 +1,4 @@
-"""A topic is its id, not its name: one that was deleted and made anew is refused, and loses no record silently."""
+"""A topic is its id, not its name: one that was deleted and re-created is refused, and loses no record silently."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def make(admin, name, partitions=1):
         time.sleep(0.2)  # the old one is still being deleted
 
 
-def make_anew(admin, name):
+def recreate(admin, name):
     admin.delete_topics([name])[name].result(DEADLINE_S)
     make(admin, name)
 
@@ -88,29 +88,29 @@ def reader(kafka, topic):
 
 
 @pytest.mark.parametrize("grown_to", [0, 3, 5, 8])
-def test_a_topic_made_anew_is_refused_however_far_it_has_grown(reader, admin, publish, topic, grown_to):
+def test_a_recreated_topic_is_refused_however_far_it_has_grown(reader, admin, publish, topic, grown_to):
     publish(5)
     assert len(reader.read(5)) == 5
     reader.source.close()
     old = reader.store.ids[topic]
-    make_anew(admin, topic)
+    recreate(admin, topic)
     publish(grown_to)
 
-    with pytest.raises(WrongTopicError, match=rf"{topic} was made anew.*{re.escape(old)}.*start with empty stores"):
+    with pytest.raises(WrongTopicError, match=rf"{topic} was re-created.*{re.escape(old)}.*start with empty stores"):
         reader.open()
     reader.store.ids, reader.store.stored = {}, {}  # as the error says
     reader.source = reader.open()
     assert len(reader.read(grown_to)) == grown_to
 
 
-def test_a_topic_made_anew_under_a_running_reader_is_noticed(reader, admin, publish, topic, monkeypatch):
+def test_a_topic_recreated_under_a_running_reader_is_noticed(reader, admin, publish, topic, monkeypatch):
     monkeypatch.setattr(topic_ids, "LOOK_S", 0.5)
     publish(5)
     assert len(reader.read(5)) == 5
-    make_anew(admin, topic)
+    recreate(admin, topic)
     publish(50)
 
-    with pytest.raises(WrongTopicError, match=f"{topic}( was made anew|:0 ends)"):
+    with pytest.raises(WrongTopicError, match=f"{topic}( was re-created|:0 ends)"):
         reader.read(1_000)
 
 
@@ -118,7 +118,7 @@ def test_a_topic_of_which_nothing_was_read_may_be_another_one(reader, admin, pub
     assert not reader.read(1, within_s=3)
     old = reader.store.ids[topic]
     reader.source.close()
-    make_anew(admin, topic)
+    recreate(admin, topic)
     publish(3)
     reader.source = reader.open()
 
