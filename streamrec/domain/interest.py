@@ -16,7 +16,7 @@ from typing import NamedTuple
 from zlib import crc32
 
 from streamrec.domain.event import Event, EventType
-from streamrec.domain.event_ids import Sighting, take_note
+from streamrec.domain.event_ids import Sighting, look_up, take_note
 from streamrec.domain.seen import Seen
 
 DAY_MS = 86_400_000
@@ -47,7 +47,12 @@ class Outcome(Enum):
     CONFLICT = "conflict"
     """It has the id of another event, and so is neither a copy nor an event of its own."""
     FENCED = "fenced"
-    """The state already contains what stood at this position: a redelivery."""
+    """The state already contains what stood at this position: a redelivery. One of an event that was not applied ends
+    as that did, unless it is older than the sequence: nothing of it is known then, and it passes for one that was."""
+
+
+_OUTCOMES = {Sighting.NEW: Outcome.FENCED, Sighting.COPY: Outcome.DUPLICATE, Sighting.CONFLICT: Outcome.CONFLICT}
+"""Of events that are not applied."""
 
 
 class SequenceEvent(NamedTuple):
@@ -167,13 +172,20 @@ class InterestState:
         if fence is None:
             fence = self.fence[event.source] = Fence(event.offset)
         elif event.offset <= fence.offset:
-            return Outcome.FENCED
+            return Outcome.FENCED if self._may_contain(event) else _OUTCOMES[look_up(event, fence.recent_ids)]
         fence.offset = event.offset
         sighting = take_note(event, fence.recent_ids)
         if sighting is not Sighting.NEW:
-            return Outcome.DUPLICATE if sighting is Sighting.COPY else Outcome.CONFLICT
+            return _OUTCOMES[sighting]
         self._insert(event, sequence_length, keep_seen=keep_seen)
         return Outcome.APPLIED
+
+    def _may_contain(self, event: Event) -> bool:
+        """Return whether an event is in the sequence, or was too old to stay there."""
+        place = (event.event_time_ms, *event.source, event.offset)
+        at = bisect_left(self.sequence, place, key=_place_of)
+        is_there = at < len(self.sequence) and _place_of(self.sequence[at]) == place
+        return is_there or (at == 0 and self.beyond is not None)
 
     def _insert(self, event: Event, sequence_length: int, *, keep_seen: bool) -> None:
         entry = SequenceEvent(
@@ -225,6 +237,10 @@ class InterestState:
         """
         newest_ms = self.sequence[-1].event_time_ms if self.sequence else VERSIONS_BEGIN_MS
         return max(0, newest_ms - VERSIONS_BEGIN_MS) * VERSIONS_PER_MS + min(self.events_count, VERSIONS_PER_MS - 1)
+
+
+def _place_of(entry: SequenceEvent) -> tuple[int, ...]:
+    return entry[:4]
 
 
 def item_bucket(item_id: str) -> int:

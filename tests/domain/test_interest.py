@@ -64,6 +64,23 @@ def test_position_that_is_contained_already_is_fenced():
     assert state.fold(event(4, "other", source=PURCHASES), sequence_length=50) is Outcome.APPLIED
 
 
+def test_a_redelivery_ends_as_the_first_delivery_did_as_long_as_the_sequence_reaches():
+    log = [
+        event(0, "a", 10, id_hash=7),
+        event(1, "a", 10, id_hash=7),
+        event(2, "b", 20, id_hash=7)._replace(content_hash=1),
+        event(3, "c", 30),
+    ]
+    state = state_of(*log)
+
+    again = [state.fold(each, sequence_length=50) for each in log]
+    assert again == [Outcome.FENCED, Outcome.DUPLICATE, Outcome.CONFLICT, Outcome.FENCED]
+    assert items(state) == ["a", "c"]
+    assert state.fence[CLICKS].offset == 3
+    state.fold(event(4, "d", 40), sequence_length=1)
+    assert state.fold(log[1], sequence_length=1) is Outcome.FENCED, "it is older than the sequence"
+
+
 def test_id_is_remembered_for_as_many_ids_as_stated():
     state = InterestState()
     for offset in range(RECENT_IDS):

@@ -107,6 +107,18 @@ def test_a_redelivered_batch_changes_nothing_and_answers_the_position(fold, stor
     assert publisher.records == published
 
 
+def test_positions_that_were_lost_are_counted_again_as_before(fold, store, publisher):
+    values = [click("u1", "a", event_id="e"), click("u1", "a", event_id="e"), click("u1", "b", event_id="e"), b"{"]
+    fold.handle(batch(part("clicks", values)))
+    before, letters = counts(store), publisher.of("clicks.dlq")
+    store._progress.clear()
+
+    fold.handle(batch(part("clicks", values)))
+    assert before == counts(store) == (1, 1, 2)
+    assert publisher.of("clicks.dlq") == 2 * letters
+    assert [event.item_id for event in store.states["u1"].sequence] == ["a"]
+
+
 def test_a_store_that_was_emptied_sends_the_reader_back(fold, store, publisher):
     assert fold.handle(batch(part("clicks", [click("u1", "a")], start=5))) == {CLICKS: 0}
     assert (store.states, publisher.records) == ({}, [])
