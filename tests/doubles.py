@@ -360,6 +360,9 @@ class CountingRanker:
     def delete_item(self, item_id: str) -> None:
         self.hidden.add(item_id)
 
+    def forget_catalogue(self) -> None:
+        self.hidden.clear()
+
     def apply_update(self, value: bytes) -> str:
         self.updates.append(value)
         return "bad-json" if value == b"garbage" else ""

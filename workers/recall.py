@@ -19,6 +19,7 @@ from streamrec.adapters.redis import RedisInterestStore, RedisTopKStore
 from streamrec.contracts.topics import ITEMS, MODEL_UPDATES, USER_INTERESTS
 from streamrec.domain.arms import assign_arm
 from streamrec.errors import TransientError
+from streamrec.kafka_access import KafkaAccess
 from streamrec.metrics import ListMetrics, ServingMetrics, worker_metrics
 from streamrec.model import products
 from streamrec.model.ranker import ModelRanker
@@ -96,33 +97,13 @@ def build(settings: Settings) -> faust.App:
         else:  # how old it is counts, but not how long it was on its way to a worker that did not run
             worker_metrics().record_newest("model", ranker.newest_produced_at_ms)
 
-    def follow(worker: Background) -> None:
-        """Learn the catalogue and the model, for as long as the worker runs."""
-        _log.info("search", kernel=products.chosen())
-        reader = persist_until(worker.stopping, partial(BroadcastReader, kafka=kafka, topics=[ITEMS, MODEL_UPDATES]))
-        marks_due_s = time.monotonic()
-        try:
-            while not worker.stopping.is_set():
-                if reader.caught_up and time.monotonic() >= marks_due_s:
-                    persist_until(worker.stopping, refresh.mark_all)
-                    marks_due_s = time.monotonic() + MARKS_INTERVAL_S
-                    caught_up.set()
-                batch = poll(reader, worker)
-                count_refused(NAME, reader.refused)
-                if batch is not None:
-                    persist_until(worker.stopping, partial(refresh.learn, batch))
-                    worker_metrics().record_outcomes(NAME, refresh.learned)
-                    report()
-        finally:
-            reader.close()
-
     def handle(batch: Batch) -> Positions:
         if not caught_up.wait(POLL_S):
             raise TransientError("the catalogue and the model are still being read")
         return refresh.handle(batch)
 
     app = new_app(NAME)
-    run_in_background(app, follow)
+    run_in_background(app, _following(refresh, kafka, caught_up, report))
     run_in_background(app, _in_background(rebuilding, ListMetrics(), [caught_up, admitted]))
     run_in_background(app, keep_clean(CleanLists(store.stored, publisher, store.marks), admitted))
     feed(
@@ -144,6 +125,39 @@ def _telling(positions: ReadPositions, admitted: threading.Event) -> ReadPositio
         return positions(sources)
 
     return read
+
+
+def _following(
+    refresh: RefreshTopK, kafka: KafkaAccess, caught_up: threading.Event, report: Callable[[], None]
+) -> Callable[[Background], None]:
+    def begin_anew(topic: str, _topic_id: str) -> None:
+        """Make no list until a topic that was re-created has been read; the model that is here goes on serving."""
+        caught_up.clear()
+        if topic == ITEMS:
+            refresh.forget_catalogue()
+
+    def follow(worker: Background) -> None:
+        """Learn the catalogue and the model, for as long as the worker runs."""
+        _log.info("search", kernel=products.chosen())
+        opened = partial(BroadcastReader, kafka=kafka, topics=[ITEMS, MODEL_UPDATES], on_recreated=begin_anew)
+        reader = persist_until(worker.stopping, opened)
+        marks_due_s = time.monotonic()
+        try:
+            while not worker.stopping.is_set():
+                if reader.caught_up and (not caught_up.is_set() or time.monotonic() >= marks_due_s):
+                    persist_until(worker.stopping, refresh.mark_all)
+                    marks_due_s = time.monotonic() + MARKS_INTERVAL_S
+                    caught_up.set()
+                batch = poll(reader, worker)
+                count_refused(NAME, reader.refused)
+                if batch is not None:
+                    persist_until(worker.stopping, partial(refresh.learn, batch))
+                    worker_metrics().record_outcomes(NAME, refresh.learned)
+                    report()
+        finally:
+            reader.close()
+
+    return follow
 
 
 def _in_background(

@@ -90,7 +90,8 @@ def build(settings: Settings) -> faust.App:
     def follow(worker: Background) -> None:
         """Learn the catalogue and hear commands, for as long as the worker runs."""
         topics = [ITEMS, MODEL_CONTROL]
-        reader = persist_until(worker.stopping, partial(BroadcastReader, kafka=kafka, topics=topics))
+        opened = partial(BroadcastReader, kafka=kafka, topics=topics, on_recreated=training.begin_anew)
+        reader = persist_until(worker.stopping, opened)
         try:
             while not worker.stopping.is_set():
                 batch = poll(reader, worker)

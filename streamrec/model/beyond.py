@@ -134,6 +134,11 @@ class Untouched:
             for item_id in item_ids:
                 self._items.pop(item_id, None)
 
+    def clear(self) -> None:
+        """Forget everything."""
+        with self._lock:
+            self._items = {}
+
     def newest(self, count: int, *, but: Container[str]) -> list[str]:
         """Return so many items at most, newest first."""
         with self._lock:

@@ -165,6 +165,12 @@ class ModelRanker:
         self._withdrawn_changes += 1
         self._untouched.forget([item_id])
 
+    def forget_catalogue(self) -> None:
+        """Forget what the catalogue said of all items."""
+        self._withdrawn = {}
+        self._withdrawn_changes += 1
+        self._untouched.clear()
+
     def rank(self, interests: Sequence[UserInterest], *, k: int) -> list[list[ListItem]]:
         """Return the best items of each user, best first, at most `k`; never empty once any event was seen."""
         if not interests:

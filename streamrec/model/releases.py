@@ -71,13 +71,18 @@ class Releases:
             return len(self._items) > 1
         return bool(self._items.counted or self._items.renamed)
 
-    def make(self, version: str, learned: Learned) -> tuple[Arrays, list[bytes]]:
+    def make(self, version: str, learned: Learned, *, whole: bool = False) -> tuple[Arrays, list[bytes]]:
         """Make a version, which serves here at once; return what changed, and the records that tell readers.
 
         Readers that follow take the delta; those that begin take the snapshot of the same version, where there is one.
+
+        Parameters
+        ----------
+        whole
+            Whether there is a snapshot in any case.
         """
         begins = not self.serving.version
-        complete = begins or self._snapshot_is_due
+        complete = begins or whole or self._snapshot_is_due
         with_network = complete or self._versions % DENSE_EVERY == 0
         changes = as_sent(self._everything() if begins else self._changes(with_network=with_network))
         records: list[bytes] = []

@@ -147,6 +147,10 @@ class Trainer:
         """Forget what the catalogue says of an item; the same thread may call it."""
         self.catalogue.delete(item_id)
 
+    def forget_catalogue(self) -> None:
+        """Forget what the catalogue says of all items; the same thread may call it."""
+        self.catalogue.clear()
+
     def train(self, interests: Sequence[UserInterest], *, behind: int) -> None:
         """Learn the `new` events of each interest; with many events behind them, with less effort on each."""
         self.learning.learn(interests, self.guard, self.spared, behind=behind)
@@ -170,8 +174,10 @@ class Trainer:
         """The versions that are kept or were refused, and what became of them."""
         return self.lineage.record(drifts=self.learning.drifts)
 
-    def take_update(self) -> list[bytes]:
+    def take_update(self, *, whole: bool = False) -> list[bytes]:
         """Return the records of `model-updates` that tell what was learned since the last call, perhaps none.
+
+        With `whole` they tell everything to readers that know nothing.
 
         A version that fails the check before serving is refused: there is none, and the trainer is condemned.
         """
@@ -180,12 +186,12 @@ class Trainer:
             return records
         learning = self.learning
         # records that held nothing new are learned, too: readers wait for a version that contains them
-        says_more = bool(self.serving.version) and learning.contains != self._told_contains
+        says_more = bool(self.serving.version) and (whole or learning.contains != self._told_contains)
         if self.condemned or not (learning.releases.is_due or says_more):
             return []
         version = self.lineage.next_name()
         self.guard.forget(learning.items.renamed)
-        changes, records = learning.releases.make(version, learning.learned)
+        changes, records = learning.releases.make(version, learning.learned, whole=whole)
         self._told_contains = learning.contains
         # the network travels in some versions only
         self.condemned = self.guard.fault_of(self.serving, [changes, weights_of(learning.learner.model)])

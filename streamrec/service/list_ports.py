@@ -187,6 +187,9 @@ class Ranker(Protocol):
     def delete_item(self, item_id: str) -> None:
         """Leave an item out of every list from now on."""
 
+    def forget_catalogue(self) -> None:
+        """Forget what the catalogue said of all items."""
+
     def apply_update(self, value: bytes) -> str:
         """Take in one record of `model-updates`; a version serves once all of it is here.
 

@@ -167,8 +167,10 @@ class Trainer(Protocol):
     def contain(self, contains: Mapping[int, int]) -> None:
         """Take note that every record below these offsets of `user-interests`, by partition, is learned now."""
 
-    def take_update(self) -> list[bytes]:
+    def take_update(self, *, whole: bool = False) -> list[bytes]:
         """Return the records of `model-updates` that tell what was learned since the last call, perhaps none.
+
+        With `whole` they tell everything to readers that know nothing.
 
         A version that fails the check before serving is refused: there is none, and the trainer is condemned.
         """
@@ -203,6 +205,9 @@ class Trainer(Protocol):
 
     def delete_item(self, item_id: str) -> None:
         """Forget what the catalogue says of an item; any thread may call it."""
+
+    def forget_catalogue(self) -> None:
+        """Forget what the catalogue says of all items; any thread may call it."""
 
 
 class IdentifiedStore(Protocol):

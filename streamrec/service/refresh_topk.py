@@ -225,6 +225,16 @@ class RefreshTopK:
             self._default_is_stale = True
         return _Unmarked(batch, withdrawn, list(available))
 
+    def forget_catalogue(self) -> None:
+        """Forget what `items` said: the topic was re-created, and is handed in from its beginning.
+
+        Nothing is marked until :meth:`mark_all` is called again.
+        """
+        self._ranker.forget_catalogue()
+        self._withdrawn, self._known = {}, KnownItems()
+        self._marks_changes = False
+        self._default_is_stale = True
+
     def mark_all(self) -> None:
         """Mark what is withdrawn now and nothing else, when the catalogue was read once and from time to time.
 

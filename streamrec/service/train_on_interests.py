@@ -85,6 +85,8 @@ class TrainOnInterests:
         self._checkpointed_s = monotonic_s()
         self._must_be_saved = False
         """Whether a rollback is not on the disk yet."""
+        self._must_tell_all = False
+        """Whether readers of `model-updates` may know nothing: the topic was re-created."""
         self.tally = Tally()
         """What the last batch came to."""
         self.refused: Counter[tuple[str, str]] = Counter()
@@ -101,11 +103,12 @@ class TrainOnInterests:
 
     @property
     def must_step(self) -> bool:
-        """Whether a step is due although no events wait: a command, a version that must go, or a checkpoint."""
+        """Whether a step is due although no events wait: for a command, a version or a checkpoint."""
         return bool(
             self._orders
             or self._trainer.condemned
             or self._must_be_saved
+            or self._must_tell_all
             or (not self._admission.waiting and not self._admission.all_taken)
             or (self._has_news and self._is_checkpoint_time)
         )
@@ -203,8 +206,8 @@ class TrainOnInterests:
 
     @property
     def other_topics(self) -> Sequence[str]:
-        """Topics of whose records offsets are kept: of events, which are admitted once, and of commands."""
-        return (CLICKS, PURCHASES, MODEL_CONTROL)
+        """Topics of whose records offsets are kept, events and commands, and the one that holds versions."""
+        return (CLICKS, PURCHASES, MODEL_CONTROL, MODEL_UPDATES)
 
     def topic_ids(self, topics: Sequence[str]) -> dict[str, str]:
         """Return the id of each topic that has one here."""
@@ -215,14 +218,30 @@ class TrainOnInterests:
         return self._admission.contains_any(sources)
 
     def adopt_topic_ids(self, ids: Mapping[str, str]) -> None:
-        """Keep the ids of these topics, in place of those that were kept; new commands begin at offset 0 again."""
-        if MODEL_CONTROL in ids and MODEL_CONTROL in self._admission.topic_ids([MODEL_CONTROL]):
+        """Keep the ids of these topics, in place of those that were kept.
+
+        New commands begin at offset 0 again, and a new `model-updates` begins with everything.
+        """
+        known = self._admission.topic_ids(list(ids))
+        others = {topic for topic, topic_id in known.items() if ids[topic] != topic_id}
+        if MODEL_CONTROL in others:
             _log.error("commands start anew", because=f"topic {MODEL_CONTROL} was re-created")
             self._next_command = 0
+        if MODEL_UPDATES in others:
+            _log.error("everything is published", because=f"topic {MODEL_UPDATES} was re-created")
+            self._must_tell_all = True
         self._admission.adopt_topic_ids(ids)
 
+    def begin_anew(self, topic: str, topic_id: str) -> None:
+        """Forget what a topic said that was re-created; what it says now is handed in from its beginning."""
+        if topic == ITEMS:
+            self._trainer.forget_catalogue()
+        elif topic == MODEL_CONTROL:
+            self.adopt_topic_ids({topic: topic_id})
+
     def _take_update(self) -> None:
-        records = [] if self._trainer.condemned else self._trainer.take_update()
+        whole, self._must_tell_all = self._must_tell_all, False
+        records = [] if self._trainer.condemned else self._trainer.take_update(whole=whole)
         if self._trainer.condemned:
             self._roll_back(None, self._trainer.condemned)
             records = self._trainer.take_update()
@@ -231,9 +250,11 @@ class TrainOnInterests:
     def _roll_back(self, version: str | None, because: str) -> None:
         """Go on from an older version, as after a restart from it, and keep that on the disk before anybody sees it."""
         admissions = self._trainer.roll_back(version, because)
+        ids = self._admission.topic_ids([MODEL_CONTROL, MODEL_UPDATES])
         undone = self._admission.restore(
             msgspec.json.decode(admissions, type=Admissions) if admissions else Admissions([], [], [])
         )
+        self._admission.adopt_topic_ids(ids)  # what is known of these topics does not go back
         self._trainer.spare(undone)
         self._unpublished = []
         self._must_be_saved = True

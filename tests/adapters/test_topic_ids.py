@@ -108,5 +108,8 @@ def test_commands_begin_anew_with_their_topic():
     training._next_command = 5
     training.adopt_topic_ids({"model-control": "m1"})
     assert training._next_command == 5
-    training.adopt_topic_ids({"model-control": "m2"})
+    training.begin_anew("model-control", "m2")
     assert training._next_command == 0
+    training._next_command = 1
+    training.adopt_topic_ids({"model-control": "m2"})
+    assert training._next_command == 1, "the same topic once more"

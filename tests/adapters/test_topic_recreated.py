@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from contextlib import closing
 from uuid import uuid4
 
 import pytest
@@ -14,8 +15,8 @@ from confluent_kafka.cimpl import NewTopic
 from doubles import MemoryTopicIds
 from structlog.testing import capture_logs
 
-from streamrec.adapters.kafka import BatchSource, KafkaPublisher, topic_ids
-from streamrec.errors import WrongTopicError
+from streamrec.adapters.kafka import BatchSource, BroadcastReader, KafkaPublisher, topic_ids
+from streamrec.errors import TransientError, WrongTopicError
 from streamrec.kafka_access import KafkaAccess
 from streamrec.service.batch import TopicPartition
 from streamrec.service.ports import Outgoing
@@ -112,6 +113,41 @@ def test_a_topic_recreated_under_a_running_reader_is_noticed(reader, admin, publ
 
     with pytest.raises(WrongTopicError, match=f"{topic}( was re-created|:0 ends)"):
         reader.read(1_000)
+
+
+@pytest.mark.parametrize("grown_to", [2, 50])
+def test_a_broadcast_topic_recreated_under_a_running_reader_is_read_from_its_beginning(
+    kafka, admin, publish, topic, monkeypatch, grown_to
+):
+    monkeypatch.setattr(topic_ids, "LOOK_S", 0.2)
+    other = f"{topic}-other"
+    make(admin, other)
+    KafkaPublisher(kafka).publish([Outgoing(other, b"k", b"other")])
+    publish(5)
+    void, got = [], []
+    follower = BroadcastReader(
+        kafka=kafka, topics=[topic, other], on_recreated=lambda *topic_and_id: void.append((*topic_and_id, len(got)))
+    )
+
+    def read_until(done):
+        end_s = time.monotonic() + DEADLINE_S
+        while not done():
+            assert time.monotonic() < end_s, got
+            try:
+                got.extend(record.value for _, record in follower.poll(0.1) or ())
+            except TransientError:
+                time.sleep(0.1)  # the topic is not there
+
+    with closing(follower):
+        read_until(lambda: len(got) == 6 and follower.caught_up)
+        recreate(admin, topic)
+        publish(grown_to)
+        read_until(lambda: void and follower.caught_up)
+    admin.delete_topics([other])[other].result(DEADLINE_S)
+
+    [(name, _, before)] = void
+    assert name == topic
+    assert got[before:] == [b"%d" % number for number in range(grown_to)]
 
 
 def test_a_topic_of_which_nothing_was_read_may_be_another_one(reader, admin, publish, topic):

@@ -279,7 +279,7 @@ def test_a_broadcast_topic_is_read_behind_what_cannot_be_read_and_the_rest_is_co
     assert reader.caught_up
 
 
-def test_a_broadcast_topic_that_is_made_anew_is_read_from_its_beginning(monkeypatch):
+def test_a_broadcast_topic_whose_log_begins_anew_is_read_from_its_beginning(monkeypatch):
     source = TopicPartition("items", 0)
     double = ConsumerDouble({source: Log(end=30)})
     double.list_topics = with_topics("items")

@@ -247,6 +247,19 @@ def test_withdrawn_and_deleted_items_are_in_no_list(new_trainer):
     assert ranker.rank([interests[-1]], k=4)[0][0].item_id == top[0]
 
 
+def test_a_catalogue_that_is_forgotten_withdraws_nothing_and_offers_nothing(new_trainer):
+    _, records = trained(new_trainer())
+    ranker = ranker_of(records)
+    top = ranker.default(k=1)[0].item_id
+    known, others = ranker.vocabulary
+    ranker.put_item(Item(item_id="untouched"))
+    ranker.delete_item(top)
+    assert ranker.vocabulary == (known - 1, others + 1)
+    ranker.forget_catalogue()
+    assert ranker.vocabulary == (known, others)
+    assert ranker.default(k=1)[0].item_id == top
+
+
 def test_an_item_leaves_the_lists_although_all_popular_ones_are_withdrawn(new_trainer):
     _, records = trained(new_trainer())
     ranker = ranker_of(records)

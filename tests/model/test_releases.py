@@ -14,7 +14,20 @@ from streamrec.model.releases import SNAPSHOT_INTERVAL_S
 def kinds(trainer, number):
     """Train a little more, and return what kinds of records the next version makes."""
     trainer.train(stream(30, first_offset=30 * number), behind=0)
-    return {msgspec.json.decode(record, type=ModelUpdate).kind for record in trainer.take_update()}
+    return kinds_of(trainer.take_update())
+
+
+def kinds_of(records):
+    return {msgspec.json.decode(record, type=ModelUpdate).kind for record in records}
+
+
+def test_readers_that_know_nothing_get_a_snapshot_though_nothing_was_learned(new_trainer):
+    trainer = new_trainer()
+    assert trainer.take_update(whole=True) == []
+    assert kinds(trainer, 0) == {"snapshot"}
+    assert kinds(trainer, 1) == {"delta"}
+    assert trainer.take_update() == []
+    assert kinds_of(trainer.take_update(whole=True)) == {"delta", "snapshot"}
 
 
 @pytest.mark.parametrize("jump_s", [-10 * SNAPSHOT_INTERVAL_S, 10 * SNAPSHOT_INTERVAL_S])

@@ -223,6 +223,25 @@ def test_marks_wait_until_the_whole_catalogue_was_read(bench):
     assert [item.item_id for item in bench.store.read("u2").items] == ["b"]
 
 
+def test_a_recreated_catalogue_takes_the_place_of_the_old_one(bench):
+    def said(item_id, *, available=False):
+        return batch(part("items", [json.dumps({"item_id": item_id, "available": available}).encode()]))
+
+    bench.refresh.handle(batch(part("user-interests", [interest(f"u{n}", item_id) for n, item_id in enumerate("abc")])))
+    bench.refresh.mark_all()
+    bench.refresh.learn(said("a"))
+    bench.refresh.learn(said("b"))
+    assert [item.item_id for item in bench.store.read("u2").items] == ["c"]
+
+    bench.refresh.forget_catalogue()
+    assert bench.ranker.hidden == set()
+    bench.refresh.learn(said("b"))
+    assert [item.item_id for item in bench.store.read("u2").items] == ["c"], "nothing is marked before all was read"
+    bench.refresh.mark_all()
+    assert [item.item_id for item in bench.store.read("u2").items] == ["a", "c"]
+    assert bench.ranker.hidden == {"b"}
+
+
 def test_a_worker_that_has_just_started_makes_a_default_list_of_what_the_version_knows(bench):
     bench.refresh.handle(batch(part("user-interests", [interest("u1", "a")])))
     bench.ranker.model_version, bench.ranker.newest_event_time_ms = "newer", NOW_MS + 1

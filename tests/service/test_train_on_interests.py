@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from interests import stream
 
 from streamrec.contracts.model_version import ModelCommand, ModelVersions
-from streamrec.contracts.topics import MODEL_CONTROL, MODEL_UPDATES, MODEL_VERSIONS, USER_INTERESTS
+from streamrec.contracts.topics import ITEMS, MODEL_CONTROL, MODEL_UPDATES, MODEL_VERSIONS, USER_INTERESTS
 from streamrec.errors import TransientError
 from streamrec.service import admission
 from streamrec.service.batch import Slice, TopicPartition
@@ -35,6 +35,7 @@ class RememberingTrainer:
         self.spared = Fences()
         self.refuse_next = False
         self.contains = {}
+        self.catalogue = set()
         self.versions = ModelVersions(versions=[], refused=0, rolled_back=0, drifts=0)
         self._told = len(self.trained)
 
@@ -45,7 +46,15 @@ class RememberingTrainer:
     def contain(self, contains):
         self.contains = dict(contains)
 
-    def take_update(self):
+    def put_item(self, item):
+        self.catalogue.add(item.item_id)
+
+    def forget_catalogue(self):
+        self.catalogue.clear()
+
+    def take_update(self, *, whole=False):
+        if whole:
+            return [b"everything"]
         if self._told == len(self.trained):
             return []
         self._told = len(self.trained)
@@ -445,3 +454,42 @@ def test_what_waited_in_a_checkpoint_is_contained_once_it_is_trained(training):
     assert again.contains == {}
     use_case.step()
     assert again.contains == {0: 5}
+
+
+def test_readers_of_a_recreated_model_updates_are_told_everything_at_once(training):
+    trainer, publisher = RememberingTrainer(), MemoryPublisher()
+    use_case = training(trainer, publisher)
+    use_case.adopt_topic_ids({MODEL_UPDATES: "a"})
+    use_case.step()
+    assert not use_case.must_step
+    use_case.adopt_topic_ids({MODEL_UPDATES: "b"})
+    assert use_case.must_step
+    use_case.step()
+    use_case.step()
+    assert [record.value for record in publisher.of(MODEL_UPDATES)] == [b"everything"]
+
+
+def test_a_recreated_catalogue_takes_the_place_of_the_old_one(training):
+    trainer = RememberingTrainer()
+    use_case = training(trainer)
+    use_case.learn(batch(part(ITEMS, [b'{"item_id": "a"}'])))
+    use_case.begin_anew(ITEMS, "b")
+    use_case.learn(batch(part(ITEMS, [b'{"item_id": "b"}'])))
+    assert trainer.catalogue == {"b"}
+
+
+def test_commands_of_a_recreated_topic_are_obeyed_once(training, clock):
+    trainer = RememberingTrainer()
+    use_case = training(trainer)
+    use_case.adopt_topic_ids({MODEL_CONTROL: "a"})
+    use_case.handle(batch(part(USER_INTERESTS, records(stream(5)))))
+    clock[0] += 100
+    use_case.step()
+    trainer.wait_until_saved()
+    [kept] = trainer.kept
+    orders = batch(part(MODEL_CONTROL, [command(kept)]))
+    for topic_id in ("a", "b", "b"):
+        use_case.begin_anew(MODEL_CONTROL, topic_id)
+        use_case.learn(orders)
+        use_case.step()
+    assert trainer.versions.rolled_back == 2

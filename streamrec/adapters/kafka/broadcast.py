@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any
 
 import structlog
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message
 
 from streamrec.adapters.kafka.client import (
     UNREADABLE,
@@ -18,8 +17,9 @@ from streamrec.adapters.kafka.client import (
     translate,
     translate_exception,
 )
-from streamrec.adapters.kafka.gathering import Gathering, edges, send_to
+from streamrec.adapters.kafka.gathering import Gathering, edges, is_end, send_to
 from streamrec.adapters.kafka.lifeline import Lifeline
+from streamrec.adapters.kafka.topic_ids import TopicWatch
 from streamrec.adapters.kafka.unreadable import Search
 from streamrec.errors import TransientError
 from streamrec.kafka_access import KafkaAccess
@@ -28,13 +28,12 @@ from streamrec.service.batch import Batch, Slice, TopicPartition
 MAX_BATCH_RECORDS = 500
 PREFETCH_KILOBYTES = 16_384
 _TIMEOUT_S = 30.0
-_END: Any = KafkaError._PARTITION_EOF  # noqa: SLF001  # librdkafka's own codes have no other name
 
 _log = structlog.get_logger(__name__)
 
 
 class BroadcastReader:
-    """Reads every partition of some topics from the beginning and then follows them, also where they are made anew.
+    """Reads every partition of some topics from the beginning and then follows them.
 
     One thread calls all methods.
 
@@ -44,6 +43,9 @@ class BroadcastReader:
         Where Kafka is and how to get in.
     topics
         What to read.
+    on_recreated
+        Called with a topic and its new id when it was re-created: what was read of it is void, and from the next call
+        of `poll` on it is read from its beginning. Without it nobody looks: for those who read once.
 
     Raises
     ------
@@ -51,8 +53,17 @@ class BroadcastReader:
         If the broker does not answer, or a topic does not exist yet.
     """
 
-    def __init__(self, *, kafka: KafkaAccess, topics: Sequence[str]) -> None:
+    def __init__(
+        self, *, kafka: KafkaAccess, topics: Sequence[str], on_recreated: Callable[[str, str], object] | None = None
+    ) -> None:
         self._kafka = kafka
+        self._recreated: dict[str, str] = {}
+        """Topics that are still to be read from their beginning, and their ids."""
+        self._on_recreated = on_recreated
+        self._watch = None
+        if on_recreated is not None:
+            self._watch = TopicWatch(kafka, topics, _KnownIds(self._recreated))
+            self._watch.check()  # before anything is read: what is re-created from now on has another id
         self._consumer = Consumer(
             client_config(kafka)
             | {
@@ -73,27 +84,43 @@ class BroadcastReader:
         self._seeks: dict[TopicPartition, int] = {}
         self.refused: Counter[tuple[str, str]] = Counter()
         """Records that could not be read since it was looked at last, by topic and reason."""
+        self._begin(topics)
+
+    def _begin(self, topics: Iterable[str]) -> None:
+        """Read topics from their beginning, and others from where they are.
+
+        Raises
+        ------
+        TransientError
+            If the broker does not answer, or a topic does not exist; nothing has changed then.
+        """
+        behind: dict[TopicPartition, int] = {}
+        sources: list[TopicPartition] = []
         try:
-            self._assign(topics)
+            for topic in topics:
+                name = self._kafka.on_broker(topic)
+                metadata = self._consumer.list_topics(name, timeout=_TIMEOUT_S).topics[name]
+                if not metadata.partitions:
+                    raise TransientError(f"topic {name} does not exist yet")
+                for number in metadata.partitions:
+                    source = TopicPartition(topic, number)
+                    low, high = self._consumer.get_watermark_offsets(to_kafka(self._kafka, source), timeout=_TIMEOUT_S)
+                    if low < high:
+                        behind[source] = high
+                    sources.append(source)
         except KafkaException as error:
             raise translate_exception(error, self._consumer) from error
-
-    def _assign(self, topics: Sequence[str]) -> None:
-        partitions = []
-        for topic in topics:
-            name = self._kafka.on_broker(topic)
-            metadata = self._consumer.list_topics(name, timeout=_TIMEOUT_S).topics[name]
-            if not metadata.partitions:
-                raise TransientError(f"topic {name} does not exist yet")
-            for number in metadata.partitions:
-                source = TopicPartition(topic, number)
-                partition = to_kafka(self._kafka, source, OFFSET_BEGINNING)
-                low, high = self._consumer.get_watermark_offsets(partition, timeout=_TIMEOUT_S)
-                if low < high:
-                    self._behind[source] = high
-                partitions.append(partition)
-                self._next[source] = None
-        self._consumer.assign(partitions)
+        begun = {source.topic for source in sources}
+        kept = {source: next_ for source, next_ in self._next.items() if source.topic not in begun}
+        self._behind = {source: end for source, end in self._behind.items() if source in kept} | behind
+        self._next = kept | dict.fromkeys(sources)
+        self._arrived, self._searches, self._seeks = [], {}, {}  # it comes again; what is searched shows itself again
+        self._consumer.assign(
+            [
+                to_kafka(self._kafka, source, OFFSET_BEGINNING if next_ is None else next_)
+                for source, next_ in self._next.items()
+            ]
+        )
 
     @property
     def caught_up(self) -> bool:
@@ -112,6 +139,7 @@ class BroadcastReader:
         StreamrecError
             If the client can never read again.
         """
+        self._look_for_recreated()
         self._receive(timeout_s)
         if not self._arrived:
             self._lifeline.check()
@@ -125,8 +153,8 @@ class BroadcastReader:
             report_lost=None,
             edges=partial(edges, self._kafka, self._consumer),
         )
-        found.take(message for message in self._arrived if not _is_end(message))
-        ends = [to_source(self._kafka, message) for message in self._arrived if _is_end(message)]
+        found.take(message for message in self._arrived if not is_end(message))
+        ends = [to_source(self._kafka, message) for message in self._arrived if is_end(message)]
         self._arrived, self._searches, self._seeks = [], found.searches, found.seeks
         send_to(self._kafka, self._consumer, self._seeks)
         for source, because in found.stopped.items():
@@ -138,6 +166,19 @@ class BroadcastReader:
         for source in ends:
             self._behind.pop(source, None)
         return self._readable(found.slices.values())
+
+    def _look_for_recreated(self) -> None:
+        """Read topics from their beginning that were re-created, once the broker knows their partitions."""
+        if self._watch is None or self._on_recreated is None:
+            return
+        self._watch.look()
+        if not self._recreated:
+            return
+        self._begin(self._recreated)
+        for topic, topic_id in self._recreated.items():
+            _log.error("topic was re-created", topic=topic, id=topic_id, instead="it is read from its beginning")
+            self._on_recreated(topic, topic_id)
+        self._recreated.clear()
 
     def _receive(self, timeout_s: float) -> None:
         try:
@@ -166,6 +207,27 @@ class BroadcastReader:
         self._consumer.close()
 
 
-def _is_end(message: Message) -> bool:
-    error = message.error()
-    return error is not None and error.code() == _END
+class _KnownIds:
+    """The ids of topics that a reader has begun to read: another id of the same topic is noted, and refused by nobody.
+
+    Parameters
+    ----------
+    recreated
+        Gets the topics with another id, and that.
+    """
+
+    other_topics = ()
+
+    def __init__(self, recreated: dict[str, str]) -> None:
+        self._recreated = recreated
+        self._ids: dict[str, str] = {}
+
+    def topic_ids(self, topics: Sequence[str]) -> dict[str, str]:
+        return {topic: self._ids[topic] for topic in topics if topic in self._ids}
+
+    def adopt_topic_ids(self, ids: Mapping[str, str]) -> None:
+        self._recreated.update({topic: topic_id for topic, topic_id in ids.items() if topic in self._ids})
+        self._ids |= ids
+
+    def contains_any(self, sources: Sequence[TopicPartition]) -> bool:
+        return not sources  # no positions are kept

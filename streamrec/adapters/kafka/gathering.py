@@ -45,8 +45,7 @@ class Gathering:
     seeks
         Where the client is still to be sent: what comes of these partitions is left out.
     report_lost
-        Called with a partition and a position behind which offsets are missing; `None` where no store holds positions,
-        and a topic that was re-created is read like any other.
+        Called with a partition and a position behind which offsets are missing; `None` where no store holds positions.
     edges
         Returns the first and the next offset of a partition's log.
     """
