@@ -60,6 +60,10 @@ class ConsumerDouble:
         self.seeks: list[tuple[TopicPartition, int]] = []
         self.refuses_seeks = 0
         self.closed = False
+        self.answers = True
+        """Whether it tells where partitions begin and end."""
+        self.waited_s = 0.0
+        """For such answers."""
         self.stored: dict[TopicPartition, int] = {}
         self._join = None
 
@@ -131,7 +135,10 @@ class ConsumerDouble:
         self.seeks.append((TopicPartition(part.topic, part.partition), part.offset))
         self.at[TopicPartition(part.topic, part.partition)] = part.offset
 
-    def get_watermark_offsets(self, part, **_options):
+    def get_watermark_offsets(self, part, *, timeout):
+        if not self.answers:
+            self.waited_s += timeout
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
         if self.raises:
             raise self.raises.pop(0)
         log = self.logs[part.topic, part.partition]

@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 
 from streamrec.adapters.kafka import BatchSource, BroadcastReader, broadcast, source
 from streamrec.adapters.kafka.client import to_record
+from streamrec.adapters.kafka.gathering import EDGES_S
 from streamrec.adapters.kafka.unreadable import UNREADABLE_CODES
 from streamrec.errors import StreamrecError, TransientError
 from streamrec.kafka_access import KafkaAccess
@@ -255,6 +256,17 @@ def test_what_had_arrived_when_reading_failed_is_taken_with_the_next_call(open_s
 
     assert offsets(records) == ([*range(4), *range(6, 30)], [4])
     assert not double.raises
+
+
+def test_a_broker_that_does_not_answer_keeps_no_member_from_polling(open_source):
+    """With each of many partitions it would wait longer than the group waits for a poll."""
+    logs = {TopicPartition("clicks", number): Log(30) for number in range(256)}
+    reader, double = open_source(logs, positions=lambda sources: dict.fromkeys(sources, 10))
+    double.answers = False
+    batch = reader.poll(0.0)
+
+    assert double.waited_s <= EDGES_S
+    assert all(part.start == 10 for part in batch.slices)
 
 
 def test_a_client_that_can_never_read_again_is_an_error(open_source):

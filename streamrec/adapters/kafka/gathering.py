@@ -26,7 +26,9 @@ _PASSING: frozenset[Any] = frozenset(
     }
 )
 
-_WATERMARKS_S = 10.0
+EDGES_S = 2.0
+"""So long a reader waits for what the broker says of one partition; the rest is for the next call. Meanwhile it does
+not notice that its worker is to stop, and it must poll again well within `max.poll.interval.ms`."""
 
 _log = structlog.get_logger(__name__)
 
@@ -200,7 +202,7 @@ def edges(kafka: KafkaAccess, consumer: Consumer, source: TopicPartition) -> tup
         If the broker does not answer.
     """
     try:
-        low, high = consumer.get_watermark_offsets(to_kafka(kafka, source), timeout=_WATERMARKS_S)
+        low, high = consumer.get_watermark_offsets(to_kafka(kafka, source), timeout=EDGES_S)
     except KafkaException as error:
         raise translate(error.args[0]) from error  # to ask the client for the reason would cost a record
     return low, high

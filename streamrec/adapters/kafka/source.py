@@ -266,9 +266,9 @@ class BatchSource:
         stored = self._positions(sources)
         self._arrived, self._searches, self._seeks, self._stopped = [], {}, {}, {}
         self._next = {source: stored.get(source) for source in sources}
-        for source, offset in stored.items():
-            # a broker that cannot tell now refuses what it no longer has when it is read
-            with suppress(TransientError):
+        # a broker that cannot tell now is asked no further, and refuses what it no longer has when it is read
+        with suppress(TransientError):
+            for source, offset in stored.items():
                 self._check_position(source, offset)
         consumer.assign([self._at(source, offset) for source, offset in self._next.items()])
         consumer.resume(partitions)  # a pause outlives the assignment that it was made in
