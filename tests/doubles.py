@@ -190,6 +190,12 @@ class MemoryListMarks:
             for user_id in user_ids:
                 marked.pop(user_id, None)
 
+    def undo(self, *, above: int) -> None:
+        for made in (Made.BEHIND, Made.COMPLETE):
+            undone = {user_id: score for user_id, score in self._made[made].items() if score > above}
+            self._made[Made.POOR] |= undone
+            self._made[made] = {user_id: score for user_id, score in self._made[made].items() if user_id not in undone}
+
     def trim(self) -> None:
         """Have room for all."""
 

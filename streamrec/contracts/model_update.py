@@ -7,7 +7,7 @@ kept; what comes before the first snapshot is of no use to it, and every delta n
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 from msgspec import Meta, Struct
 
@@ -19,6 +19,14 @@ MAX_PART_BYTES = 500_000
 
 MAX_PARTS = 20_000
 """10 GB: a reader holds all parts of a version before it serves."""
+
+
+class Rollbacks(NamedTuple):
+    """How often the trainer was rolled back, and to where."""
+
+    count: Count
+    to_events: Count
+    """Number of events that the version had learned that it returned to last."""
 
 
 class ModelUpdate(Struct, frozen=True, kw_only=True):
@@ -39,5 +47,7 @@ class ModelUpdate(Struct, frozen=True, kw_only=True):
     trainer that does not say."""
     events: Count = 0
     """Number of events that the version has learned."""
+    rollbacks: Rollbacks | None = None
+    """Of the trainer before this version. Null from one that does not say."""
     payload: Annotated[bytes, Meta(max_length=MAX_PART_BYTES)]
     """Base64 of this part's bytes; all parts joined are one safetensors file."""

@@ -105,6 +105,8 @@ class Learning:
         self.contains: dict[int, int] | None = None
         """Partition of `user-interests` → next offset, of the records that are learned; `None` where nobody has said
         so."""
+        self.rolled_back_to = 0
+        """Events that were counted when the last rollback led here."""
         self.drifts = 0
         """How often the stream has changed."""
         self._drift_steps_left = 0
@@ -163,6 +165,7 @@ class Learning:
             "events": self.events,
             "contains": None if self.contains is None else list(self.contains.items()),
             "drifts": self.drifts,
+            "rolled_back_to": self.rolled_back_to,
             "offered": self.reservoir.offered,
             "random": self.random.getstate(),
         }
@@ -182,7 +185,9 @@ class Learning:
         self.random.setstate((version, tuple(numbers), gauss))
         self.newest_produced_at_ms, self.events = own["newest_produced_at_ms"], own["events"]
         self.drifts = own["drifts"]
-        contains = own.get("contains")  # missing in what an older release wrote
+        # missing in what an older release wrote
+        self.rolled_back_to = own.get("rolled_back_to", 0)
+        contains = own.get("contains")
         self.contains = None if contains is None else dict(map(tuple, contains))
 
     def _hear(self) -> None:

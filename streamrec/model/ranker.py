@@ -143,7 +143,7 @@ class ModelRanker:
             }
             self._count(list(self._recent.values()))
             # last: whoever asks before ranking must not be told of a version that does not rank yet
-            self._knowledge = Knowledge(base.version, learned.events, learned.contains)
+            self._knowledge = Knowledge(base.version, learned.events, learned.contains, learned.rollbacks)
         return ""
 
     def put_item(self, item: Item) -> None:

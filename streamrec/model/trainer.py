@@ -18,6 +18,7 @@ import torch
 
 from streamrec.contracts.derived import UserInterest
 from streamrec.contracts.incoming import Item
+from streamrec.contracts.model_update import Rollbacks
 from streamrec.contracts.model_version import ModelVersions
 from streamrec.errors import StreamrecError
 from streamrec.model import checkpoint, covisitation, lists
@@ -191,7 +192,9 @@ class Trainer:
             return []
         version = self.lineage.next_name()
         self.guard.forget(learning.items.renamed)
-        changes, records = learning.releases.make(version, learning.learned, whole=whole)
+        rollbacks = Rollbacks(self.lineage.rolled_back, learning.rolled_back_to)
+        learned = learning.learned._replace(rollbacks=rollbacks)
+        changes, records = learning.releases.make(version, learned, whole=whole)
         self._told_contains = learning.contains
         # the network travels in some versions only
         self.condemned = self.guard.fault_of(self.serving, [changes, weights_of(learning.learner.model)])
@@ -246,7 +249,7 @@ class Trainer:
             tensors, documents = self._archive.read(self.lineage.checkpoint_of(version))
             learning.load(tensors, documents)
             good, admissions = Weights.of(below("serving", tensors)), documents["admissions"]
-        learning.drifts = self.learning.drifts
+        learning.drifts, learning.rolled_back_to = self.learning.drifts, learning.events
         self.learning = learning
         self.condemned = ""
         self.lineage.roll_back(version, because)

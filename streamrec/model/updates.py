@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from streamrec.contracts.decode import decode_own
-from streamrec.contracts.model_update import MAX_PART_BYTES, ModelUpdate
+from streamrec.contracts.model_update import MAX_PART_BYTES, ModelUpdate, Rollbacks
 from streamrec.errors import BadRecordError
 from streamrec.model.serving import ServingModel
 
@@ -38,11 +38,14 @@ class Learned(NamedTuple):
     contains
         Partition of `user-interests` → next offset: every record below it is learned. `None` where the trainer does not
         say.
+    rollbacks
+        How often the trainer was rolled back before, `None` where it does not say.
     """
 
     newest_produced_at_ms: int = 0
     events: int = 0
     contains: Mapping[int, int] | None = None
+    rollbacks: Rollbacks | None = None
 
 
 def to_records(
@@ -67,6 +70,7 @@ def to_records(
                 newest_produced_at_ms=learned.newest_produced_at_ms,
                 contains=contains,
                 events=learned.events,
+                rollbacks=learned.rollbacks,
                 payload=blob[part * MAX_PART_BYTES : (part + 1) * MAX_PART_BYTES],
             )
         )
@@ -122,7 +126,7 @@ class UpdateReader:
         except (SafetensorError, *_NO_VERSION) as error:
             raise BadRecordError("bad-version", f"{update.model_version}: {error}") from error
         contains = None if update.contains is None else dict(update.contains)
-        self.learned = Learned(update.newest_produced_at_ms, update.events, contains)
+        self.learned = Learned(update.newest_produced_at_ms, update.events, contains, update.rollbacks)
         return applied
 
     def _completes(self, update: ModelUpdate) -> bool:

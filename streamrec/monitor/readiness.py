@@ -162,8 +162,13 @@ def _beyond_end(now: Observation) -> Iterator[tuple[str, str]]:
 
 
 def _lists_waiting(now: Observation) -> Iterator[tuple[str, str]]:
-    if now.lists and (why := why_waiting(now.lists)):
+    if not now.lists:
+        return
+    if why := why_waiting(now.lists):
         yield "recall", f"lists wait to be rebuilt: {why}"
+    marked = now.lists.facts.rollbacks
+    if marked is not None and marked < now.versions.rolled_back:
+        yield "recall", "lists of a model version that was rolled back are not marked yet"
 
 
 def _ours(now: Observation) -> Iterator[GroupState]:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import msgspec
 
 from streamrec.contracts.derived import TopKList
+from streamrec.contracts.model_update import Rollbacks
 
 TOLERATED_EVENTS = 64
 TOLERATED_SHARE = 0.02
@@ -38,11 +39,14 @@ class Knowledge(NamedTuple):
     contains
         Partition of `user-interests` → next offset: it has learned every record below it. `None` where the trainer does
         not say, and nothing can be told of what the version lacks.
+    rollbacks
+        How often the trainer was rolled back before this version, and to where; `None` where it does not say.
     """
 
     version: str = ""
     events: int = 0
     contains: Mapping[int, int] | None = None
+    rollbacks: Rollbacks | None = None
 
 
 class Made(StrEnum):
@@ -53,7 +57,7 @@ class Made(StrEnum):
     BEHIND = "behind"
     """By one that lacked the newest events, as every list of a busy stream is."""
     POOR = "poor"
-    """By one that lacked more than what is tolerated."""
+    """By one that lacked more than what is tolerated, or was rolled back."""
 
 
 class Mark(NamedTuple):
@@ -92,6 +96,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
         Whether nothing new came for a while.
     waiting_since_ms
         Since when lists have been waiting, Unix milliseconds, 0 if none is.
+    rollbacks
+        So many rollbacks of the trainer are in the marks; `None` where the trainer does not say.
     """
 
     version: str = ""
@@ -102,6 +108,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     top_k: int = 0
     quiet: bool = False
     waiting_since_ms: int = 0
+    rollbacks: int | None = None
 
     @property
     def items(self) -> int:
@@ -164,6 +171,11 @@ def lacking(knowledge: Knowledge, ends: Mapping[int, int]) -> int:
 def is_tolerable(events: int, lacking: int) -> bool:
     """Return whether a version that has learned some events, and lacks others, makes good lists."""
     return lacking <= max(TOLERATED_EVENTS, TOLERATED_SHARE * (events + lacking))
+
+
+def is_undone(made_by: Knowledge, now: Knowledge) -> bool:
+    """Return whether the version that made lists was rolled back meanwhile."""
+    return now.rollbacks != made_by.rollbacks
 
 
 def marks_of(lists: Sequence[TopKList], *, made: Made, knowledge: Knowledge, top_k: int, items: int) -> list[Mark]:

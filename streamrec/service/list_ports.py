@@ -56,6 +56,9 @@ class ListMarks(Protocol):
     def drop(self, user_ids: Sequence[str]) -> None:
         """Forget lists that are no more."""
 
+    def undo(self, *, above: int) -> None:
+        """Mark lists as poor whose versions had learned more events than this: they were rolled back."""
+
     def claim(self) -> bool:
         """Ask to be the only one who makes lists again, for some seconds."""
 

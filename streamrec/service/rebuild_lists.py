@@ -16,7 +16,7 @@ import msgspec
 from streamrec.contracts.topics import RECOMMENDATIONS, USER_INTERESTS
 from streamrec.service.batch import TopicPartition
 from streamrec.service.interest_record import Changed, user_interest
-from streamrec.service.list_marks import Census, Facts, Made, is_tolerable, lacking, marks_of
+from streamrec.service.list_marks import Census, Facts, Knowledge, Made, is_tolerable, is_undone, lacking, marks_of
 from streamrec.service.list_ports import EncodedList, TopKStore
 from streamrec.service.list_record import list_record
 from streamrec.service.make_lists import ListMaker
@@ -120,15 +120,30 @@ class RebuildLists:
             top_k=self._maker.top_k,
             quiet=now_s - self._moved_s >= QUIET_S,
             waiting_since_ms=kept.waiting_since_ms,
+            # before it serves a version a worker knows of none
+            rollbacks=knowledge.rollbacks.count if knowledge.rollbacks else kept.rollbacks,
         )
+        self._is_claimed = self._marks.claim()
+        if self._is_claimed:
+            self._undo(kept, knowledge)
         self.census = self._marks.count(facts)
         self.facts = self._timed(facts)
-        self._is_claimed = self._marks.claim()
         if self._is_claimed:
             self._marks.trim()
             if self.facts != kept:
                 self._marks.keep(self.facts)
         self._looked_s = now_s
+
+    def _undo(self, kept: Facts, knowledge: Knowledge) -> None:
+        """Mark the lists of versions that were rolled back since the last look, of all where that was more than once.
+
+        It is done again where it is not kept that it was done.
+        """
+        if knowledge.rollbacks is None or kept.rollbacks is None:
+            return
+        count, to_events = knowledge.rollbacks
+        if count > kept.rollbacks:
+            self._marks.undo(above=to_events if count == kept.rollbacks + 1 else 0)
 
     def _timed(self, facts: Facts) -> Facts:
         since_ms = (facts.waiting_since_ms or self._maker.now_ms()) if self.census.waiting else 0
@@ -184,7 +199,8 @@ class RebuildLists:
         kept = list(compress(lists, written))
         self._publisher.publish(list(compress(records, written)))
         made = Made.COMPLETE if not missing and is_quiet else Made.BEHIND
-        if not knowledge.version or not is_tolerable(knowledge.events, missing):
+        is_good = knowledge.version and not is_undone(knowledge, ranker.knowledge)
+        if not is_good or not is_tolerable(knowledge.events, missing):
             made = Made.POOR
         self._marks.mark(marks_of(kept, made=made, knowledge=knowledge, top_k=self._maker.top_k, items=items))
         if gone := [user_id for user_id in users if user_id not in {interest.user_id for interest in interests}]:

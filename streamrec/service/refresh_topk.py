@@ -23,7 +23,7 @@ from streamrec.domain.arms import PERSONAL
 from streamrec.errors import BadRecordError, TransientError
 from streamrec.service.batch import Batch, Positions, Record, positions_of
 from streamrec.service.item_records import KnownItems, read_item_record
-from streamrec.service.list_marks import Knowledge, Made, Mark, is_tolerable, lacking, marks_of
+from streamrec.service.list_marks import Knowledge, Made, Mark, is_tolerable, is_undone, lacking, marks_of
 from streamrec.service.list_ports import EncodedList, TopKStore
 from streamrec.service.list_record import list_record
 from streamrec.service.make_lists import ListMaker, list_id
@@ -46,7 +46,8 @@ class _Begun(NamedTuple):
     lists: list[TopKList]
     encoded: list[EncodedList]
     shortened: int
-    marks: list[Mark]
+    knowledge: Knowledge
+    """What the version knew that made them."""
     delivery: Delivery
     refused: Counter[tuple[str, str]]
 
@@ -122,7 +123,7 @@ class RefreshTopK:
         except TransientError:
             self._begun = None  # the lists are made and sent again
             raise
-        written = written and self._store.advance(batch.slices, begun.marks)
+        written = written and self._store.advance(batch.slices, self._marks(begun.lists, begun.knowledge))
         # not before: while the store alone is away, nothing is sent again
         self._begun = None
         if not written:
@@ -161,12 +162,12 @@ class RefreshTopK:
             EncodedList(topk.user_id, topk.state_version, record.value or b"")
             for topk, record in zip(lists, records, strict=True)
         ]
-        marks = self._marks(lists, knowledge)
-        return _Begun(batch, lists, encoded, shortened, marks, self._publisher.start(records), refused)
+        return _Begun(batch, lists, encoded, shortened, knowledge, self._publisher.start(records), refused)
 
     def _marks(self, lists: Sequence[TopKList], knowledge: Knowledge) -> list[Mark]:
         is_short = any(len(topk.items) < self._top_k for topk in lists)
         tolerable = is_tolerable(knowledge.events, lacking(knowledge, self.ends))
+        tolerable = tolerable and not is_undone(knowledge, self._ranker.knowledge)
         return marks_of(
             lists,
             # never complete: more events may be in the stream than were read here

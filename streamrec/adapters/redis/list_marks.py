@@ -21,6 +21,19 @@ MAX_MARKED = 1_000_000
 
 CLAIM_S = 5
 
+MOVED_TOGETHER = 5_000
+"""So many marks are moved in one go: Redis does nothing else meanwhile."""
+
+_MOVE = """
+-- KEYS: two sets; ARGV: a score, a number; moves so many members with a higher score from one to the other
+local found = redis.call('ZREVRANGEBYSCORE', KEYS[1], '+inf', '(' .. ARGV[1], 'WITHSCORES', 'LIMIT', 0, ARGV[2])
+for i = 1, #found, 2 do
+  redis.call('ZADD', KEYS[2], found[i + 1], found[i])
+  redis.call('ZREM', KEYS[1], found[i])
+end
+return #found / 2
+"""
+
 _decoder = msgspec.json.Decoder(Facts)
 
 
@@ -42,6 +55,7 @@ class RedisListMarks:
         self._short_key, self._facts_key = map(keys.lists, ("short", "facts"))
         self._redis = connect(url)
         self._claim = Claim(self._redis, keys.lists("claim"))
+        self._move = self._redis.register_script(_MOVE)
         self._may_hold = {*self.keys.values(), self._short_key}
         """Sets that are not known to be empty."""
 
@@ -85,6 +99,18 @@ class RedisListMarks:
             for key in (*self.keys.values(), self._short_key):
                 pipeline.zrem(key, *user_ids)
             pipeline.execute()
+
+    def undo(self, *, above: int) -> None:
+        """Mark lists as poor whose versions had learned more events than this: they were rolled back.
+
+        When their newest events came is not known: they come after all other poor lists.
+        """
+        poor = self.keys[Made.POOR]
+        for made in (Made.BEHIND, Made.COMPLETE):
+            with translated_errors(self._redis):
+                while self._move(keys=[self.keys[made], poor], args=[above, MOVED_TOGETHER]) == MOVED_TOGETHER:
+                    pass
+        self._may_hold.add(poor)
 
     def trim(self) -> None:
         """Drop the oldest of too many marks."""
