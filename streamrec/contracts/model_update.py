@@ -24,7 +24,7 @@ MAX_PARTS = 20_000
 class Rollbacks(NamedTuple):
     """How often the trainer was rolled back, and to where."""
 
-    count: Count
+    times: Count
     to_events: Count
     """Number of events that the version had learned that it returned to last."""
 

@@ -182,7 +182,7 @@ class InterestState:
 
     def _may_contain(self, event: Event) -> bool:
         """Return whether an event is in the sequence, or was too old to stay there."""
-        place = (event.event_time_ms, *event.source, event.offset)
+        place: tuple[int, ...] = (event.event_time_ms, *event.source, event.offset)
         at = bisect_left(self.sequence, place, key=_place_of)
         is_there = at < len(self.sequence) and _place_of(self.sequence[at]) == place
         return is_there or (at == 0 and self.beyond is not None)

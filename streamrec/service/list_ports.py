@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -11,6 +11,7 @@ from streamrec.contracts.derived import ListItem, TopKList, UserInterest
 from streamrec.contracts.incoming import Item
 from streamrec.service.batch import Positions, Slice, TopicPartition
 from streamrec.service.list_marks import Census, Facts, Knowledge, Made, Mark
+from streamrec.service.withdrawn import Withdrawn, WithdrawnChange
 
 
 class ListOrigin(msgspec.Struct, frozen=True):
@@ -24,6 +25,14 @@ class ListOrigin(msgspec.Struct, frozen=True):
 
     state_version: int
     produced_at_ms: int
+
+
+class EncodedList(NamedTuple):
+    """A list as it is written, to the store and to the topic alike."""
+
+    user_id: str
+    state_version: int
+    value: bytes
 
 
 class ListMarks(Protocol):
@@ -47,28 +56,20 @@ class ListMarks(Protocol):
     def short(self, count: int, *, below: int) -> list[str]:
         """Return the users of so many short lists that were made when fewer items could be listed."""
 
-    def mark(self, marks: Sequence[Mark]) -> None:
-        """Replace the marks of lists."""
+    def mark(self, marks: Sequence[Mark], lists: Sequence[EncodedList]) -> None:
+        """Replace the marks of these lists, in this order, where they are still stored as given."""
 
     def shorten(self, user_ids: Sequence[str]) -> None:
         """Mark lists that have lost items as short, whatever else they are marked as."""
 
-    def drop(self, user_ids: Sequence[str]) -> None:
-        """Forget lists that are no more."""
+    def drop(self, origins: Mapping[str, ListOrigin | None]) -> None:
+        """Forget the lists of users that are still made from the same state, or still not there."""
 
     def undo(self, *, above: int) -> None:
         """Mark lists as poor whose versions had learned more events than this: they were rolled back."""
 
     def claim(self) -> bool:
         """Ask to be the only one who makes lists again, for some seconds."""
-
-
-class EncodedList(NamedTuple):
-    """A list as it is written, to the store and to the topic alike."""
-
-    user_id: str
-    state_version: int
-    value: bytes
 
 
 class TopKStore(Protocol):
@@ -99,11 +100,11 @@ class TopKStore(Protocol):
     def put_default(self, default: TopKList) -> None:
         """Replace the list of users who have none; one of a worker that has seen no event yet replaces nothing."""
 
-    def replace_marks(self, withdrawn: Mapping[str, int]) -> None:
-        """Tell readers to drop these items from older lists (id → when, Unix milliseconds), and no others."""
+    def replace_marks(self, withdrawn: Withdrawn) -> None:
+        """Tell readers to drop these items from older lists, and no others."""
 
-    def mark_items(self, withdrawn: dict[str, int], available: Sequence[str]) -> None:
-        """Tell readers which items to drop from older lists (id → when, Unix milliseconds), and which no more."""
+    def mark_items(self, change: WithdrawnChange) -> None:
+        """Tell readers which items to drop from older lists, and which no more."""
 
     def positions(self, sources: Sequence[TopicPartition]) -> Positions:
         """Return the next offset of each source that was ever read."""
@@ -124,16 +125,25 @@ class TopKStore(Protocol):
 class StoredLists(Protocol):
     """All lists of a store, to take withdrawn items out of them."""
 
-    def withdrawn_waiting(self, limit: int) -> list[str]:
-        """Return items that were withdrawn and may still be in stored lists, at most so many."""
-
-    def withdrawn_cleaned(self, item_ids: Collection[str]) -> None:
-        """Take note that no stored list holds these items."""
+    def is_withdrawn_waiting(self) -> bool:
+        """Return whether any item was withdrawn and may still be in stored lists."""
 
     def claim_cleaning(self, seconds: int) -> bool:
         """Be the one who cleans, for so long from now; answer `False` if somebody else is."""
 
-    def lists_with(self, item_ids: Collection[str], cursor: int) -> tuple[int, list[bytes]]:
+    def begin_cleaning(self) -> int:
+        """Choose what to take out of all lists: what was chosen and not finished, else all that waits now.
+
+        Returns
+        -------
+        int
+            How many items that are.
+        """
+
+    def end_cleaning(self) -> None:
+        """Take note that no stored list holds what was chosen, unless somebody else cleans by now."""
+
+    def lists_to_clean(self, cursor: int) -> tuple[int, list[tuple[bytes, list[str]]]]:
         """Look into the next few lists.
 
         Parameters
@@ -144,9 +154,12 @@ class StoredLists(Protocol):
         Returns
         -------
         tuple
-            Where to continue, 0 at the end; and the lists that hold any of these items. A list that is there from the
-            beginning to the end is looked into at least once.
+            Where to continue, 0 at the end; and the lists that hold any of the items that were chosen, each with those.
+            A list that is there from the beginning to the end is looked into at least once.
         """
+
+    def are_stored(self, lists: Sequence[tuple[str, bytes]]) -> list[bool]:
+        """Answer which lists (user id, list) are stored as given."""
 
     def swap_lists(self, lists: Sequence[tuple[str, bytes, bytes]]) -> list[bool]:
         """Replace lists (user id, list, new list) that are still stored as given; answer which ones were."""

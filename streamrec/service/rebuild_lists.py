@@ -121,7 +121,7 @@ class RebuildLists:
             quiet=now_s - self._moved_s >= QUIET_S,
             waiting_since_ms=kept.waiting_since_ms,
             # before it serves a version a worker knows of none
-            rollbacks=knowledge.rollbacks.count if knowledge.rollbacks else kept.rollbacks,
+            rollbacks=knowledge.rollbacks.times if knowledge.rollbacks else kept.rollbacks,
         )
         self._is_claimed = self._marks.claim()
         if self._is_claimed:
@@ -141,9 +141,9 @@ class RebuildLists:
         """
         if knowledge.rollbacks is None or kept.rollbacks is None:
             return
-        count, to_events = knowledge.rollbacks
-        if count > kept.rollbacks:
-            self._marks.undo(above=to_events if count == kept.rollbacks + 1 else 0)
+        times, to_events = knowledge.rollbacks
+        if times > kept.rollbacks:
+            self._marks.undo(above=to_events if times == kept.rollbacks + 1 else 0)
 
     def _timed(self, facts: Facts) -> Facts:
         since_ms = (facts.waiting_since_ms or self._maker.now_ms()) if self.census.waiting else 0
@@ -189,20 +189,22 @@ class RebuildLists:
         lists = self._maker.make(interests, rebuilt=True)
         room = self._publisher.room(RECOMMENDATIONS)
         records = [list_record(topk, {}, room)[0] for topk in lists]
-        written = self._store.replace_lists(
-            [
-                EncodedList(topk.user_id, topk.state_version, record.value or b"")
-                for topk, record in zip(lists, records, strict=True)
-            ]
-        )
-        # a list that is newer than the state has marks of its own
+        encoded = [
+            EncodedList(topk.user_id, topk.state_version, record.value or b"")
+            for topk, record in zip(lists, records, strict=True)
+        ]
+        written = self._store.replace_lists(encoded)
         kept = list(compress(lists, written))
         self._publisher.publish(list(compress(records, written)))
         made = Made.COMPLETE if not missing and is_quiet else Made.BEHIND
         is_good = knowledge.version and not is_undone(knowledge, ranker.knowledge)
         if not is_good or not is_tolerable(knowledge.events, missing):
             made = Made.POOR
-        self._marks.mark(marks_of(kept, made=made, knowledge=knowledge, top_k=self._maker.top_k, items=items))
-        if gone := [user_id for user_id in users if user_id not in {interest.user_id for interest in interests}]:
-            self._marks.drop(gone)
+        marks = marks_of(kept, made=made, knowledge=knowledge, top_k=self._maker.top_k, items=items)
+        # a list that was made meanwhile has marks of its own
+        self._marks.mark(marks, list(compress(encoded, written)))
+        made_for = {interest.user_id for interest in interests}
+        self._marks.drop(
+            {user_id: origin for user_id, origin in zip(users, origins, strict=True) if user_id not in made_for}
+        )
         self.rebuilt += len(kept)

@@ -29,12 +29,10 @@ from streamrec.service.list_record import list_record
 from streamrec.service.make_lists import ListMaker, list_id
 from streamrec.service.ports import Delivery, Publisher
 from streamrec.service.tally import Tally
+from streamrec.service.withdrawn import Withdrawn, WithdrawnChange
 
 DEFAULT_LIST_AGE_S = 0.1
 """The list of unknown users is made anew at most so often: it costs half a millisecond."""
-
-MAX_MARKS = 1_000_000
-"""Withdrawn items that are remembered for the store; beyond it the one that went first is forgotten."""
 
 _log = structlog.get_logger(__name__)
 
@@ -56,8 +54,7 @@ class _Unmarked(NamedTuple):
     """A batch that was taken in, and what it says of items that the store may not know yet."""
 
     batch: Batch
-    withdrawn: dict[str, int]
-    available: list[str]
+    change: WithdrawnChange
 
 
 class RefreshTopK:
@@ -92,8 +89,8 @@ class RefreshTopK:
         self._newest_produced_at_ms = 0
         self._default_made_s = float("-inf")
         self._default_is_stale = False
-        self._withdrawn: dict[str, int] = {}
-        """Items that are to be marked in the store, and when they were withdrawn."""
+        self._withdrawn = Withdrawn()
+        """Items that are to be marked in the store."""
         self._marks_changes = False
         """Whether changes are marked as they come: not before everything was read once, for what comes first is old."""
         self._known = KnownItems()
@@ -200,9 +197,8 @@ class RefreshTopK:
         """
         if self._unmarked is None or self._unmarked.batch is not batch:
             self._unmarked = self._take_in(batch)
-        _, withdrawn, available = self._unmarked
-        if self._marks_changes and (withdrawn or available):
-            self._store.mark_items(withdrawn, available)
+        if self._marks_changes and self._unmarked.change:
+            self._store.mark_items(self._unmarked.change)
         self._unmarked = None
 
     def _take_in(self, batch: Batch) -> _Unmarked:
@@ -217,14 +213,10 @@ class RefreshTopK:
                 self.learned.refused[MODEL_UPDATES, reason] += 1
         if self.learned.last_refusal:
             _log.warning("records refused", count=self.learned.refused.total(), last_item=self.learned.last_refusal)
-        self._withdrawn.update(withdrawn)
-        for item_id in available:
-            self._withdrawn.pop(item_id, None)
-        while len(self._withdrawn) > MAX_MARKS:
-            del self._withdrawn[next(iter(self._withdrawn))]
-        if withdrawn or available or self._ranker.model_version != version:
+        change = self._withdrawn.change(withdrawn, list(available))
+        if change or self._ranker.model_version != version:
             self._default_is_stale = True
-        return _Unmarked(batch, withdrawn, list(available))
+        return _Unmarked(batch, change)
 
     def forget_catalogue(self) -> None:
         """Forget what `items` said: the topic was re-created, and is handed in from its beginning.
@@ -232,7 +224,7 @@ class RefreshTopK:
         Nothing is marked until :meth:`mark_all` is called again.
         """
         self._ranker.forget_catalogue()
-        self._withdrawn, self._known = {}, KnownItems()
+        self._withdrawn, self._known = Withdrawn(), KnownItems()
         self._marks_changes = False
         self._default_is_stale = True
 

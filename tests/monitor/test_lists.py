@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+import msgspec
 import pytest
 
 from streamrec.monitor.lists import Lists, ListWatch, why_waiting
@@ -39,6 +40,13 @@ def test_nothing_is_wrong_while_no_list_waits():
     ):
         assert now.causes == []
         assert "Keeping up" in Page().index(now)
+
+
+@pytest.mark.parametrize(("marked", "rolled_back", "named"), [(0, 1, True), (1, 1, False), (None, 1, False)])
+def test_no_figure_says_healthy_before_a_rollback_is_in_the_marks(marked, rolled_back, named):
+    now = seen_with(Census(behind=10), msgspec.structs.replace(FACTS, rollbacks=marked))
+    now.versions = msgspec.structs.replace(now.versions, rolled_back=rolled_back)
+    assert [cause.name for cause in now.causes] == ["lists-waiting"] * named
 
 
 def test_it_is_said_how_many_wait_and_why():

@@ -13,7 +13,7 @@ ACL_RULES = (
     "resetkeys ~interest:* ~rec:* ~rec-default ~position:* ~topic:* ~withdrawn* ~lists:* ~identity resetchannels "
     "-@all +@connection +info +get +set +mget +mset +getrange +eval +evalsha +script|load +zadd +zrem "
     "+zmscore +zrange +zremrangebyscore +zremrangebyrank +zrevrangebyscore +zcard +zcount "
-    "+scan +sadd +srem +srandmember"
+    "+scan +sadd +srem +scard +smembers +smismember +rename +del"
 )
 """All that streamrec needs of Redis."""
 

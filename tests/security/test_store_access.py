@@ -25,7 +25,8 @@ from streamrec.errors import SettingsError, TransientError
 from streamrec.service.batch import Slice, TopicPartition
 from streamrec.service.clean_lists import CleanLists
 from streamrec.service.list_marks import Made, Mark
-from streamrec.service.list_ports import EncodedList
+from streamrec.service.list_ports import EncodedList, ListOrigin
+from streamrec.service.withdrawn import Withdrawn
 
 CLICKS = TopicPartition("clicks", 0)
 INTERESTS = TopicPartition("user-interests", 0)
@@ -63,14 +64,17 @@ def test_redis_over_tls_with_a_user_who_may_do_no_more_than_needed(rediss_url):
     assert lists.put_lists([EncodedList("u1", 1, msgspec.json.encode(TOPK))], [Slice(INTERESTS, 0, 1)])
     assert lists.advance([Slice(INTERESTS, 0, 1)], [Mark("u1", Made.BEHIND, 1, None)])
     lists.put_default(TOPK)
-    lists.mark_items({"gone": NOW_MS}, ["i1"])
+    withdrawn = Withdrawn()
+    lists.mark_items(withdrawn.change({"gone": NOW_MS}, ["i1"]))
     assert [item.item_id for item in TopKReader(rediss_url).read("u1").items] == ["i1"]
-    lists.replace_marks({"gone": NOW_MS})
+    lists.replace_marks(withdrawn)
     cleaning = CleanLists(lists.stored, MemoryPublisher(), lists.marks)
     assert cleaning.is_needed()
     while cleaning.step():
         pass
-    assert lists.stored.lists_with(["gone"], 0) == (0, [])
+    assert lists.stored.lists_to_clean(0) == (0, [])
+    lists.marks.undo(above=0)
+    lists.marks.drop({"u1": ListOrigin(1, NOW_MS)})
 
     with connect(rediss_url) as client:
         for forbidden in (("FLUSHALL",), ("KEYS", "*"), ("GET", "another-key"), ("CONFIG", "GET", "*")):

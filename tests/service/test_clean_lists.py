@@ -28,10 +28,10 @@ def test_what_is_no_list_keeps_no_list_from_being_cleaned():
     swapped = []
     store = SimpleNamespace(
         claim_cleaning=lambda _seconds: True,
-        withdrawn_waiting=lambda _limit: ["gone"],
-        lists_with=lambda _items, _cursor: (0, [garbage, msgspec.json.encode(topk)]),
+        begin_cleaning=lambda: 1,
+        lists_to_clean=lambda _cursor: (0, [(garbage, ["gone"]), (msgspec.json.encode(topk), ["gone"])]),
         swap_lists=lambda lists: swapped.extend(lists) or [True] * len(lists),
-        withdrawn_cleaned=lambda _items: None,
+        end_cleaning=lambda: None,
     )
     publisher = MemoryPublisher()
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 from builders import batch, click, part
-from doubles import CountingRanker, MemoryInterestStore, MemoryPublisher, MemoryTopKStore
+from doubles import MemoryInterestStore, MemoryPublisher
+from list_doubles import CountingRanker, MemoryTopKStore
 
 from streamrec.adapters.postgres import PostgresRetentionStore
 from streamrec.adapters.redis import RedisInterestStore, RedisTopKStore

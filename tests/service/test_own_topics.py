@@ -6,7 +6,8 @@ import msgspec
 import numpy as np
 import pytest
 from builders import NOW_MS, batch, part
-from doubles import CountingRanker, MemoryPublisher, MemoryTopKStore
+from doubles import MemoryPublisher
+from list_doubles import CountingRanker, MemoryTopKStore
 from safetensors.numpy import save
 
 from streamrec.contracts.derived import EventPosition, UserInterest

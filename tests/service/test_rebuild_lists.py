@@ -5,9 +5,11 @@ from __future__ import annotations
 import msgspec
 import pytest
 from builders import NOW_MS, batch, part
-from doubles import CountingRanker, MemoryInterestStore, MemoryPublisher, MemoryTopKStore
+from doubles import MemoryInterestStore, MemoryPublisher
+from list_doubles import CountingRanker, MemoryTopKStore
 
 from streamrec.contracts.derived import TopKList
+from streamrec.contracts.model_update import Rollbacks
 from streamrec.domain.event import Event, EventType, Source
 from streamrec.domain.interest import InterestState
 from streamrec.errors import TransientError
@@ -41,10 +43,10 @@ class Bench:
             monotonic_s=lambda: self.s,
         )
 
-    def learn(self, events, *, contains=None):
+    def learn(self, events, *, contains=None, rollbacks=(0, 0)):
         """Let a version serve that has learned so many events, by default all records so far."""
         contains = {0: self.offset} if contains is None else contains
-        self.ranker.knowledge = Knowledge(f"v{events}", events, contains)
+        self.ranker.knowledge = Knowledge(f"v{events}", events, contains, rollbacks and Rollbacks(*rollbacks))
         self.ranker.model_version = f"v{events}"
 
     def act(self, *users, item_id="a"):
@@ -284,6 +286,75 @@ def test_a_state_that_is_older_than_its_list_makes_no_list_and_no_endless_work(b
     assert bench.store.marks.newest(Made.BEHIND, BUSY_BATCH) == []
 
 
+def test_lists_of_a_version_that_was_rolled_back_are_made_again(bench):
+    bench.learn(1_000)
+    bench.act("before")
+    bench.learn(1_000)
+    bench.run(QUIET_S + 2 * LOOK_S)
+    bench.learn(1_010)
+    bench.act("after")
+    bench.learn(1_010)
+    bench.run(QUIET_S + 2 * LOOK_S)
+    made = len(bench.again_for)
+    bench.run(60.0)
+    assert len(bench.again_for) == made
+
+    bench.learn(1_000, rollbacks=(1, 1_000))
+    bench.run(LOOK_S)
+    assert bench.store.marks.facts().rollbacks == 1
+    bench.run(2 * LOOK_S)
+    assert bench.again_for[made:] == ["after"]
+    assert bench.rebuild.census.waiting == 0
+    bench.rebuild = bench.again()
+    bench.run(60.0)
+    assert bench.again_for[made:] == ["after"], "once for each rollback"
+    bench.learn(900, rollbacks=(3, 900))
+    bench.run(QUIET_S + 2 * LOOK_S)
+    assert sorted(bench.again_for[made + 1 :]) == ["after", "before"], "it cannot be told which of them two made"
+
+
+def test_lists_that_a_version_made_while_it_was_rolled_back_are_poor(bench):
+    bench.learn(1_000)
+    put_lists = bench.store.put_lists
+
+    def put_lists_before_a_rollback(*arguments):
+        bench.learn(900, rollbacks=(1, 900))
+        return put_lists(*arguments)
+
+    bench.store.put_lists = put_lists_before_a_rollback
+    bench.act("u1")
+    assert bench.store.marks.newest(Made.POOR, 9) == ["u1"]
+
+
+def test_rollbacks_before_anybody_remembered_them_are_none(bench):
+    for rollbacks in (None, (2, 10)):
+        bench.learn(1_000, rollbacks=rollbacks)
+        bench.act("u1")
+        bench.learn(1_000, rollbacks=rollbacks)
+        bench.run(QUIET_S + 2 * LOOK_S)
+    assert bench.store.marks.facts().rollbacks == 2
+    assert bench.store.marks.newest(Made.POOR, 9) == []
+
+
+def test_a_list_that_is_made_while_another_one_is_made_again_is_not_complete(bench):
+    bench.act("u1")
+    bench.learn(1)
+    publish = bench.publisher.publish
+
+    def publish_while_the_user_acts(records):
+        publish(records)
+        bench.publisher.publish = publish
+        bench.act("u1")
+
+    bench.publisher.publish = publish_while_the_user_acts
+    bench.s += LOOK_S
+    bench.rebuild.step()
+    bench.s += QUIET_S
+    bench.rebuild.step()
+    assert bench.store.marks.newest(Made.COMPLETE, 9) == []
+    assert bench.store.marks.newest(Made.BEHIND, 9) == ["u1"]
+
+
 def test_the_facts_say_what_the_marks_mean(bench):
     bench.act("u1", "u2")
     bench.ranker.others = 40
@@ -291,7 +362,7 @@ def test_the_facts_say_what_the_marks_mean(bench):
     bench.run(LOOK_S)
     facts = bench.store.marks.facts()
     assert facts == Facts(
-        version="v1", events=1, lacking=1, known_items=1, other_items=40, top_k=K, waiting_since_ms=NOW_MS
+        version="v1", events=1, lacking=1, known_items=1, other_items=40, top_k=K, waiting_since_ms=NOW_MS, rollbacks=0
     )
 
 

@@ -7,7 +7,9 @@ import json
 import msgspec
 import pytest
 from builders import NOW_MS, batch, part
-from doubles import CountingRanker, MemoryPublisher, MemoryTopKStore
+from doubles import MemoryPublisher
+from list_doubles import CountingRanker, MemoryTopKStore
+from stored_lists import withdraw
 
 from streamrec.contracts.derived import EventPosition, TopKList, UserInterest
 from streamrec.domain.interest import SequenceEvent
@@ -188,10 +190,10 @@ def test_a_batch_is_taken_in_once_though_the_store_is_away_at_first(bench):
     """A part of a version that came twice would spoil the version."""
     mark, failures = bench.store.mark_items, [TransientError("Redis: away")] * 2
 
-    def away_at_first(withdrawn, available):
+    def away_at_first(change):
         if failures:
             raise failures.pop()
-        mark(withdrawn, available)
+        mark(change)
 
     bench.store.mark_items = away_at_first
     withdrawal = part("items", [json.dumps({"item_id": "a", "available": False}).encode()], key=b"a")
@@ -212,7 +214,7 @@ def test_marks_wait_until_the_whole_catalogue_was_read(bench):
         return batch(part("items", [value], key=item_id.encode()))
 
     bench.refresh.handle(batch(part("user-interests", [interest(f"u{n}", item_id) for n, item_id in enumerate("abc")])))
-    bench.store.mark_items({"a": NOW_MS, "b": NOW_MS}, [])
+    withdraw(bench.store, "a", "b")
     fresh = bench.again()
     fresh.learn(withdrawn("a", available=True))
     assert [item.item_id for item in bench.store.read("u2").items] == ["c"], "what it was at first says nothing"

@@ -6,7 +6,8 @@ import json
 
 import pytest
 from builders import NOW_MS, batch, click, part
-from doubles import CountingRanker, MemoryInterestStore, MemoryPublisher, MemoryRetentionStore, MemoryTopKStore
+from doubles import MemoryInterestStore, MemoryPublisher, MemoryRetentionStore
+from list_doubles import CountingRanker, MemoryTopKStore
 
 from streamrec.errors import TransientError
 from streamrec.service.batch import Batch, Fault, Record, Slice, TopicPartition

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from builders import NOW_MS, batch, click, part
-from doubles import CountingRanker, MemoryInterestStore, MemoryPublisher, MemoryTopKStore
+from doubles import MemoryInterestStore, MemoryPublisher
+from list_doubles import CountingRanker, MemoryTopKStore
 
 from streamrec.contracts.headers import MAX_TRACE_BYTES
 from streamrec.service.batch import Batch, Record, Slice, TopicPartition

@@ -28,9 +28,10 @@ class Claim:
 
     def __init__(self, client: redis.Redis, key: str) -> None:
         self._script = client.register_script(_CLAIM)
-        self._key = key
-        self._name = uuid4().hex
+        self.key = key
+        self.name = uuid4().hex
+        """What the key holds while it is held here."""
 
     def take(self, seconds: int) -> bool:
         """Hold the key for so many seconds from now; return `False` if another worker holds it."""
-        return bool(self._script(keys=[self._key], args=[self._name, seconds]))
+        return bool(self._script(keys=[self.key], args=[self.name, seconds]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import sha1
 from typing import Any
 
 import redis
@@ -10,7 +11,7 @@ from streamrec.adapters.redis.errors import translated_errors
 from streamrec.environment import variable_name
 from streamrec.errors import SettingsError
 
-__all__ = ["connect", "translated_errors", "values"]
+__all__ = ["connect", "digest_of", "translated_errors", "values"]
 
 _TIMEOUT_S = 5.0
 """A healthy call takes a millisecond; past this the server is away and the caller's retry takes over."""
@@ -38,3 +39,8 @@ def values(client: redis.Redis, keys: list[str]) -> list[bytes | None]:
     """Return the values of keys in their order, in one round trip."""
     reply: Any = client.mget(keys) if keys else []
     return list(reply)
+
+
+def digest_of(value: bytes) -> str:
+    """Return what a script calls the SHA-1 of a value, which is shorter than a list."""
+    return sha1(value, usedforsecurity=False).hexdigest()

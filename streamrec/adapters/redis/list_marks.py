@@ -5,16 +5,17 @@ A user is in one of three sets, for lists that are complete, behind or poor, and
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 import redis
 
 from streamrec.adapters.redis.claim import Claim
-from streamrec.adapters.redis.client import connect, translated_errors
+from streamrec.adapters.redis.client import connect, digest_of, translated_errors
 from streamrec.adapters.redis.keys import Keys
 from streamrec.service.list_marks import Census, Facts, Made, Mark
+from streamrec.service.list_ports import EncodedList, ListOrigin
 
 MAX_MARKED = 1_000_000
 """Users in each set, about 100 bytes each; beyond it those with the lowest scores go, whose lists are the oldest."""
@@ -23,6 +24,30 @@ CLAIM_S = 5
 
 MOVED_TOGETHER = 5_000
 """So many marks are moved in one go: Redis does nothing else meanwhile."""
+
+_MARK = """
+-- KEYS: a list, the set of short lists, the set that it belongs to, the other sets; ARGV: SHA-1 of the list, its user,
+-- its score, and that among the short ones, empty if it is none
+local topk = redis.pcall('GET', KEYS[1]) -- a table where the key is not a list
+if type(topk) ~= 'string' or redis.sha1hex(topk) ~= ARGV[1] then return 0 end
+redis.call('ZADD', KEYS[3], ARGV[3], ARGV[2])
+for i = 4, #KEYS do redis.call('ZREM', KEYS[i], ARGV[2]) end
+if ARGV[4] == '' then
+  redis.call('ZREM', KEYS[2], ARGV[2])
+else
+  redis.call('ZADD', KEYS[2], ARGV[4], ARGV[2])
+end
+return 1
+"""
+
+_DROP = """
+-- KEYS: a list, all sets; ARGV: version of its state, empty if there is no list, and its user
+local head = redis.pcall('GETRANGE', KEYS[1], 0, 40)
+local version = type(head) == 'string' and string.match(head, '^{"state_version":(%d+)') or ''
+if version ~= ARGV[1] then return 0 end
+for i = 2, #KEYS do redis.call('ZREM', KEYS[i], ARGV[2]) end
+return 1
+"""
 
 _MOVE = """
 -- KEYS: two sets; ARGV: a score, a number; moves so many members with a higher score from one to the other
@@ -50,6 +75,7 @@ class RedisListMarks:
 
     def __init__(self, url: str, *, installation: str = "") -> None:
         keys = Keys(installation)
+        self._topk = keys.topk
         self.keys = {made: keys.lists(made) for made in Made}
         """The set of lists that were made like this."""
         self._short_key, self._facts_key = map(keys.lists, ("short", "facts"))
@@ -79,11 +105,19 @@ class RedisListMarks:
         if len(short) < len(users) and self._short_key in self._may_hold:
             pipeline.zrem(self._short_key, *(user_id for user_id in users if user_id not in short))
 
-    def mark(self, marks: Sequence[Mark]) -> None:
-        """Replace the marks of lists."""
+    def mark(self, marks: Sequence[Mark], lists: Sequence[EncodedList]) -> None:
+        """Replace the marks of these lists, in this order, where they are still stored as given."""
+        if not marks:
+            return
         with translated_errors(self._redis), self._redis.pipeline(transaction=False) as pipeline:
-            self.add_to(pipeline, marks)
+            for mark, topk in zip(marks, lists, strict=True):
+                own, short_at = self.keys[mark.made], "" if mark.short_at is None else mark.short_at
+                others = [key for key in self.keys.values() if key != own]
+                keys = self._topk(mark.user_id), self._short_key, own, *others
+                # a registered script would first be looked for, in a round trip of its own
+                pipeline.eval(_MARK, len(keys), *keys, digest_of(topk.value), mark.user_id, mark.score, short_at)
             pipeline.execute()
+        self._may_hold |= {self._short_key, *(self.keys[mark.made] for mark in marks)}
 
     def shorten(self, user_ids: Sequence[str]) -> None:
         """Mark lists that have lost items as short, whatever else they are marked as."""
@@ -93,11 +127,14 @@ class RedisListMarks:
             self._redis.zadd(self._short_key, dict.fromkeys(user_ids, 0))
         self._may_hold.add(self._short_key)
 
-    def drop(self, user_ids: Sequence[str]) -> None:
-        """Forget lists that are no more."""
+    def drop(self, origins: Mapping[str, ListOrigin | None]) -> None:
+        """Forget the lists of users that are still made from the same state, or still not there."""
+        if not origins:
+            return
         with translated_errors(self._redis), self._redis.pipeline(transaction=False) as pipeline:
-            for key in (*self.keys.values(), self._short_key):
-                pipeline.zrem(key, *user_ids)
+            for user_id, origin in origins.items():
+                keys = self._topk(user_id), *self.keys.values(), self._short_key
+                pipeline.eval(_DROP, len(keys), *keys, origin.state_version if origin else "", user_id)
             pipeline.execute()
 
     def undo(self, *, above: int) -> None:

@@ -2,41 +2,68 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from hashlib import sha1
+from collections.abc import Sequence
 from typing import Any
 
-import msgspec
-
 from streamrec.adapters.redis.claim import Claim
-from streamrec.adapters.redis.client import connect, translated_errors
+from streamrec.adapters.redis.client import connect, digest_of, translated_errors, values
 from streamrec.adapters.redis.keys import Keys
 
 SCANNED_TOGETHER = 100
 """So many keys, of which about half are lists, are looked at in one go when withdrawn items leave stored lists."""
 
+FEW = 32
+"""Items that are searched for one by one: a search takes 2 us, and taking a list apart 60."""
+
 _FIND = """
--- KEYS: lists; ARGV: item ids as JSON writes them; returns the lists that hold any of them
+-- KEYS: a set of item ids, then lists; ARGV: how many ids are few; returns each list that holds any of them, with those
 -- an item begins with its id, a reason does not
-local wanted, found = {}, {}
-for _, id in ipairs(ARGV) do wanted[id] = true end
-local function holds_any(topk)
-  if #ARGV <= 32 then -- a search takes 2 us, and taking a list apart 60
-    for _, id in ipairs(ARGV) do
-      if string.find(topk, '{"item_id":"' .. id .. '","score":', 1, true) then return true end
+local few = tonumber(redis.call('SCARD', KEYS[1])) <= tonumber(ARGV[1]) and redis.call('SMEMBERS', KEYS[1])
+for _, id in ipairs(few or {}) do
+  if string.find(id, '["\\\\%c]') then few = nil break end -- a list has it in another form
+end
+local function in_set(topk)
+  local held = {}
+  if few then
+    for _, id in ipairs(few) do
+      if string.find(topk, '{"item_id":"' .. id .. '","score":', 1, true) then held[#held + 1] = id end
     end
-    return false
+    return held
   end
+  local ids = {}
   for id in string.gmatch(topk, '{"item_id":"(.-)","score":') do
-    if wanted[id] then return true end
+    if string.find(id, '\\\\', 1, true) then
+      local is_whole, decoded = pcall(cjson.decode, '["' .. id .. '"]')
+      id = is_whole and decoded[1] or id
+    end
+    ids[#ids + 1] = id
   end
-  return false
+  local found = #ids > 0 and redis.call('SMISMEMBER', KEYS[1], unpack(ids)) or {}
+  for i, is_in in ipairs(found) do
+    if is_in == 1 then held[#held + 1] = ids[i] end
+  end
+  return held
 end
-for _, key in ipairs(KEYS) do
-  local topk = redis.pcall('GET', key) -- a table where the key is not a list
-  if type(topk) == 'string' and holds_any(topk) then found[#found + 1] = topk end
+local lists = {}
+for i = 2, #KEYS do
+  local topk = redis.pcall('GET', KEYS[i]) -- a table where the key is not a list
+  local held = type(topk) == 'string' and in_set(topk) or {}
+  if #held > 0 then lists[#lists + 1] = {topk, held} end
 end
-return found
+return lists
+"""
+
+_BEGIN = """
+-- KEYS: the items that wait, those that are being taken out of lists; returns how many the latter are from now on
+if redis.call('SCARD', KEYS[2]) == 0 and redis.call('SCARD', KEYS[1]) > 0 then
+  redis.call('RENAME', KEYS[1], KEYS[2])
+end
+return redis.call('SCARD', KEYS[2])
+"""
+
+_END = """
+-- KEYS: the items that were taken out of lists, the claim; ARGV: who asks
+if redis.call('GET', KEYS[2]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
 """
 
 _SWAP = """
@@ -46,8 +73,6 @@ if not topk or redis.sha1hex(topk) ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[2], 'KEEPTTL')
 return 1
 """
-
-_encoder = msgspec.json.Encoder()
 
 
 class RedisStoredLists:
@@ -64,35 +89,48 @@ class RedisStoredLists:
     def __init__(self, url: str, *, installation: str = "") -> None:
         self._redis = connect(url)
         self._keys = Keys(installation)
-        self._find = self._redis.register_script(_FIND)
+        self._find, self._begin, self._end = map(self._redis.register_script, (_FIND, _BEGIN, _END))
         self._claim = Claim(self._redis, self._keys.cleaner)
 
-    def withdrawn_waiting(self, limit: int) -> list[str]:
-        """Return items that were withdrawn and may still be in stored lists, at most so many."""
-        with translated_errors(self._redis):
-            waiting: Any = self._redis.srandmember(self._keys.withdrawn_waiting, limit)
-        return [item_id.decode() for item_id in waiting]
-
-    def withdrawn_cleaned(self, item_ids: Collection[str]) -> None:
-        """Take note that no stored list holds these items."""
-        with translated_errors(self._redis):
-            self._redis.srem(self._keys.withdrawn_waiting, *item_ids)
+    def is_withdrawn_waiting(self) -> bool:
+        """Return whether any item was withdrawn and may still be in stored lists."""
+        with translated_errors(self._redis), self._redis.pipeline(transaction=False) as pipeline:
+            pipeline.scard(self._keys.withdrawn_waiting)
+            pipeline.scard(self._keys.withdrawn_leaving)
+            return any(pipeline.execute())
 
     def claim_cleaning(self, seconds: int) -> bool:
         """Be the one who cleans, for so long from now; answer `False` if somebody else is."""
         with translated_errors(self._redis):
             return self._claim.take(seconds)
 
-    def lists_with(self, item_ids: Collection[str], cursor: int) -> tuple[int, list[bytes]]:
-        """Look into the next few lists, from a cursor on, and return the next cursor and those with any of the items.
+    def begin_cleaning(self) -> int:
+        """Choose what to take out of all lists: what was chosen and not finished, else all that waits now."""
+        with translated_errors(self._redis):
+            return int(str(self._begin(keys=[self._keys.withdrawn_waiting, self._keys.withdrawn_leaving])))
 
-        The cost is that of `SCAN` over all keys and of a read of each list; see `docs/performance.md`.
+    def end_cleaning(self) -> None:
+        """Take note that no stored list holds what was chosen, unless somebody else cleans by now."""
+        with translated_errors(self._redis):
+            self._end(keys=[self._keys.withdrawn_leaving, self._claim.key], args=[self._claim.name])
+
+    def lists_to_clean(self, cursor: int) -> tuple[int, list[tuple[bytes, list[str]]]]:
+        """Look into the next few lists, from a cursor on, and return the next cursor and those that are to change.
+
+        The cost is that of `SCAN` over all keys and of a read of each list; see `docs/performance.md`. Which items to
+        look for, Redis knows: they are not sent.
         """
         with translated_errors(self._redis):
             scanned: Any = self._redis.scan(cursor, match=self._keys.any_topk, count=SCANNED_TOGETHER)
             following, keys = scanned
-            found: Any = self._find(keys=keys, args=[_encoder.encode(each)[1:-1] for each in item_ids]) if keys else []
-        return following, found
+            found: Any = self._find(keys=[self._keys.withdrawn_leaving, *keys], args=[FEW]) if keys else []
+        return following, [(topk, [item_id.decode() for item_id in held]) for topk, held in found]
+
+    def are_stored(self, lists: Sequence[tuple[str, bytes]]) -> list[bool]:
+        """Answer which lists (user id, list) are stored as given."""
+        with translated_errors(self._redis):
+            stored = values(self._redis, [self._keys.topk(user_id) for user_id, _ in lists])
+        return [value == topk for value, (_, topk) in zip(stored, lists, strict=True)]
 
     def swap_lists(self, lists: Sequence[tuple[str, bytes, bytes]]) -> list[bool]:
         """Replace lists (user id, list, new list) that are still stored as given; answer which ones were."""
@@ -100,7 +138,6 @@ class RedisStoredLists:
             return []
         with translated_errors(self._redis), self._redis.pipeline(transaction=False) as pipeline:
             for user_id, before, after in lists:
-                digest = sha1(before, usedforsecurity=False).hexdigest()
                 # a registered script would first be looked for, in a round trip of its own
-                pipeline.eval(_SWAP, 1, self._keys.topk(user_id), digest, after)
+                pipeline.eval(_SWAP, 1, self._keys.topk(user_id), digest_of(before), after)
             return [bool(replaced) for replaced in pipeline.execute()]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import count
 from typing import Any
+from uuid import uuid4
 
 import msgspec
 
@@ -18,6 +20,7 @@ from streamrec.service.batch import Positions, Slice, TopicPartition
 from streamrec.service.list_aging import brought_up_to_date
 from streamrec.service.list_marks import Mark
 from streamrec.service.list_ports import EncodedList, ListOrigin
+from streamrec.service.withdrawn import Withdrawn, WithdrawnChange
 
 WORKER = "recall"
 MARKED_TOGETHER = 10_000
@@ -61,6 +64,17 @@ return 1
 """
 
 
+_DIGEST = """
+-- KEYS: the digest of all withdrawn items; ARGV: that before a change and after it
+-- where it is another one, others know of other items: then nobody knows what is marked
+local stored = redis.call('GET', KEYS[1])
+if stored == ARGV[1] or stored == ARGV[2] then
+  redis.call('SET', KEYS[1], ARGV[2])
+else
+  redis.call('SET', KEYS[1], '')
+end
+"""
+
 _encoder = msgspec.json.Encoder()
 _origin_decoder = msgspec.json.Decoder(ListOrigin)
 _decoder = msgspec.json.Decoder(TopKList)
@@ -85,6 +99,7 @@ class RedisTopKStore:
         self.topics = RedisTopicIds(self._redis, self._keys, WORKER)
         """Which topics the positions are of."""
         self._put = self._redis.register_script(_PUT)
+        self._digest = self._redis.register_script(_DIGEST)
         self.marks = RedisListMarks(url, installation=installation)
         self.stored = RedisStoredLists(url, installation=installation)
         self._ttl_s = list_ttl_days * DAY_S
@@ -150,41 +165,65 @@ class RedisTopKStore:
             stored = values(self._redis, [self._keys.position(WORKER, source) for source in sources])
         return {source: int(value) for source, value in zip(sources, stored, strict=True) if value is not None}
 
-    def replace_marks(self, withdrawn: Mapping[str, int]) -> None:
-        """Tell readers to drop these items from older lists, and no others; as in :meth:`mark_items`."""
+    def replace_marks(self, withdrawn: Withdrawn) -> None:
+        """Tell readers to drop these items from older lists, and no others; as in :meth:`mark_items`.
+
+        Where the digest says that they are marked, nothing else is read.
+        """
         with translated_errors(self._redis):
-            stored: Any = self._redis.zrange(self._keys.withdrawn, 0, -1, withscores=True)
-        marked = {item_id.decode(): int(at_ms) for item_id, at_ms in stored}
-        oldest_ms = max(withdrawn.values(), default=0) - self._ttl_s * 1_000
-        marks = [(item_id, at_ms) for item_id, at_ms in withdrawn.items() if at_ms >= oldest_ms]
+            stored: Any = self._redis.get(self._keys.withdrawn_digest)
+            if stored == withdrawn.digest.encode():
+                return
+            comparison = uuid4().hex  # which another one, or a change, ends without a digest
+            self._redis.set(self._keys.withdrawn_digest, comparison)
+            marked = self._marked()
+        oldest_ms = max(withdrawn.items.values(), default=0) - self._ttl_s * 1_000
+        marks = [(item_id, at_ms) for item_id, at_ms in withdrawn.items.items() if at_ms >= oldest_ms]
         marks = [(item_id, at_ms) for item_id, at_ms in marks if marked.get(item_id) != at_ms]
-        back = [item_id for item_id in marked if item_id not in withdrawn]
+        back = [item_id for item_id in marked if item_id not in withdrawn.items]
         for start in range(0, max(len(marks), len(back)), MARKED_TOGETHER):
             together = slice(start, start + MARKED_TOGETHER)
-            self.mark_items(dict(marks[together]), back[together])
+            self._mark_items(dict(marks[together]), back[together])
+        self._change_digest(comparison, withdrawn.digest)
 
-    def mark_items(self, withdrawn: dict[str, int], available: Sequence[str]) -> None:
+    def mark_items(self, change: WithdrawnChange) -> None:
         """Tell readers which items to drop from lists that are older than the withdrawal.
 
-        Parameters
-        ----------
-        withdrawn
-            Item id → when it was withdrawn, Unix milliseconds. Marks go when no list can be as old.
-        available
-            Items that can be shown again.
+        Marks go when no list can be as old.
         """
+        self._mark_items(change.withdrawn, change.available)
+        self._change_digest(change.before, change.after)
+
+    def _change_digest(self, before: str, after: str) -> None:
+        """Change the digest when all else is written: the digest of marks that are not there would hide that."""
+        with translated_errors(self._redis):
+            self._digest(keys=[self._keys.withdrawn_digest], args=[before, after])
+
+    def _mark_items(self, withdrawn: Mapping[str, int], available: Sequence[str]) -> None:
         with translated_errors(self._redis), self._redis.pipeline(transaction=False) as pipeline:
             if new := self._not_marked(withdrawn):
                 # first: what is marked and does not wait would stay in stored lists
                 pipeline.sadd(self._keys.withdrawn_waiting, *new)
             if withdrawn:
-                pipeline.zadd(self._keys.withdrawn, withdrawn)
+                pipeline.zadd(self._keys.withdrawn, dict(withdrawn))
                 newest_ms = max(withdrawn.values())
                 pipeline.zremrangebyscore(self._keys.withdrawn, "-inf", newest_ms - self._ttl_s * 1_000)
             if available:
                 pipeline.zrem(self._keys.withdrawn, *available)
                 pipeline.srem(self._keys.withdrawn_waiting, *available)
+                pipeline.srem(self._keys.withdrawn_leaving, *available)
             pipeline.execute()
+
+    def _marked(self) -> dict[str, int]:
+        """Return the items that are marked as withdrawn, and when they were."""
+        marked: dict[str, int] = {}
+        for start in count(0, MARKED_TOGETHER):
+            # where others change it meanwhile, one may be left out, which is marked once more then
+            found: Any = self._redis.zrange(self._keys.withdrawn, start, start + MARKED_TOGETHER - 1, withscores=True)
+            marked |= {item_id.decode(): int(at_ms) for item_id, at_ms in found}
+            if len(found) < MARKED_TOGETHER:
+                break
+        return marked
 
     def _not_marked(self, withdrawn: Mapping[str, int]) -> list[str]:
         """Return the items that are not marked as withdrawn at this time: other workers mark the same ones."""
