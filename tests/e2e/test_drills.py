@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
+import shutil
 import signal
 import time
 
+import psycopg2
 import pytest
+import redis
 import requests
-from pipeline import Pipeline, stop
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+from pipeline import DEADLINE_S, Pipeline, stop
 
+from streamrec.chaos.oracle import Verdict
 from streamrec.local import local_stack
 from streamrec.metrics import find_endpoints
 from streamrec.monitor.scrape import parse
@@ -24,6 +31,12 @@ START_S = 300.0
 pytestmark = pytest.mark.timeout(2 * START_S)
 
 WORKERS = ("interests", "trainer", "recall", "retention")
+
+EMPTY_RETENTION = "TRUNCATE position, retention_user, activity, daily_count, followed_list, calendar"
+
+
+def click(user_id, item_id):
+    return {"user_id": user_id, "item_id": item_id, "event_time_ms": int(time.time() * 1_000)}
 
 
 class Drill:
@@ -61,7 +74,14 @@ class Drill:
         self.pipeline.wait(named, f"a cause with {words}")
 
     def click(self):
-        self.pipeline.produce("clicks", [{"user_id": "u1", "item_id": "i1", "event_time_ms": int(time.time() * 1_000)}])
+        self.pipeline.produce("clicks", [click("u1", "i1")])
+
+    def start(self, *names):
+        self.processes |= dict(zip(names, self.pipeline.start(*names), strict=True))
+
+    def stop(self, *names):
+        for name in names:
+            assert stop(self.processes[name]) == 0
 
     def newest(self, stage):
         """Return when the newest event was produced whose effect can be seen at a stage, as the alert knows it."""
@@ -133,3 +153,68 @@ def test_redis_that_is_away_is_named(drill):
 
     drill.stack.start("redis_url")
     drill.wait_until_ready()
+
+
+def test_a_redis_that_has_evicted_states_is_named_until_they_are_rebuilt(drill):
+    """As the runbook has it; what is evicted is gone, and the log has it still."""
+    pipeline = drill.pipeline
+    with redis.Redis.from_url(pipeline.settings.require_redis_url()) as client:
+        client.config_set("maxmemory-policy", "allkeys-lru")
+        client.config_set("maxmemory", client.info("memory")["used_memory"])
+        number = itertools.count()
+
+        def evicted():
+            pipeline.produce("clicks", [click(f"evicted-{next(number)}", "i1") for _ in range(50)])
+            return client.info("stats")["evicted_keys"]
+
+        pipeline.wait(evicted, "an eviction", deadline_s=START_S)
+        drill.wait_for_cause("it evicts keys")
+        client.config_set("maxmemory", 0)
+        client.config_set("maxmemory-policy", "noeviction")
+        drill.wait_for_cause("it has evicted")
+        assert not any("it evicts keys" in cause for cause in drill.causes())
+
+        drill.stop("interests", "recall")
+        client.flushdb()
+        client.config_resetstat()
+    drill.start("interests", "recall")
+    drill.wait_until_ready()
+    pipeline.wait_until_folded()
+    verdict = pipeline.judge()
+    assert (verdict.missing, verdict.state_mismatches) == (0, 0), verdict.notes
+
+
+def test_topics_that_were_recreated_are_named_and_read_again(drill):
+    """As the procedure has it: with empty stores; what workers read whole needs nothing."""
+    pipeline = drill.pipeline
+    recreate(pipeline.settings, "model-updates")
+    pipeline.wait(lambda: "everything is published" in pipeline.log("trainer"), "the whole model")
+    drill.wait_until_ready()
+    for topic in ("clicks", "purchases", "user-interests"):
+        recreate(pipeline.settings, topic)
+    drill.wait_for_cause("topic clicks was re-created")
+
+    drill.stop(*WORKERS)
+    with redis.Redis.from_url(pipeline.settings.require_redis_url()) as client:
+        client.flushdb()
+    with psycopg2.connect(pipeline.settings.require_postgres_url()) as connection, connection.cursor() as cursor:
+        cursor.execute(EMPTY_RETENTION)
+    shutil.rmtree(pipeline.settings.checkpoint_dir)
+    pipeline.connect_producer()
+    pipeline.produce("clicks", [click(f"u{number}", f"i{number % 7}") for number in range(100)])
+    drill.start(*WORKERS)
+    drill.wait_until_ready()
+    pipeline.wait_until_folded()
+    verdict = pipeline.judge()
+    assert verdict == Verdict(), verdict.notes
+
+
+def recreate(settings, topic):
+    """Delete a topic and create it again as it was."""
+    admin = AdminClient({"bootstrap.servers": settings.kafka})
+    partitions = len(admin.list_topics(topic, timeout=DEADLINE_S).topics[topic].partitions)
+    admin.delete_topics([topic])[topic].result(DEADLINE_S)
+    end_s = time.monotonic() + DEADLINE_S
+    while (error := admin.create_topics([NewTopic(topic, partitions, 1)])[topic].exception(DEADLINE_S)) is not None:
+        assert time.monotonic() < end_s, error
+        time.sleep(0.2)  # the old one is still being deleted
