@@ -12,6 +12,9 @@ from streamrec.errors import SettingsError
 
 ENV_PREFIX = "STREAMREC_"
 
+KINDS_OF_KEYS = frozenset({"interest", "lists", "position", "rec", "topic"})
+"""What keys in Redis begin with where the installation has no name."""
+
 _OTHER_VARIABLES = frozenset({"STREAMREC_DATA"})
 """Known, and no setting: where the project's own tests find data."""
 
@@ -86,6 +89,18 @@ def _is_text(value: str) -> bool:
 def _is_of_a_service(name: str, value: str) -> bool:
     found = _OF_KUBERNETES.search(name)
     return found is not None and (not name.endswith("_PORT") or "://" in value or "_SERVICE_PORT" in name)
+
+
+def check_installation(name: str) -> None:
+    """Refuse a name that would give keys in Redis the names of keys of an installation without one.
+
+    Raises
+    ------
+    ValueError
+        If it is such a name.
+    """
+    if name in KINDS_OF_KEYS:
+        raise ValueError(f"{name} is the beginning of streamrec's own keys in Redis: choose another name")
 
 
 def find_zone(name: str) -> tzinfo:

@@ -8,15 +8,13 @@ from datetime import tzinfo
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from streamrec.environment import ENV_PREFIX, check_names, find_zone, variable_name
+from streamrec.environment import ENV_PREFIX, check_installation, check_names, find_zone, variable_name
 from streamrec.errors import SettingsError, UsageError
 from streamrec.kafka_access import KafkaAccess, SaslMechanism, SecurityProtocol
-
-KINDS_OF_KEYS = frozenset({"interest", "lists", "position", "rec", "topic"})
-"""What keys in Redis begin with where the installation has no name."""
+from streamrec.settings_errors import example, explain, missing
 
 
 class Settings(BaseSettings):
@@ -198,18 +196,10 @@ class Settings(BaseSettings):
         "INFO", description="Minimum severity of log lines.", examples=["DEBUG"]
     )
 
-    @field_validator("installation")
+    @field_validator("installation", "time_zone")
     @classmethod
-    def _is_no_kind_of_key(cls, name: str) -> str:
-        """Refuse a name that would give keys in Redis the names of keys of an installation without one."""
-        if name in KINDS_OF_KEYS:
-            raise ValueError(f"{name} is the beginning of streamrec's own keys in Redis: choose another name")
-        return name
-
-    @field_validator("time_zone")
-    @classmethod
-    def _is_known(cls, name: str) -> str:
-        find_zone(name)
+    def _is_usable(cls, name: str, field: ValidationInfo) -> str:
+        (find_zone if field.field_name == "time_zone" else check_installation)(name)
         return name
 
     @property
@@ -231,9 +221,9 @@ class Settings(BaseSettings):
             settings = cls(**overrides)  # type: ignore[arg-type]  # pydantic checks them
             settings.data_dir.expanduser()
         except ValidationError as error:
-            raise SettingsError(_explain(cls, error)) from None
+            raise SettingsError(explain(error, cls.model_fields)) from None
         except RuntimeError:  # it is `~`, of a user who has no home
-            raise SettingsError(f"there is no home directory: set {_example(cls, 'data_dir')}") from None
+            raise SettingsError(f"there is no home directory: set {example('data_dir', cls.model_fields)}") from None
         return settings
 
     @classmethod
@@ -321,30 +311,8 @@ class Settings(BaseSettings):
     def _require(self, field: str, value: str | None) -> str:
         if value:
             return value
-        raise SettingsError(
-            f"{variable_name(field)} is not set (example: {_example(type(self), field)}); "
-            "`streamrec up` starts local servers and needs none"
-        )
+        raise missing(field, type(self).model_fields)
 
 
 def _reveal(secret: SecretStr | None) -> str | None:
     return secret.get_secret_value() if secret else None
-
-
-def _example(settings: type[Settings], field: str) -> str:
-    examples = settings.model_fields[field].examples or [""]
-    return f"{variable_name(field)}={examples[0]}"
-
-
-def _explain(settings: type[Settings], error: ValidationError) -> str:
-    lines = []
-    for fault in error.errors(include_input=False, include_url=False):
-        field = str(fault["loc"][0])
-        if field not in settings.model_fields:
-            lines.append(f"{field}: no such setting")
-            continue
-        message = fault["msg"].removeprefix("Value error, ")
-        lines.append(
-            f"{variable_name(field)}: {message[0].lower()}{message[1:]} (example: {_example(settings, field)})"
-        )
-    return "; ".join(lines)

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from streamrec.model.blend import FEATURES
-from streamrec.model.covisitation import DISTANCE_DECAY, OTHER_SESSION_WEIGHT, SESSION_GAP_MS
 from streamrec.model.features import COUNT_FLOOR
 from streamrec.model.kernels import MAX_NEIGHBOUR_CANDIDATES, NEIGHBOURS_OF
+from streamrec.model.neighbour_lists import DISTANCE_DECAY, OTHER_SESSION_WEIGHT, SESSION_GAP_MS
 from streamrec.model.popularity import HALF_LIVES_MS
 
 

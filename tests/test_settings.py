@@ -8,10 +8,10 @@ import pytest
 from pydantic import SecretStr
 
 from streamrec.adapters.redis.keys import Keys
-from streamrec.environment import variable_name
+from streamrec.environment import KINDS_OF_KEYS, variable_name
 from streamrec.errors import SettingsError, UsageError
 from streamrec.service.batch import TopicPartition
-from streamrec.settings import KINDS_OF_KEYS, Settings
+from streamrec.settings import Settings
 
 SECRET = "s3cr3t-word"
 URLS = {"redis_url": f"redis://:{SECRET}@h:1/0", "postgres_url": f"postgresql://me:{SECRET}@h:1/db"}

@@ -27,14 +27,14 @@ from mode import CrashingSupervisor
 
 from streamrec import logs
 from streamrec.adapters.kafka import BatchSource
-from streamrec.errors import TooManyDeadLettersError, TransientError, UnfitServerError
+from streamrec.errors import TooManyDeadLettersError, TransientError
 from streamrec.metrics import PAUSED, WAITING, exported, reader_metrics, standstill, worker_metrics
 from streamrec.service.batch import Batch, Positions, TopicPartition
-from streamrec.service.store_identity import StoreIdentityCheck
 from streamrec.service.tally import Tally
 from streamrec.settings import Settings
 from workers.dropped_fields import DroppedFields
 from workers.readiness import paused
+from workers.servers import ReadPositions, Store, ask_servers
 from workers.waiting import (
     GROUP_PREFIX,
     PAUSE_REMINDER_S,
@@ -51,6 +51,7 @@ __all__ = [
     "GROUP_PREFIX",
     "POLL_S",
     "Background",
+    "ReadPositions",
     "Store",
     "count_refused",
     "feed",
@@ -64,20 +65,13 @@ __all__ = [
 KEEP_ALIVE_S = 10.0
 """A batch that takes longer than this is waited for as a live member of the group."""
 
-RECHECK_S = 3.0
-"""A server that was not fit is asked again so often."""
-
 GARBAGE_AFTER = 50_000
 """New objects between two searches for garbage in cycles, of which batches make none and libraries little."""
 
 NICENESS = 10
 """Of a worker that gives way: about a tenth of the processor time where there is too little."""
 
-_ASKING = "its servers are asked first: the log names what does not answer"
-
 _AUTOGROUP = Path("/proc/self/autogroup")
-
-ReadPositions = Callable[[Sequence[TopicPartition]], Positions]
 
 _log = structlog.get_logger(__name__)
 
@@ -87,18 +81,6 @@ class Delivery(NamedTuple):
 
     batch: Batch
     settled: Future[Positions]
-
-
-class Store(NamedTuple):
-    """What a worker must know of the store that holds its effects."""
-
-    positions: ReadPositions
-    """Reads how far each partition is contained in it."""
-    identity: StoreIdentityCheck
-    """Tells, before anything is read, whether it belongs to this installation."""
-    check: Callable[[], Sequence[str]] = tuple
-    """Returns what an operator should know of the servers. While it raises an `UnfitServerError` nothing is read: the
-    worker waits, alive and not ready, and says why."""
 
 
 class _ChannelsOnly(BootStrategy):
@@ -208,7 +190,7 @@ def feed(
                     reader_metrics().record_stopped(worker_name, source.stopped)
                     look_due_s = time.monotonic() + POLL_S
 
-        _ask_servers(worker, app.conf.id, store)
+        ask_servers(worker, app.conf.id, store)
         while_right(app.conf.id, worker, partial(open_source, positions=stored), work)
 
     run_in_background(app, read)
@@ -240,42 +222,6 @@ def run_in_background(app: faust.App, work: Callable[[Background], None]) -> Non
         finally:
             background.stopping.set()
             await running
-
-
-def _ask_servers(worker: Background, app_id: str, store: Store) -> None:
-    """Make sure that the servers are ours and fit, before the group is joined.
-
-    A probe finds no member of the group meanwhile, and must not end a worker that waits.
-    """
-    with paused(app_id, _ASKING):
-        because = persist_until(worker.stopping, partial(_unfit, store.check))
-    _wait_until_fit(worker, app_id, store.check, because)
-    with paused(app_id, _ASKING):
-        persist_until(worker.stopping, store.identity.check)
-
-
-def _unfit(check: Callable[[], Sequence[str]]) -> str:
-    """Return why a server is unfit, empty if none is."""
-    try:
-        for warning in check():
-            _log.warning("server", because=warning)
-    except UnfitServerError as error:
-        return str(error)
-    return ""
-
-
-def _wait_until_fit(worker: Background, app_id: str, check: Callable[[], Sequence[str]], because: str) -> None:
-    """Wait, not ready, while a server is set up so that work would be lost; an operator mends that meanwhile."""
-    reminder_due_s = time.monotonic()
-    with standstill().of(PAUSED) as say:
-        while because and not worker.stopping.is_set():
-            say(because)
-            if time.monotonic() >= reminder_due_s:
-                _log.error("paused", because=because)
-                reminder_due_s = time.monotonic() + PAUSE_REMINDER_S
-            with paused(app_id, because):
-                worker.stopping.wait(RECHECK_S)
-                because = persist_until(worker.stopping, partial(_unfit, check))
 
 
 def _look_after(source: BatchSource, store: Store, when_idle: Callable[[], None] | None) -> None:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from streamrec.model.compiled import compiled, dot
-from streamrec.model.covisitation import DISTANCE_DECAY, SESSION_GAP_MS
+from streamrec.model.neighbour_lists import DISTANCE_DECAY, SESSION_GAP_MS
 
 COUNT_FLOOR = 0.02
 """A count below this is as good as none: no evidence rather than strong evidence against."""

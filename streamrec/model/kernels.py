@@ -10,7 +10,6 @@ from __future__ import annotations
 import numpy as np
 
 from streamrec.model.compiled import compiled, dot
-from streamrec.model.covisitation import DISTANCE_DECAY, OTHER_SESSION_WEIGHT, SESSION_GAP_MS
 from streamrec.model.features import (
     Found,
     Near,
@@ -24,6 +23,7 @@ from streamrec.model.features import (
     add_repeats,
     add_session,
 )
+from streamrec.model.neighbour_lists import DISTANCE_DECAY, OTHER_SESSION_WEIGHT, SESSION_GAP_MS
 
 NEIGHBOURS_OF = 8
 """So many of the newest distinct items lead to neighbours."""

@@ -8,16 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamrec.domain.interest import SequenceEvent
-from streamrec.model.covisitation import (
+from streamrec.model.covisitation import HALF_LIFE_MS, LOOK_BACK, Covisitation
+from streamrec.model.neighbour_lists import (
     BACKWARD_WEIGHT,
     DISTANCE_DECAY,
-    HALF_LIFE_MS,
     KEPT_WHEN_FULL,
-    LOOK_BACK,
     MAX_NEIGHBOURS,
     OTHER_SESSION_WEIGHT,
     SESSION_GAP_MS,
-    Covisitation,
 )
 from streamrec.model.popularity import share_of
 from streamrec.model.vocabulary import DAY_MS

@@ -13,7 +13,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from streamrec.errors import StreamrecError, TransientError, UnfitServerError, WrongTopicError
-from workers import readiness, runtime, waiting
+from workers import readiness, runtime, servers, waiting
 from workers.readiness import paused, why_paused
 from workers.waiting import Background, poll
 
@@ -124,9 +124,9 @@ def test_a_worker_that_waits_for_its_servers_at_the_start_is_alive_and_not_ready
             raise answer
         return answer
 
-    monkeypatch.setattr(runtime, "RECHECK_S", 0.01)
-    runtime._ask_servers(worker, APP, runtime.Store(dict, SimpleNamespace(check=check), check))
-    assert told == [runtime._ASKING, runtime._ASKING, "Redis: it evicts keys", runtime._ASKING]
+    monkeypatch.setattr(servers, "RECHECK_S", 0.01)
+    servers.ask_servers(worker, APP, servers.Store(dict, SimpleNamespace(check=check), check))
+    assert told == [servers.ASKING, servers.ASKING, "Redis: it evicts keys", servers.ASKING]
     assert why_paused(APP) is None
 
 
