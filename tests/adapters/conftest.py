@@ -20,12 +20,18 @@ def admin(kafka_bootstrap):
 
 
 @pytest.fixture
-def topic(admin):
-    """Return a topic of two partitions that nobody else uses."""
+def partitions():
+    """Return how many partitions the topic of a test has."""
+    return 2
+
+
+@pytest.fixture
+def topic(admin, partitions):
+    """Return a topic that nobody else uses."""
     name = f"test-{uuid4().hex[:12]}"
-    admin.create_topics([NewTopic(name, 2, 1)])[name].result(DEADLINE_S)
+    admin.create_topics([NewTopic(name, partitions, 1)])[name].result(DEADLINE_S)
     yield name
-    admin.delete_topics([name])[name].result(DEADLINE_S)
+    admin.delete_topics([name])[name].exception(DEADLINE_S)  # a test may have deleted it
 
 
 @pytest.fixture(params=["memory", "redis"])

@@ -9,7 +9,6 @@ import pytest
 from confluent_kafka import Producer
 from confluent_kafka import TopicPartition as KafkaPartition
 from confluent_kafka.admin import AdminClient
-from confluent_kafka.cimpl import NewTopic
 
 from streamrec.adapters.kafka import dead_letter_census
 from streamrec.adapters.kafka.dead_letter_census import DeadLetterCensus
@@ -20,15 +19,6 @@ from streamrec.service.batch import Record, TopicPartition
 
 DEADLINE_S = 30
 SHOP = {"ce_source": b"shop", "ce_id": b"7"}
-
-
-@pytest.fixture
-def topic(kafka_bootstrap):
-    admin = AdminClient({"bootstrap.servers": kafka_bootstrap})
-    name = f"test-{uuid4().hex[:12]}"
-    admin.create_topics([NewTopic(name, 2, 1)])[name].result(DEADLINE_S)
-    yield name
-    admin.delete_topics([name])[name].result(DEADLINE_S)
 
 
 @pytest.fixture

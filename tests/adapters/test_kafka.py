@@ -9,7 +9,6 @@ import pytest
 from confluent_kafka import Consumer, Producer
 from confluent_kafka import TopicPartition as KafkaPartition
 from confluent_kafka.admin import AdminClient
-from confluent_kafka.cimpl import NewTopic
 from structlog.testing import capture_logs
 
 from streamrec.adapters.kafka import BatchSource, BroadcastReader, KafkaPublisher, create_topics
@@ -20,15 +19,6 @@ from streamrec.service.batch import TopicPartition
 from streamrec.service.ports import Outgoing
 
 DEADLINE_S = 30
-
-
-@pytest.fixture
-def topic(kafka):
-    admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
-    name = f"test-{uuid4().hex[:12]}"
-    admin.create_topics([NewTopic(name, 2, 1)])[name].result(DEADLINE_S)
-    yield name
-    admin.delete_topics([name])[name].result(DEADLINE_S)
 
 
 @pytest.fixture

@@ -8,8 +8,6 @@ from uuid import uuid4
 import pytest
 from confluent_kafka import Consumer
 from confluent_kafka import TopicPartition as KafkaPartition
-from confluent_kafka.admin import AdminClient
-from confluent_kafka.cimpl import NewTopic
 
 from streamrec.adapters.kafka import KafkaPublisher
 from streamrec.adapters.kafka.lag import GROUPS, read_lag, read_topics
@@ -19,15 +17,6 @@ from streamrec.kafka_access import KafkaAccess
 from streamrec.service.ports import Outgoing
 
 DEADLINE_S = 30
-
-
-@pytest.fixture
-def topic(kafka):
-    admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
-    name = f"test-{uuid4().hex[:12]}"
-    admin.create_topics([NewTopic(name, 2, 1)])[name].result(DEADLINE_S)
-    yield name
-    admin.delete_topics([name])[name].result(DEADLINE_S)
 
 
 def publish(kafka, topic, count, *, age_ms):

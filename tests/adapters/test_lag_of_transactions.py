@@ -9,8 +9,6 @@ from uuid import uuid4
 import pytest
 from confluent_kafka import Consumer, Producer
 from confluent_kafka import TopicPartition as KafkaPartition
-from confluent_kafka.admin import AdminClient
-from confluent_kafka.cimpl import NewTopic
 
 from streamrec.adapters.kafka import members, offsets
 from streamrec.adapters.kafka.lag import LagReader, end_offsets, open_observer, read_lag, when_loaded
@@ -20,12 +18,8 @@ DEADLINE_S = 30
 
 
 @pytest.fixture
-def topic(kafka_bootstrap):
-    admin = AdminClient({"bootstrap.servers": kafka_bootstrap})
-    name = f"test-{uuid4().hex[:12]}"
-    admin.create_topics([NewTopic(name, 1, 1)])[name].result(DEADLINE_S)
-    yield name
-    admin.delete_topics([name])[name].result(DEADLINE_S)
+def partitions():
+    return 1
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ from uuid import uuid4
 
 import pytest
 from confluent_kafka import KafkaError, Producer
-from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource
 from confluent_kafka.admin._resource import ResourceType
 from confluent_kafka.cimpl import NewTopic
@@ -31,11 +30,6 @@ from streamrec.service.record_size import size_of
 
 DEADLINE_S = 30
 ROOM = 20_000
-
-
-@pytest.fixture
-def admin(kafka):
-    return AdminClient({"bootstrap.servers": kafka.bootstrap})
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ from uuid import uuid4
 import pytest
 from confluent_kafka import Consumer
 from confluent_kafka import TopicPartition as KafkaPartition
-from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 from doubles import MemoryTopicIds
 from structlog.testing import capture_logs
@@ -25,16 +24,8 @@ DEADLINE_S = 60
 
 
 @pytest.fixture
-def admin(kafka):
-    return AdminClient({"bootstrap.servers": kafka.bootstrap})
-
-
-@pytest.fixture
-def topic(admin):
-    name = f"test-{uuid4().hex[:12]}"
-    make(admin, name)
-    yield name
-    admin.delete_topics([name])[name].exception(DEADLINE_S)
+def partitions():
+    return 1
 
 
 def make(admin, name, partitions=1):

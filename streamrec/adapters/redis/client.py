@@ -11,7 +11,7 @@ from streamrec.adapters.redis.errors import translated_errors
 from streamrec.environment import variable_name
 from streamrec.errors import SettingsError
 
-__all__ = ["connect", "digest_of", "translated_errors", "values"]
+__all__ = ["connect", "digest_of", "next_keys", "translated_errors", "values"]
 
 _TIMEOUT_S = 5.0
 """A healthy call takes a millisecond; past this the server is away and the caller's retry takes over."""
@@ -35,10 +35,23 @@ def connect(url: str) -> redis.Redis:
         ) from None
 
 
-def values(client: redis.Redis, keys: list[str]) -> list[bytes | None]:
+def values(client: redis.Redis, keys: list[str] | list[bytes]) -> list[bytes | None]:
     """Return the values of keys in their order, in one round trip."""
     reply: Any = client.mget(keys) if keys else []
     return list(reply)
+
+
+def next_keys(client: redis.Redis, pattern: str, cursor: int, *, count: int) -> tuple[int, list[bytes]]:
+    """Return the next keys of a walk over all that match a pattern, and where it continues: 0 at the end.
+
+    Parameters
+    ----------
+    count
+        So many keys are looked at, whether they match or not.
+    """
+    reply: Any = client.scan(cursor, match=pattern, count=count)
+    following, keys = reply
+    return int(following), keys
 
 
 def digest_of(value: bytes) -> str:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
-from streamrec.adapters.redis.client import connect, translated_errors, values
+from streamrec.adapters.redis.client import connect, next_keys, translated_errors, values
 from streamrec.adapters.redis.keys import Keys
 from streamrec.adapters.redis.list_marks import MAX_MARKED
 from streamrec.service.list_marks import Facts, Made
@@ -70,8 +70,7 @@ class ListScan:
         cursor, lists, marked, begun_s = 0, 0, 0, time.monotonic()
         while True:
             with translated_errors(self._redis):
-                reply: Any = self._redis.scan(cursor, match=self._keys.topk("*"), count=SCANNED_TOGETHER)
-                cursor, keys = reply
+                cursor, keys = next_keys(self._redis, self._keys.any_topk, cursor, count=SCANNED_TOGETHER)
                 stored = values(self._redis, keys)
                 marks = {
                     key.decode().removeprefix(self._keys.topk("")): topk.produced_at_ms

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from streamrec.adapters.redis.claim import Claim
-from streamrec.adapters.redis.client import connect, digest_of, translated_errors, values
+from streamrec.adapters.redis.client import connect, digest_of, next_keys, translated_errors, values
 from streamrec.adapters.redis.keys import Keys
 
 SCANNED_TOGETHER = 100
@@ -121,8 +121,7 @@ class RedisStoredLists:
         look for, Redis knows: they are not sent.
         """
         with translated_errors(self._redis):
-            scanned: Any = self._redis.scan(cursor, match=self._keys.any_topk, count=SCANNED_TOGETHER)
-            following, keys = scanned
+            following, keys = next_keys(self._redis, self._keys.any_topk, cursor, count=SCANNED_TOGETHER)
             found: Any = self._find(keys=[self._keys.withdrawn_leaving, *keys], args=[FEW]) if keys else []
         return following, [(topk, [item_id.decode() for item_id in held]) for topk, held in found]
 
