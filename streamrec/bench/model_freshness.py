@@ -13,7 +13,8 @@ from confluent_kafka import TopicPartition as KafkaPartition
 
 from streamrec.adapters.kafka.client import to_record
 from streamrec.adapters.kafka.lag import end_offsets, open_observer, partitions_of
-from streamrec.bench.freshness import ARRIVAL_S, Load, Sent
+from streamrec.bench.freshness import ARRIVAL_S
+from streamrec.bench.load import Load, Sent
 from streamrec.contracts.decode import decode_own
 from streamrec.contracts.topics import MODEL_UPDATES, RECOMMENDATIONS
 from streamrec.errors import BadRecordError, StreamrecError
@@ -106,7 +107,7 @@ def measure(load: Load, seconds: float, *, warm_up_s: float) -> np.ndarray:
     watch.start()
     try:
         load.send(warm_up_s + seconds)
-        measured = [sent for sent in load.sent if sent.due_s >= load.sent[0].due_s + warm_up_s]
+        measured = load.after(warm_up_s)
         end_s = time.monotonic() + ARRIVAL_S
         while not np.isfinite(served_ms := _served_ms(watch, measured)).all():
             if time.monotonic() > end_s:

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from math import inf
 
+import pytest
+
 from streamrec.bench.model_freshness import VersionWatch
 from streamrec.environment import variable_name
 from streamrec.kafka_access import KafkaAccess
@@ -19,7 +21,6 @@ def bench(*arguments):
         capture_output=True,
         text=True,
         check=False,
-        timeout=200,
         env={name: value for name, value in os.environ.items() if not name.startswith(variable_name(""))},
     )
     assert finished.returncode == 0, finished.stderr
@@ -38,6 +39,23 @@ def test_freshness_is_measured_of_every_click_and_every_process():
     assert {"interests", "trainer", "recall", "retention"} <= set(figures["cpu"])
     assert set(figures["cpu"]) == set(figures["rss_mb"])
     assert all(mib > 1 for mib in figures["rss_mb"].values())
+    assert 0 < figures["floor_p50_ms"] <= figures["floor_p99_ms"] <= figures["floor_max_ms"]
+    assert figures["p50_ratio"] == pytest.approx(figures["redis_p50_ms"] / figures["floor_p50_ms"], abs=0.06)
+    assert figures["p99_ratio"] == pytest.approx(figures["redis_p99_ms"] / figures["floor_p99_ms"], abs=0.06)
+    assert figures["rate_reached"] > 0
+    assert isinstance(figures["saturated"], bool)
+
+
+def test_freshness_says_what_was_reached_where_the_rate_is_more_than_the_machine_holds():
+    figures = bench(
+        "freshness", "--rate", "1000000", "--seconds", "1", "--runs", "2", "--users", "500", "--items", "400"
+    )
+
+    assert figures["saturated"]
+    assert figures["runs"] == 1, "none begins behind a backlog"
+    assert 0 < figures["rate_reached"] < figures["rate"]
+    assert 0 < figures["redis_p50_ms"] <= figures["redis_p99_ms"] <= figures["redis_max_ms"]
+    assert 0 < figures["floor_p50_ms"] <= figures["floor_p99_ms"]
 
 
 def test_the_exact_search_finds_what_a_plain_one_finds():

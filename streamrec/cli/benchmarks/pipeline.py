@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from streamrec.adapters.redis import TopKReader
-from streamrec.bench.freshness import Load
+from streamrec.bench.load import Load
 from streamrec.bench.population import Population, settle
 from streamrec.cli.output import progress_bar
 from streamrec.local import Stack, Supervisor, local_stack

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from msgspec import Struct
 
-from streamrec.bench.freshness import Load
+from streamrec.bench.load import Load
 from streamrec.bench.population import Population
 from streamrec.bench.scale import Idle, Throughput, bytes_per_list, throughput, used_bytes, watch_idle
 from streamrec.cli.benchmarks.machine import machine

@@ -9,7 +9,7 @@ import numpy as np
 import typer
 from msgspec import Struct
 
-from streamrec.bench.freshness import Load
+from streamrec.bench.load import Load
 from streamrec.bench.model_freshness import measure as measure_freshness
 from streamrec.bench.population import Population
 from streamrec.bench.train import TrainSpeed
