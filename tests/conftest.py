@@ -6,6 +6,7 @@ import logging
 import os
 from uuid import uuid4
 
+import hypothesis
 import psycopg2
 import pytest
 import redis
@@ -14,6 +15,11 @@ from psycopg2 import sql
 from streamrec.adapters.postgres.migrate import migrate
 from streamrec.local import local_stack
 from streamrec.settings import Settings
+
+hypothesis.settings.register_profile(
+    "any-machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any-machine")
 
 
 def pytest_configure():

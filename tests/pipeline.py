@@ -7,21 +7,19 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
 from confluent_kafka import Producer
+from waiting import DEADLINE_S, wait
 
 from streamrec.adapters.redis import RedisInterestStore, TopKReader
 from streamrec.chaos.oracle import Ledger, Verdict, judge, read_ledger
 from streamrec.environment import variable_name
 from streamrec.local import local_stack
 from streamrec.settings import Settings
-
-DEADLINE_S = 60.0
 
 
 class Pipeline:
@@ -116,16 +114,12 @@ class Pipeline:
             "interests to read everything",
         )
 
-    def wait(self, condition: Callable[[], Any], what: str, *, deadline_s: float = DEADLINE_S) -> Any:
+    def wait(self, condition: Callable[[], Any], what: str) -> Any:
         """Wait until a condition holds and answer its value; fail with the workers' last words after the deadline."""
-        end_s = time.monotonic() + deadline_s
-        while time.monotonic() < end_s:
-            value = condition()
-            if value:
-                return value
-            time.sleep(0.01)
-        words = "".join(f"\n--- {log.name}\n{log.read_text()[-2000:]}" for log in self._logs.glob("*.log"))
-        raise AssertionError(f"waited {deadline_s} s for {what}{words}")
+        return wait(condition, what, log=self._last_words)
+
+    def _last_words(self) -> str:
+        return "".join(f"\n--- {log.name}\n{log.read_text()[-2000:]}" for log in self._logs.glob("*.log"))
 
 
 @contextmanager

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from uuid import uuid4
-
 import pytest
 from confluent_kafka.admin import AdminClient
-from confluent_kafka.cimpl import NewTopic
+from kafka_topics import new_topic
 from list_doubles import MemoryTopKStore
 from stored_lists import RedisLists
-
-DEADLINE_S = 60
 
 
 @pytest.fixture
@@ -26,12 +22,10 @@ def partitions():
 
 
 @pytest.fixture
-def topic(admin, partitions):
+def topic(kafka_bootstrap, partitions):
     """Return a topic that nobody else uses."""
-    name = f"test-{uuid4().hex[:12]}"
-    admin.create_topics([NewTopic(name, partitions, 1)])[name].result(DEADLINE_S)
-    yield name
-    admin.delete_topics([name])[name].exception(DEADLINE_S)  # a test may have deleted it
+    with new_topic(kafka_bootstrap, partitions) as name:
+        yield name
 
 
 @pytest.fixture(params=["memory", "redis"])

@@ -9,6 +9,7 @@ import pytest
 from confluent_kafka import Producer
 from confluent_kafka import TopicPartition as KafkaPartition
 from confluent_kafka.admin import AdminClient
+from waiting import DEADLINE_S
 
 from streamrec.adapters.kafka import dead_letter_census
 from streamrec.adapters.kafka.dead_letter_census import DeadLetterCensus
@@ -17,7 +18,6 @@ from streamrec.adapters.kafka.lag import end_offsets, open_observer, partitions_
 from streamrec.contracts.headers import DeadLetterHeaders
 from streamrec.service.batch import Record, TopicPartition
 
-DEADLINE_S = 30
 SHOP = {"ce_source": b"shop", "ce_id": b"7"}
 
 

@@ -15,8 +15,7 @@ from streamrec.adapters.kafka.client import client_config
 from streamrec.adapters.kafka.departures import leave_for
 from streamrec.adapters.kafka.members import has_members
 
-DEADLINE_S = 60
-SESSION_MS = 30_000
+SESSION_MS = 300_000
 """Far longer than anything here takes: nobody is missed by the broker itself."""
 
 MEMBER = """
@@ -24,7 +23,7 @@ import sys
 from confluent_kafka import Consumer
 from streamrec.adapters.kafka.client import client_config
 from streamrec.kafka_access import KafkaAccess
-consumer = Consumer(client_config(KafkaAccess(sys.argv[1])) | {"group.id": sys.argv[2], "session.timeout.ms": 30_000})
+consumer = Consumer(client_config(KafkaAccess(sys.argv[1])) | {"group.id": sys.argv[2], "session.timeout.ms": 300_000})
 consumer.subscribe(["clicks"], on_assign=lambda *_: print("assigned", flush=True))
 while True:
     consumer.poll(0.1)

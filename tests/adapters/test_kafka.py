@@ -10,6 +10,7 @@ from confluent_kafka import Consumer, Producer
 from confluent_kafka import TopicPartition as KafkaPartition
 from confluent_kafka.admin import AdminClient
 from structlog.testing import capture_logs
+from waiting import DEADLINE_S
 
 from streamrec.adapters.kafka import BatchSource, BroadcastReader, KafkaPublisher, create_topics
 from streamrec.contracts.topics import TOPICS
@@ -17,8 +18,6 @@ from streamrec.errors import StreamrecError, TransientError
 from streamrec.kafka_access import KafkaAccess
 from streamrec.service.batch import TopicPartition
 from streamrec.service.ports import Outgoing
-
-DEADLINE_S = 30
 
 
 @pytest.fixture

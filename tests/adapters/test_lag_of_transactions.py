@@ -9,12 +9,11 @@ from uuid import uuid4
 import pytest
 from confluent_kafka import Consumer, Producer
 from confluent_kafka import TopicPartition as KafkaPartition
+from waiting import DEADLINE_S
 
 from streamrec.adapters.kafka import members, offsets
 from streamrec.adapters.kafka.lag import LagReader, end_offsets, open_observer, read_lag, when_loaded
 from streamrec.service.batch import TopicPartition
-
-DEADLINE_S = 30
 
 
 @pytest.fixture
@@ -129,9 +128,9 @@ def test_what_comes_after_a_gap_is_a_lag_as_old_as_its_first_record(look, topic,
     group.commit(3)
     assert figures(look(), group) == (0, 0.0)
 
-    write(producer, topic, 2, age_s=40)
+    write(producer, topic, 2, age_s=4_000)
     records, behind_s = figures(look(), group)
-    assert (records, behind_s) == (2, pytest.approx(40, abs=DEADLINE_S / 2))
+    assert (records, behind_s) == (2, pytest.approx(4_000, abs=DEADLINE_S))
 
     group.commit(6)
     assert figures(look(), group) == (0, 0.0)
@@ -144,13 +143,13 @@ def test_an_open_transaction_is_no_lag_and_is_named(look, topic, group, transact
     group.commit(2)
     assert [held for held in look().held_back() if held.topic == topic] == []
 
-    transactions.begin(3, age_s=50)
+    transactions.begin(3, age_s=5_000)
     write(producer, topic, 4)
     lag = look()
     assert figures(lag, group) == (0, 0.0)
     (held,) = [held for held in lag.held_back() if held.topic == topic]
     assert (held.partitions, held.records) == (1, 7)
-    assert held.held_s == pytest.approx(50, abs=DEADLINE_S / 2)
+    assert held.held_s == pytest.approx(5_000, abs=DEADLINE_S)
 
     transactions.end()
     lag = look()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import ExitStack
 from uuid import uuid4
 
 import numpy as np
@@ -12,14 +13,13 @@ import tenacity
 from confluent_kafka import Consumer
 from confluent_kafka import TopicPartition as KafkaPartition
 from confluent_kafka.admin import AdminClient
-from confluent_kafka.cimpl import NewTopic
+from kafka_topics import new_topic
+from waiting import DEADLINE_S
 
 from streamrec.adapters.kafka import KafkaPublisher, members, offsets
 from streamrec.adapters.kafka.lag import LagReader
 from streamrec.errors import TransientError
 from streamrec.service.ports import Outgoing
-
-DEADLINE_S = 30
 
 when_loaded = tenacity.AsyncRetrying(
     # a broker that has just started loads its groups first
@@ -35,19 +35,10 @@ def admin(kafka_bootstrap):
 
 
 @pytest.fixture
-def make_topic(admin):
+def make_topic(kafka_bootstrap):
     """Return what makes a topic of one partition; those that are left are deleted in the end."""
-    made = []
-
-    def make():
-        name = f"test-{uuid4().hex[:12]}"
-        admin.create_topics([NewTopic(name, 1, 1)])[name].result(DEADLINE_S)
-        made.append(name)
-        return name
-
-    yield make
-    for name in made:
-        admin.delete_topics([name])[name].exception(DEADLINE_S)
+    with ExitStack() as made:
+        yield lambda: made.enter_context(new_topic(kafka_bootstrap))
 
 
 @pytest.fixture
@@ -118,10 +109,10 @@ def test_seconds_of_an_idle_group_are_the_age_of_the_record_that_it_left(read, m
     produce(topic, 1, age_s=100)
     commit(group, topic, 1)
     assert seconds(read(group, [topic]), group) == [0.0]
-    produce(topic, 1, age_s=40)
+    produce(topic, 1, age_s=4_000)
     produce(topic, 5, age_s=0)
 
-    assert seconds(read(group, [topic]), group) == [pytest.approx(40, abs=5)]
+    assert seconds(read(group, [topic]), group) == [pytest.approx(4_000, abs=DEADLINE_S)]
 
 
 def test_an_empty_topic_and_one_that_was_emptied_have_no_lag(read, make_topic, produce, admin):
@@ -137,17 +128,17 @@ def test_an_empty_topic_and_one_that_was_emptied_have_no_lag(read, make_topic, p
 
 def test_a_new_group_is_as_far_behind_as_the_oldest_record(read, make_topic, produce):
     topic, group = make_topic(), uuid4().hex
-    produce(topic, 1, age_s=70)
+    produce(topic, 1, age_s=7_000)
     produce(topic, 1, age_s=0)
     lag = read(group, [topic])
 
     assert lag.groups[group].committed.tolist() == [-1]
-    assert seconds(lag, group) == [pytest.approx(70, abs=5)]
+    assert seconds(lag, group) == [pytest.approx(7_000, abs=DEADLINE_S)]
 
 
 def test_a_deleted_topic_is_gone_from_the_lag(read, make_topic, produce, commit, admin):
     topic, other, group = make_topic(), make_topic(), uuid4().hex
-    produce(topic, 1, age_s=70)
+    produce(topic, 1, age_s=7_000)
     commit(group, topic, 0)
     assert len(read(group, [topic, other]).groups[group].index) == 2
 
@@ -160,20 +151,20 @@ def test_a_deleted_topic_is_gone_from_the_lag(read, make_topic, produce, commit,
 
 def test_seconds_follow_the_position_and_records_that_are_gone_are_no_lag(read, make_topic, produce, commit, admin):
     topic, group = make_topic(), uuid4().hex
-    for age_s in (90, 60, 30):
+    for age_s in (9_000, 6_000, 3_000):
         produce(topic, 1, age_s=age_s)
     commit(group, topic, 0)
-    assert seconds(read(group, [topic]), group) == [pytest.approx(90, abs=5)]
+    assert seconds(read(group, [topic]), group) == [pytest.approx(9_000, abs=DEADLINE_S)]
     commit(group, topic, 1)
-    assert seconds(read(group, [topic]), group) == [pytest.approx(60, abs=5)]
+    assert seconds(read(group, [topic]), group) == [pytest.approx(6_000, abs=DEADLINE_S)]
     commit(group, topic, 0)
-    assert seconds(read(group, [topic]), group) == [pytest.approx(90, abs=5)]
+    assert seconds(read(group, [topic]), group) == [pytest.approx(9_000, abs=DEADLINE_S)]
 
     start = KafkaPartition(topic, 0, 2)
     admin.delete_records([start])[start].result(DEADLINE_S)
     lag = read(group, [topic])
     assert (lag.groups[group].start.tolist(), lag.groups[group].lag.tolist()) == ([2], [1])
-    assert seconds(lag, group) == [pytest.approx(30, abs=5)]
+    assert seconds(lag, group) == [pytest.approx(3_000, abs=DEADLINE_S)]
 
 
 def test_so_many_records_are_read_in_a_round_and_the_others_in_the_next_ones(read, make_topic, produce):

@@ -10,7 +10,8 @@ import pytest
 from confluent_kafka import KafkaError, Producer
 from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource
 from confluent_kafka.admin._resource import ResourceType
-from confluent_kafka.cimpl import NewTopic
+from kafka_topics import new_topic
+from waiting import DEADLINE_S, wait
 
 from streamrec.adapters.kafka import KafkaPublisher, create_topics
 from streamrec.adapters.kafka.limits import TopicLimits
@@ -28,16 +29,13 @@ from streamrec.service.largest_records import (
 from streamrec.service.ports import Outgoing
 from streamrec.service.record_size import size_of
 
-DEADLINE_S = 30
 ROOM = 20_000
 
 
 @pytest.fixture
-def topic(admin):
-    name = f"test-{uuid4().hex[:12]}"
-    admin.create_topics([NewTopic(name, 1, 1, config={"max.message.bytes": str(ROOM)})])[name].result(DEADLINE_S)
-    yield name
-    admin.delete_topics([name])[name].result(DEADLINE_S)
+def topic(kafka_bootstrap):
+    with new_topic(kafka_bootstrap, config={"max.message.bytes": str(ROOM)}) as name:
+        yield name
 
 
 def set_room(admin, topic, room):
@@ -138,10 +136,9 @@ def test_topics_are_created_with_room_for_the_records_that_the_settings_ask_for(
     limits = created_limits(1_000, 1_000)
     assert f"{roomy.installation}.user-interests" in create_topics(roomy, 1, 1, limits=limits)
 
-    publisher, end_s = KafkaPublisher(roomy), time.monotonic() + DEADLINE_S
+    publisher = KafkaPublisher(roomy)
     # the broker may take a moment to know a topic that it has just created
-    while publisher.room("user-interests") != limits["user-interests"] and time.monotonic() < end_s:
-        time.sleep(0.05)
+    wait(lambda: publisher.room("user-interests") == limits["user-interests"], "the room that was asked for")
     publisher.publish([of_size("user-interests", limits["user-interests"], headers={})])
     require_room(publisher, [*needs_of_interests(1_000), *needs_of_recall(1_000), *needs_of_trainer()])
 

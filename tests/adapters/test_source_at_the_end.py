@@ -7,12 +7,11 @@ from uuid import uuid4
 
 import pytest
 from confluent_kafka import Producer
+from waiting import DEADLINE_S
 
 from streamrec.adapters.kafka import BatchSource
 from streamrec.adapters.kafka.lag import committed_offsets, end_offsets, open_observer
 from streamrec.service.batch import TopicPartition
-
-DEADLINE_S = 30
 
 
 @pytest.fixture

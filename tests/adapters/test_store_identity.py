@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 from confluent_kafka.admin import AdminClient
-from confluent_kafka.cimpl import NewTopic
+from kafka_topics import make_topic
 
 from streamrec.adapters.directory_identity import DirectoryIdentity
 from streamrec.adapters.kafka import identities
@@ -18,8 +18,6 @@ from streamrec.adapters.redis.identity import RedisIdentity
 from streamrec.errors import TransientError
 from streamrec.kafka_access import KafkaAccess
 from streamrec.service.batch import Batch, Record, Slice, TopicPartition
-
-DEADLINE_S = 30.0
 
 
 @pytest.fixture(params=["redis", "postgres", "directory"])
@@ -54,7 +52,7 @@ def test_the_register_returns_the_newest_identity_of_each_store(kafka_bootstrap)
     kafka = KafkaAccess(kafka_bootstrap, installation="registered")
     admin = AdminClient({"bootstrap.servers": kafka_bootstrap})
     topic = kafka.on_broker("store-identities")
-    admin.create_topics([NewTopic(topic, 1, 1)])[topic].result(DEADLINE_S)
+    make_topic(admin, topic)
     register = KafkaIdentityRegister(kafka)
     assert register.read("Redis") == ""
     register.write("Redis", "a")

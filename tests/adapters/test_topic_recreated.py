@@ -10,9 +10,10 @@ from uuid import uuid4
 import pytest
 from confluent_kafka import Consumer
 from confluent_kafka import TopicPartition as KafkaPartition
-from confluent_kafka.cimpl import NewTopic
 from doubles import MemoryTopicIds
+from kafka_topics import make_topic, recreate_topic
 from structlog.testing import capture_logs
+from waiting import DEADLINE_S
 
 from streamrec.adapters.kafka import BatchSource, BroadcastReader, KafkaPublisher, topic_ids
 from streamrec.errors import TransientError, WrongTopicError
@@ -20,24 +21,10 @@ from streamrec.kafka_access import KafkaAccess
 from streamrec.service.batch import TopicPartition
 from streamrec.service.ports import Outgoing
 
-DEADLINE_S = 60
-
 
 @pytest.fixture
 def partitions():
     return 1
-
-
-def make(admin, name, partitions=1):
-    end_s = time.monotonic() + DEADLINE_S
-    while (error := admin.create_topics([NewTopic(name, partitions, 1)])[name].exception(DEADLINE_S)) is not None:
-        assert time.monotonic() < end_s, error
-        time.sleep(0.2)  # the old one is still being deleted
-
-
-def recreate(admin, name):
-    admin.delete_topics([name])[name].result(DEADLINE_S)
-    make(admin, name)
 
 
 @pytest.fixture
@@ -85,7 +72,7 @@ def test_a_recreated_topic_is_refused_however_far_it_has_grown(reader, admin, pu
     assert len(reader.read(5)) == 5
     reader.source.close()
     old = reader.store.ids[topic]
-    recreate(admin, topic)
+    recreate_topic(admin, topic)
     publish(grown_to)
 
     with pytest.raises(WrongTopicError, match=rf"{topic} was re-created.*{re.escape(old)}.*start with empty stores"):
@@ -99,7 +86,7 @@ def test_a_topic_recreated_under_a_running_reader_is_noticed(reader, admin, publ
     monkeypatch.setattr(topic_ids, "LOOK_S", 0.5)
     publish(5)
     assert len(reader.read(5)) == 5
-    recreate(admin, topic)
+    recreate_topic(admin, topic)
     publish(50)
 
     with pytest.raises(WrongTopicError, match=f"{topic}( was re-created|:0 ends)"):
@@ -112,7 +99,7 @@ def test_a_broadcast_topic_recreated_under_a_running_reader_is_read_from_its_beg
 ):
     monkeypatch.setattr(topic_ids, "LOOK_S", 0.2)
     other = f"{topic}-other"
-    make(admin, other)
+    make_topic(admin, other)
     KafkaPublisher(kafka).publish([Outgoing(other, b"k", b"other")])
     publish(5)
     void, got = [], []
@@ -131,7 +118,7 @@ def test_a_broadcast_topic_recreated_under_a_running_reader_is_read_from_its_beg
 
     with closing(follower):
         read_until(lambda: len(got) == 6 and follower.caught_up)
-        recreate(admin, topic)
+        recreate_topic(admin, topic)
         publish(grown_to)
         read_until(lambda: void and follower.caught_up)
     admin.delete_topics([other])[other].result(DEADLINE_S)
@@ -142,10 +129,11 @@ def test_a_broadcast_topic_recreated_under_a_running_reader_is_read_from_its_beg
 
 
 def test_a_topic_of_which_nothing_was_read_may_be_another_one(reader, admin, publish, topic):
-    assert not reader.read(1, within_s=3)
+    while topic not in reader.store.ids:
+        assert not reader.read(1, within_s=0.2)
     old = reader.store.ids[topic]
     reader.source.close()
-    recreate(admin, topic)
+    recreate_topic(admin, topic)
     publish(3)
     reader.source = reader.open()
 

@@ -7,12 +7,16 @@ import time
 import pytest
 from chromium import chromium
 from pipeline import Pipeline
+from playwright.sync_api import expect
+from waiting import DEADLINE_S
 
 from streamrec.local import local_stack
 from streamrec.metrics import find_endpoints
 from streamrec.settings import Settings
 
 DAY_MS = 86_400_000
+
+expect.set_options(timeout=DEADLINE_S * 1_000)
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +59,7 @@ def page(browser, request):
     """Return a page of its own, which fails the test when it complains."""
     scheme, width = request.param
     context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 800})
+    context.set_default_timeout(DEADLINE_S * 1_000)
     opened = context.new_page()
     complaints = []
     opened.on(

@@ -28,9 +28,7 @@ def run(arguments, capsys):
 
 
 def command(*arguments, **options):
-    return subprocess.run(
-        [sys.executable, "-m", "streamrec", *arguments], capture_output=True, check=False, timeout=200, **options
-    )
+    return subprocess.run([sys.executable, "-m", "streamrec", *arguments], capture_output=True, check=False, **options)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import json
 import msgspec
 import pytest
 from builders import NOW_MS, click
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamrec.contracts.decode import (
@@ -30,7 +30,7 @@ from streamrec.errors import BadRecordError
 CLICKS = Source(EventType.CLICK, 3)
 PURCHASES = Source(EventType.PURCHASE, 3)
 SOURCES = [CLICKS, PURCHASES]
-MANY = settings(max_examples=300, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+MANY = settings(max_examples=300, derandomize=True)
 
 
 def decode(value, *, source=CLICKS, headers=None):

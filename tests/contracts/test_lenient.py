@@ -6,7 +6,7 @@ import json
 
 import pytest
 from builders import NOW_MS, click
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamrec.contracts.decode import decode_event, decode_impression, decode_item, deleted_by, withdrawn_by
@@ -157,7 +157,7 @@ def test_an_optional_number_that_nothing_can_read_is_dropped():
     assert decode(value, PURCHASES)[1] == ["price"]
 
 
-MANY = settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+MANY = settings(max_examples=200, derandomize=True)
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers() | st.sampled_from([10**30, -(10**400)]) | st.floats() | st.text(),
     lambda children: st.lists(children, max_size=3) | st.dictionaries(st.text(), children, max_size=3),

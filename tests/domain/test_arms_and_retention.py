@@ -41,7 +41,7 @@ def test_another_experiment_draws_anew():
     assert len(both) / len(USERS) == pytest.approx(0.09, abs=0.015)
 
 
-@settings(derandomize=True, deadline=None)
+@settings(derandomize=True)
 @given(experiment=st.text(), user_id=st.text(min_size=1), share=st.floats(0, 1))
 def test_arm_depends_on_names_only(experiment, user_id, share):
     arm = assign_arm(experiment, user_id, control_share=share)

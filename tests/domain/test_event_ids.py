@@ -59,7 +59,7 @@ def test_an_id_that_stands_across_two_entries_is_none_of_them():
     assert take_note(across, recent) is Sighting.COPY
 
 
-@settings(derandomize=True, deadline=None)
+@settings(derandomize=True)
 @given(ids=st.lists(st.integers(-(2**63), 2**63 - 1) | st.sampled_from([0, -1, 2**46, 1 << 16]), max_size=60))
 def test_an_id_is_found_exactly_if_it_was_seen(ids):
     recent: list[int] = []

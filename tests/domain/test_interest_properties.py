@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamrec.domain import seen as seen_items
@@ -26,7 +26,7 @@ from streamrec.domain.summary import category_transitions, session, summarise
 
 NOW_MS = 1_760_000_000_000
 SOURCES = [Source(event_type, partition) for event_type in EventType for partition in (0, 1)]
-MANY = settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+MANY = settings(max_examples=150, derandomize=True)
 
 
 @st.composite

@@ -13,7 +13,7 @@ from streamrec.domain.retention import MAX_REMEMBERED_ITEMS, RememberedList, Use
 SOURCES = [Source(kind, partition) for kind in EventType for partition in range(2)]
 
 
-@settings(derandomize=True, deadline=None)
+@settings(derandomize=True)
 @given(
     steps=st.lists(
         # so many ids that some leave the ring and come again

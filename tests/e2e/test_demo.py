@@ -27,7 +27,6 @@ def run_demo(path, data_dir, limit):
         capture_output=True,
         text=True,
         check=False,
-        timeout=230,
         env={name: value for name, value in os.environ.items() if not name.startswith(variable_name(""))},
     )
     assert finished.returncode == 0, finished.stderr

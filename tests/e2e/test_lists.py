@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import random
 
-from pipeline import DEADLINE_S
-
 from streamrec.adapters.redis.list_marks import RedisListMarks
 
 USERS, ITEMS, EVENTS = 300, 400, 6_000
@@ -26,7 +24,7 @@ def test_one_click_then_a_replay_then_quiet_leaves_no_short_list_and_no_old_one(
     pipeline.start("interests", "trainer", "recall")
     pipeline.produce("clicks", [{"user_id": "first", "item_id": "i1", "event_time_ms": 1_759_000_000_000}])
     pipeline.wait(lambda: (topk := pipeline.reader.read("first")) and topk.user_id, "the first list")
-    pipeline.wait(lambda: marks.facts().version, "the first version", deadline_s=2 * DEADLINE_S)
+    pipeline.wait(lambda: marks.facts().version, "the first version")
     pipeline.produce("clicks", clicks())
     pipeline.wait_until_folded()
     users = [*pipeline.ledger().states]
@@ -51,7 +49,7 @@ def test_one_click_then_a_replay_then_quiet_leaves_no_short_list_and_no_old_one(
         assert not (says_healthy and left), f"{census} although {len(left)} lists are not the best"
         return not left
 
-    pipeline.wait(is_done, "all lists to be made again", deadline_s=2 * DEADLINE_S)
+    pipeline.wait(is_done, "all lists to be made again")
     facts = marks.facts()
     assert marks.count(facts).waiting == 0
     assert facts.events == EVENTS + 1

@@ -7,7 +7,8 @@ import random
 import signal
 
 import msgspec
-from pipeline import DEADLINE_S, stop
+from pipeline import stop
+from waiting import DEADLINE_S
 
 from streamrec.adapters.kafka.lag import read_lag
 from streamrec.adapters.kafka.model_versions import read_model_versions, roll_back
@@ -43,13 +44,13 @@ def test_rolled_back_and_killed_every_event_is_counted_once(often_saved):
     often_saved.start("interests")
     (trainer,) = often_saved.start("trainer")
     directory = often_saved.settings.data_dir / "model"
-    often_saved.wait(lambda: checkpoint.numbers(directory), "a checkpoint", deadline_s=2 * DEADLINE_S)
+    often_saved.wait(lambda: checkpoint.numbers(directory), "a checkpoint")
     older = often_saved.wait(lambda: kept(often_saved), "a version")[0]
     wait_until_trained(often_saved)
     often_saved.produce("clicks", clicks(1))
     often_saved.wait(lambda: kept(often_saved)[-1].events > older.events, "a newer version")
 
-    assert roll_back(often_saved.settings.require_kafka(), older.name, within_s=60).went_on_from == older.name
+    assert roll_back(often_saved.settings.require_kafka(), older.name, within_s=DEADLINE_S).went_on_from == older.name
     stop(trainer, signal.SIGKILL)
     (trainer,) = often_saved.start("trainer")
     wait_until_trained(often_saved)

@@ -10,11 +10,10 @@ from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource
 from confluent_kafka.admin._resource import ResourceType
+from waiting import DEADLINE_S
 
 from streamrec.domain.interest import InterestState
 from streamrec.monitor.look import look_once
-
-DEADLINE_S = 30
 
 
 def click(user_id, item_id, **fields):

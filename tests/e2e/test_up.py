@@ -8,13 +8,13 @@ import random
 import signal
 import subprocess
 import sys
-import time
 from contextlib import contextmanager
 
 import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from waiting import DEADLINE_S, wait
 
 from streamrec.adapters.kafka.lag import read_lag
 from streamrec.adapters.postgres import RetentionReader
@@ -27,7 +27,6 @@ from streamrec.local.supervisor import WORKERS
 from streamrec.running import restarts_of
 from streamrec.settings import Settings
 
-DEADLINE_S = 90.0
 EVENTS = 6_000
 DAY_MS = 86_400_000
 SERVERS = ("Kafka", "Valkey", "PostgreSQL")
@@ -54,14 +53,6 @@ def up(data_dir):
     finally:
         process.kill()
         process.wait()
-
-
-def wait(condition, what):
-    end_s = time.monotonic() + DEADLINE_S
-    while not (value := condition()):
-        assert time.monotonic() < end_s, f"waited {DEADLINE_S} s for {what}"
-        time.sleep(0.02)
-    return value
 
 
 def workers(process):
@@ -176,7 +167,7 @@ def test_stopped_and_started_again_in_mid_stream_nothing_is_different(tmp_path, 
         assert_on_loopback(family)
         process.send_signal(signal.SIGINT)
         assert process.wait(DEADLINE_S) == 0
-        assert psutil.wait_procs(family, timeout=1)[1] == []
+        assert psutil.wait_procs(family, timeout=DEADLINE_S)[1] == []
 
     with up(data_dir) as (process, settings):
         wait_for_no_lag(settings)
@@ -197,4 +188,4 @@ def test_stopped_and_started_again_in_mid_stream_nothing_is_different(tmp_path, 
 
         family = psutil.Process(process.pid).children(recursive=True)
         process.kill()
-        assert psutil.wait_procs(family, timeout=10)[1] == []
+        assert psutil.wait_procs(family, timeout=DEADLINE_S)[1] == []

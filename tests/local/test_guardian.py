@@ -6,14 +6,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import psutil
 import pytest
+from waiting import wait
 
 from streamrec.local.guardian import Guardian
 
-DEADLINE_S = 30
 BEYOND_A_PIPE = 64 * 1024
 
 SPEAKER = """
@@ -34,13 +33,6 @@ with Guardian() as guardian:
     print("started", flush=True)
     signal.pause()
 """
-
-
-def wait(condition, what):
-    end_s = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < end_s, f"waited {DEADLINE_S} s for {what}"
-        time.sleep(0.02)
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient
 from filelock import FileLock
 from structlog.testing import capture_logs
+from waiting import DEADLINE_S
 
 from streamrec.errors import StreamrecError, UsageError
 from streamrec.local import find_running, kafka_jars, local_stack
@@ -26,8 +27,6 @@ from streamrec.local.kafka_rehearsal import quick_start
 from streamrec.local.postgres import start_postgres
 from streamrec.local.server import choose_port
 from streamrec.settings import Settings
-
-DEADLINE_S = 60
 
 PARENT = """
 import sys, time
@@ -182,7 +181,7 @@ def test_nothing_is_left_behind_when_the_parent_is_killed(tmp_path):
     parent.wait()
     parent.stdout.close()
 
-    _gone, alive = psutil.wait_procs(children, timeout=10)
+    _gone, alive = psutil.wait_procs(children, timeout=DEADLINE_S)
     assert alive == []
 
 

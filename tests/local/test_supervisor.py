@@ -14,6 +14,7 @@ import psycopg2
 import pytest
 import redis
 from confluent_kafka import Consumer, Producer
+from waiting import DEADLINE_S, wait
 
 from streamrec.errors import StreamrecError
 from streamrec.local import Supervisor, local_stack
@@ -21,15 +22,6 @@ from streamrec.local.guardian import Guardian
 from streamrec.local.supervisor import MAX_BACKOFF_S, _backoff_s, _log_names
 from streamrec.running import restarts_of
 from streamrec.settings import Settings
-
-DEADLINE_S = 60
-
-
-def wait(condition, what):
-    end_s = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < end_s, f"waited {DEADLINE_S} s for {what}"
-        time.sleep(0.02)
 
 
 def lines(directory):

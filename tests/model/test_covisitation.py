@@ -73,7 +73,7 @@ EVENTS = st.tuples(
 )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(EVENTS, min_size=100, max_size=400), st.integers(1, 20))
 def test_lists_are_those_of_plain_dictionaries(events, clear_every):
     pairs, plain = Covisitation(), PlainCovisitation()

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
+from contextlib import closing
 from uuid import uuid4
 
 import msgspec
 import numpy as np
 import pytest
 from confluent_kafka import Consumer
-from confluent_kafka.admin import AdminClient
-from confluent_kafka.cimpl import NewTopic
 from kafka_double import Bad, ConsumerDouble, Log, with_topics
+from kafka_topics import new_topic
+from waiting import DEADLINE_S
 
 from streamrec.adapters.kafka import broadcast
 from streamrec.adapters.kafka.group_lag import GroupLag, Lag
@@ -29,7 +30,6 @@ from streamrec.monitor.observation import Observation
 from streamrec.service.batch import TopicPartition
 from streamrec.settings import Settings
 
-DEADLINE_S = 60
 SOURCE = TopicPartition("model-versions", 0)
 NEWEST = ModelVersions(versions=[], refused=3, rolled_back=1, drifts=0)
 GARBAGE = {
@@ -91,25 +91,23 @@ def test_a_partition_that_no_member_is_assigned_is_a_cause():
 
 
 def test_the_broker_tells_which_partitions_no_member_reads(kafka):
-    admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
-    read, unread, group = (f"test-{uuid4().hex[:12]}" for _ in range(3))
-    for future in admin.create_topics([NewTopic(read, 2, 1), NewTopic(unread, 2, 1)]).values():
-        future.result(DEADLINE_S)
-    consumer = Consumer({"bootstrap.servers": kafka.bootstrap, "group.id": group})
-    consumer.subscribe([read])
+    group = f"test-{uuid4().hex[:12]}"
+    with (
+        new_topic(kafka.bootstrap, partitions=2) as read,
+        new_topic(kafka.bootstrap, partitions=2) as unread,
+        closing(Consumer({"bootstrap.servers": kafka.bootstrap, "group.id": group})) as consumer,
+    ):
+        consumer.subscribe([read])
 
-    async def look():
-        reader = LagReader(kafka, {group: [read, unread]})
-        try:
-            return (await reader.read()).groups[group].unassigned
-        finally:
-            await reader.close()
+        async def look():
+            reader = LagReader(kafka, {group: [read, unread]})
+            try:
+                return (await reader.read()).groups[group].unassigned
+            finally:
+                await reader.close()
 
-    try:
         end_s = time.monotonic() + DEADLINE_S
         while not (found := asyncio.run(look())):
             assert time.monotonic() < end_s
             consumer.poll(0.2)
         assert found == [TopicPartition(unread, 0), TopicPartition(unread, 1)]
-    finally:
-        consumer.close()

@@ -14,6 +14,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from builders import NOW_MS, batch, part
 from doubles import MemoryPublisher
+from waiting import DEADLINE_S
 
 from streamrec.adapters.postgres import PostgresRetentionStore, RetentionReader, engine
 from streamrec.adapters.postgres.migrate import migrate
@@ -73,7 +74,7 @@ def test_processes_that_migrate_at_once_all_find_the_tables(empty_database):
     start = threading.Barrier(4)
 
     def work(_):
-        start.wait(timeout=30)
+        start.wait(DEADLINE_S)
         migrate(empty_database)
 
     with ThreadPoolExecutor(4) as pool:

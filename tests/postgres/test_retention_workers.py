@@ -13,6 +13,7 @@ import psycopg2
 import pytest
 from builders import NOW_MS, batch, part
 from doubles import MemoryPublisher
+from waiting import DEADLINE_S
 
 from streamrec.adapters.postgres import PostgresRetentionStore
 from streamrec.adapters.postgres.store import PostgresTransaction
@@ -22,7 +23,6 @@ from streamrec.service.record_retention import RecordRetention
 
 START_MS = NOW_MS // DAY_MS * DAY_MS - 100 * DAY_MS
 TABLES = ("position", "retention_user", "activity", "daily_count", "followed_list")
-DEADLINE_S = 60
 
 
 def recorder(url):

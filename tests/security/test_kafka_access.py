@@ -12,6 +12,7 @@ from uuid import uuid4
 
 import pytest
 from secured import KEY_PASSWORD, PASSWORD, USER
+from waiting import wait
 
 from streamrec.adapters.kafka import BatchSource, KafkaPublisher, create_topics, lag
 from streamrec.adapters.kafka.members import member_hosts
@@ -25,7 +26,6 @@ from streamrec.service.ports import Outgoing
 from streamrec.settings import Settings
 
 WRONG = "wr0ng-s3cr3t"
-DEADLINE_S = 60.0
 
 
 @pytest.fixture
@@ -179,13 +179,6 @@ def worker(settings, log):
     process.wait()
 
 
-def wait(condition, what, log):
-    end_s = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < end_s, f"waited for {what}: {log.read_text()[-3000:]}"
-        time.sleep(0.05)
-
-
 def test_a_worker_on_secured_servers(kafka_settings, rediss_url, tmp_path):
     right = kafka_settings("SASL_SSL", redis_url=rediss_url, data_dir=tmp_path, log_level="DEBUG")
     wrong = kafka_settings("SASL_SSL", redis_url=rediss_url, data_dir=tmp_path, kafka_password=WRONG)
@@ -195,8 +188,8 @@ def test_a_worker_on_secured_servers(kafka_settings, rediss_url, tmp_path):
     store = RedisInterestStore(rediss_url, state_ttl_days=1)
     works, waits = tmp_path / "works.log", tmp_path / "waits.log"
     with worker(right, works), worker(wrong, waits) as refused:
-        wait(lambda: store.load(["u1"], []).states["u1"].sequence, "the state", works)
-        wait(lambda: "Authentication failed" in waits.read_text(), "the refusal", waits)
+        wait(lambda: store.load(["u1"], []).states["u1"].sequence, "the state", log=works.read_text)
+        wait(lambda: "Authentication failed" in waits.read_text(), "the refusal", log=waits.read_text)
         assert refused.poll() is None
 
     said = works.read_text() + waits.read_text()

@@ -8,7 +8,7 @@ from contextlib import suppress
 import pytest
 from builders import NOW_MS, batch, click, part
 from doubles import MemoryInterestStore, MemoryPublisher
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamrec.contracts.topics import EVENT_TYPES
@@ -137,7 +137,7 @@ class Stage:
         }
 
 
-@settings(max_examples=200, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=200, derandomize=True)
 @given(logs, plans)
 def test_the_stores_end_as_after_an_undisturbed_run(log, plan):
     disturbed, undisturbed = Stage(log), Stage(log)

@@ -8,6 +8,7 @@ from uuid import uuid4
 import pytest
 import tenacity
 from confluent_kafka import Consumer
+from waiting import DEADLINE_S
 
 from streamrec.adapters.kafka.members import member_hosts
 from streamrec.errors import TransientError
@@ -24,7 +25,7 @@ when_loaded = tenacity.Retrying(
     # a broker that has just started loads its groups first
     retry=tenacity.retry_if_exception_type(TransientError),
     wait=tenacity.wait_fixed(0.1),
-    stop=tenacity.stop_after_delay(60),
+    stop=tenacity.stop_after_delay(DEADLINE_S),
 )
 
 
@@ -34,7 +35,7 @@ def test_worker_is_alive_while_it_is_a_member_of_its_group(kafka_bootstrap, work
 
     consumer = Consumer({"bootstrap.servers": kafka_bootstrap, "group.id": f"streamrec-{worker}"})
     consumer.subscribe(["clicks"])
-    end_s = time.monotonic() + 60
+    end_s = time.monotonic() + DEADLINE_S
     while not consumer.assignment() and time.monotonic() < end_s:
         consumer.poll(0.2)
     assert when_loaded(alive, settings, worker, "127.0.0.1")

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 from structlog.testing import capture_logs
+from waiting import DEADLINE_S
 
 from streamrec.errors import StreamrecError, TransientError, UnfitServerError, WrongTopicError
 from workers import readiness, runtime, servers, waiting
@@ -108,7 +109,7 @@ def test_a_worker_that_is_stopped_while_it_waits_for_a_server_ends_in_order():
         cwd=Path(runtime.__file__).parents[1],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=DEADLINE_S,
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
