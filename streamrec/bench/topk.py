@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from streamrec.bench.peer_environment import run_peer
 from streamrec.model.nearest import RoughTable, nearest, rough_table
-from streamrec.model.products import Kernel, for_queries
+from streamrec.model.products import Kernel, for_search
 from streamrec.model.vocabulary import grown
 
 K = 100
@@ -28,7 +28,7 @@ class TopKTime(Struct, kw_only=True):
     users: int
     """Together in a search."""
     kernel: str
-    """What multiplied vectors in 8 bits."""
+    """What multiplied."""
     p50_ms: float
     p99_ms: float
     naive_p50_ms: float
@@ -56,7 +56,7 @@ def measure(
         # room to grow in whole blocks, as the tables of a version have it
         vectors = grown(_unit(rng.standard_normal((size, DIM), np.float32)), size + 1)
         rough = rough_table(vectors, size)
-        for together, kernel in [(count, each) for count in users for each in kernels or [for_queries(count)]]:
+        for together, kernel in [(count, each) for count in users for each in kernels or [for_search(size, count)]]:
             search = partial(_exact, vectors, rough, kernel)
             search(size, vectors[:together])  # compiled or loaded before anything is timed
             queries = [_unit(rng.standard_normal((together, DIM), np.float32)) for _ in range(repeats)]

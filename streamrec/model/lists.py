@@ -12,9 +12,9 @@ from streamrec.domain.interest import SequenceEvent
 from streamrec.model.candidates import Candidates, find
 from streamrec.model.context import Context, make_context
 from streamrec.model.kernels import NEIGHBOURS_OF, nearest_own
-from streamrec.model.nearest import rough_table
+from streamrec.model.nearest import nearest, rough_table
 from streamrec.model.popularity import HALF_LIVES_MS
-from streamrec.model.products import fastest
+from streamrec.model.products import KERNELS, chosen
 from streamrec.model.serving import ServingModel
 
 NEVER = -1.0
@@ -82,9 +82,10 @@ def best_lists(  # what a list is made of
 
 def warm_up() -> None:
     """Compile what lists are made with, or read it from the disk, before anybody waits for one."""
-    for many in (False, True):
-        fastest(many=many)
     vectors = np.eye(4, dtype=np.float32)
+    for kernel in KERNELS:
+        nearest(vectors, rough_table(vectors, len(vectors)), vectors, 1, kernel=kernel)
+    chosen()
     ids = ["", "a", "b", "c"]
     model = ServingModel(
         ids=ids,

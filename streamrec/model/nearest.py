@@ -1,7 +1,8 @@
 """Exact nearest items: all items are scored roughly, and what can be among the best is scored again exactly.
 
-Rough scores are products of vectors in whole numbers of 8 bits, a quarter of the memory that a search has to read. The
-error of one is bounded, so whoever is further than twice the bound below the n-th best cannot be among the n best.
+Rough scores are products of vectors in whole numbers of 8 bits, a quarter of the memory that a search has to read, or
+of floats where those are faster. The error of one is bounded, so whoever is further than twice the bound below the n-th
+best cannot be among the n best.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from streamrec.model.compiled import compiled, compiled_loosely, dot
-from streamrec.model.products import Kernel, for_queries
+from streamrec.model.products import Kernel, for_search
 
 GROUP = 32
 """Rough scores are looked at in groups of so many, of which most are left out by their best one."""
@@ -82,29 +83,68 @@ def nearest(
     np.ndarray
         Rows in no order, `(B, min(n, N))`.
     """
-    queries = np.nan_to_num(queries, posinf=0.0, neginf=0.0)
+    queries = _finite(queries)
     together = max(1, SCORES_TOGETHER // len(vectors))
     parts = [queries[first : first + together] for first in range(0, len(queries), together)]
-    kernel = kernel or for_queries(min(together, len(queries)))
-    return np.concatenate([_nearest(vectors, rough, part, min(n, len(vectors)), kernel) for part in parts])
+    kernel = kernel or for_search(len(vectors), min(together, len(queries)))
+    found = [_nearest(vectors, rough, part, min(n, len(vectors)), kernel) for part in parts]
+    return found[0] if len(found) == 1 else np.concatenate(found)
 
 
 def _nearest(vectors: np.ndarray, rough: RoughTable, queries: np.ndarray, n: int, kernel: Kernel) -> np.ndarray:
-    scales = np.abs(queries).max(axis=1, initial=1e-20) / np.float32(_QUERY_CODE)
-    codes = np.rint(queries / scales[:, None])
-    scores = kernel.products(codes.astype(np.int8), rough.codes)
+    if kernel.of_codes:
+        codes, margins = _encoded(queries, rough.scale, rough.error)
+        scores = kernel.products(codes, rough.codes)
+        lowest = float(np.iinfo(np.int32).min)
+    else:
+        scores, margins = kernel.products(queries, vectors), np.full(len(queries), 2.0 * _ROUNDING)
+        lowest = -np.inf
     maxima = _group_maxima(scores)
-    groups = maxima.shape[1]
-    lowest = np.iinfo(np.int32).min
-    at_least = np.full(len(queries), lowest, np.int32)
-    if n <= groups:
-        # the n-th best score is no lower than the n-th best of the groups' best ones
-        errors = np.linalg.norm(queries - codes * scales[:, None], axis=1)
-        margin = 2.0 * (rough.error + (1.0 + rough.error) * errors + _ROUNDING) / (rough.scale * scales)
-        bound = np.floor(np.partition(maxima, groups - n, axis=1)[:, groups - n] - margin)
-        # no bound for a query of zeros, or among vectors that are no numbers
-        at_least = np.fmax(bound, lowest).astype(np.int32)
+    # no bound for a query of zeros, or among vectors that are no numbers
+    at_least = np.fmax(_bounds(maxima, n) - margins, lowest).astype(scores.dtype)
     return _search(vectors, queries, scores, maxima, at_least, n)
+
+
+@compiled
+def _finite(queries: np.ndarray) -> np.ndarray:
+    """Return queries with 0 in the place of what is no number."""
+    finite = np.empty(queries.shape, np.float32)
+    for user in range(len(queries)):
+        for column in range(queries.shape[1]):
+            finite[user, column] = queries[user, column] if np.isfinite(queries[user, column]) else np.float32(0.0)
+    return finite
+
+
+@compiled
+def _encoded(queries: np.ndarray, scale: float, error: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return the codes of queries, int8, and by how much two scores may be in the wrong order at most, `(B,)`.
+
+    Parameters
+    ----------
+    scale, error
+        Of the table that they are multiplied with.
+    """
+    codes, margins = np.empty(queries.shape, np.int8), np.empty(len(queries))
+    for user in range(len(queries)):
+        largest = np.float32(1e-20)
+        for column in range(queries.shape[1]):
+            largest = max(largest, abs(queries[user, column]))
+        step = largest / np.float32(_QUERY_CODE)
+        off = np.sqrt(_round(queries[user], step, codes[user]))
+        # one more, since a bound that is made a whole number is cut off toward zero
+        margins[user] = 2.0 * (error + (1.0 + error) * off + _ROUNDING) / (scale * step) + 1.0
+    return codes, margins
+
+
+@compiled
+def _bounds(maxima: np.ndarray, n: int) -> np.ndarray:
+    """Return what the n-th best score of each query is at least, `(B,)`: it is no lower than the n-th best maximum."""
+    groups = maxima.shape[1]
+    bounds = np.full(len(maxima), -np.inf)
+    if n <= groups:
+        for user in range(len(maxima)):
+            bounds[user] = np.partition(maxima[user], groups - n)[groups - n]
+    return bounds
 
 
 @compiled
@@ -134,7 +174,7 @@ def _round(vector: np.ndarray, scale: np.float32, codes: np.ndarray) -> np.float
 def _group_maxima(scores: np.ndarray) -> np.ndarray:
     """Return the highest score of each group for each query, `(B, N // BLOCK * 32)`; what is left of N is in none."""
     lanes = BLOCK // GROUP
-    maxima = np.empty((len(scores), scores.shape[1] // BLOCK * lanes), np.int32)
+    maxima = np.empty((len(scores), scores.shape[1] // BLOCK * lanes), scores.dtype)
     for user in range(len(scores)):
         for block in range(maxima.shape[1] // lanes):
             for lane in range(lanes):
@@ -180,19 +220,19 @@ def _search(
 
 
 @compiled
-def _collect(rows: np.ndarray, scores: np.ndarray, maxima: np.ndarray, at_least: np.int32) -> int:
-    """Write the rows whose score is high enough, and return how many they are."""
+def _collect(rows: np.ndarray, scores: np.ndarray, maxima: np.ndarray, at_least: np.number) -> int:
+    """Write the rows whose score is high enough, or no number, and return how many they are."""
     lanes = BLOCK // GROUP
     count = 0
     for group in range(len(maxima) + 1):
         if group == len(maxima):  # what is left
             members = range(group * GROUP, len(scores), 1)
-        elif maxima[group] >= at_least:
+        elif maxima[group] < at_least:
+            continue
+        else:
             first = group // lanes * BLOCK
             members = range(first + group % lanes, first + BLOCK, lanes)
-        else:
-            continue
         for row in members:
             rows[count] = row  # without a branch, which the processor could not foretell
-            count += scores[row] >= at_least
+            count += 1 - (scores[row] < at_least)
     return count

@@ -1,7 +1,8 @@
-"""Products of vectors in 8 bits, by whichever kernel is faster on this processor.
+"""Products of queries with all rows of a table, by whichever kernel is fastest on this processor.
 
 oneDNN multiplies bytes with instructions that not every processor has (VNNI); without them it can be ten times slower
-than a product of floats, where a compiled loop is not. Both give the same whole numbers, so a measurement chooses.
+than a product of floats, where a compiled loop is not. Tables of bytes are read faster, products of floats need nothing
+but the vectors. So a measurement chooses.
 """
 
 from __future__ import annotations
@@ -17,12 +18,17 @@ import torch
 from streamrec.model.compiled import compiled
 
 MANY_QUERIES = 8
-"""From so many queries on, the kernel that was faster for many of them is used."""
+"""From so many queries on, the kernel that was fastest for many of them is used."""
 
-_TRIAL_ROWS, _TRIAL_DIM, _TRIALS = 8_192, 64, 5
+LARGE_ROWS = 32_768
+"""From so many rows on, the kernel that was fastest on a table beyond the processor's nearest caches is used."""
+
+_TRIAL_ROWS, _LARGE_TRIAL_ROWS, _TRIAL_DIM = 8_192, 131_072, 64
+_TRIALS, _HOPELESS = 5, 2.0
+"""So often each kernel is tried; one that takes so many times as long as another is not tried again."""
 
 Products = Callable[[np.ndarray, np.ndarray], np.ndarray]
-"""Takes queries `(B, D)` and rows `(N, D)`, int8, and returns their inner products, `(B, N)`, int32."""
+"""Takes queries `(B, D)` and rows `(N, D)` and returns their inner products, `(B, N)`: int32 of int8, else float32."""
 
 
 class Kernel(NamedTuple):
@@ -34,10 +40,13 @@ class Kernel(NamedTuple):
         As logs and benchmarks have it.
     products
         The function.
+    of_codes
+        Whether it takes codes of 8 bits rather than the vectors themselves.
     """
 
     name: str
     products: Products
+    of_codes: bool
 
 
 def _by_onednn(queries: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -48,43 +57,57 @@ def _by_onednn(queries: np.ndarray, rows: np.ndarray) -> np.ndarray:
 @compiled
 def _by_loop(queries: np.ndarray, rows: np.ndarray) -> np.ndarray:
     products = np.empty((len(queries), len(rows)), np.int32)
-    for row in range(len(rows)):
+    # products of 16 bits are added in pairs by one instruction of any processor; a row is widened once for all queries
+    wide = queries.astype(np.int16)
+    row = np.empty(rows.shape[1], np.int16)
+    for index in range(len(rows)):
+        for column in range(rows.shape[1]):
+            row[column] = rows[index, column]
         for query in range(len(queries)):
             product = np.int32(0)
             for column in range(rows.shape[1]):
-                product += np.int32(rows[row, column]) * np.int32(queries[query, column])
-            products[query, row] = product
+                product += np.int32(row[column]) * np.int32(wide[query, column])
+            products[query, index] = product
     return products
 
 
-KERNELS = (Kernel("int8", _by_onednn), Kernel("int8-loop", _by_loop))
-"""`int8` uses oneDNN, `int8-loop` a loop that numba compiles for this processor."""
+def _by_floats(queries: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    # numpy's product takes as many threads as there are cores
+    return (torch.from_numpy(queries) @ torch.from_numpy(rows).t()).numpy()
+
+
+KERNELS = (
+    Kernel("int8", _by_onednn, of_codes=True),
+    Kernel("int8-loop", _by_loop, of_codes=True),
+    Kernel("float32", _by_floats, of_codes=False),
+)
+"""`int8` uses oneDNN, `int8-loop` a loop that numba compiles for this processor, `float32` the BLAS of torch."""
 
 
 @cache
-def fastest(*, many: bool) -> Kernel:
-    """Return the kernel that is faster here, for one query or for many; measured once, in milliseconds."""
+def fastest(*, many: bool, large: bool) -> Kernel:
+    """Return the kernel that is fastest here, for one query or many, a small table or a large one; measured once."""
     rng = np.random.default_rng(0)
-    rows = rng.integers(-63, 64, (_TRIAL_ROWS, _TRIAL_DIM), np.int8)
+    rows = rng.integers(-63, 64, (_LARGE_TRIAL_ROWS if large else _TRIAL_ROWS, _TRIAL_DIM), np.int8)
     queries = rng.integers(-127, 128, (2 * MANY_QUERIES if many else 1, _TRIAL_DIM), np.int8)
-    return min(KERNELS, key=lambda kernel: _fastest_s(kernel, queries, rows))
+    floats = queries.astype(np.float32), rows.astype(np.float32)
+    trials = {kernel: (queries, rows) if kernel.of_codes else floats for kernel in KERNELS}
+    best_s: dict[Kernel, float] = {}
+    for _ in range(_TRIALS):
+        for kernel, operands in trials.items():
+            if best_s.get(kernel, 0.0) <= _HOPELESS * min(best_s.values(), default=0.0):
+                kernel.products(operands[0], operands[1][:1])  # compiled or loaded before it is timed
+                started_s = time.perf_counter()
+                kernel.products(*operands)
+                best_s[kernel] = min(best_s.get(kernel, np.inf), time.perf_counter() - started_s)
+    return min(best_s, key=lambda kernel: best_s[kernel])
 
 
-def for_queries(count: int) -> Kernel:
-    """Return the kernel that is faster here for so many queries."""
-    return fastest(many=count >= MANY_QUERIES)
+def for_search(rows: int, queries: int) -> Kernel:
+    """Return the kernel that is fastest here for so many rows and queries."""
+    return fastest(many=queries >= MANY_QUERIES, large=rows >= LARGE_ROWS)
 
 
 def chosen() -> str:
-    """Return the names of the kernels that are used here, for one query and for many."""
-    return " / ".join(dict.fromkeys(fastest(many=many).name for many in (False, True)))
-
-
-def _fastest_s(kernel: Kernel, queries: np.ndarray, rows: np.ndarray) -> float:
-    kernel.products(queries, rows)  # compiled or loaded before it is timed
-    times_s = []
-    for _ in range(_TRIALS):
-        started_s = time.perf_counter()
-        kernel.products(queries, rows)
-        times_s.append(time.perf_counter() - started_s)
-    return min(times_s)
+    """Return the names of the kernels that are used here: small tables before large ones, one query before many."""
+    return " / ".join(fastest(many=many, large=large).name for large in (False, True) for many in (False, True))

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 import torch
 from interests import stream
 from plain_candidates import find_one, follow
 
+from streamrec.model import products
 from streamrec.model.candidates import encode, find
 from streamrec.model.context import make_context
 from streamrec.model.forward import Encoder
 from streamrec.model.nearest import nearest, rough_table
-from streamrec.model.products import KERNELS, MANY_QUERIES, fastest, for_queries
+from streamrec.model.products import KERNELS, LARGE_ROWS, MANY_QUERIES, Kernel, chosen, fastest, for_search
 from streamrec.model.sequence_model import ModelConfig, SequenceModel
 
 
@@ -130,16 +133,29 @@ def test_a_search_for_what_is_no_number_or_among_such_finds_rows_that_are_there(
     assert found.max() < 6_000
 
 
-def test_all_kernels_give_the_same_products():
+def test_all_kernels_give_the_same_products(kernel):
     rng = np.random.default_rng(1)
     queries = rng.integers(-127, 128, (3, 70), np.int8)
     rows = rng.integers(-63, 64, (900, 70), np.int8)
     wanted = queries.astype(np.int32) @ rows.astype(np.int32).T
-    for kernel in KERNELS:
-        assert np.array_equal(kernel.products(queries, rows), wanted)
+    operands = (queries, rows) if kernel.of_codes else (queries.astype(np.float32), rows.astype(np.float32))
+    assert np.array_equal(kernel.products(*operands), wanted)
 
 
-def test_the_kernel_is_measured_once_for_one_query_and_once_for_many():
-    assert for_queries(1) is for_queries(MANY_QUERIES - 1) is fastest(many=False)
-    assert for_queries(MANY_QUERIES) is for_queries(500) is fastest(many=True)
-    assert {fastest(many=False), fastest(many=True)} <= set(KERNELS)
+def test_the_kernel_is_measured_once_for_each_kind_of_search():
+    small, large = LARGE_ROWS - 1, LARGE_ROWS
+    assert for_search(small, 1) is for_search(1, MANY_QUERIES - 1) is fastest(many=False, large=False)
+    assert for_search(small, MANY_QUERIES) is for_search(1, 500) is fastest(many=True, large=False)
+    assert for_search(large, 1) is fastest(many=False, large=True)
+    assert for_search(large, MANY_QUERIES) is fastest(many=True, large=True)
+    assert set(chosen().split(" / ")) <= {kernel.name for kernel in KERNELS}
+
+
+def test_a_kernel_that_is_slow_here_is_not_chosen(monkeypatch):
+    def slow(queries, rows):
+        time.sleep(0.02)
+        return queries @ rows.T
+
+    swift = Kernel("swift", lambda queries, rows: np.zeros((len(queries), len(rows)), np.float32), of_codes=False)
+    monkeypatch.setattr(products, "KERNELS", (Kernel("slow", slow, of_codes=True), swift))
+    assert fastest.__wrapped__(many=False, large=False) is swift
