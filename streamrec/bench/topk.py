@@ -47,7 +47,7 @@ def measure(
 ) -> Iterator[TopKTime]:
     """Yield the times of every number of items with every number of users and every kernel, on one thread.
 
-    Ours and the plain way take turns; the peers run after them, each in a process of its own, started by `python`.
+    Ours and the plain way take turns; the peers run before them, in a process of their own, started by `python`.
     Without kernels, the one that a worker would choose here is taken.
     """
     rng = np.random.default_rng(seed)
@@ -56,6 +56,7 @@ def measure(
         # room to grow in whole blocks, as the tables of a version have it
         vectors = grown(_unit(rng.standard_normal((size, DIM), np.float32)), size + 1)
         rough = rough_table(vectors, size)
+        peers = run_peer(python, "nearest.py", size, DIM, repeats, seed, *users)
         for together, kernel in [(count, each) for count in users for each in kernels or [for_search(size, count)]]:
             search = partial(_exact, vectors, rough, kernel)
             search(size, vectors[:together])  # compiled or loaded before anything is timed
@@ -70,7 +71,7 @@ def measure(
                 p99_ms=round(float(np.percentile(found_ms, 99)), 3),
                 naive_p50_ms=round(median(naive_ms), 3),
                 same_items=all(np.array_equal(np.sort(one), np.sort(other)) for (one, _), (other, _) in pairs),
-                **run_peer(python, "nearest.py", size, DIM, together, repeats, seed),
+                **peers[str(together)],
             )
 
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from streamrec.model.compiled import compiled
+from streamrec.model.compiled import compiled, dot
 
 MANY_QUERIES = 8
 """From so many queries on, the kernel that was fastest for many of them is used."""
@@ -72,8 +72,19 @@ def _by_loop(queries: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
 
 def _by_floats(queries: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    if len(queries) == 1:
+        return _dots(queries[0], rows)
     # numpy's product takes as many threads as there are cores
     return (torch.from_numpy(queries) @ torch.from_numpy(rows).t()).numpy()
+
+
+@compiled
+def _dots(query: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Return the products of one query, `(1, N)`: a small table is read in less time than BLAS takes."""
+    products = np.empty((1, len(rows)), np.float32)
+    for index in range(len(rows)):
+        products[0, index] = dot(rows[index], query)
+    return products
 
 
 KERNELS = (
@@ -81,7 +92,8 @@ KERNELS = (
     Kernel("int8-loop", _by_loop, of_codes=True),
     Kernel("float32", _by_floats, of_codes=False),
 )
-"""`int8` uses oneDNN, `int8-loop` a loop that numba compiles for this processor, `float32` the BLAS of torch."""
+"""`int8` uses oneDNN, `int8-loop` a loop that numba compiles for this processor, `float32` the BLAS of torch, and a
+loop for one query."""
 
 
 @cache

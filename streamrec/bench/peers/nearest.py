@@ -1,6 +1,7 @@
 """Top-100 with faiss (exact, flat) and usearch (HNSW, approximate), some queries together, on one thread.
 
-Command line: number of items, dimensions, users together, repeats, seed. Prints one JSON object.
+Command line: number of items, dimensions, repeats, seed, numbers of users together. Prints one JSON object, with the
+figures by number of users.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ def unit(vectors: np.ndarray) -> np.ndarray:
     return scaled
 
 
-size, dim, together, repeats, seed = map(int, sys.argv[1:])
+size, dim, repeats, seed, *users = map(int, sys.argv[1:])
 rng = np.random.default_rng(seed)
 vectors = unit(rng.standard_normal((size, dim), np.float32))
 flat = faiss.IndexFlatIP(dim)
@@ -32,20 +33,22 @@ graph = Index(ndim=dim, metric="ip")
 graph.add(np.arange(size), vectors)  # builds with all threads
 faiss.omp_set_num_threads(1)
 
-times_ms: dict[str, list[float]] = {"faiss": [], "usearch": []}
-hits = 0
-for query in [unit(rng.standard_normal((together, dim), np.float32)) for _ in range(repeats)]:
-    started_s = time.perf_counter()
-    _scores, exact = flat.search(query, K)
-    times_ms["faiss"].append((time.perf_counter() - started_s) * 1_000)
-    started_s = time.perf_counter()
-    found = graph.search(query, K, threads=1).keys
-    times_ms["usearch"].append((time.perf_counter() - started_s) * 1_000)
-    hits += sum(len(np.intersect1d(*pair)) for pair in zip(exact, np.atleast_2d(found), strict=True))
 
-print(  # noqa: T201
-    json.dumps(
-        {f"{name}_p50_ms": round(median(each), 3) for name, each in times_ms.items()}
-        | {"usearch_recall": round(hits / (K * together * repeats), 4)}
-    )
-)
+def measure(together: int) -> dict[str, float]:
+    """Return the medians of searches of so many users together."""
+    times_ms: dict[str, list[float]] = {"faiss": [], "usearch": []}
+    hits = 0
+    for query in [unit(rng.standard_normal((together, dim), np.float32)) for _ in range(repeats)]:
+        started_s = time.perf_counter()
+        _scores, exact = flat.search(query, K)
+        times_ms["faiss"].append((time.perf_counter() - started_s) * 1_000)
+        started_s = time.perf_counter()
+        found = graph.search(query, K, threads=1).keys
+        times_ms["usearch"].append((time.perf_counter() - started_s) * 1_000)
+        hits += sum(len(np.intersect1d(*pair)) for pair in zip(exact, np.atleast_2d(found), strict=True))
+    return {f"{name}_p50_ms": round(median(each), 3) for name, each in times_ms.items()} | {
+        "usearch_recall": round(hits / (K * together * repeats), 4)
+    }
+
+
+print(json.dumps({together: measure(together) for together in users}))  # noqa: T201
