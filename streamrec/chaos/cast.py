@@ -20,13 +20,12 @@ from typing import NamedTuple, Self
 import psutil
 
 from streamrec.chaos.faults import ASLEEP_S, FROZEN_S, PLANTED_EVERY
+from streamrec.chaos.patience import PATIENCE_S
 from streamrec.chaos.planted import BUGS
 from streamrec.errors import StreamrecError
 from streamrec.local import Stack
 from streamrec.local.supervisor import leave_group
 
-START_S = 600.0
-STOP_S = 60.0
 LOOK_S = 0.2
 
 MAX_PROCESSES = 3
@@ -99,7 +98,7 @@ class Cast:
         self._supervisors.append(supervisor)
 
         def stop_for_a_while() -> None:
-            log, end_s = logs / f"{name}.log", time.monotonic() + START_S
+            log, end_s = logs / f"{name}.log", time.monotonic() + PATIENCE_S
             while not (log.exists() and log.stat().st_size) and time.monotonic() < end_s:
                 time.sleep(LOOK_S)  # it has nobody to supervise yet
             supervisor.send_signal(signal.SIGSTOP)
@@ -177,7 +176,7 @@ class Cast:
             self.workers.remove(worker)
             worker.process.terminate()
         for worker in leaving:
-            worker.process.wait(STOP_S)
+            worker.process.wait(PATIENCE_S)
 
     def replace_dead(self) -> None:
         """Start each worker again that ended by itself or was killed: a bug comes back, a planted exit does not."""
@@ -210,7 +209,7 @@ class Cast:
 
     def wait_until_assigned(self) -> None:
         """Wait until every worker that was started has partitions."""
-        give_up_s = time.monotonic() + START_S
+        give_up_s = time.monotonic() + PATIENCE_S
         while waiting := [name for name, count in self.assignments().items() if not count]:
             # the first start on a machine compiles loops, which takes minutes where cores are slow or busy
             if time.monotonic() > give_up_s or self.ended():

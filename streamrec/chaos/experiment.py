@@ -15,6 +15,7 @@ from streamrec.chaos.followers import judge_followers, unread_by_checkpoint
 from streamrec.chaos.headway import Headway
 from streamrec.chaos.load import Acknowledged, Load
 from streamrec.chaos.oracle import Ledger, Verdict, judge, judge_log, read_ledger
+from streamrec.chaos.patience import PATIENCE_S
 from streamrec.chaos.planted import PLACES
 from streamrec.chaos.strikes import Strikes
 from streamrec.errors import StreamrecError, TransientError
@@ -25,8 +26,6 @@ WORKERS = ("interests", "trainer", "recall", "retention")
 
 CHECKPOINT_S = 3.0
 """Between two checkpoints of the trainer: faults strike within."""
-
-DRAIN_S = 120.0
 
 LAST_EVENTS, LAST_RATE = 400, 1_000.0
 """Events after all faults: some in every partition."""
@@ -151,7 +150,7 @@ def _replace_until(end_s: float, cast: Cast) -> None:
 
 def drain(cast: Cast, headway: Headway) -> None:
     """Wait until nothing waits; whatever is still asleep or dead comes back first."""
-    end_s = time.monotonic() + DRAIN_S
+    end_s = time.monotonic() + PATIENCE_S
     left: object = None
     while time.monotonic() < end_s:
         cast.replace_dead()
@@ -162,7 +161,7 @@ def drain(cast: Cast, headway: Headway) -> None:
         if not left:
             return
         time.sleep(LOOK_S)
-    raise StreamrecError(f"after {DRAIN_S:.0f} s there is left: {left}; the workers' logs are in {cast.log_dir}")
+    raise StreamrecError(f"after {PATIENCE_S:.0f} s there is left: {left}; the workers' logs are in {cast.log_dir}")
 
 
 def come_to_rest(cast: Cast, headway: Headway) -> None:

@@ -17,6 +17,7 @@ from typing import NamedTuple, Self
 from confluent_kafka import KafkaError, Message, Producer
 
 from streamrec.adapters.kafka.client import client_config
+from streamrec.chaos.patience import PATIENCE_S
 from streamrec.chaos.undecodable import MARK
 from streamrec.contracts.topics import CLICKS, EVENT_TYPES, PURCHASES
 from streamrec.errors import StreamrecError
@@ -30,7 +31,6 @@ LATE_MS = 60_000
 """Events come up to so much out of order."""
 
 POISON_SHARE = 0.01
-FLUSH_S = 60.0
 
 
 Place = tuple[int, int, int]
@@ -191,7 +191,7 @@ class Load:
                 produce(producer, record, partial(self._settle, record.reason))
             self.sent += 1
             producer.poll(max(0.0, started_s + self.sent / self.rate - time.monotonic()))
-        if producer.flush(FLUSH_S):
+        if producer.flush(PATIENCE_S):
             raise StreamrecError("the broker did not take all events")
 
     def _settle(self, reason: str, error: KafkaError | None, message: Message) -> None:

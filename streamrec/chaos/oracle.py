@@ -20,6 +20,7 @@ from streamrec.adapters.kafka.client import client_config
 from streamrec.adapters.kafka.lag import end_offsets, partitions_of, start_offsets
 from streamrec.adapters.redis import RedisInterestStore
 from streamrec.chaos.load import Acknowledged, Place
+from streamrec.chaos.patience import PATIENCE_S
 from streamrec.chaos.undecodable import to_record
 from streamrec.contracts.decode import ID_REUSED, decode_event, decode_own
 from streamrec.contracts.derived import EventPosition, UserInterest
@@ -30,7 +31,6 @@ from streamrec.errors import BadRecordError, TransientError
 from streamrec.kafka_access import KafkaAccess
 from streamrec.service.batch import Positions, Record, TopicPartition
 
-READ_TIMEOUT_S = 60.0
 _END: int = KafkaError._PARTITION_EOF  # noqa: SLF001  # librdkafka's own codes have no other name
 USERS_A_CALL = 500
 
@@ -171,7 +171,7 @@ def read_all(kafka: KafkaAccess, topics: Iterable[str]) -> Iterator[tuple[TopicP
             consumer.assign([KafkaPartition(*source, OFFSET_BEGINNING)])
             position = 0
             while position < end:
-                first = consumer.poll(READ_TIMEOUT_S)
+                first = consumer.poll(PATIENCE_S)
                 if first is None:
                     raise TransientError(f"Kafka: {source.topic}:{source.partition} does not deliver up to {end}")
                 # consume() waits until it has all it was asked for; with no time it takes what is there

@@ -13,6 +13,7 @@ from streamrec.chaos.experiment import WORKERS, come_to_rest, judge_all
 from streamrec.chaos.footprint import Footprint
 from streamrec.chaos.headway import Headway
 from streamrec.chaos.load import Load
+from streamrec.chaos.patience import PATIENCE_S
 from streamrec.errors import StreamrecError
 from streamrec.local import local_stack
 from streamrec.settings import Settings
@@ -32,7 +33,6 @@ NEAR_S = 2.0
 
 MAX_CATCH_UP_S = 60.0
 MAX_GROWTH_MB = 50.0
-GIVE_UP_S = 300.0
 SAMPLE_S = 0.5
 
 
@@ -134,7 +134,7 @@ def _wait_until_near(headway: Headway, workers: Sequence[str], records: float) -
     """Wait from now on until none of the workers is further behind, and return the seconds that it took."""
     since_s = time.monotonic()
     while not headway.near(workers, since_s, records=records):
-        if time.monotonic() > since_s + GIVE_UP_S:
-            raise StreamrecError(f"after {GIVE_UP_S:.0f} s the workers are still behind: {headway.left()}")
+        if time.monotonic() > since_s + PATIENCE_S:
+            raise StreamrecError(f"after {PATIENCE_S:.0f} s the workers are still behind: {headway.left()}")
         time.sleep(LOOK_S)
     return time.monotonic() - since_s

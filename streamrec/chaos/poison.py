@@ -15,8 +15,9 @@ from streamrec.adapters.kafka.client import client_config
 from streamrec.adapters.kafka.lag import end_offsets, open_observer, partitions_of
 from streamrec.adapters.redis import RedisInterestStore
 from streamrec.chaos.cast import Cast
-from streamrec.chaos.load import FLUSH_S, Produced, produce, records
+from streamrec.chaos.load import Produced, produce, records
 from streamrec.chaos.oracle import read_all
+from streamrec.chaos.patience import PATIENCE_S
 from streamrec.contracts.topics import EVENT_TYPES, dead_letter_topic
 from streamrec.errors import StreamrecError
 from streamrec.kafka_access import KafkaAccess
@@ -26,7 +27,6 @@ from streamrec.service.batch import TopicPartition
 from streamrec.settings import Settings
 
 LOOK_S = 0.005
-GIVE_UP_S = 300.0
 MAX_SLOWDOWN = 0.1
 
 
@@ -98,7 +98,7 @@ def _produce(kafka: KafkaAccess, made: list[Produced]) -> None:
     producer = Producer(client_config(kafka) | {"partitioner": "murmur2_random", "linger.ms": 5})
     for record in made:
         produce(producer, record)
-    if producer.flush(FLUSH_S):
+    if producer.flush(PATIENCE_S):
         raise StreamrecError("the broker did not take all events")
 
 
@@ -113,13 +113,13 @@ def _fold(stack: Stack, cast: Cast) -> float:
     before = _read(store, sources)
     total = sum(ends.values()) - before
     cast.start("interests")
-    give_up_s = time.monotonic() + GIVE_UP_S
+    give_up_s = time.monotonic() + PATIENCE_S
     first: tuple[float, int] | None = None
     while (read := _read(store, sources) - before) < total:
         if first is None and read:
             first = time.monotonic(), read
         if time.monotonic() > give_up_s:
-            raise StreamrecError(f"after {GIVE_UP_S:.0f} s {total - read} records wait; see {cast.log_dir}")
+            raise StreamrecError(f"after {PATIENCE_S:.0f} s {total - read} records wait; see {cast.log_dir}")
         time.sleep(LOOK_S)
     if first is None:
         raise StreamrecError("one batch took all: more events are needed")

@@ -12,6 +12,7 @@ import redis
 from psycopg2 import sql
 
 from streamrec.chaos.faults import WINDOW_S, Kind
+from streamrec.chaos.patience import PATIENCE_S
 from streamrec.errors import StreamrecError
 from streamrec.settings import Settings
 
@@ -22,7 +23,6 @@ NOBODY = ("127.0.0.1", "1")
 """Where no server is that anybody could be a replica of."""
 
 TIMEOUT_S = 2.0
-GIVE_UP_S = 60.0
 LOOK_S = 0.1
 
 _ERRORS = (redis.RedisError, psycopg2.Error)
@@ -82,13 +82,13 @@ class Windows:
 
     def _insist(self, act: Callable[[], None]) -> None:
         """Do it again and again while the server is away: another fault may have struck it."""
-        end_s = time.monotonic() + GIVE_UP_S
+        end_s = time.monotonic() + PATIENCE_S
         while time.monotonic() < end_s:
             with suppress(*_ERRORS):
                 act()
                 return
             time.sleep(LOOK_S)
-        self._failures.append(StreamrecError(f"{act.__name__}: the server did not accept it in {GIVE_UP_S:.0f} s"))
+        self._failures.append(StreamrecError(f"{act.__name__}: the server did not accept it in {PATIENCE_S:.0f} s"))
 
     def _tell_redis(self, *commands: tuple[str, ...]) -> None:
         with redis.Redis.from_url(self._redis_url, socket_timeout=TIMEOUT_S) as client:

@@ -21,8 +21,8 @@ MIN_IN_FLIGHT = 40
 MAX_IN_FLIGHT = 1_000
 """More of them make lists older and the pipeline hardly faster: batches are as large as they get."""
 
-STALLED_S = 90.0
-"""Workers that handle nothing for so long do not run; starting them takes a few seconds."""
+STALLED_S = 300.0
+"""Workers that handle nothing for so long do not run; starting them takes seconds, and minutes on a slow machine."""
 
 MAX_RETENTION_BEHIND = 3_000
 """`retention` is not on the way to a list; but it has to be done in the end, and an in-memory broker keeps little."""
