@@ -100,8 +100,14 @@ def _nearest(vectors: np.ndarray, rough: RoughTable, queries: np.ndarray, n: int
         scores, margins = kernel.products(queries, vectors), np.full(len(queries), 2.0 * _ROUNDING)
         lowest = -np.inf
     maxima = _group_maxima(scores)
+    groups = maxima.shape[1]
+    if n <= groups:
+        # the n-th best score is no lower than the n-th best of the groups' best ones
+        bounds = np.partition(maxima, groups - n, axis=1)[:, groups - n] - margins
+    else:
+        bounds = np.full(len(queries), lowest)
     # no bound for a query of zeros, or among vectors that are no numbers
-    at_least = np.fmax(_bounds(maxima, n) - margins, lowest).astype(scores.dtype)
+    at_least = np.fmax(bounds, lowest).astype(scores.dtype)
     return _search(vectors, queries, scores, maxima, at_least, n)
 
 
@@ -134,17 +140,6 @@ def _encoded(queries: np.ndarray, scale: float, error: float) -> tuple[np.ndarra
         # one more, since a bound that is made a whole number is cut off toward zero
         margins[user] = 2.0 * (error + (1.0 + error) * off + _ROUNDING) / (scale * step) + 1.0
     return codes, margins
-
-
-@compiled
-def _bounds(maxima: np.ndarray, n: int) -> np.ndarray:
-    """Return what the n-th best score of each query is at least, `(B,)`: it is no lower than the n-th best maximum."""
-    groups = maxima.shape[1]
-    bounds = np.full(len(maxima), -np.inf)
-    if n <= groups:
-        for user in range(len(maxima)):
-            bounds[user] = np.partition(maxima[user], groups - n)[groups - n]
-    return bounds
 
 
 @compiled
