@@ -1,4 +1,4 @@
-"""Where the servers are: from the environment, else those of a `streamrec up` in another terminal."""
+"""Server addresses: from the environment, else from a `streamrec up` in another terminal."""
 
 from __future__ import annotations
 
@@ -7,6 +7,6 @@ from streamrec.settings import Settings
 
 
 def resolved_settings() -> Settings:
-    """Read the settings, with the addresses of a local stack that runs on their data directory where none are set."""
+    """Read the settings; addresses that are not set are taken from a local stack running on their data directory."""
     settings = Settings.from_env()
     return find_running(settings) or settings

@@ -37,13 +37,13 @@ COMMANDS = {
     "bench": ("streamrec.cli.benchmarks:bench_app", "Benchmark the pipeline on this machine."),
     "chaos": ("streamrec.cli.chaos:app", "Inject faults, and verify that nothing is lost or duplicated."),
 }
-"""Every command, where it is written, and what it does, in the order of `streamrec --help`."""
+"""Every command, its import path and its help line, in the order of `streamrec --help`."""
 
 
 class LazyGroup(TyperGroup):
     """Imports the module of a command when the command is run.
 
-    A worker then pays neither for the file formats of `replay` nor for the servers of `demo`, and help comes at once.
+    So a worker does not load the file formats of `replay` or the servers of `demo`, and help is immediate.
     """
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ANN401, ARG002  # the type is private to typer
@@ -51,7 +51,7 @@ class LazyGroup(TyperGroup):
         return list(COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ANN401, ARG002  # the types are private to typer
-        """Return what help needs to know of a command, or `None` if there is none of that name."""
+        """Return what help needs about a command, or `None` if there is no command of that name."""
         if cmd_name not in COMMANDS:
             return None
         shown = typer.Typer(add_completion=False)
@@ -68,7 +68,7 @@ class LazyGroup(TyperGroup):
         return name, command, rest
 
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401  # the types are private to typer
-        """Run the command; click would end without a word where nobody reads its output."""
+        """Run the command; click would exit silently on a broken pipe."""
         try:
             return super().invoke(ctx)
         except BrokenPipeError as error:
@@ -104,8 +104,8 @@ def root() -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run `streamrec`: an error is one line on standard error, with exit code 2 if the user can mend it."""
-    # a broker that is away becomes an error of ours; only workers, which configure logging, want librdkafka's own words
+    """Run `streamrec`: an error is one line on standard error, with exit code 2 for usage errors."""
+    # an unavailable broker raises our own error; only workers, which configure logging, want librdkafka's messages
     logging.getLogger("librdkafka").addHandler(logging.NullHandler())
     with last_resort():
         claim_standard_streams()
@@ -118,5 +118,5 @@ def main(arguments: list[str] | None = None) -> None:
             fail(error.format_message(), error.exit_code)
         except typer.Abort:
             fail("aborted", 1)
-    # a command that returns nothing has done what it was asked for
+    # a command that returns nothing has succeeded
     sys.exit(code or 0)

@@ -1,4 +1,4 @@
-"""`streamrec chaos`: breaks things on purpose and says whether anything was lost, doubled or changed."""
+"""`streamrec chaos`: injects faults and verifies that nothing was lost, duplicated or changed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Rate = Annotated[float, typer.Option(min=1, help="Events per second.")]
 
 
 class ChaosFigures(Struct, kw_only=True):
-    """What all runs showed together."""
+    """Totals over all runs."""
 
     runs: int
     events: int
@@ -39,22 +39,22 @@ class ChaosFigures(Struct, kw_only=True):
     recovery_p50_s: float
     recovery_p95_s: float
     recovery_by_kind_s: dict[str, list[float]]
-    """The shortest and the longest."""
+    """Shortest and longest."""
     notes: list[str]
 
 
 @app.callback(invoke_without_command=True)
 def chaos(
     context: typer.Context,
-    seeds: Annotated[int, typer.Option(min=1, help="Number of runs; each seed is a schedule of faults.")] = 3,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of runs; each has a seed for its faults.")] = 3,
     events: Annotated[int, typer.Option(min=1, help="Events per run.")] = 20_000,
     rate: Rate = 500.0,
     first_seed: Annotated[int, typer.Option(help="First seed, to repeat a run.")] = 1,
     as_json: Json = False,
 ) -> None:
-    """Kill workers, broker and stores while events flow, then compare all that is kept with a pure fold of the log.
+    """Kill workers, broker and stores while events flow, then compare everything stored with a pure fold of the log.
 
-    Every run has servers of its own. The exit code is 0 only if nothing is missing, extra or different.
+    Every run starts its own servers. The exit code is 0 only if nothing is missing, extra or different.
 
     Examples: streamrec chaos --seeds 20 --events 20000 --json; streamrec chaos outage redis; streamrec chaos soak
     """
@@ -74,21 +74,21 @@ def chaos(
 
 @app.command()
 def outage(
-    server: Annotated[str, typer.Argument(help=f"Which one: {', '.join(outages.SERVERS)}.")],
+    server: Annotated[str, typer.Argument(help=f"The server: {', '.join(outages.SERVERS)}.")],
     seconds: Annotated[float, typer.Option(min=1, help="Length of the outage.")] = 30.0,
     rate: Rate = 500.0,
-    warm_up: Annotated[float, typer.Option(min=0, help="Seconds at that rate before the outage.")] = 20.0,
+    warm_up: Annotated[float, typer.Option(min=0, help="Seconds of load before the outage.")] = 20.0,
     as_json: Json = False,
 ) -> None:
     """Simulate a server outage under load and verify recovery.
 
-    The exit code is 0 only if nothing is missing, extra or different, no worker ended, and those that need the server
-    took less than 50 MB more than before and had caught up 60 seconds after its return.
+    The exit code is 0 only if nothing is missing, extra or different, no worker exited, and the workers that use the
+    server grew by less than 50 MB and caught up within 60 seconds of its return.
 
     Example: streamrec chaos outage redis --seconds 30 --rate 500 --json
     """
     if server not in outages.SERVERS:
-        raise UsageError(f"no server is called {server!r}; there are {', '.join(outages.SERVERS)}")
+        raise UsageError(f"unknown server {server!r}; choose from {', '.join(outages.SERVERS)}")
     figures = _in_a_directory(
         f"{server} away",
         lambda directory: outages.run(server, away_s=seconds, rate=rate, warm_s=warm_up, directory=directory),
@@ -104,10 +104,10 @@ def poison(
     rounds: Annotated[int, typer.Option(min=1, help="Rounds with bad records, and as many without.")] = 3,
     as_json: Json = False,
 ) -> None:
-    """Fold events with and without bad records among them, and compare dead letters and speed.
+    """Fold events with and without bad records among them, and compare dead letters and throughput.
 
-    The exit code is 0 only if every bad record became a dead letter with the right reason, and the good events were
-    folded at most a tenth more slowly.
+    The exit code is 0 only if every bad record became a dead letter with the right reason, and the throughput of good
+    events fell by at most a tenth.
 
     Example: streamrec chaos poison --events 40000 --share 0.01 --json
     """
@@ -127,8 +127,8 @@ def soak(
 ) -> None:
     """Run at a steady rate and verify that memory, file descriptors and lag of the workers stay flat.
 
-    The first third is not judged. The exit code is 0 only if nothing is missing, extra or different, no worker ended,
-    and over the judged time no worker's line of least squares grew by 50 MB, 5 handles or 2 seconds of lag.
+    The first third is warm-up. The exit code is 0 only if nothing is missing, extra or different, no worker exited, and
+    after the warm-up no worker's least-squares trend grew by 50 MB, 5 file descriptors or 2 seconds of lag.
 
     Example: streamrec chaos soak --minutes 60 --rate 500 --json
     """
@@ -141,7 +141,7 @@ def soak(
 
 
 def _in_a_directory(what: str, work: Callable[[Path], Figures]) -> Figures:
-    """Do it on servers of its own, which leave nothing behind."""
+    """Run on temporary servers."""
     with TemporaryDirectory(prefix="streamrec-chaos-") as directory, DataConsole(stderr=True).status(what):
         return work(Path(directory))
 

@@ -1,4 +1,4 @@
-"""`streamrec dlq`: the records that were refused."""
+"""`streamrec dlq`: refused records."""
 
 from __future__ import annotations
 
@@ -71,16 +71,16 @@ def list_(as_json: Json = False) -> None:
 
 @app.command()
 def show(
-    position: Annotated[str, typer.Argument(help="Which letter: topic:partition:offset, as `dlq list` prints it.")],
+    position: Annotated[str, typer.Argument(help="The dead letter: topic:partition:offset, as printed by `dlq list`.")],
     as_json: Json = False,
 ) -> None:
-    """Show one dead letter: why it was refused, its headers, and what it holds.
+    """Show one dead letter: reason, headers, key and value.
 
     Example: streamrec dlq show clicks.dlq:0:17
     """
     letter = next((letter for letter in _letters(None) if letter.position == position), None)
     if letter is None:
-        raise UsageError(f"there is no dead letter at {position}; `streamrec dlq list` names some")
+        raise UsageError(f"no dead letter at {position}; see `streamrec dlq list`")
     value = letter.record.value
     if as_json:
         print_json(
@@ -133,10 +133,10 @@ def replay(reason: Reason = None, as_json: Json = False) -> None:
 
 
 def _whole(letters: Iterable[DeadLetter], left_out: Counter[str]) -> Iterator[DeadLetter]:
-    """Pass over letters that hold a part of their record; the record is where the letter says, while Kafka keeps it."""
+    """Skip dead letters that hold only part of their record; Kafka has the original until retention deletes it."""
     for letter in letters:
         if {"key", "value"} & set(letter.header("cut").split(",")):
-            left_out["cut to fit in a dead letter"] += 1
+            left_out["shortened to fit in a dead letter"] += 1
         else:
             yield letter
 
@@ -144,7 +144,7 @@ def _whole(letters: Iterable[DeadLetter], left_out: Counter[str]) -> Iterator[De
 def _fitting(records: Iterable[Outgoing], publisher: KafkaPublisher, left_out: Counter[str]) -> Iterator[Outgoing]:
     for record in records:
         if size_of(record) > publisher.room(record.topic):
-            left_out["larger than the topic takes"] += 1
+            left_out["larger than the topic's limit"] += 1
         else:
             yield record
 

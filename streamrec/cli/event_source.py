@@ -1,4 +1,4 @@
-"""The options by which commands read files of past events, the same for all of them."""
+"""Options for reading files of past events, shared by all commands."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from streamrec.errors import UsageError
 
 T = TypeVar("T")
 
-Data = Annotated[Path, typer.Option("--data", help="A file of past events, or its folder, as `replay` reads it.")]
+Data = Annotated[Path, typer.Option("--data", help="A file of past events, or its folder; see `streamrec replay`.")]
 Format = Annotated[str, typer.Option("--format", help=f"One of {', '.join(FORMATS)}; detected by default.")]
 Columns = Annotated[
-    str, typer.Option("--columns", help="Columns by field: user_id=visitorid,item_id=sku,timestamp=at.")
+    str, typer.Option("--columns", help="Column of each field: user_id=visitorid,item_id=sku,timestamp=at.")
 ]
 Types = Annotated[
     str, typer.Option("--map", help="Meaning of event types: addtocart=add_to_cart,4=purchase,shown=impression.")
 ]
-EventType = Annotated[str, typer.Option("--event-type", help="Event type of all rows, if no column has it.")]
+EventType = Annotated[str, typer.Option("--event-type", help="Event type of all rows, if there is no such column.")]
 Separator = Annotated[str, typer.Option("--separator", help="Column separator of text files: ';', '::', '\\t'.")]
 Header = Annotated[
     bool,
-    typer.Option("--header/--no-header", help="Whether the first line names the columns; else: 1, 2, 3 …"),
+    typer.Option("--header/--no-header", help="Whether the first line names the columns, else 1, 2, 3 …"),
 ]
 TimeUnit = Annotated[
     str, typer.Option("--time-unit", help=f"Unit of numeric times: {', '.join(TIME_UNITS)}; detected by default.")
@@ -47,21 +47,21 @@ _OPTIONS: dict[str, tuple[Any, Any]] = {
 
 @dataclass(frozen=True, slots=True)
 class EventSource:
-    """A file of events that was named on the command line, and how it is to be read.
+    """A file of events given on the command line, and the options for reading it.
 
     Parameters
     ----------
     path
         The file or its folder.
     options
-        What was said of it.
+        Options given for it.
     """
 
     path: Path
     options: FileOptions
 
     def open(self) -> EventFile:
-        """Look at the file, and say on standard error how it is read where that was found by looking."""
+        """Open the file, and print on standard error what was detected about its format."""
         file = EventFile.open(self.path, self.options)
         if file.reader.said:
             say(f"{file.path}: {file.reader.said}")
@@ -69,14 +69,14 @@ class EventSource:
 
 
 def reads_events(place: Any, default: Any = inspect.Parameter.empty) -> Callable[[Callable[..., T]], Callable[..., T]]:  # noqa: ANN401
-    """Give a command the options of files of events, in place of its parameter `source`.
+    """Add the options for event files to a command, in place of its parameter `source`.
 
     Parameters
     ----------
     place
         Annotation of the parameter that names the file.
     default
-        Its value if it is not given; the command then gets `None` for a source.
+        Its value if it is not given; the command then gets `None` as its source.
     """
 
     def decorate(command: Callable[..., T]) -> Callable[..., T]:
@@ -104,17 +104,17 @@ def reads_events(place: Any, default: Any = inspect.Parameter.empty) -> Callable
 
 
 def file_options(said: dict[str, Any]) -> FileOptions:
-    """Return options as they were written.
+    """Return options as given.
 
     Raises
     ------
     UsageError
-        If one of them does not exist.
+        If one of them is unknown.
     """
     for name, known in (("format_", FORMATS), ("time_unit", tuple(TIME_UNITS))):
         if said[name] and said[name] not in known:
             option = name.strip("_").replace("_", "-")
-            raise UsageError(f"--{option}: there is no {said[name]!r}; there are {', '.join(known)}")
+            raise UsageError(f"--{option}: unknown value {said[name]!r}; choose from {', '.join(known)}")
     return FileOptions(
         format=said["format_"],
         columns=_pairs("--columns", said["columns"]),
@@ -127,7 +127,7 @@ def file_options(said: dict[str, Any]) -> FileOptions:
 
 
 def say_what_became(tallies: Sequence[FileTally]) -> None:
-    """Say on standard error what was left out, refused and dropped, and why."""
+    """Print on standard error what was skipped, refused and dropped, and why."""
     for tally in tallies:
         for line in tally.lines():
             say(line)

@@ -24,7 +24,7 @@ Watch = Annotated[bool, typer.Option("--watch", "-w", help="Refresh until Ctrl-C
 def lag(watch: Watch = False, as_json: Json = False) -> None:
     """Show consumer lag per worker and partition, in records and in seconds.
 
-    Seconds behind is the age of the oldest record that the worker has not handled yet.
+    Seconds behind is the age of the oldest record that the worker has not processed yet.
 
     Examples: streamrec lag; streamrec lag --watch; streamrec lag --json
     """
@@ -45,7 +45,7 @@ def lag(watch: Watch = False, as_json: Json = False) -> None:
 async def _watch(kafka: KafkaAccess) -> None:
     reader, table = LagReader(kafka), DataTable()
     try:
-        await when_loaded(reader.read)()  # who names the wrong broker need not wait for another one
+        await when_loaded(reader.read)()  # a wrong broker address fails before anything else is read
         with Live(console=console(), auto_refresh=False) as live:
             while True:
                 try:
@@ -60,12 +60,12 @@ async def _watch(kafka: KafkaAccess) -> None:
 
 
 def watched(partitions: list[PartitionLag], lines: int) -> DataTable:
-    """Return the lag of as many partitions as a screen has lines for: if not of all, of those with the most."""
-    places = lines - 2  # beside the header, and the line that says what is left out
+    """Return the lag of as many partitions as fit on the screen, those with the most lag."""
+    places = lines - 2  # besides the header and the line that counts the rest
     if len(partitions) <= places:
         return lag_table(partitions)
     table = lag_table(sorted(partitions, key=lambda part: -part.lag)[:places])
-    table.caption = f"{len(partitions) - places} more, with no more lag than these"
+    table.caption = f"{len(partitions) - places} more partitions, none with more lag"
     return table
 
 

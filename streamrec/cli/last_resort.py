@@ -1,4 +1,4 @@
-"""What no command handles itself ends in one line, too: files that cannot be used, a reader that went away."""
+"""Errors that no command handles, in one line: unusable files, a broken pipe."""
 
 from __future__ import annotations
 
@@ -25,46 +25,46 @@ _MENDED_BY_THE_USER = frozenset(
         errno.EROFS,
     }
 )
-"""A path that was named wrongly, or that is not ours to use."""
+"""A path that does not exist or is not accessible."""
 
 
 class OutputClosedError(Exception):
-    """Whoever read standard output went away."""
+    """The reader of standard output has closed it."""
 
 
 @contextmanager
 def last_resort() -> Iterator[None]:
-    """Turn errors into one line and an exit code: 2 if the user can mend it, else 1."""
+    """Turn errors into one line and an exit code: 2 for usage errors, else 1."""
     try:
         try:
             yield
         finally:
             if sys.stdout is not None:
-                sys.stdout.flush()  # a reader that went away is noticed here, and not when Python ends
+                sys.stdout.flush()  # a broken pipe is noticed here, not when Python exits
     except (UsageError, SettingsError) as error:
         fail(str(error), 2)
     except StreamrecError as error:
         fail(str(error), 1)
     except (BrokenPipeError, OutputClosedError):
         _leave_standard_output()
-        fail("nobody reads the output any more", 1)
+        fail("standard output was closed by its reader", 1)
     except OSError as error:
         _leave_standard_output()
         fail(_in_words(error), 2 if error.errno in _MENDED_BY_THE_USER else 1)
     except UnicodeEncodeError as error:
-        # of an address, a path or a password in the environment; the text itself may be a secret
-        fail(f"a setting holds bytes that are not UTF-8 ({error.reason})", 2)
+        # an address, a path or a password in the environment; the text itself may be a secret
+        fail(f"a setting is not valid UTF-8 ({error.reason})", 2)
 
 
 def fail(message: str, exit_code: int) -> NoReturn:
-    """Say what went wrong in one line on standard error, and end."""
-    if message:  # help that was printed for want of arguments has none
+    """Print the error in one line on standard error, and exit."""
+    if message:  # help printed because of missing arguments has none
         sys.stderr.write(f"streamrec: {visible(' '.join(message.split()))}\n")
     sys.exit(exit_code)
 
 
 def check_arguments(arguments: Sequence[str]) -> None:
-    """Refuse arguments that are not text, which no server could be asked for.
+    """Refuse arguments that are not UTF-8.
 
     Raises
     ------
@@ -82,8 +82,8 @@ def check_arguments(arguments: Sequence[str]) -> None:
 def claim_standard_streams() -> None:
     """Make sure that standard input, output and error are open and can hold any text.
 
-    Without it the next file or connection would take the number of one that is closed, and be printed into; and a
-    terminal that knows ASCII alone would end a command that prints a name.
+    Otherwise the next file or connection would reuse the descriptor of a closed stream and be printed into, and
+    printing a non-ASCII name to an ASCII terminal would fail.
     """
     for name, mode in (("stdin", os.O_RDONLY), ("stdout", os.O_WRONLY), ("stderr", os.O_WRONLY)):
         if getattr(sys, name) is None:
@@ -96,7 +96,7 @@ def claim_standard_streams() -> None:
 
 
 def _leave_standard_output() -> None:
-    """Throw away what is still to be written: Python would try, and complain, at its end."""
+    """Discard buffered output: Python would try to write it on exit, and fail."""
     try:
         number = sys.stdout.fileno()
     except (OSError, ValueError):

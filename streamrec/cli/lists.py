@@ -61,7 +61,7 @@ def _look() -> Lists:
     marks = RedisListMarks(settings.require_redis_url(), installation=settings.installation)
     facts = marks.facts()
     if not facts.top_k:
-        raise UsageError("there are no lists yet: `recall` has not run, or no event has arrived")
+        raise UsageError("no lists yet: `recall` has not run, or no event has arrived")
     return Lists(facts, marks.count(facts))
 
 
@@ -81,7 +81,7 @@ def _table(lists: Lists) -> DataTable:
         ("events learned", f"{facts.events:,}"),
         ("events not learned yet", f"{facts.lacking:,}"),
         ("items it knows", f"{facts.known_items:,}"),
-        ("items known to the stream or the catalogue only", f"{facts.other_items:,}"),
+        ("items known only from the stream or the catalogue", f"{facts.other_items:,}"),
     ):
         table.add_row(name, value)
     return table

@@ -1,4 +1,4 @@
-"""`streamrec migrate`: the tables of PostgreSQL brought up to date."""
+"""`streamrec migrate`: migrates the PostgreSQL schema."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`streamrec model`: the versions of the model, and going back to one."""
+"""`streamrec model`: model versions and rollback."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def list_(as_json: Json = False) -> None:
     """
     versions = read_model_versions(resolved_settings().require_kafka())
     if versions is None:
-        raise UsageError("there is no version yet: the trainer keeps the first one with its first checkpoint")
+        raise UsageError("no versions yet: the first one is kept with the trainer's first checkpoint")
     if as_json:
         print_json(versions)
         return
@@ -37,7 +37,7 @@ def list_(as_json: Json = False) -> None:
 
 @app.command("rollback")
 def rollback(
-    name: Annotated[str, typer.Argument(help="Which version: a name that `model list` prints with a checkpoint.")],
+    name: Annotated[str, typer.Argument(help="The version: a name that `model list` prints with a checkpoint.")],
     as_json: Json = False,
 ) -> None:
     """Roll back to a version that the trainer keeps; lists follow within seconds.
@@ -50,19 +50,19 @@ def rollback(
     versions = read_model_versions(kafka)
     known = {version.name: version for version in versions.versions} if versions else {}
     if name not in known:
-        raise UsageError(f"there is no version {name}; see `streamrec model list`")
+        raise UsageError(f"unknown version {name}; see `streamrec model list`")
     if not known[name].checkpoint:
-        raise UsageError(f"{name} has no checkpoint any more; see `streamrec model list`")
+        raise UsageError(f"{name} no longer has a checkpoint; see `streamrec model list`")
     made = roll_back(kafka, name, within_s=ANSWER_WITHIN_S)
     if made is None:
         raise StreamrecError(
-            f"no answer in {ANSWER_WITHIN_S:.0f} s: the trainer goes back to {name} as soon as it runs, if it still "
-            "keeps it then"
+            f"no answer in {ANSWER_WITHIN_S:.0f} s: the trainer rolls back to {name} as soon as it runs, if it still "
+            "has the checkpoint"
         )
     if as_json:
         print_json(made)
     else:
-        console().print(f"the trainer went back to {name} and goes on as {made.name}")
+        console().print(f"rolled back to {name}; training continues as {made.name}")
 
 
 def _table(versions: ModelVersions) -> DataTable:
@@ -72,7 +72,7 @@ def _table(versions: ModelVersions) -> DataTable:
     for name in ("status", "checkpoint", "because"):
         table.add_column(name)
     for version in versions.versions:
-        because = version.because or (f"went on from {version.went_on_from}" if version.went_on_from else "")
+        because = version.because or (f"rolled back to {version.went_on_from}" if version.went_on_from else "")
         table.add_row(
             version.name,
             datetime.fromtimestamp(version.made_at_ms / 1_000, UTC).isoformat(" ", "seconds"),

@@ -1,7 +1,7 @@
 """How commands print: figures and tables on standard output, everything else on standard error.
 
-What is printed comes from records, files and servers that anybody may write: it is never markup, and no character of it
-controls the terminal.
+What is printed comes from untrusted records, files and servers: it is never interpreted as markup, and no character of
+it controls the terminal.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on s
 
 
 class DataConsole(Console):
-    """A console for which text is text: no markup, no emoji codes, and no control character reaches the terminal."""
+    """A console without markup and emoji codes, which lets no control character reach the terminal."""
 
     def __init__(self, *, file: IO[str] | None = None, stderr: bool = False, width: int | None = None) -> None:
         super().__init__(file=file, stderr=stderr, width=width, markup=False, emoji=False)
@@ -36,7 +36,7 @@ class DataConsole(Console):
             yield segment if segment.control else Segment(visible(segment.text, lines=True), segment.style)
 
     def on_broken_pipe(self) -> None:
-        """Leave it to the command's last resort, which says so in one line."""
+        """Raise, so that the command reports it in one line."""
         raise BrokenPipeError
 
 
@@ -44,13 +44,13 @@ class DataTable(Table):
     """A table whose cells, title and caption are data."""
 
     def add_row(self, *cells: RenderableType | None, style: StyleType | None = None, end_section: bool = False) -> None:
-        """Add a row; a control character is shown as its code, so that a cell keeps its width and its line."""
+        """Add a row; control characters are shown as codes, so that a cell keeps its width and its line."""
         shown = (Text(visible(cell)) if isinstance(cell, str) else cell for cell in cells)
         super().add_row(*shown, style=style, end_section=end_section)
 
     @property
     def title(self) -> TextType | None:
-        """What stands above the table."""
+        """The text above the table."""
         return self._title
 
     @title.setter
@@ -59,7 +59,7 @@ class DataTable(Table):
 
     @property
     def caption(self) -> TextType | None:
-        """What stands below the table."""
+        """The text below the table."""
         return self._caption
 
     @caption.setter
@@ -80,12 +80,12 @@ def console() -> DataConsole:
 
 
 def say(text: str) -> None:
-    """Say on standard error what is not the answer itself."""
+    """Return a console on standard error, for anything but the result."""
     DataConsole(stderr=True).print(Text(visible(text), style="dim"), soft_wrap=True)
 
 
 def progress_bar() -> Progress:
-    """Return a progress bar on standard error with rate and time left; it is silent where that is no terminal."""
+    """Return a progress bar on standard error with rate and time left; silent if that is not a terminal."""
     on_terminal = DataConsole(stderr=True)
     return Progress(
         TextColumn("{task.description}", markup=False),

@@ -22,20 +22,20 @@ from streamrec.service.ports import Publisher
 
 
 class Played(Struct, kw_only=True):
-    """What became of the rows of a file."""
+    """Counts of the rows of a file by outcome."""
 
     rows: int = 0
     published: Counter[str]
     """Events by topic."""
     skipped: Counter[str]
-    """Rows that became no event, by event type or by the reason for which the contract refuses them."""
+    """Skipped rows, by event type or by the reason for which the contract refuses them."""
     dropped: Counter[str]
-    """Optional fields that the contract refuses, by name; their events were published without them."""
+    """Dropped optional fields, by name; their events were published without them."""
     examples: dict[str, Example]
-    """Where each reason, event type or field was seen first."""
+    """Where each reason, event type or field first occurred."""
     items: int = 0
     items_skipped: Counter[str]
-    """Rows of the catalogue that were not published, by reason."""
+    """Skipped rows of the catalogue, by reason."""
     seconds: float = 0.0
     events_per_s: float = 0.0
 
@@ -73,7 +73,7 @@ def replay(
     --map addtocart=add_to_cart,transaction=purchase --time-unit s
     """
     if rate is not None and speedup is not None:
-        raise UsageError("--rate and --speedup exclude each other")
+        raise UsageError("--rate and --speedup cannot be combined")
     file, catalogue = source.open(), FileTally()
     due_s = at_rate(rate) if rate else at_speedup(speedup) if speedup else as_fast_as_possible()
     publisher = KafkaPublisher(resolved_settings().require_kafka())
@@ -90,7 +90,7 @@ def _said(played: Played) -> str:
     published = [f"{count:,} {topic}" for topic, count in played.published.items()]
     skipped = [f"{played.skipped.total():,} skipped"] if played.skipped else []
     items = [f"{played.items:,} items"] if played.items else []
-    return f"{played.rows:,} rows in {played.seconds:.1f} s, {played.events_per_s:,.0f} per second: " + (
+    return f"{played.rows:,} rows in {played.seconds:.1f} s, {played.events_per_s:,.0f} events/s: " + (
         ", ".join([*items, *published, *skipped]) or "nothing"
     )
 

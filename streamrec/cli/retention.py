@@ -25,7 +25,7 @@ def retention(
     Example: streamrec retention --arm control
     """
     if arm not in {None, PERSONAL, CONTROL}:
-        raise UsageError(f"there is no arm {arm!r}: there are {PERSONAL} and {CONTROL}")
+        raise UsageError(f"unknown arm {arm!r}; choose from {PERSONAL}, {CONTROL}")
     settings = resolved_settings()
     reader = RetentionReader(settings.require_postgres_url(), installation=settings.installation)
     report = reader.report(arm)
@@ -53,7 +53,7 @@ def retention_tables(report: RetentionReport) -> tuple[DataTable, DataTable]:
         )
     arms = DataTable(
         *("arm", "users", "lists", "lists followed", "clicks", "followed", "purchases", "followed"),
-        title="Lists followed, by arm",
+        title="Lists clicked, by arm",
     )
     for arm in report.arms:
         arms.add_row(

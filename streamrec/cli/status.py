@@ -12,8 +12,8 @@ from streamrec.monitor.words import duration
 def status(as_json: Json = False) -> int:
     """Check pipeline health, and print each cause with a next step.
 
-    It looks for itself, needs no monitor, and comes to the same verdict as the monitor's /readyz, page and alerts. The
-    exit code is 0 if the pipeline keeps up; else 1, and each cause is printed with a next step.
+    Works without the monitor, by the same rule as the monitor's /readyz, dashboard and alerts. The exit code is 0 if
+    the pipeline is healthy; otherwise it is 1, and each cause is printed with a next step.
 
     Examples: streamrec status; streamrec status --json; until streamrec status; do sleep 1; done
     """
@@ -29,9 +29,7 @@ def status(as_json: Json = False) -> int:
         print_json(seen.verdict | {"groups": groups} | others)
         return int(bool(causes))
     output = console()
-    output.print(
-        "not keeping up" if causes else "keeping up", style="bold red" if causes else "bold green", highlight=False
-    )
+    output.print("not healthy" if causes else "healthy", style="bold red" if causes else "bold green", highlight=False)
     for cause in causes:
         output.print(f"- {cause.text}")
         output.print(f"  {cause.next_step}", style="dim")

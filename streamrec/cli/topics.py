@@ -1,4 +1,4 @@
-"""`streamrec topics`: what is on Kafka, and creating what is missing."""
+"""`streamrec topics`: lists topics and creates missing ones."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ app = typer.Typer(add_completion=False, help="List topics, or create missing one
 
 @app.callback(invoke_without_command=True)
 def topics(context: typer.Context, as_json: Json = False) -> None:
-    """List streamrec's topics with their partitions and how many records each holds at most.
+    """List streamrec's topics with their partitions and an upper bound of the number of records in each.
 
-    Offsets are counted: those of records that compaction removed and of transaction markers are among them.
+    Offsets are counted, including those of transaction markers and of records that compaction removed.
 
     Examples: streamrec topics; streamrec topics --json; streamrec topics create
     """
@@ -43,10 +43,10 @@ def topics(context: typer.Context, as_json: Json = False) -> None:
 
 @app.command()
 def create(as_json: Json = False) -> None:
-    """Create the topics that do not exist yet; those that do are left as they are.
+    """Create missing topics; existing ones are left unchanged.
 
-    STREAMREC_PARTITIONS and STREAMREC_REPLICATION say how. A topic that takes smaller records than STREAMREC_TOP_K or
-    STREAMREC_SEQUENCE_LENGTH ask for is an error.
+    STREAMREC_PARTITIONS and STREAMREC_REPLICATION set partitions and replicas. A topic whose record size limit is too
+    small for STREAMREC_TOP_K or STREAMREC_SEQUENCE_LENGTH is an error.
 
     Example: STREAMREC_PARTITIONS=32 streamrec topics create
     """
@@ -54,7 +54,7 @@ def create(as_json: Json = False) -> None:
     kafka = settings.require_kafka()
     limits = created_limits(settings.sequence_length, settings.top_k, hide_seen=settings.hide_seen)
     created = create_topics(kafka, settings.partitions, settings.replication, limits=limits)
-    # a topic that was there before keeps its limit; a worker whose records do not fit would wait
+    # an existing topic keeps its limit; a worker whose records do not fit would wait
     of_interests = needs_of_interests(settings.sequence_length, hide_seen=settings.hide_seen)
     needs = [*of_interests, *needs_of_recall(settings.top_k), *needs_of_trainer()]
     require_room(KafkaPublisher(kafka), needs)

@@ -1,4 +1,4 @@
-"""`streamrec topk`: the list of a user."""
+"""`streamrec topk`: a user's list."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ def topk(
     items: Annotated[int, typer.Option("--items", "-n", min=1, help="Number of items to show.")] = SHOWN_ITEMS,
     as_json: Json = False,
 ) -> None:
-    """Print a user's newest list and why each item is in it.
+    """Print a user's latest list and the reason for each item.
 
-    A user who has no list yet gets the default one, as an application does.
+    A user without a list gets the default list, as in an application.
 
     Examples: streamrec topk u42; streamrec topk u42 --items 50; streamrec topk u42 --json
     """
     settings = resolved_settings()
     newest = TopKReader(settings.require_redis_url(), installation=settings.installation).read(user_id)
     if newest is None:
-        raise UsageError("there is no list yet, not even the default one: no event was seen")
+        raise UsageError("no list yet, not even the default one: no event was seen")
     if as_json:
         print_json(newest)
         return
@@ -40,7 +40,7 @@ def topk(
 
 
 def list_title(newest: TopKList, user_id: str) -> str:
-    """Say whose list it is and how old."""
+    """Return a title with the user and the age of the list."""
     whose = f"Top {len(newest.items)} of {user_id}" if newest.user_id else f"{user_id} has no list: the default list"
     age_s = max(0.0, time.time() - newest.made_at_ms / 1_000)
     return f"{whose}, made {_duration(age_s)} ago"

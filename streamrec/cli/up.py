@@ -1,4 +1,4 @@
-"""`streamrec up`: everything on this machine, until Ctrl-C."""
+"""`streamrec up`: runs the complete pipeline on this machine."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def up() -> None:
     """Run Kafka, Redis, PostgreSQL and all workers on this machine until Ctrl-C.
 
     A server whose address is set (STREAMREC_KAFKA, STREAMREC_REDIS_URL, STREAMREC_POSTGRES_URL) is not started. The
-    next start on the same data directory (STREAMREC_DATA_DIR) picks up where this one left off, with all events, states
-    and the model.
+    next start on the same data directory (STREAMREC_DATA_DIR) picks up where this one left off, including all events,
+    states and the model.
 
     Example: STREAMREC_DATA_DIR=/var/lib/streamrec streamrec up
     """
@@ -40,18 +40,18 @@ def up() -> None:
 
 
 def _with_free_page(settings: Settings) -> Settings:
-    """Return settings with a port for the page that nobody else has taken."""
+    """Return settings with a free port for the dashboard."""
     port = choose_port(settings.data_dir, "monitor", preferred=settings.monitor_port)
     return settings.model_copy(update={"monitor_port": port})
 
 
 def stop_on_signals() -> threading.Event:
-    """Return an event that the first SIGINT or SIGTERM sets; the second one ends the process at once."""
+    """Return an event set by the first SIGINT or SIGTERM; the second one ends the process immediately."""
     stopping = threading.Event()
 
     def stop(_number: int, _frame: FrameType | None) -> None:
         if stopping.is_set():
-            os._exit(130)  # the guardian ends what is left
+            os._exit(130)  # the guardian ends remaining processes
         stopping.set()
 
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -64,16 +64,16 @@ def _show(stack: Stack, terminal: DataConsole) -> None:
     table.add_row("Kafka", f"{stack.settings.kafka} ({stack.broker})")
     own = {field: address for field, address in stack.settings.addresses().items() if field in stack.servers}
     for field in ("redis_url", "postgres_url"):
-        # an address that was set may hold a password that is no secret of ours
+        # an address from the environment may hold a password
         table.add_row(field.removesuffix("_url"), own.get(field, f"as {variable_name(field)} says"))
     if stack.settings.monitor_port:
         table.add_row("page", f"http://{stack.settings.monitor_host}:{stack.settings.monitor_port}")
     table.add_row("data", str(stack.settings.data_dir))
     table.add_row("logs", str(stack.settings.data_dir / "logs"))
     terminal.print(table)
-    terminal.print("\nFor programs of your own:\n")
+    terminal.print("\nAddresses for your own programs:\n")
     for field, address in own.items():
         terminal.print(f"export {variable_name(field)}={quote(address)}", soft_wrap=True, highlight=False)
     terminal.print(
-        "\nIn another terminal: streamrec replay FILE, streamrec topk USER, streamrec lag. Ctrl-C stops all of it."
+        "\nIn another terminal: streamrec replay FILE, streamrec topk USER, streamrec lag. Ctrl-C stops everything."
     )

@@ -13,13 +13,13 @@ from streamrec.errors import UsageError
 WORKERS = ("interests", "trainer", "recall", "retention", "monitor")
 
 
-def worker(name: Annotated[str, typer.Argument(help=f"Which one: {', '.join(WORKERS)}.")]) -> None:
+def worker(name: Annotated[str, typer.Argument(help=f"The worker: {', '.join(WORKERS)}.")]) -> None:
     """Run one worker until SIGTERM or Ctrl-C.
 
-    Start as many processes of a worker as there are partitions to share; of `trainer` one is active, others stand by.
+    Processes of the same worker share its partitions; one `trainer` is active, others stand by.
 
     Example: streamrec worker interests
     """
     if name not in WORKERS:
-        raise UsageError(f"no worker is called {name!r}; there are {', '.join(WORKERS)}")
+        raise UsageError(f"unknown worker {name!r}; choose from {', '.join(WORKERS)}")
     import_module(f"workers.{name}").main(resolved_settings())

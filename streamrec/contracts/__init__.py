@@ -1,1 +1,1 @@
-"""The messages on the wire: typed here once, JSON on Kafka, published as JSON Schemas in `schemas/`."""
+"""Message types: JSON on Kafka, published as JSON Schemas in `schemas/`."""

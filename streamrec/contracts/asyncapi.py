@@ -1,7 +1,7 @@
-"""The AsyncAPI 3 document: which messages stand on which topics, as the pipeline as a whole sends and receives them.
+"""The AsyncAPI 3 document: the messages that the pipeline sends and receives, by topic.
 
-`user-interests` and `model-updates` are read again by workers of the pipeline; others may read them too, so they are
-described as sent.
+`user-interests` and `model-updates` are also consumed by the pipeline's own workers; since others may consume them too,
+they are described as sent.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from streamrec.contracts.topics import (
 SCHEMA_FORMAT = "application/schema+json;version=draft-2020-12"
 
 _CLOUD_EVENT = {
-    "ce_id": "With `ce_source` the id of the event; goes before `event_id` in the payload.",
-    "ce_source": "Who made the event.",
+    "ce_id": "With `ce_source`, the id of the event; takes precedence over `event_id` in the payload.",
+    "ce_source": "Source of the event.",
     "ce_type": "Reverse-DNS type. It is split into words at punctuation and capital letters; the last one that names a "
-    "kind of event (click, clicks, clicked; purchase, purchases, purchased) has to name this one.",
+    "kind of event (click, clicks, clicked; purchase, purchases, purchased) must name this one.",
 }
 _LIST_CONFIGURATION = ("cleanup.policy",)
 
@@ -46,13 +46,13 @@ class _Channel:
     topic
         Name of the topic.
     message
-        Name of the message and of its schema file; `dead-letter` has no schema, it is the original bytes.
+        Name of the message and of its schema file; `dead-letter` has no schema, since it holds the original bytes.
     action
-        What the pipeline does.
+        What the pipeline does with the topic.
     summary
         One sentence.
     key
-        What the record key is, `None` where there is none.
+        Description of the record key; `None` if there is none.
     cloud_events
         Whether CloudEvents headers are honoured.
     """
@@ -72,35 +72,35 @@ _CHANNELS = (
         ITEMS,
         "item",
         "receive",
-        "What is known of an item; a null value deletes it.",
+        "Metadata of an item; a null value deletes the item.",
         key="The item id, UTF-8; also as JSON text, or as a JSON object with the id in `item_id` or `id`. A record "
         "whose key names another item is refused.",
     ),
-    _Channel(IMPRESSIONS, "impression", "receive", "A list was really shown. Optional."),
+    _Channel(IMPRESSIONS, "impression", "receive", "A list was actually shown. Optional."),
     _Channel(USER_INTERESTS, "user-interest", "send", "A user's interest state after new events."),
-    _Channel(RECOMMENDATIONS, "topk-list", "send", "A user's new list, always whole."),
+    _Channel(RECOMMENDATIONS, "topk-list", "send", "A user's new list, always complete."),
     _Channel(MODEL_UPDATES, "model-update", "send", "A part of a model version.", key=None),
     _Channel(
         MODEL_VERSIONS,
         "model-versions",
         "send",
-        "Which versions are kept and what became of them, always whole.",
+        "The kept versions and their status, always complete.",
         key="Always `versions`.",
     ),
     _Channel(
         STORE_IDENTITIES,
         "store-identity",
         "send",
-        "Which store this installation works with.",
+        "The store that this installation uses.",
         key="`Redis` or `PostgreSQL`.",
     ),
-    _Channel(MODEL_CONTROL, "model-command", "receive", "An order to the trainer.", key=None),
+    _Channel(MODEL_CONTROL, "model-command", "receive", "A command to the trainer.", key=None),
     *(
         _Channel(
             dead_letter_topic(topic),
             "dead-letter",
             "send",
-            "A record that no retry will make right: the original key and value, and headers that say why.",
+            "A record that no retry can fix: the original key and value, and headers with the reason.",
             key="The original key.",
         )
         for topic in (CLICKS, PURCHASES, ITEMS, IMPRESSIONS)
@@ -117,7 +117,7 @@ def asyncapi_document() -> dict[str, Any]:
             "title": "streamrec",
             "version": __version__,
             "description": "Clicks and purchases in, fresh personal top-K lists out. Unknown fields are ignored; "
-            "a field that is added later is optional. An optional field that cannot be read is left out and counted.",
+            "fields added later are optional. An optional field that cannot be read is dropped and counted.",
             "license": {"name": "Apache-2.0", "url": "https://www.apache.org/licenses/LICENSE-2.0"},
         },
         "defaultContentType": "application/json",

@@ -1,7 +1,7 @@
 """The one decoder of incoming records: every reader of a topic refuses the same records for the same reasons.
 
-A record is decoded strictly first; one that fails is read again leniently (see `lenient`), which takes other spellings,
-leaves out optional fields that it cannot use, and unwraps structured CloudEvents.
+A record is first decoded strictly. If that fails, it is decoded leniently (see `lenient`): other spellings are
+accepted, unusable optional fields are dropped, and structured CloudEvents are unwrapped.
 """
 
 from __future__ import annotations
@@ -25,14 +25,15 @@ from streamrec.domain.event import Event, EventType, Source
 from streamrec.errors import BadRecordError
 
 MAX_RECORD_BYTES = 65_536
-"""An event is a few hundred bytes; a record beyond this is something else."""
+"""An event is a few hundred bytes; a larger record is something else."""
 
 MAX_CLOCK_SKEW_MS = 24 * 3_600_000
-"""A clock that is ahead by more than this is refused; one that is ahead by less is taken for a wrong clock: nothing
-happens later than it is told, and one such device must not move the newest event time of all others."""
+"""Event times ahead of the record by more than this are refused. Those ahead by less are set to the record's time: an
+event cannot happen after it was produced, and one wrong clock must not move the newest event time of all other
+users."""
 
 ID_REUSED = "id-reused"
-"""The reason of an event that has the id of another one; what decodes one record at a time cannot see that."""
+"""The reason for an event that has the id of another one; decoding single records cannot detect it."""
 
 _CLICK = msgspec.json.Decoder(Click)
 _PURCHASE = msgspec.json.Decoder(Purchase)
@@ -58,13 +59,13 @@ def decode_event(
     Parameters
     ----------
     source, offset
-        Where the record stands.
+        Position of the record in Kafka.
     timestamp_ms
-        The record's own timestamp: when it was produced.
+        The record's timestamp: when it was produced, Unix milliseconds.
     value, headers
-        As they came.
+        As consumed.
     dropped
-        Takes the names of optional fields that were left out.
+        Receives the names of dropped optional fields.
 
     Raises
     ------
@@ -90,10 +91,10 @@ def decode_event(
 
 
 def decode_item(value: bytes | None, key: bytes | None = None, *, dropped: list[str] | None = None) -> Item:
-    """Decode a record of `items` that is no deletion, or raise a `BadRecordError`; see also :func:`withdrawn_by`.
+    """Decode a record of `items` that is not a deletion, or raise a `BadRecordError`; see also :func:`withdrawn_by`.
 
-    What is known of an item is refused where its key does not name the item: a null value with that key, which is all
-    that a compacted log may keep, could not delete it. A record without a key is taken.
+    A record whose key does not name its item is refused: a null value with that key, which may be all that a compacted
+    log keeps, could not delete the item. A record without a key is accepted.
     """
     item, _ = _read(_ITEM, value, {}, dropped)
     if key is not None and item.item_id not in ids_named_by(key):
@@ -102,18 +103,18 @@ def decode_item(value: bytes | None, key: bytes | None = None, *, dropped: list[
 
 
 def deleted_by(key: bytes | None) -> tuple[str, ...]:
-    """Return the ids of the item that a record of `items` with this key and a null value deletes.
+    """Return the ids of the items deleted by a record of `items` with this key and a null value.
 
-    More than one where the key can be read in two ways. Raises a `BadRecordError` if it names none.
+    More than one if the key is ambiguous. Raises a `BadRecordError` if it names none.
     """
     return ids_named_by(key)
 
 
 def withdrawn_by(value: bytes | None, key: bytes | None) -> tuple[str, ...]:
-    """Return the items that a refused record of `items` withdraws all the same.
+    """Return the items that a record of `items` withdraws although it is refused.
 
-    Whatever else is wrong with a record, what it says of `available` is obeyed: unless that is true, the item is
-    withdrawn, by its id in the message or else by its key.
+    `available` takes effect whatever else is wrong with a record: unless it is true, the item is withdrawn, by its id
+    in the message or else by its key.
     """
     try:
         content, _ = unwrap(parse(value or b""), {})
@@ -131,7 +132,7 @@ def decode_impression(value: bytes | None, *, dropped: list[str] | None = None) 
 
 
 def event_name_in(value: bytes | None) -> str | None:
-    """Return the id that a value gives its event, however wrong the rest is; `None` if it gives none."""
+    """Return the event id in a value, even if the rest is invalid; `None` if it has none."""
     if value is None or len(value) > MAX_RECORD_BYTES:
         return None
     try:
@@ -145,7 +146,7 @@ def event_name_in(value: bytes | None) -> str | None:
 
 
 def decode_own(decoder: msgspec.json.Decoder[T], value: bytes | None) -> T:
-    """Decode a record of a topic that streamrec itself writes, or raise a `BadRecordError`: others can write, too."""
+    """Decode a record of one of streamrec's own topics, or raise a `BadRecordError`: others can write to them, too."""
     try:
         return decoder.decode(value or b"")
     except msgspec.ValidationError as error:
@@ -155,23 +156,23 @@ def decode_own(decoder: msgspec.json.Decoder[T], value: bytes | None) -> T:
 
 
 def decode_interest(value: bytes | None, timestamp_ms: int) -> UserInterest:
-    """Decode a record of `user-interests` that was produced at this time, or raise a `BadRecordError`."""
+    """Decode a record of `user-interests` with this production time, or raise a `BadRecordError`."""
     interest = decode_own(_INTEREST, value)
     check_event_time(max(interest.event_time_ms, interest.sequence[-1].event_time_ms), timestamp_ms)
     return interest
 
 
 def check_event_time(event_time_ms: int, timestamp_ms: int) -> None:
-    """Refuse an event time that is over a day after the production of its record, with a `BadRecordError`."""
+    """Raise a `BadRecordError` for an event time more than a day after the production of its record."""
     if event_time_ms <= timestamp_ms + MAX_CLOCK_SKEW_MS:
         return
     detail = (
-        f"event_time_ms {moment(event_time_ms)} is over a day after the record's own timestamp, {moment(timestamp_ms)}"
+        f"event_time_ms {moment(event_time_ms)} is more than a day after the record's timestamp, {moment(timestamp_ms)}"
     )
     if timestamp_ms < MIN_EVENT_TIME_MS:
         unit = unit_of(timestamp_ms)
-        detail += f": the record's timestamp looks like {unit}" if unit else ": the record's timestamp is the wrong one"
-        detail += ", and has to be Unix milliseconds; the producer sets it"
+        detail += f": the record's timestamp looks like {unit}" if unit else ": the record's timestamp is wrong"
+        detail += ", but must be Unix milliseconds; the producer sets it"
     raise BadRecordError("bad-time", detail)
 
 
@@ -192,7 +193,7 @@ def _decode(decoder: msgspec.json.Decoder[T], value: bytes | None) -> T:
     if value is None:
         raise BadRecordError("null-value", "the record has no value")
     if len(value) > MAX_RECORD_BYTES:
-        raise BadRecordError("too-large", f"{len(value)} bytes, at most {MAX_RECORD_BYTES} are taken")
+        raise BadRecordError("too-large", f"{len(value)} bytes; the limit is {MAX_RECORD_BYTES}")
     _check_encoding(value)
     try:
         message = decoder.decode(value)
@@ -204,7 +205,7 @@ def _decode(decoder: msgspec.json.Decoder[T], value: bytes | None) -> T:
 
 
 def _check_encoding(value: bytes) -> None:
-    """Refuse what is not UTF-8, also in fields that are ignored: the decoder passes over those unread."""
+    """Refuse invalid UTF-8, also in ignored fields, which the decoder skips without reading."""
     if value.isascii():
         return
     try:
@@ -214,7 +215,7 @@ def _check_encoding(value: bytes) -> None:
 
 
 def _check_type(expected: str, headers: Mapping[str, bytes]) -> None:
-    """Refuse a CloudEvent of another kind: its reverse-DNS type must name the kind of event."""
+    """Refuse a CloudEvent whose reverse-DNS type does not name the expected kind of event."""
     ce_type = headers.get("ce_type")
     if ce_type is not None and kind_named_by(ce_type.decode(errors="replace")) != expected:
         raise BadRecordError("unknown-type", f"ce_type {ce_type[:80]!r} does not name a {expected}")
@@ -232,8 +233,8 @@ def _id_hash(event_id: str | None, headers: Mapping[str, bytes]) -> int | None:
 
 
 def _content_hash(message: Click | Purchase) -> int:
-    """Return 16 bits that tell two events of one user apart which have the same id.
+    """Return a 16-bit digest that distinguishes two events of one user with the same id.
 
-    Of the time whole seconds count, for that is what many an export keeps which is replayed to mend a loss.
+    Times count in whole seconds, the resolution of many exports that are replayed after data loss.
     """
     return crc32(message.item_id.encode(), message.event_time_ms // 1_000 & 0xFFFF_FFFF) & 0xFFFF

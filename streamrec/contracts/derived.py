@@ -1,6 +1,6 @@
 """What streamrec produces: user interests, top-K lists and model updates.
 
-A derived record carries the source positions that it contains. After a crash it may come again at a new offset;
+A derived record carries the source positions that it contains. After a crash it may be published again at a new offset;
 consumers fence on those positions.
 """
 
@@ -15,7 +15,7 @@ from streamrec.domain.interest import HALF_LIVES_DAYS, SequenceEvent
 
 UnixMs = Annotated[int, Meta(ge=0, le=253_402_300_799_999, description="Unix milliseconds, UTC.")]
 Count = Annotated[int, Meta(ge=0, le=9_007_199_254_740_992)]
-"""Exact in every reader: some hold numbers as doubles."""
+"""Largest integer that is exact in every reader: some represent numbers as doubles."""
 Type = Annotated[int, Meta(ge=0, le=1)]
 Partition = Annotated[int, Meta(ge=0, le=2_147_483_647)]
 Version = Annotated[int, Meta(ge=0, le=9_223_372_036_854_775_807)]
@@ -25,7 +25,7 @@ Channel = Literal["model", "neighbour", "popular", "recent"]
 
 
 class EventPosition(Struct, frozen=True, array_like=True):
-    """Where an event stands in the log: event type (0 click, 1 purchase), partition, offset."""
+    """Position of an event in the log: event type (0 click, 1 purchase), partition, offset."""
 
     event_type: Type
     partition: Partition
@@ -33,11 +33,11 @@ class EventPosition(Struct, frozen=True, array_like=True):
 
 
 if TYPE_CHECKING:
-    ListedEvent = SequenceEvent  # whoever makes a record takes the events of a state as they are
+    ListedEvent = SequenceEvent  # records are built from the events of a state unchanged
 else:
 
     class ListedEvent(SequenceEvent):
-        """An event of a sequence as it is read: event time, event type, partition, offset, item id, category."""
+        """An event of a decoded sequence: event time, event type, partition, offset, item id, category."""
 
         __slots__ = ()
 
@@ -54,31 +54,31 @@ class UserInterest(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     user_id: Id
     state_version: Version
-    """Of two records of a user the higher one is newer, whatever was lost, expired or folded again in between: it grows
-    with the event time of the newest event, and with the number of events."""
+    """Of two records of a user, the one with the higher version is newer, even if states were lost, expired or folded
+    again in between: the version grows with the event time of the newest event and with the number of events."""
     event_time_ms: UnixMs
     """Event time of the newest event in the state."""
     produced_at_ms: UnixMs
-    """When the newest of the new events was produced: freshness counts from here."""
+    """When the newest of the new events was produced: freshness is measured from here."""
     sequence: Annotated[list[ListedEvent], Meta(min_length=1)]
-    """The newest events, oldest first; fewer than are kept where all of them do not fit in a record of the topic."""
+    """The latest events, oldest first; fewer than the state holds if they exceed the topic's record size limit."""
     new: list[EventPosition]
-    """Which events are new in this record; one that is older than the whole sequence is not in it."""
+    """The events that are new in this record; an event older than the whole sequence is not in the sequence."""
     short_term: dict[str, float]
-    """Weight of each category in the newest session, strongest first, at most ten."""
+    """Weight of each category in the latest session, strongest first, at most ten."""
     long_term: dict[str, Weights]
     """Decayed weight of each category with half-lives of 1, 7 and 30 days, strongest first, at most ten."""
     long_term_items: dict[str, Weights]
-    """The same of items."""
+    """The same for items."""
     transitions: list[tuple[str, str, Count]]
-    """Steps from one category to the next inside sessions, most frequent first, at most ten."""
+    """Transitions between categories within sessions, most frequent first, at most ten."""
     events_count: Count
     seen_before: list[Id] = []
-    """Items that the user's lists hide although their events have left the sequence, with `STREAMREC_HIDE_SEEN` alone;
-    at most 200: purchases first, then the latest clicks."""
+    """Seen items that are hidden although their events have left the sequence; only with `STREAMREC_HIDE_SEEN`. At most
+    200: purchases first, then the latest clicks."""
 
     def new_indices(self) -> list[int]:
-        """Return where the sequence holds new events, ascending; one that came late is not at its end."""
+        """Return the ascending indices of new events in the sequence; late events are not at its end."""
         new = {(position.event_type, position.partition, position.offset) for position in self.new}
         return [
             index
@@ -97,7 +97,7 @@ class Reason(Struct, gc=False, frozen=True, omit_defaults=True):
 
     channel: Channel
     item_id: str | None = None
-    """The item of the user's own that led to it, where one did."""
+    """The item in the user's history that triggered it, if any."""
 
 
 class ListItem(Struct, gc=False, frozen=True):
@@ -105,19 +105,20 @@ class ListItem(Struct, gc=False, frozen=True):
 
     item_id: Id
     score: float
-    """How likely the user's next event is on it: the natural logarithm of a probability; for lists of popular items, of
-    a count."""
+    """Natural logarithm of the probability that the user's next event is on the item; in lists of popular items, of a
+    count."""
     reason: Reason
     prior: float | None = None
-    """The same of a user nobody knows, when the list was made, bounded from below by the last item of the default list:
-    whoever reads the list later corrects it by what has become of that."""
+    """The score for an unknown user when the list was made, at least that of the last item of the default list: readers
+    re-score the list by how this has changed since."""
 
 
 class TopKList(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A user's list, always whole. Topic `recommendations`, key: the user id; and Redis key `rec:<user_id>`."""
+    """A user's list, always complete. Topic `recommendations`, key: the user id; and Redis key `rec:<user_id>`."""
 
     state_version: Version
-    """Version of the interest state that it was made from; first, so that a store can compare it unparsed."""
+    """Version of the interest state that the list was made from; the first field, so that a store can compare it
+    without parsing."""
     list_id: Id
     user_id: str
     """Empty in the default list `rec-default`."""
@@ -127,13 +128,13 @@ class TopKList(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Empty before the first model."""
     arm: str
     event_time_ms: UnixMs
-    """Event time of the newest event that the list knows of."""
+    """Event time of the newest event that the list takes into account."""
     produced_at_ms: UnixMs
     """When that event was produced."""
     made_at_ms: UnixMs
     rebuilt: bool = False
-    """Whether it replaces a list that was made from the same state: no event led to it, and freshness is not counted
-    from `produced_at_ms`."""
+    """Whether it replaces a list made from the same state: no event triggered it, and `produced_at_ms` does not count
+    for freshness."""
     hidden: bytes = b""
-    """What the list hides because the user has had it, with `STREAMREC_HIDE_SEEN` alone: the CRC-32 of each item id in
-    UTF-8, four bytes each, little-endian, ascending, in base64. Whoever adds items to the list leaves these out."""
+    """Hidden seen items, only with `STREAMREC_HIDE_SEEN`: the CRC-32 of each item id in UTF-8, four bytes each,
+    little-endian, ascending, in base64. Readers that add items to the list must leave these out."""

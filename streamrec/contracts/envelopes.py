@@ -1,7 +1,7 @@
-"""Records whose message is wrapped in something else: structured CloudEvents are unwrapped, other wrappers are named.
+"""Wrapped messages: structured CloudEvents are unwrapped, other envelopes are refused by name.
 
-A record that only lacks fields would get a reason that sends its producer to the wrong place. Where its shape is that
-of a well-known envelope, the reason is `envelope` and says how to send the message without it.
+Reporting only missing fields would mislead the producer. If a record has the shape of a well-known envelope, the reason
+is `envelope` and the detail says how to send the message without it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _LINES = ("items", "line_items", "lineItems", "lines", "order_items", "products"
 
 
 def check_framing(value: bytes) -> None:
-    """Refuse bytes that are no JSON but the frame of another serializer, and say which one."""
+    """Refuse the frame of another serializer, by name."""
     if len(value) > _FRAME_BYTES and value[0] == 0:
         schema_id = int.from_bytes(value[1:_FRAME_BYTES], "big")
         kind = "JSON Schema" if value[_FRAME_BYTES:].lstrip().startswith(b"{") else "Avro or Protobuf"
@@ -50,8 +50,8 @@ def check_framing(value: bytes) -> None:
 def unwrap(content: object, headers: Mapping[str, bytes]) -> tuple[object, dict[str, bytes]]:
     """Return the message in a structured CloudEvent and the event's attributes, named as headers are in binary mode.
 
-    What is no CloudEvent is returned as it is, without attributes. Both dialects of the Python SDK are read: `data` as
-    an object or as JSON text, and `data_base64`.
+    Anything else is returned unchanged, without attributes. Both dialects of the Python SDK are read: `data` as an
+    object or as JSON text, and `data_base64`.
 
     Raises
     ------
@@ -77,21 +77,21 @@ def _event_data(event: dict[str, Any]) -> object:
             return msgspec.json.decode(b64decode(encoded, validate=True))
         except (TypeError, ValueError, binascii.Error, RecursionError) as error:
             raise BadRecordError(
-                "envelope", f"the data_base64 of the CloudEvent is no JSON in base64: {error}"
+                "envelope", f"the data_base64 of the CloudEvent is not JSON in base64: {error}"
             ) from None
     data = event.get("data")
     if isinstance(data, str):
         try:
             return msgspec.json.decode(data)
         except (ValueError, RecursionError) as error:
-            raise BadRecordError("envelope", f"the data of the CloudEvent is text, and no JSON: {error}") from None
+            raise BadRecordError("envelope", f"the data of the CloudEvent is text but not JSON: {error}") from None
     if data is None:
-        raise BadRecordError("envelope", "the CloudEvent has no data: the message belongs into `data`")
+        raise BadRecordError("envelope", "the CloudEvent has no data: the message belongs in `data`")
     return data
 
 
 def has_all(content: object, required: tuple[str, ...]) -> bool:
-    """Whether a value is an object with all of these fields, and so the message itself."""
+    """Whether a value is an object with all of these fields, i.e. the message itself."""
     return isinstance(content, dict) and all(name in content for name in required)
 
 
@@ -101,7 +101,7 @@ def message_in(content: object, required: tuple[str, ...]) -> dict[str, Any]:
     Raises
     ------
     BadRecordError
-        If it is no object, or lacks a field because the message is inside an envelope.
+        If it is not an object, or lacks a field because the message is inside an envelope.
     """
     if not isinstance(content, dict):
         _refuse_shape(content)
@@ -129,7 +129,7 @@ def _name_envelope(content: dict[str, Any], required: tuple[str, ...]) -> None:
 
 
 def _of_a_tool(content: dict[str, Any], required: tuple[str, ...]) -> BadRecordError | None:
-    """Recognise the envelopes of widespread tools."""
+    """Recognise the envelopes of common tools."""
     wanted = "map its fields: " + ", ".join(required)
     if _is_debezium(content) or _is_debezium(content.get("payload")):
         return _envelope("a Debezium change event", "unwrap it with the transform ExtractNewRecordState")
@@ -149,12 +149,12 @@ def _of_a_tool(content: dict[str, Any], required: tuple[str, ...]) -> BadRecordE
 def _of_an_order(content: dict[str, Any]) -> BadRecordError | None:
     for name in _LINES:
         if "item_id" not in content and isinstance(content.get(name), list):
-            return _envelope(f"an order with its lines in {name!r}", "send one message per item")
+            return _envelope(f"an order with lines in {name!r}", "send one message per item")
     return None
 
 
 def _of_own_making(content: dict[str, Any], required: tuple[str, ...]) -> BadRecordError | None:
-    """Recognise an object with the whole message in one of its fields, as an object or as text."""
+    """Recognise an object with the message in one of its fields, as an object or as text."""
     for name, inner in content.items():
         is_object = isinstance(inner, dict) or (isinstance(inner, str) and inner.lstrip().startswith("{"))
         if is_object and all(field in inner for field in required):

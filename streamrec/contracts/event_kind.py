@@ -1,4 +1,4 @@
-"""Which kind of event a CloudEvents type names."""
+"""Maps CloudEvents types to kinds of events."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _KIND_OF_WORD = {
 
 
 def kind_named_by(event_type: str) -> str | None:
-    """Return the kind of event that a type names, `None` where it names none.
+    """Return the kind of event that a type names, or `None`.
 
     A type is split into words at punctuation, digits and capital letters; case does not matter. The last word that
     names a kind decides: `click`, `clicks`, `clicked` or `purchase`, `purchases`, `purchased`.

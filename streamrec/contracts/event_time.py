@@ -1,4 +1,4 @@
-"""Event times as producers write them, and what a wrong one was probably meant to be."""
+"""Parsing of event times, with hints for those in a wrong unit or format."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from streamrec.errors import BadRecordError
 
 MIN_EVENT_TIME_MS = 631_152_000_000
 MAX_EVENT_TIME_MS = 253_402_300_799_999
-"""From 1990 to 9999. No two units overlap in it: such a time in seconds, microseconds or nanoseconds is outside."""
+"""From 1990 to 9999. Units do not overlap: such a time in seconds, microseconds or nanoseconds is out of range."""
 
 _DIGITS = re.compile(r"[0-9]{1,20}")
 _ISO_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
@@ -20,12 +20,12 @@ _LARGEST = 10**20
 
 
 def read_event_time(value: object) -> object:
-    """Return an event time as a whole number where it is one in another spelling: `1.7e12`, `"1700000000000"`.
+    """Return an event time in another spelling as an integer: `1.7e12`, `"1700000000000"`.
 
     Raises
     ------
     BadRecordError
-        If it is no time in Unix milliseconds; the detail says what it looks like.
+        If it is not a time in Unix milliseconds; the detail says what it looks like.
     """
     if isinstance(value, str):
         if _DIGITS.fullmatch(value):
@@ -44,7 +44,7 @@ def read_event_time(value: object) -> object:
 
 
 def moment(at_ms: float) -> str:
-    """Return a time with its date, for messages.
+    """Format a time with its date, for messages.
 
     Examples
     --------
@@ -59,7 +59,7 @@ def moment(at_ms: float) -> str:
 
 
 def unit_of(value: float) -> str:
-    """Return the unit in which a number would be a time between 1990 and 2100, empty where there is none.
+    """Return the unit in which a number would be a time between 1990 and 2100, or an empty string.
 
     Examples
     --------
@@ -85,11 +85,11 @@ def _wanted(text: str) -> str:
     try:
         meant = datetime.fromisoformat(text)
     except ValueError:
-        return "Unix milliseconds are wanted"
+        return "expected Unix milliseconds"
     if meant.tzinfo is None:
-        return "Unix milliseconds are wanted, and this names no time zone"
+        return "expected Unix milliseconds, and this has no time zone"
     return f"in Unix milliseconds it is {int(meant.timestamp() * 1_000)}"
 
 
 def _number(value: float) -> str:
-    return str(value)[:40] if isinstance(value, float) or abs(value) < 10**40 else "of over 40 digits"
+    return str(value)[:40] if isinstance(value, float) or abs(value) < 10**40 else "with more than 40 digits"

@@ -1,4 +1,4 @@
-"""Headers: what a dead letter says of itself, and the trace that a record belongs to."""
+"""Headers of dead letters, and trace context."""
 
 from __future__ import annotations
 
@@ -19,45 +19,45 @@ class DeadLetterHeaders(Struct, frozen=True, kw_only=True):
     topic: str
     partition: int
     offset: int
-    """Topic, partition and offset of the original name the dead letter: a second copy has the same."""
+    """Topic, partition and offset of the original identify the dead letter: a duplicate has the same."""
     timestamp: int
     """When the original was produced, Unix milliseconds."""
     reason: str
-    """Class of the fault, one of a few short words."""
+    """Category of the error, one of a few short names."""
     message: Annotated[str, Meta(max_length=MAX_MESSAGE_BYTES)]
-    """What exactly is wrong."""
+    """The exact error."""
     stage: str
-    """The worker that refused it."""
+    """The worker that refused the record."""
     app_version: str
     cut: str = ""
-    """Present if the record did not fit: which of `headers`, `key` and `value` are not whole, separated by commas."""
+    """Present if the record did not fit: which of `headers`, `key` and `value` were shortened, separated by commas."""
     key_bytes: int = 0
-    """Size of the original key; this and the next two are present if the record was cut."""
+    """Size of the original key; this and the next two are present if the record was shortened."""
     value_bytes: int = 0
     """Size of the original value."""
     headers_bytes: int = 0
     """Size of the original headers."""
 
     def encode(self) -> dict[str, bytes]:
-        """Return the headers as Kafka takes them."""
+        """Return the headers in the Kafka client's format."""
         names = self.__struct_fields__ if self.cut else self.__struct_fields__[: -len(OF_CUT_RECORDS)]
         return {f"dlq.{name}": str(getattr(self, name)).encode() for name in names}
 
 
 OF_CUT_RECORDS = ("cut", "key_bytes", "value_bytes", "headers_bytes")
-"""The last fields of :class:`DeadLetterHeaders`, which only the letter of a record that did not fit has."""
+"""The last fields of :class:`DeadLetterHeaders`, present only in the dead letter of a record that did not fit."""
 
 
 TRACE_HEADERS = ("traceparent", "tracestate")
-"""The trace that a producer's record belongs to (https://www.w3.org/TR/trace-context): handed on as it came, by way of
+"""Trace context of a producer's record (https://www.w3.org/TR/trace-context), propagated unchanged through
 `user-interests` to the list."""
 
 MAX_TRACE_BYTES = 512
-"""The standard asks for no more; a longer value is left out."""
+"""The standard requires no more; a longer value is dropped."""
 
 
 def traced(headers: Mapping[str, bytes]) -> dict[str, bytes]:
-    """Return what headers say of a trace.
+    """Return the trace context in headers.
 
     Examples
     --------

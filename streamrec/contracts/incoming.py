@@ -1,8 +1,8 @@
-"""What users of streamrec produce: clicks, purchases, items and impressions.
+"""Messages that users of streamrec produce: clicks, purchases, items and impressions.
 
-Unknown fields are ignored, so that producers can go first; every field that is added later is optional. These types
-say what producers should send; readers also understand some other spellings, and leave optional fields out that they
-cannot use (see `lenient`).
+Unknown fields are ignored, so that producers can be upgraded first; fields added later are optional. These types define
+what producers should send; readers also accept some other spellings, and drop optional fields that they cannot use (see
+`lenient`).
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ EventTimeMs = Annotated[
     Meta(
         ge=MIN_EVENT_TIME_MS,
         le=MAX_EVENT_TIME_MS,
-        description="Unix milliseconds, UTC, from 1990 to 9999. A time up to a day after the record's own counts as "
-        "that one; a later one is refused.",
+        description="Unix milliseconds, UTC, from 1990 to 9999. A time up to a day after the record's timestamp "
+        "is replaced by the timestamp; a later one is refused.",
     ),
 ]
-Position = Annotated[int, Meta(ge=0, le=9_999, description="Place in the list, 0 is the top.")]
+Position = Annotated[int, Meta(ge=0, le=9_999, description="Position in the list; 0 is the top.")]
 ContextKey = Annotated[str, Meta(min_length=1, max_length=64)]
 ContextValue = Annotated[str, Meta(max_length=256)] | int | float | bool | None
 Context = Annotated[
     dict[ContextKey, ContextValue],
-    Meta(max_length=MAX_CONTEXT_FIELDS, description="Anything known: device, referrer, country …"),
+    Meta(max_length=MAX_CONTEXT_FIELDS, description="Any further attributes: device, referrer, country …"),
 ]
 Text = Annotated[str, Meta(max_length=256)]
 
@@ -54,11 +54,11 @@ class Click(Struct, frozen=True, kw_only=True, omit_defaults=True):
     event_time_ms: EventTimeMs
     type: Literal["click"] = "click"
     event_id: Id | None = None
-    """Names the event, so that a second copy changes nothing; the headers `ce_source` and `ce_id` go first. An event
-    with the id of another one is refused."""
+    """Unique id of the event, by which duplicates are dropped; the headers `ce_source` and `ce_id` take precedence. An
+    event with the id of a different event is refused."""
     category: Text | None = None
     list_id: Id | None = None
-    """The list that was followed, from the list's own `list_id`."""
+    """The list that was clicked: its `list_id`."""
     position: Position | None = None
     context: Context | None = None
 
@@ -71,25 +71,25 @@ class Purchase(Struct, frozen=True, kw_only=True, omit_defaults=True):
     event_time_ms: EventTimeMs
     type: Literal["purchase"] = "purchase"
     event_id: Id | None = None
-    """Names the event, so that a second copy changes nothing; the headers `ce_source` and `ce_id` go first. An event
-    with the id of another one is refused."""
+    """Unique id of the event, by which duplicates are dropped; the headers `ce_source` and `ce_id` take precedence. An
+    event with the id of a different event is refused."""
     category: Text | None = None
     list_id: Id | None = None
     position: Position | None = None
     quantity: Annotated[int, Meta(ge=1, le=1_000_000_000)] = 1
-    price: Annotated[float, Meta(ge=0, le=1e15, description="Of one piece.")] | None = None
+    price: Annotated[float, Meta(ge=0, le=1e15, description="Unit price.")] | None = None
     currency: Annotated[str, Meta(pattern="^[A-Z]{3}$", description="ISO 4217.")] | None = None
     order_id: Id | None = None
     context: Context | None = None
 
 
 class Item(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What is known of an item. Topic `items` (compacted), key: the item id, by which a null value deletes it."""
+    """Metadata of an item. Topic `items` (compacted), key: the item id; a null value deletes the item."""
 
     item_id: Id
     available: bool = True
-    """`false` withdraws the item: no list made a second later holds it. A value that is neither true nor false
-    withdraws it, too, and so does null."""
+    """`false` withdraws the item: lists made a second later no longer contain it. Null, or a value that is neither true
+    nor false, withdraws it, too."""
     category: Text | None = None
     title: Annotated[str, Meta(max_length=1_024)] | None = None
     price: Annotated[float, Meta(ge=0, le=1e15)] | None = None
@@ -97,9 +97,9 @@ class Item(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Impression(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A list was really shown. Topic `impressions` (optional), key: the user id."""
+    """A list was actually shown. Topic `impressions` (optional), key: the user id."""
 
     user_id: Id
     list_id: Id
     event_time_ms: EventTimeMs
-    item_ids: Annotated[list[Id], Meta(max_length=MAX_SHOWN_ITEMS, description="What was visible, top first.")] = []
+    item_ids: Annotated[list[Id], Meta(max_length=MAX_SHOWN_ITEMS, description="Visible items, top first.")] = []

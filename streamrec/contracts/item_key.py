@@ -1,8 +1,7 @@
-"""Which item the key of a record of `items` names.
+"""Item ids in the keys of records of `items`.
 
-A deletion has nothing but its key. The key should be the item id itself; the spellings of common serializers are read,
-too. Every reader has to understand a deletion from that record alone: what was said of the item before may be gone from
-a compacted log.
+A deletion has only its key. The key should be the item id itself; the formats of common serializers are read, too. A
+reader must understand a deletion from that record alone: earlier records of the item may be gone from a compacted log.
 """
 
 from __future__ import annotations
@@ -19,12 +18,12 @@ _ID_FIELDS = ("item_id", "id")
 
 
 def ids_named_by(key: bytes | None) -> tuple[str, ...]:
-    """Return the ids that a key may stand for: its text, and what it names if that is JSON.
+    """Return the ids that a key may represent: its text and, if that is JSON, the id in it.
 
     Raises
     ------
     BadRecordError
-        If it can be no item id.
+        If it cannot be an item id.
 
     Examples
     --------
@@ -32,15 +31,15 @@ def ids_named_by(key: bytes | None) -> tuple[str, ...]:
     (('sku-1',), ('"sku-1"', 'sku-1'), ('{"id": 17}', '17'))
     """
     if not key:
-        raise BadRecordError("bad-key", "the record has no key, and so names no item")
+        raise BadRecordError("bad-key", "the record has no key, so it does not name an item")
     if len(key) > _MAX_KEY_BYTES:
-        raise BadRecordError("bad-key", f"a key of {len(key)} bytes is no item id")
+        raise BadRecordError("bad-key", f"a key of {len(key)} bytes is not an item id")
     try:
         text = key.decode()
     except UnicodeDecodeError:
         text = "\0"
     if "\0" in text:
-        raise BadRecordError("bad-key", f"the key {key[:80]!r} is no text: produce keys with a string serializer")
+        raise BadRecordError("bad-key", f"the key {key[:80]!r} is not text: produce keys with a string serializer")
     return tuple(
         dict.fromkeys(each for each in (text, _named_in_json(text)) if each and len(each) <= MAX_ID_CHARACTERS)
     )

@@ -1,8 +1,9 @@
-"""Reading a record that is not exactly as its schema says: required fields are judged, optional ones may be dropped.
+"""Lenient decoding of records that do not match their schema: invalid optional fields are dropped.
 
-A record is decoded strictly first, which is all that a good one costs. Only one that fails comes here. A value whose
-meaning is clear is read (`42` for the id `"42"`, `"eur"` for `"EUR"`); an optional field that is not, or is out of
-range, is left out under its name; a required one is refused. Which values fit is said once, by the message types.
+Records are first decoded strictly, so a valid one costs nothing extra; only those that fail are decoded here. A value
+whose meaning is clear is converted (`42` for the id `"42"`, `"eur"` for `"EUR"`). Otherwise, or if it is out of range,
+an optional field is dropped and reported by name, and a required field makes the record refused. Valid values are
+defined by the message types alone.
 """
 
 from __future__ import annotations
@@ -47,12 +48,13 @@ class _Field(NamedTuple):
 
     name: str
     required: bool
-    """Whether a value that is there has to be right."""
+    """Whether an invalid value makes the record refused."""
     is_missed: bool
-    """Whether there has to be one."""
+    """Whether the field is required."""
     null_is_absence: bool
     holder: type[msgspec.Struct]
-    """Takes a value that fits the field as `value`; msgspec prepares a struct once, and any other type each time."""
+    """Struct with the field's type as its only field `value`; msgspec prepares a struct once, and any other type each
+    time."""
 
 
 @cache
@@ -76,21 +78,21 @@ def _holder(wanted: object) -> type[msgspec.Struct]:
 def read_leniently(
     message_type: type[T], value: bytes, headers: Mapping[str, bytes], dropped: list[str]
 ) -> tuple[T, Mapping[str, bytes]]:
-    """Return the message in a record and its headers, with a structured CloudEvent's attributes among them.
+    """Return the message in a record and its headers, including the attributes of a structured CloudEvent.
 
     Parameters
     ----------
     message_type
-        What it has to be.
+        Expected type.
     value, headers
-        As they came.
+        As consumed.
     dropped
-        Takes the names of fields that were left out, `context.<key>` for one key of the context.
+        Receives the names of dropped fields, `context.<key>` for one key of the context.
 
     Raises
     ------
     BadRecordError
-        If it is not such a message.
+        If it is not a message of this type.
     """
     content, attributes = parse(value), dict[str, bytes]()
     fields = _fields(message_type)
@@ -118,14 +120,14 @@ def _refusal(
 ) -> BadRecordError:
     detail, reason = str(error), validation_reason(str(error))
     if reason == "unknown-type":
-        detail = f"type {read.get('type')!r:.80} is not that of a {message_type.__name__.lower()}, and may be left out"
+        detail = f"type {read.get('type')!r:.80} is not that of a {message_type.__name__.lower()}, and may be omitted"
     elif read.get("user_id", "") is None:
         detail += "; an event without a user cannot be applied"
     return BadRecordError(reason, detail)
 
 
 def _fit(field: _Field, value: object, dropped: list[str]) -> object:
-    """Return the value of an optional field as it is kept, `None` where it is left out."""
+    """Return the converted value of an optional field, `None` if it is dropped."""
     found: list[str] = []
     with_parts = _WITH_PARTS.get(field.name)
     fit = _OPTIONAL[field.name](value) if with_parts is None else with_parts(value, found)
@@ -136,12 +138,12 @@ def _fit(field: _Field, value: object, dropped: list[str]) -> object:
 
 
 def parse(value: bytes) -> object:
-    """Return the JSON in a record, after a byte order mark if there is one; NaN and Infinity come as floats.
+    """Parse the JSON in a record, after an optional byte order mark; NaN and Infinity are parsed as floats.
 
     Raises
     ------
     BadRecordError
-        If it is something else.
+            If it is not JSON.
     """
     check_framing(value)
     try:
@@ -152,7 +154,7 @@ def parse(value: bytes) -> object:
         return msgspec.json.decode(text)
     except (msgspec.DecodeError, RecursionError) as error:
         refusal = BadRecordError("bad-json", str(error))
-    try:  # the standard library's decoder knows NaN, which many producers write
+    try:  # the standard library's decoder accepts NaN, which many producers write
         content = json.loads(text, parse_int=_integer)
         msgspec.json.encode(content)  # finds lone surrogates
     except (ValueError, RecursionError):
@@ -161,12 +163,12 @@ def parse(value: bytes) -> object:
 
 
 def _integer(digits: str) -> float:
-    """Return a whole number; one that is too long for Python to read is beyond all bounds anyway."""
+    """Parse an integer; one too long for Python to parse is out of any range anyway."""
     return int(digits) if len(digits) <= _MAX_DIGITS else math.inf
 
 
 def validation_reason(detail: str) -> str:
-    """Return the reason that a validation error stands for."""
+    """Return the reason for a validation error."""
     if "missing required field" in detail:
         return "missing-field"
     if "$.type" in detail:
@@ -179,15 +181,16 @@ def validation_reason(detail: str) -> str:
 
 
 _NULL_MEANS = frozenset({"available"})
-"""Fields of which null is no absence."""
+"""Fields for which null does not mean absent."""
 
 _WITHOUT: dict[str, object] = {"available": False}
-"""What holds where a field cannot be read, if that is not its default: an item is shown only where it says so."""
+"""Values of fields that cannot be read, if other than the default: an item is available only if its record clearly says
+so."""
 
 
 def _finite(name: str, value: object) -> object:
     if not is_finite(value):
-        raise BadRecordError("bad-json", f"{name} is {value}, which is no JSON")
+        raise BadRecordError("bad-json", f"{name} is {value}, which is not JSON")
     return value
 
 
@@ -205,7 +208,7 @@ _CONTEXT_KEY, _CONTEXT_VALUE, _ID = _holder(ContextKey), _holder(ContextValue), 
 
 
 def _context(value: object, dropped: list[str]) -> object:
-    """Return a context without the keys that cannot be kept."""
+    """Return a context without the keys that must be dropped."""
     if not isinstance(value, dict):
         return UNFIT
     kept: dict[str, Any] = {}
@@ -223,7 +226,7 @@ def _context(value: object, dropped: list[str]) -> object:
 
 
 def _ids(value: object, dropped: list[str]) -> object:
-    """Return the ids in a list that are some, at most as many as fit."""
+    """Return the valid ids in a list, up to its maximum length."""
     if not isinstance(value, list):
         return UNFIT
     ids = [each for each in map(read_id, value) if _fits(each, _ID)][:MAX_SHOWN_ITEMS]
@@ -237,7 +240,7 @@ _REQUIRED: dict[str, Callable[[object], object]] = {
     "event_time_ms": read_event_time,
     "type": read_event_type,
 }
-"""By field, how a value is read that has to be right."""
+"""Converters of fields whose values must be valid, by field."""
 
 _OPTIONAL: dict[str, Callable[[object], object]] = {
     **dict.fromkeys(("event_id", "list_id", "order_id", "title"), read_text),
@@ -247,12 +250,12 @@ _OPTIONAL: dict[str, Callable[[object], object]] = {
     "currency": read_currency,
     "available": read_available,
 }
-"""By field, how a value is read that may be missing."""
+"""Converters of optional fields, by field."""
 
 _WITH_PARTS: dict[str, Callable[[object, list[str]], object]] = {"context": _context, "item_ids": _ids}
-"""By field, how a value is read of which parts may be dropped, under their names."""
+"""Converters of fields of which parts may be dropped and reported by name, by field."""
 
 
 def _readable(name: str) -> str:
-    """Return a field's name for a log line and a metric: short, and nothing that a terminal obeys."""
+    """Return a field's name for logs and metrics: short, and without control characters."""
     return "".join(character if character.isprintable() else "?" for character in name[:_MAX_NAME])

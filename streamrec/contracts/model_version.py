@@ -1,7 +1,7 @@
-"""Which model versions the trainer keeps, and how to send it back to one of them.
+"""Model versions that the trainer keeps, and the command to roll back to one of them.
 
-Versions on `model-updates` come every half second and are not kept. Those that are kept, named like the version that
-served when their checkpoint was written, stand in one record that is always whole.
+Versions on `model-updates` are published every half second and are not kept. Kept versions are named after the version
+that served when their checkpoint was written; all of them are in one record, which is always complete.
 """
 
 from __future__ import annotations
@@ -22,15 +22,16 @@ class ModelVersion(Struct, frozen=True, kw_only=True):
     name: Id
     made_at_ms: UnixMs
     events: Count
-    """Events that it has learned, all that came before it included."""
+    """Number of events learned, including those of all earlier versions."""
     status: Status
-    """`serving`: the newest one, what serves goes on from it. `new`: not yet proven. `good`: a full window of events
-    showed that it is no worse than the good one before it. `refused`: failed the check before serving, was never
-    published. `rolled back`: worse than an older one, or sent back by hand."""
+    """`serving`: the latest one, which serving versions build on. `new`: not proven yet. `good`: no worse than the
+    previous good version over a full window of events. `refused`: failed the check before serving and was never
+    published. `rolled back`: worse than an older version, or rolled back manually."""
     loss: float | None
-    """Mean loss of what served on the newest tested events when it was made, in nats; null before any."""
+    """Mean loss, in nats, of the serving version on the latest tested events when this one was made; null before any
+    were tested."""
     checkpoint: Count
-    """Number of its checkpoint on the trainer's disk; 0 where there is none, and nothing to roll back to."""
+    """Number of its checkpoint on the trainer's disk; 0 if there is none to roll back to."""
     went_on_from: str
     """The version that was rolled back to when this one was made, else empty."""
     because: str
@@ -38,21 +39,21 @@ class ModelVersion(Struct, frozen=True, kw_only=True):
 
 
 class ModelVersions(Struct, frozen=True, kw_only=True):
-    """All versions that the trainer remembers. Topic `model-versions`, compacted, one key: the newest record counts."""
+    """All versions that the trainer remembers. Topic `model-versions`, compacted, one key."""
 
     versions: list[ModelVersion]
     """Oldest first."""
     refused: Count
-    """Versions refused since the first start; likewise the next two."""
+    """Number of versions refused since the first start; the next two fields also count from there."""
     rolled_back: Count
     """Rollbacks."""
     drifts: Count
-    """Changes of the stream that the detector reported."""
+    """Number of drifts reported by the detector."""
 
 
 class ModelCommand(Struct, frozen=True, kw_only=True):
-    """An order to the trainer. Topic `model-control`, one partition, no key; each is obeyed once."""
+    """A command to the trainer. Topic `model-control`, one partition, no key; each is executed once."""
 
     roll_back_to: Id
-    """Name of the version to go on from."""
+    """Name of the version to roll back to."""
     asked_at_ms: UnixMs

@@ -1,6 +1,6 @@
-"""The published contract in `schemas/`, made from the message types.
+"""The published contract in `schemas/`, generated from the message types.
 
-`python -m streamrec.contracts.schemas` writes it; with `--check` it answers 1 where the files differ from the types.
+`python -m streamrec.contracts.schemas` writes it; with `--check` it exits with 1 if the files differ from the types.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ MESSAGES: Mapping[str, type[msgspec.Struct]] = {
     "model-command": ModelCommand,
     "store-identity": StoreIdentity,
 }
-"""Every message by the name of its files."""
+"""Message types by the name of their files."""
 
 _NESTED: tuple[type[msgspec.Struct], ...] = (ListItem, Reason, ModelVersion)
 
 
 def published_files() -> dict[str, str]:
-    """Return what belongs in `schemas/`, by file name."""
+    """Return the content of `schemas/`, by file name."""
     documents: dict[str, Any] = {f"{name}.schema.json": _message_schema(message) for name, message in MESSAGES.items()}
     documents["dead-letter-headers.schema.json"] = _header_schema()
     documents["asyncapi.json"] = asyncapi_document()
@@ -56,7 +56,7 @@ def published_files() -> dict[str, str]:
 
 
 def _message_schema(message: type[msgspec.Struct]) -> dict[str, Any]:
-    """Return the JSON Schema of a message, with everything it refers to inside."""
+    """Return the self-contained JSON Schema of a message."""
     _, components = msgspec.json.schema_components([message], ref_template="#/$defs/{name}")
     for struct in (message, *_NESTED):
         if struct.__name__ in components:
@@ -66,12 +66,12 @@ def _message_schema(message: type[msgspec.Struct]) -> dict[str, Any]:
 
 
 def _header_schema() -> dict[str, Any]:
-    """Return the JSON Schema of the headers of a dead letter as they are on the wire: text, numbers in decimal."""
+    """Return the JSON Schema of a dead letter's headers on the wire: text, with decimal numbers."""
     schema = _message_schema(DeadLetterHeaders)
     for name, field in schema["properties"].items():
         if field["type"] == "integer":
             schema["properties"][name] = field | {"type": "string", "pattern": "^[0-9]+$"}
-        schema["properties"][name].pop("default", None)  # what is not there has no default on the wire
+        schema["properties"][name].pop("default", None)  # absent headers have no default on the wire
     schema["properties"] = {f"dlq.{name}": field for name, field in schema["properties"].items()}
     schema["required"] = [f"dlq.{name}" for name in schema["required"]]
     schema["description"] = inspect.cleandoc(schema["description"])
@@ -79,7 +79,7 @@ def _header_schema() -> dict[str, Any]:
 
 
 def _describe_fields(properties: dict[str, Any], struct: type[msgspec.Struct]) -> None:
-    """Take the strings below the fields of a struct over: msgspec knows descriptions in annotations only."""
+    """Use the docstrings below a struct's fields as descriptions: msgspec reads only those in annotations."""
     (definition,) = ast.parse(inspect.getsource(struct)).body
     assert isinstance(definition, ast.ClassDef)
     for field, below in pairwise(definition.body):
@@ -93,7 +93,7 @@ def _describe_fields(properties: dict[str, Any], struct: type[msgspec.Struct]) -
 
 
 def differing_files(directory: Path) -> list[str]:
-    """Return the names of the files that are missing, changed, or made from no type, in order."""
+    """Return the names of files that are missing, changed, or not generated from a type, sorted."""
     expected = published_files()
     found = {path.name: path.read_text() for path in directory.glob("*.json")}
     return sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
@@ -102,7 +102,7 @@ def differing_files(directory: Path) -> list[str]:
 def main(arguments: list[str] | None = None) -> int:
     """Write the files, or check them."""
     parser = argparse.ArgumentParser(prog="python -m streamrec.contracts.schemas", description=main.__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing; answer 1 where a file differs")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if a file differs")
     parser.add_argument("--directory", type=Path, default=DIRECTORY, help="default: %(default)s")
     options = parser.parse_args(arguments)
     differing = differing_files(options.directory)

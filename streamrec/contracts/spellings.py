@@ -1,4 +1,4 @@
-"""How values may be spelt: a function returns what is meant, `None` for nothing said, `UNFIT` for nothing clear."""
+"""Accepted spellings of values: each function returns the value, `None` for absent, or `UNFIT` for unclear."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 import re
 
 UNFIT = object()
-"""Stands for a value that means nothing."""
+"""Marks a value whose meaning is unclear."""
 
 _LARGEST_EXACT_FLOAT = 2.0**53
 _LARGEST_INTEGER = 1 << 127
@@ -15,13 +15,13 @@ _DECIMAL = re.compile(r"[0-9]{1,15}(\.[0-9]{1,15})?")
 
 
 def read_id(value: object) -> object:
-    """Return an id as text where it is a whole number: `42` and `42.0` are `"42"`."""
+    """Return an id, also from a whole number: `42` and `42.0` are `"42"`."""
     whole = read_whole(value)
     return value if whole is UNFIT or isinstance(value, str) else str(whole)
 
 
 def is_available(value: object) -> bool | None:
-    """Return what a value says of `available`, `None` where that is not clear."""
+    """Return the meaning of a value of `available`, `None` if unclear."""
     if isinstance(value, str):
         return _AVAILABLE.get(value.strip().lower())
     return bool(value) if isinstance(value, bool | int | float) and value in {0, 1} else None
@@ -34,12 +34,12 @@ _AVAILABLE = {
 
 
 def is_finite(value: object) -> bool:
-    """Whether a value is anything but NaN and infinity; whole numbers are no floats and may be too large for one."""
+    """Whether a value is neither NaN nor infinite; an integer may be too large for a float."""
     return not isinstance(value, float) or math.isfinite(value)
 
 
 def read_whole(value: object) -> object:
-    """Return a whole number, also one written as a float or in digits."""
+    """Return an integer, also from a float or decimal text."""
     if isinstance(value, int) and not isinstance(value, bool):
         return value if abs(value) < _LARGEST_INTEGER else UNFIT
     if isinstance(value, float) and value.is_integer() and abs(value) <= _LARGEST_EXACT_FLOAT:
@@ -50,14 +50,14 @@ def read_whole(value: object) -> object:
 
 
 def read_number(value: object) -> object:
-    """Return a number, also one in decimal text with a point."""
+    """Return a number, also from decimal text."""
     if isinstance(value, str) and _DECIMAL.fullmatch(value.strip()):
         return float(value)
     return value if isinstance(value, int | float) and not isinstance(value, bool) and is_finite(value) else UNFIT
 
 
 def read_text(value: object) -> object:
-    """Return text, also of a number; an empty one says nothing."""
+    """Return text, also from a number; empty text means absent."""
     if isinstance(value, float) and math.isfinite(value) and not value.is_integer():
         return str(value)
     text = read_id(value)
@@ -73,13 +73,13 @@ def read_category(value: object) -> object:
 
 
 def read_currency(value: object) -> object:
-    """Return a currency in capital letters."""
+    """Return a currency in upper case."""
     text = read_text(value)
     return text.strip().upper() if isinstance(text, str) else text
 
 
 def read_event_type(value: object) -> object:
-    """Return a type of event in small letters."""
+    """Return an event type in lower case."""
     return value.strip().lower() if isinstance(value, str) else value
 
 

@@ -1,4 +1,4 @@
-"""Which stores an installation works with: one record per store on a compacted topic."""
+"""The stores that an installation uses: one record per store on a compacted topic."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from streamrec.contracts.incoming import Id
 
 
 class StoreIdentity(Struct, frozen=True, kw_only=True):
-    """Which Redis or PostgreSQL this installation writes to. Topic `store-identities`, key: `Redis` or `PostgreSQL`."""
+    """The Redis or PostgreSQL of this installation. Topic `store-identities`, key: `Redis` or `PostgreSQL`."""
 
     identity: Id
-    """Random name that the store itself holds, too: a store with another one belongs to another installation."""
+    """Random identity, also held by the store itself: a store with a different one belongs to another installation."""

@@ -1,4 +1,4 @@
-"""The topics by name, and what each one needs."""
+"""Topic names and configuration."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ MODEL_CONTROL = "model-control"
 STORE_IDENTITIES = "store-identities"
 
 EVENT_TYPES = {CLICKS: EventType.CLICK, PURCHASES: EventType.PURCHASE}
-"""Topics of events, and what kind each one carries."""
+"""Topics of events, with the kind of event on each."""
 
 DEAD_LETTER_SUFFIX = ".dlq"
 
 
 BROKER_MAX_MESSAGE_BYTES = 1_048_588
-"""`max.message.bytes` of a topic that says nothing of it, by Kafka's default."""
+"""Kafka's default for `max.message.bytes`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """What a topic needs of the broker.
+    """Configuration of a topic.
 
     Parameters
     ----------
     name
         Its name.
     partitioned
-        Whether it is split by user (as many partitions as the settings say) or has one partition.
+        Whether it is partitioned by user (the number of partitions is a setting) or has one partition.
     config
         Broker settings that differ from the broker's defaults.
     """
@@ -47,11 +47,11 @@ class Topic:
 
 
 _ROOM_FOR_HEADERS = {"max.message.bytes": str(BROKER_MAX_MESSAGE_BYTES + 65_536)}
-"""A dead letter is the original record and its headers: the largest record that the broker takes must still fit."""
+"""A dead letter is the original record with more headers: the largest record that the broker accepts must still fit."""
 
 _MODEL_UPDATES = {
     "retention.ms": str(24 * 3_600_000),
-    # a snapshot comes before the versions since the last one outweigh it twice, so that one is always kept
+    # snapshots are published before the deltas since the last one reach twice its size, so one is always retained
     "retention.bytes": str(4 << 30),
     "segment.bytes": str(64 << 20),
 }
@@ -75,7 +75,7 @@ TOPICS = (
 
 
 def dead_letter_topic(topic: str) -> str:
-    """Return the topic that takes what cannot be applied.
+    """Return the dead-letter topic of a topic.
 
     Examples
     --------

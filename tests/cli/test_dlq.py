@@ -207,5 +207,5 @@ def test_a_letter_that_is_not_whole_is_not_put_back_as_if_it_were(kafka, reason,
     found = json.loads(run(["dlq", "replay", "--reason", reason, "--json"], capsys))
 
     assert found["replayed"] == {"clicks": 1}
-    assert found["left_out"] == {"cut to fit in a dead letter": 1, "larger than the topic takes": 1}
-    assert "skipped 1: cut to fit in a dead letter" in run(["dlq", "replay", "--reason", reason], capsys)
+    assert found["left_out"] == {"shortened to fit in a dead letter": 1, "larger than the topic's limit": 1}
+    assert "skipped 1: shortened to fit in a dead letter" in run(["dlq", "replay", "--reason", reason], capsys)

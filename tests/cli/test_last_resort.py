@@ -40,8 +40,8 @@ def command(*arguments, **options):
         (NotADirectoryError(20, "Not a directory", b"/a\xff"), 2, "/a\\udcff: Not a directory"),
         (OSError(28, "No space left on device"), 1, "No space left on device"),
         (OSError(18, "Invalid cross-device link", "/a", None, "/b"), 1, "/a and /b: Invalid cross-device link"),
-        (BrokenPipeError(32, "Broken pipe"), 1, "nobody reads the output any more"),
-        (UnicodeEncodeError("utf-8", "s3cret\udcff", 6, 7, "surrogates not allowed"), 2, "bytes that are not UTF-8"),
+        (BrokenPipeError(32, "Broken pipe"), 1, "standard output was closed by its reader"),
+        (UnicodeEncodeError("utf-8", "s3cret\udcff", 6, 7, "surrogates not allowed"), 2, "not valid UTF-8"),
         (SettingsError("x: \x1b[31mred"), 2, "x: \\x1b[31mred"),
     ],
 )

@@ -61,12 +61,14 @@ def test_list_shows_every_version_with_what_became_of_it(told, capsys):
     table = run(["model", "list"], capsys)
     document = json.loads(run(["model", "list", "--json"], capsys))
 
-    assert all(word in table for word in (f"{told}-1", "good", "refused", "[bold]", f"went on from {told}-1", "1,234"))
+    assert all(
+        word in table for word in (f"{told}-1", "good", "refused", "[bold]", f"rolled back to {told}-1", "1,234")
+    )
     assert [entry["status"] for entry in document["versions"]] == ["good", "refused", "serving"]
     assert document["refused"] == 1
 
 
-@pytest.mark.parametrize(("number", "why"), [("2", "has no checkpoint any more"), ("7", "there is no version")])
+@pytest.mark.parametrize(("number", "why"), [("2", "no longer has a checkpoint"), ("7", "unknown version")])
 def test_a_rollback_to_what_is_not_kept_is_a_users_error(told, capsys, number, why):
     words = run(["model", "rollback", f"{told}-{number}"], capsys, code=2)
 

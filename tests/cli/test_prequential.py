@@ -80,7 +80,7 @@ def test_a_picture_that_cannot_be_written_is_refused_before_the_run(name, events
 
     assert (code, out) == (2, "")
     assert err.count("\n") == 1
-    assert "a picture is a .png file in a folder that exists" in err
+    assert "expected a .png file in an existing folder" in err
 
 
 def test_a_file_without_events_is_refused(events_file, capsys):

@@ -143,8 +143,8 @@ def test_a_catalogue_beside_the_file_is_published_and_its_refused_rows_are_count
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--format", "otter"], "--format: there is no 'otter'; there are streamrec,"),
-        (["--time-unit", "minutes"], "--time-unit: there is no 'minutes'; there are s, ms, us, ns"),
+        (["--format", "otter"], "--format: unknown value 'otter'; choose from streamrec,"),
+        (["--time-unit", "minutes"], "--time-unit: unknown value 'minutes'; choose from s, ms, us, ns"),
         (["--columns", "user_id"], "--columns: expected NAME=VALUE"),
         (["--map", "=view"], "--map: expected NAME=VALUE"),
     ],

@@ -123,7 +123,7 @@ TIMES = {
     "nanoseconds": (NOW_MS * 1_000_000, ["looks like nanoseconds"]),
     "seconds in digits": (str(NOW_MS // 1_000), ["looks like seconds"]),
     "ISO 8601": ("2025-10-09T08:53:20Z", ["looks like ISO 8601", str(NOW_MS)]),
-    "ISO 8601 without a zone": ("2025-10-09 08:53:20", ["looks like ISO 8601", "names no time zone"]),
+    "ISO 8601 without a zone": ("2025-10-09 08:53:20", ["looks like ISO 8601", "has no time zone"]),
     "nothing at all": (5, ["not between 1990 and 9999"]),
     "beyond all numbers": (10**60, ["not between 1990 and 9999"]),
 }

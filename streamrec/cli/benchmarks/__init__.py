@@ -1,4 +1,4 @@
-"""`streamrec bench`: how fast the pipeline is on this machine."""
+"""`streamrec bench`: benchmarks of the pipeline on this machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`streamrec bench interests`: how many events a second one process folds, beside other stream processors."""
+"""`streamrec bench interests`: events/s folded by one process, compared with other stream processors."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ITEMS = 46_000
 
 
 class InterestSpeed(Struct, kw_only=True):
-    """Events a second that one process folds; medians over the runs, all of them with the same fold and broker."""
+    """Events/s folded by one process; medians over the runs, all with the same fold and broker."""
 
     machine: str
     events: int
@@ -38,7 +38,7 @@ class InterestSpeed(Struct, kw_only=True):
 def interests(
     events: Annotated[int, typer.Option(min=100, help="Backlog of clicks on the broker.")] = 200_000,
     mean_history: Annotated[float, typer.Option(min=1, help="Average number of clicks per user at the end.")] = 9.0,
-    runs: Annotated[int, typer.Option(min=1, help="Runs, each on fresh servers, that medians are over.")] = 3,
+    runs: Annotated[int, typer.Option(min=1, help="Number of runs, each on fresh servers.")] = 3,
     seed: Annotated[int, typer.Option(help="Random seed of the clicks.")] = 1,
     as_json: Json = False,
 ) -> None:
@@ -55,7 +55,7 @@ def interests(
         peer_python(bar.console.print)
         task = bar.add_task("processes", total=runs * len(names), rate="")
         for run in range(runs):
-            turn = run % len(names)  # nobody is always the first on a fresh broker
+            turn = run % len(names)  # the first on a fresh broker differs between runs
             with TemporaryDirectory(prefix="streamrec-bench-") as directory:
                 settings = Settings.for_own_servers(data_dir=Path(directory))
                 with local_stack(settings, progress=True) as stack:

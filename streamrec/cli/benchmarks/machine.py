@@ -1,4 +1,4 @@
-"""What machine figures were measured on."""
+"""The machine that figures were measured on."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ import psutil
 
 
 def machine() -> str:
-    """Return what figures of this machine mean nothing without."""
+    """Describe this machine: cores, memory, system."""
     memory_gib = psutil.virtual_memory().total / (1 << 30)
     return f"{os.cpu_count()} cores, {memory_gib:.0f} GiB, {platform.system()} {platform.machine()}"

@@ -1,4 +1,4 @@
-"""`streamrec bench monitor`: what watching a large cluster costs."""
+"""`streamrec bench monitor`: the cost of monitoring a large cluster."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def monitor(
     seconds: Annotated[float, typer.Option(min=20, help="Length of the measurement.")] = 120.0,
     as_json: Json = False,
 ) -> None:
-    """Measure what the monitor costs on a large cluster whose groups lag everywhere.
+    """Measure the CPU time and memory of the monitor on a large cluster where every group lags.
 
     Examples: streamrec bench monitor; streamrec bench monitor --groups 4 --topics 10 --partitions 4 --json
     """

@@ -1,4 +1,4 @@
-"""A whole pipeline to measure on: real servers, all workers, a population with its history and a model that serves."""
+"""A complete pipeline for benchmarks: real servers, all workers, users with a history, and a serving model."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class RunningPipeline(NamedTuple):
 
 @contextmanager
 def running_pipeline(population: Population) -> Iterator[RunningPipeline]:
-    """Run everything in a temporary directory, from when a model makes lists until the context is left."""
+    """Run everything in a temporary directory; enter once a model makes lists, stop when the context exits."""
     with TemporaryDirectory(prefix="streamrec-bench-") as directory:
         settings = Settings.for_own_servers(data_dir=Path(directory))
         with local_stack(settings, progress=True) as stack:
@@ -42,7 +42,7 @@ def running_pipeline(population: Population) -> Iterator[RunningPipeline]:
 
 
 def settle_population(population: Population, settings: Settings) -> None:
-    """Give everyone a history, and the trainer a checkpoint that knows it."""
+    """Give every user a history, and the trainer a checkpoint that has learned it."""
     with progress_bar() as bar:
         task = bar.add_task("users", total=population.users, rate="")
         settle(
@@ -54,7 +54,7 @@ def settle_population(population: Population, settings: Settings) -> None:
 
 
 def wait_for_model(population: Population, settings: Settings, in_flight: InFlight) -> None:
-    """Let a few events wait until the workers have started, and go on until a model makes lists."""
+    """Publish a few events before the workers start, and continue until a model makes lists."""
     reader = TopKReader(settings.require_redis_url())
     while not (default := reader.read("")) or not default.model_version:
         Load(population, settings, rate=20.0, seed=population.seed - 1).send(1.0)

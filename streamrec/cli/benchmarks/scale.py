@@ -1,4 +1,4 @@
-"""`streamrec bench scale`: what many users cost, what an idle pipeline costs, and what more processes bring."""
+"""`streamrec bench scale`: memory per user, cost of an idle pipeline, throughput by number of processes."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ from streamrec.settings import Settings
 ITEMS, MEAN_HISTORY = 46_000, 9.0
 LISTS_RATE, LISTS_S = 50.0, 10.0
 SPREAD = ((1, 1), (4, 1), (4, 2))
-"""Partitions of `clicks`, and processes that share them."""
+"""Partitions of `clicks`, and processes sharing them."""
 
 
 class Scale(Struct, kw_only=True):
-    """What grows with users and processes."""
+    """Costs by users and processes."""
 
     machine: str
     users: int
     redis_bytes_per_user: float
-    """Of an interest state; a list comes on top."""
+    """Interest state only; a list is extra."""
     redis_bytes_per_list: float
     idle_cpu_percent: float
-    """Of one core, all workers together."""
+    """Percent of one core, all workers together."""
     idle_cpu_percent_by_process: dict[str, float]
     rss_mb: dict[str, float]
     rows: list[Throughput]
@@ -45,7 +45,7 @@ class Scale(Struct, kw_only=True):
 
 def scale(
     users: Annotated[int, typer.Option(min=100, help="Users with a history.")] = 1_000_000,
-    seconds: Annotated[float, typer.Option(min=1, help="How long the idle pipeline is watched.")] = 60.0,
+    seconds: Annotated[float, typer.Option(min=1, help="Seconds to observe the idle pipeline.")] = 60.0,
     events: Annotated[int, typer.Option(min=100, help="Backlog of clicks to process.")] = 200_000,
     seed: Annotated[int, typer.Option(help="Random seed of histories and clicks.")] = 1,
     as_json: Json = False,
@@ -84,7 +84,7 @@ def _stack(**changed: int) -> Iterator[Stack]:
 
 
 def _run(population: Population, stack: Stack, seconds: float) -> tuple[float, Idle]:
-    """Let all workers make some lists and then nothing; return the bytes of a list, and what nothing costs."""
+    """Let all workers make some lists, then idle; return the bytes of a list and the idle CPU use."""
     with (
         Supervisor(stack, stack.settings.data_dir / "logs") as supervisor,
         closing(InFlight(stack.settings)) as waiting,

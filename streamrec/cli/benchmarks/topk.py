@@ -1,4 +1,4 @@
-"""`streamrec bench topk`: the exact search for the items nearest to users."""
+"""`streamrec bench topk`: exact nearest-neighbour search over items."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class TopKTimes(Struct, kw_only=True):
 
 def topk(
     items: Annotated[list[int] | None, typer.Option(min=1_000, help="Number of items; repeatable.")] = None,
-    users: Annotated[list[int] | None, typer.Option(min=1, help="Users in a search; repeatable.")] = None,
+    users: Annotated[list[int] | None, typer.Option(min=1, help="Users per search; repeatable.")] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Number of searches; medians are over all of them.")] = 50,
     kernel: Annotated[
         list[str] | None,
@@ -37,10 +37,10 @@ def topk(
             help=f"{', '.join(kernel.name for kernel in KERNELS)}; repeatable; default: the fastest on this machine."
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the vectors.")] = 1,
+    seed: Annotated[int, typer.Option(help="Random seed of the vectors.")] = 1,
     as_json: Json = False,
 ) -> None:
-    """Measure the exact search for the items nearest to users, on one thread, beside a naive one, faiss and usearch.
+    """Benchmark the exact nearest-neighbour search on one thread, against a naive search, faiss and usearch.
 
     Examples: streamrec bench topk; streamrec bench topk --items 100000 --users 1 --json;
     streamrec bench topk --kernel int8 --kernel int8-loop

@@ -1,4 +1,4 @@
-"""`streamrec bench train`: how fast the model learns, and how soon what it learned serves."""
+"""`streamrec bench train`: training throughput and model freshness."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class TrainFigures(Struct, kw_only=True):
     machine: str
     rows: list[TrainSpeed]
     rate: float
-    """Clicks a second while model freshness was measured."""
+    """Clicks/s while model freshness was measured."""
     model_freshness_p50_s: float | None
     model_freshness_p95_s: float | None
     model_freshness_p99_s: float | None
-    """From production to the first list made by weights that learned the event; `None` if it was not measured."""
+    """From production to the first list made by weights that learned the event; `None` if not measured."""
 
 
 def train(  # noqa: PLR0913, PLR0917  # options of a command
@@ -41,8 +41,8 @@ def train(  # noqa: PLR0913, PLR0917  # options of a command
     device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where the steps run.")] = "cpu",
     threads: Annotated[int, typer.Option(min=1, help="Threads of a step on the CPU.")] = os.cpu_count() or 1,
     steps: Annotated[int, typer.Option(min=1, help="Number of steps; medians are over all of them.")] = 50,
-    rate: Annotated[float, typer.Option(min=0, help="Clicks per second into a pipeline; 0 skips it.")] = 500.0,
-    seconds: Annotated[float, typer.Option(min=1, help="Length of that part.")] = 30.0,
+    rate: Annotated[float, typer.Option(min=0, help="Clicks/s while model freshness is measured; 0 skips it.")] = 500.0,
+    seconds: Annotated[float, typer.Option(min=1, help="Seconds to measure model freshness.")] = 30.0,
     seed: Annotated[int, typer.Option(help="Random seed of batches, arrivals and clicks.")] = 1,
     as_json: Json = False,
 ) -> None:

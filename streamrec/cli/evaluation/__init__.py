@@ -1,4 +1,4 @@
-"""`streamrec eval`: how good the lists are, on past events."""
+"""`streamrec eval`: offline evaluation of ranking quality."""
 
 from __future__ import annotations
 
@@ -20,4 +20,4 @@ eval_app.command()(ablation)
 
 @eval_app.callback()
 def root() -> None:
-    """Judge the model on past events."""
+    """Evaluate the model on past events."""

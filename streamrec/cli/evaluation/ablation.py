@@ -1,4 +1,4 @@
-"""`streamrec eval ablation`: what each part of the model is worth on a stream."""
+"""`streamrec eval ablation`: the contribution of each part of the model on a stream."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from streamrec.settings import Settings
 
 
 class AblationResult(Struct, kw_only=True):
-    """What the variants came to, on the same events."""
+    """Results of the variants on the same events."""
 
     rows: int
-    """Of the file, from its beginning: the part that is for settings, unless another number was asked for."""
+    """Rows from the start of the file: the tuning part, unless a limit was given."""
     events: int
-    """That were scored."""
+    """Number of scored events."""
     variants: list[Worth]
     seed: int
 
@@ -80,13 +80,13 @@ def _play_all(source: EventSource, rows: int, seed: int) -> dict[str, Outcome]:
 
 
 def _play_apart(name: str, source: EventSource, rows: int, seed: int) -> Outcome:
-    """Play one variant in a process of its own: it changes the code there."""
+    """Play one variant in a separate process, since it patches the code."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=logs.configure_command) as process:
         return process.submit(_play, name, source, rows, seed).result()
 
 
 def _play(name: str, source: EventSource, rows: int, seed: int) -> Outcome:
-    """Play one variant, the model alone."""
+    """Play one variant, without baselines."""
     settings, variant = Settings.from_env(), VARIANTS[name]
     for change in variant.changes:
         change()

@@ -1,4 +1,4 @@
-"""`streamrec eval incremental`: learn from a slice of time, be tested on the next."""
+"""`streamrec eval incremental`: train on each time slice, test on the next."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ class Period(Struct, kw_only=True):
     prefixes: int
     items: int
     unseen_events: int
-    """On items never seen before, no part of the test."""
+    """Targets that are items never seen before; not scored."""
     recall_at_10: float
     mrr_at_10: float
     recall_at_20: float
     mrr_at_20: float
     model_alone: dict[str, float]
-    """The same without neighbours and blend."""
+    """The same for the sequence model alone."""
 
 
 class IncrementalResult(Struct, kw_only=True):
@@ -63,7 +63,7 @@ def incremental(
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
     as_json: Json = False,
 ) -> None:
-    """Learn from each slice of time and a bounded memory, then predict every next item of the slice after it.
+    """Train on each time slice and a bounded replay memory, then predict every next item of the following slice.
 
     Examples: streamrec eval incremental --data sessions.parquet --json;
     streamrec eval incremental --data folder --settings docs/settings/incremental-diginetica.toml
@@ -89,7 +89,7 @@ def evaluate_incremental(data: Path, settings: IncrementalSettings, *, seed: int
     assert file.periods is not None
     names = np.unique(file.periods)
     if len(names) < 2:
-        raise UsageError(f"{file.path}: one slice of time is not enough, the second is the first test")
+        raise UsageError(f"{file.path}: needs at least two time slices: testing starts with the second")
     times_s = None if file.times_ms is None or not settings.model.timed else file.times_ms / 1000.0
     slices = slices_of(file.groups, file.items + 1, file.periods, times_s)
     run = Incremental(slices, settings, seed=seed)
@@ -98,7 +98,7 @@ def evaluate_incremental(data: Path, settings: IncrementalSettings, *, seed: int
         task = bar.add_task("slices", total=float(len(slices) - 1), rate="")
         for tested in run.play(on_step=lambda share: bar.update(task, completed=len(ranks) + share)):
             if not len(tested.blended):
-                raise UsageError(f"{file.path}: slice {names[len(ranks) + 1]} has no session of two known items")
+                raise UsageError(f"{file.path}: slice {names[len(ranks) + 1]} has no session with two known items")
             ranks.append(tested)
             period = _period(int(names[len(ranks)]), tested)
             bar.console.print(f"{period.period}: R@20 {period.recall_at_20:.2f}, MRR@20 {period.mrr_at_20:.2f}")

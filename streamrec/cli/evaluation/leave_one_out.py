@@ -1,4 +1,4 @@
-"""`streamrec eval leave-one-out`: each user's last item, among all items."""
+"""`streamrec eval leave-one-out`: each user's last item, ranked among all items."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from streamrec.model.evaluation.training import use_threads
 
 
 class LeaveOneOutResult(Struct, kw_only=True):
-    """How the last items fared."""
+    """Metrics over the users' last items."""
 
     users: int
     items: int
@@ -33,11 +33,11 @@ class LeaveOneOutResult(Struct, kw_only=True):
     """95 %, by a bootstrap over users."""
     ndcg_at_10_interval: tuple[float, float]
     model_alone: dict[str, float]
-    """The same without neighbours and blend."""
+    """The same for the sequence model alone."""
     epochs: int
-    """After which validation was best."""
+    """Epoch with the best validation score."""
     repeated: int
-    """Users whose last item they had seen before: misses."""
+    """Users whose last item they had seen before; counted as misses."""
     seconds: float
     cpu_seconds: float
     seed: int
@@ -51,7 +51,7 @@ def leave_one_out(
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
     as_json: Json = False,
 ) -> None:
-    """Train on all but each user's two last items, validate on the second last, and rank all unseen items for the last.
+    """Train on all but each user's last two items, validate on the second last, and rank all unseen items for the last.
 
     Examples: streamrec eval leave-one-out --data events.parquet --json;
     streamrec eval leave-one-out --data ml1m --settings docs/settings/leave-one-out-ml1m.toml --threads 2
@@ -77,7 +77,7 @@ def evaluate_leave_one_out(data: Path, settings: LeaveOneOutSettings, *, seed: i
     times_s = None if file.times_ms is None or not settings.model.timed else file.times_ms / 1000.0
     sequences, _ = from_groups(file.groups, file.items + 1, times_s)
     if not (sequences.lengths >= 3).any():
-        raise UsageError(f"{file.path}: no user has three events, to train, validate and test on")
+        raise UsageError(f"{file.path}: no user has the three events needed to train, validate and test")
     run = LeaveOneOut(sequences, len(file.item_ids) + 1, settings, seed=seed)
     with progress_bar() as bar:
         task = bar.add_task("training", total=1.0, rate="")

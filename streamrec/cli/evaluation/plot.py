@@ -1,4 +1,4 @@
-"""The windows of a prequential run as a picture."""
+"""Plot of a prequential run over time."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from streamrec.model.evaluation.summary import PrequentialResult
 from streamrec.visible import visible
 
 DRAWN_BASELINES = 3
-"""The best ones."""
+"""The best baselines."""
 
 
 def check_plot(path: Path) -> None:
-    """Raise before a long run what would stop its picture.
+    """Check before a long run that its plot can be written.
 
     Raises
     ------
@@ -27,7 +27,7 @@ def check_plot(path: Path) -> None:
     except ModuleNotFoundError:
         raise UsageError("--plot needs matplotlib: install streamrec[eval]") from None
     if path.suffix != ".png" or not path.parent.is_dir():
-        raise UsageError(f"{path}: a picture is a .png file in a folder that exists")
+        raise UsageError(f"{path}: expected a .png file in an existing folder")
 
 
 def plot_windows(result: PrequentialResult, path: Path, *, title: str) -> None:
@@ -42,7 +42,7 @@ def plot_windows(result: PrequentialResult, path: Path, *, title: str) -> None:
     for name in best:
         axes.plot(middles, [w.baselines[name] for w in result.windows], marker=".", label=name)
     axes.plot(middles, [w.new_item_share for w in result.windows], ":", color="grey", label="share of new items")
-    axes.set_title(visible(title), parse_math=False)  # it names a file, and a $ in its name is a $
+    axes.set_title(visible(title), parse_math=False)  # it contains a file name, in which $ is not math
     axes.set(ylabel="NDCG@10", xlabel="event time (UTC), middle of a tenth of the scored events")
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)

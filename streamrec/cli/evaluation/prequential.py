@@ -1,4 +1,4 @@
-"""`streamrec eval prequential`: how good the lists are on a stream, event by event."""
+"""`streamrec eval prequential`: ranking quality on a stream, event by event."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ from streamrec.model.trainer import Trainer
 from streamrec.settings import Settings
 
 UNSCORED_SHARE = 0.2
-"""The first fifth of a stream is for settings, not for scores."""
+"""The first fifth of a stream is for tuning and is not scored."""
 
 
 @reads_events(Data)
 def prequential(
     source: EventSource,
-    limit: Annotated[int | None, typer.Option(min=10, help="Stop after so many rows.")] = None,
+    limit: Annotated[int | None, typer.Option(min=10, help="Stop after this many rows.")] = None,
     seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
     hide_seen: Annotated[
         bool | None, typer.Option("--hide-seen/--show-seen", help="Overrides STREAMREC_HIDE_SEEN.")
@@ -69,7 +69,7 @@ def prequential(
 
 
 def evaluate_prequential(file: EventFile, settings: Settings, *, limit: int | None, seed: int) -> PrequentialResult:
-    """Play a file through the workers' own fold, training step and ranking, and through the baselines."""
+    """Play a file through the workers' fold, training step and ranking, and through the baselines."""
     started_s = time.monotonic()
     items, events = read_stream(file, limit)
     with TemporaryDirectory() as directory, progress_bar() as bar:
@@ -94,24 +94,24 @@ def evaluate_prequential(file: EventFile, settings: Settings, *, limit: int | No
 
 
 def read_stream(file: EventFile, limit: int | None) -> tuple[list[Item], list[Event]]:
-    """Return the catalogue beside a file and its first events, by time.
+    """Return the item catalogue beside a file, and the file's first events by time.
 
     Raises
     ------
     StreamrecError
-        If hardly anything in it is an event: figures about the rest would be about another stream.
+        If most rows are not events: figures about the rest would describe a different stream.
     """
     items = list(read_items(file.items_path)) if file.items_path else []
     category_of = {item.item_id: item.category or "" for item in items}
     rows = file.events(limit=limit, category_of=category_of)
     events = [_event(each.row, each.message) for each in rows if each.message is not None]
     file.tally.check(file.path)
-    events.sort(key=lambda event: event.event_time_ms)  # of a file that is in order nothing moves
+    events.sort(key=lambda event: event.event_time_ms)  # a no-op if the file is in order
     return items, events
 
 
 def new_trainer(settings: Settings, config: ModelConfig, checkpoints: Path, items: list[Item], seed: int) -> Trainer:
-    """Return a trainer that has learned nothing and knows the catalogue."""
+    """Return an untrained trainer that knows the catalogue."""
     trainer = Trainer(
         config,
         hide_seen=settings.hide_seen,

@@ -16,17 +16,17 @@ from streamrec.errors import UsageError
 T = TypeVar("T")
 
 SettingsFile = Annotated[
-    Path | None, typer.Option("--settings", help="A TOML or JSON file; what is not in it has its default.")
+    Path | None, typer.Option("--settings", help="A TOML or JSON file; missing keys have their defaults.")
 ]
 
 
 def read_settings(path: Path | None, kind: type[T]) -> T:
-    """Return what a file sets, or the defaults.
+    """Return the settings in a file, or the defaults.
 
     Raises
     ------
     UsageError
-        If it cannot be read, sets something that does not exist, or to something impossible.
+        If the file cannot be read, has an unknown key, or an invalid value.
     """
     if path is None:
         return kind()
@@ -40,13 +40,13 @@ def read_settings(path: Path | None, kind: type[T]) -> T:
 
 
 def _refuse_unknown(values: object, kind: type) -> None:
-    """Refuse names that the dataclass does not have: a misspelt setting would have no effect."""
+    """Refuse unknown keys: a misspelt setting would have no effect."""
     if not isinstance(values, dict):
         return
     known = {field.name: field for field in fields(kind)}
     for name, value in values.items():
         if name not in known:
-            raise ValueError(f"no setting {name}; there are {', '.join(known)}")
+            raise ValueError(f"unknown setting {name}; choose from {', '.join(known)}")
         inner = known[name].default_factory
         if isinstance(inner, type) and is_dataclass(inner):
             _refuse_unknown(value, inner)
