@@ -143,7 +143,7 @@ def parse(value: bytes) -> object:
     Raises
     ------
     BadRecordError
-            If it is not JSON.
+        If it is not JSON.
     """
     check_framing(value)
     try:

@@ -1,4 +1,4 @@
-"""Experiment arms: which users get popular items only, as the yardstick for everybody else's lists."""
+"""Experiment arms: users in the control arm get popular items only, as a baseline for all others."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ CONTROL = "control"
 
 
 def assign_arm(experiment: str, user_id: str, *, control_share: float) -> str:
-    """Return the arm of a user: a pure function of names, so that every worker agrees and nothing is stored.
+    """Return the arm of a user: a pure function of names, so all workers agree and nothing is stored.
 
     Parameters
     ----------
     experiment
-        Name of the experiment; another name draws anew.
+        Name of the experiment; another name reassigns users.
     control_share
         Share of users in the control arm, 0 to 1.
 

@@ -1,4 +1,4 @@
-"""What users do: clicks and purchases, as the domain sees them."""
+"""Domain events: clicks and purchases."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from typing import NamedTuple
 
 
 class EventType(IntEnum):
-    """The kinds of event, in the order that breaks ties of event time; each has a topic of its own."""
+    """Kinds of events, in the order that breaks ties in event time; each has its own topic."""
 
     CLICK = 0
     PURCHASE = 1
 
 
 class Source(NamedTuple):
-    """A partition that events come from.
+    """A partition with events.
 
     Parameters
     ----------
     event_type
-        The kind of event, which names the topic.
+        The kind of event, which determines the topic.
     partition
         The partition of that topic.
     """
@@ -29,24 +29,24 @@ class Source(NamedTuple):
 
 
 class Event(NamedTuple):
-    """One click or purchase, with the place in the log that it was read from.
+    """One click or purchase, with its position in the log.
 
     Parameters
     ----------
     user_id, item_id
-        Who, and what.
+        The user and the item.
     event_time_ms
-        When it happened, Unix milliseconds; drives decay, sessions and cohorts.
+        Unix milliseconds; determines decay, sessions and cohorts.
     source, offset
-        Where it stands in the log.
+        Position in the log.
     id_hash
-        64-bit hash of the producer's event id; `None` where the position is the only id.
+        64-bit hash of the producer's event id; `None` if the position is the only id.
     category
-        The item's category as the producer knew it, or an empty string.
+        The item's category according to the producer, or an empty string.
     list_id
-        The list that it followed, where the producer knew.
+        The clicked list, if the producer knows it.
     content_hash
-        16 bits of what else the producer said: an event with the same id and others is another event.
+        16-bit digest of the other fields: an event with the same id and another digest is a different event.
     """
 
     user_id: str

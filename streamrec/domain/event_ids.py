@@ -1,10 +1,10 @@
-"""Which events are copies: what is remembered of the ids of a user's last events in one source partition.
+"""Duplicate detection by the ids of a user's latest events in one source partition.
 
-Of each event 63 bits are kept: 47 of its id and 16 of its content. A second event with the same id and content is a
-copy. One with the same id and other content comes from a producer that uses an id more than once, for all lines of an
-order, say: dropping it as a copy would lose it silently. Two contents share their 16 bits once in 65,536.
+63 bits are kept per event: 47 of its id and 16 of its content. A second event with the same id and content is a
+duplicate. One with the same id but other content comes from a producer that reuses ids, for all lines of an order, say:
+dropping it as a duplicate would lose it silently. Two contents have the same 16 bits once in 65,536.
 
-Earlier releases kept 64 bits of the id alone, as signed numbers; such an entry matches whatever the content is.
+Earlier versions kept only 64 bits of the id, as signed numbers; such an entry matches any content.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from enum import Enum, auto
 from streamrec.domain.event import Event
 
 RECENT_IDS = 1_024
-"""So many ids are remembered."""
+"""Number of remembered ids."""
 
 _CONTENT_BITS = 16
 _WITH_CONTENT = 1 << 63
-"""Marks an entry that has bits of the content; signed numbers of 64 bits are below."""
+"""Marks an entry with content bits; signed 64-bit numbers are below."""
 _ID_MASK = (1 << 47) - 1
 _PLACE_IN_ENTRY = 2 if sys.byteorder == "little" else 0
-"""Of the first 48 bits, in bytes."""
+"""Bytes of the first 48 bits."""
 
 
 class Sighting(Enum):
-    """What an event's id says of it."""
+    """Result of comparing an event's id."""
 
     NEW = auto()
     COPY = auto()
     CONFLICT = auto()
-    """The id is that of another event."""
+    """The id belongs to a different event."""
 
 
 def take_note(event: Event, recent: list[int]) -> Sighting:
@@ -42,9 +42,9 @@ def take_note(event: Event, recent: list[int]) -> Sighting:
     Parameters
     ----------
     event
-        One without an id is always new.
+        An event without an id is always new.
     recent
-        What is remembered of this user and source partition, oldest first; at most `RECENT_IDS` entries stay.
+        Remembered entries of this user and source partition, oldest first; truncated to `RECENT_IDS`.
 
     Examples
     --------

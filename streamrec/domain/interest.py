@@ -1,10 +1,10 @@
-"""A user's interest state: a pure fold of clicks and purchases that no interleaving of partitions can change.
+"""A user's interest state: a pure fold of clicks and purchases, independent of how partitions interleave.
 
-The state holds the newest events themselves, and of older ones only what is commutative: counts, and decayed sums in a
+The state holds the latest events unchanged, and commutative aggregates of older ones: counts, and decayed sums in a
 fixed number of buckets. Session, short-term interest and category transitions are functions of the sequence
-(:mod:`streamrec.domain.summary`) and are never stored. Because the newest N of a set, and a sum over the rest, do not
-depend on the order in which the set was seen, any interleaving of the partitions ends in the same state (integers
-exactly, decayed sums to rounding).
+(:mod:`streamrec.domain.summary`) and are never stored. Because the latest N of a set, and a sum over the rest, do not
+depend on arrival order, any interleaving of the partitions produces the same state (integers exactly, decayed sums up
+to rounding).
 """
 
 from __future__ import annotations
@@ -26,26 +26,26 @@ HALF_LIVES_DAYS = (1.0, 7.0, 30.0)
 _DOUBLINGS_PER_MS = tuple(-1.0 / (half_life * DAY_MS) for half_life in HALF_LIVES_DAYS)
 
 BUCKETS = 32
-"""Items and categories beyond the sequence share so many buckets each: a fixed size needs no eviction,
-and eviction is what would make the state depend on the order of arrival."""
+"""Number of buckets each for items and categories beyond the sequence: a fixed size needs no eviction, which would make
+the state depend on arrival order."""
 
 VERSIONS_BEGIN_MS = 631_152_000_000
-"""The earliest event time that is accepted, in 1990."""
+"""Earliest accepted event time, in 1990."""
 
 VERSIONS_PER_MS = 4_096
 """With this many, versions are exact in the floating-point numbers of Lua and JavaScript until 2059."""
 
 WEIGHTS = (1.0, 5.0)
-"""Of a click and of a purchase, which says about as much as several clicks."""
+"""Weights of a click and of a purchase, which is worth about as much as several clicks."""
 
 
 class Outcome(Enum):
-    """What became of an event."""
+    """Outcome of folding an event."""
 
     APPLIED = "applied"
     DUPLICATE = "duplicate"
     CONFLICT = "conflict"
-    """It has the id of another event, and so is neither a copy nor an event of its own."""
+    """The event has the id of a different event."""
     FENCED = "fenced"
     """The state already contains what stood at this position: a redelivery. One of an event that was not applied ends
     as that did, unless it is older than the sequence: nothing of it is known then, and it passes for one that was."""
@@ -68,16 +68,16 @@ class SequenceEvent(NamedTuple):
 
 @dataclass(slots=True)
 class Fence:
-    """How far one source partition is contained in a state.
+    """The fold's progress in one source partition.
 
     Parameters
     ----------
     offset
         The last offset of this user that was folded.
     recent_ids
-        What is remembered of the user's last event ids in this partition (see `event_ids`), oldest first. It is kept by
-        partition because only a partition has an order of its own: what counts as a duplicate must not depend on how
-        partitions interleave. A producer's retry lands in the partition of the first try.
+        Remembered ids of the user's latest events in this partition (see `event_ids`), oldest first. Kept per partition
+        because only a partition is ordered: duplicate detection must not depend on how partitions interleave. A
+        producer's retry goes to the same partition.
     """
 
     offset: int
@@ -86,14 +86,14 @@ class Fence:
 
 @dataclass(slots=True)
 class Beyond:
-    """What a state still knows of events older than its sequence; every field is commutative.
+    """Aggregates of events older than the sequence; every field is commutative.
 
     Parameters
     ----------
     events
         Number of events by type.
     reference_ms
-        The instant that the decayed sums refer to: the newest event time in them.
+        Reference time of the decayed sums: the newest event time in them.
     sums
         Decayed weight by bucket, one value per half-life in `HALF_LIVES_DAYS`.
         Buckets `0 .. BUCKETS-1` hold items, `BUCKETS .. 2*BUCKETS-1` categories.
@@ -104,7 +104,7 @@ class Beyond:
     sums: dict[int, list[float]] = field(default_factory=dict)
 
     def add(self, event: SequenceEvent) -> None:
-        """Let an event that left the sequence sink in."""
+        """Add an event that left the sequence."""
         self.events[event.event_type] += 1
         age_days = (event.event_time_ms - self.reference_ms) / DAY_MS
         if age_days > 0 and self.sums:
@@ -126,20 +126,20 @@ class Beyond:
 
 @dataclass(slots=True)
 class InterestState:
-    """All that is stored of one user.
+    """The stored state of one user.
 
     Parameters
     ----------
     version
-        Number of times it was written; a compare-and-set on it keeps two workers from overwriting each other.
+        Number of writes; a compare-and-set on it prevents two workers from overwriting each other.
     sequence
-        The newest events, oldest first.
+        The latest events, oldest first.
     beyond
-        What is left of older ones; `None` until the sequence has overflowed once, as for most users it never does.
+        Aggregates of older events; `None` until the sequence overflows, which for most users it never does.
     fence
-        By source partition, at most one entry for each partition of `clicks` and `purchases`.
+        Progress by source partition, at most one entry per partition of `clicks` and `purchases`.
     seen
-        Items of older events that lists hide; `None` unless they are kept and there are any.
+        Hidden items of older events; `None` if there are none or they are not kept.
 
     Examples
     --------
@@ -159,12 +159,12 @@ class InterestState:
     seen: Seen | None = None
 
     def fold(self, event: Event, *, sequence_length: int, keep_seen: bool = False) -> Outcome:
-        """Let one event in; events of one source partition must come in the order of their offsets.
+        """Fold one event; events of one source partition must be in offset order.
 
         Parameters
         ----------
         sequence_length
-            Newest events that the sequence keeps.
+            Maximum number of events in the sequence.
         keep_seen
             Whether items of events that leave the sequence are remembered in `seen`.
         """
@@ -213,20 +213,21 @@ class InterestState:
                 self.seen.add(oldest.item_id, oldest.event_time_ms, is_purchase=is_purchase)
 
     def seen_before(self) -> list[str]:
-        """Return the items that are remembered from before the sequence and are not in it, in order of their ids."""
+        """Return the remembered items from before the sequence that are not in it, sorted by id."""
         return self.seen.items(but={event.item_id for event in self.sequence}) if self.seen else []
 
     @property
     def events_count(self) -> int:
-        """Number of events that the state contains, however old."""
+        """Number of all events folded into the state."""
         return len(self.sequence) + (sum(self.beyond.events) if self.beyond else 0)
 
     @property
     def content_version(self) -> int:
-        """A number that only grows, whatever becomes of the stored state: newest event time first, then events.
+        """A number that only grows, even if the stored state is lost: newest event time first, then number of events.
 
-        It is a function of the events in the state, so that a store that came back older arrives at the same versions
-        again. The time keeps it from going back where a state begins again with one event: it expired, or was deleted.
+        It is a function of the events in the state, so that a store restored from an older state reaches the same
+        versions again. The time keeps it from decreasing when a state expired or was deleted and restarts with one
+        event.
 
         Examples
         --------
@@ -257,5 +258,5 @@ def decayed_weights(event: SequenceEvent, now_ms: int) -> list[float]:
     """Return the weight of an event at a later instant, one value per half-life."""
     weight = WEIGHTS[event.event_type]
     age_ms = now_ms - event.event_time_ms
-    day, week, month = _DOUBLINGS_PER_MS  # written out, for this is most of what a summary costs
+    day, week, month = _DOUBLINGS_PER_MS  # unrolled, because this is most of the cost of a summary
     return [weight * 2.0 ** (age_ms * day), weight * 2.0 ** (age_ms * week), weight * 2.0 ** (age_ms * month)]

@@ -1,8 +1,8 @@
-"""Retention and attribution: who came back, and which lists were followed.
+"""Retention and attribution: returning users and clicked lists.
 
 A user's day is the day of the event time in the time zone of the reports. Day n of a user is n days after the first
-day; a cohort is all users of one first day. References: the classic (day n) and the rolling (day n or later) definition
-of retention as product analytics has them, and stickiness as daily over monthly active users.
+day; a cohort is all users with the same first day. Definitions as in product analytics: classic (day n) and rolling
+(day n or later) retention, and stickiness as daily over monthly active users.
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ RETENTION_DAYS = (1, 7, 30)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 REACH_DAYS = 30
-"""Events more than so many days after a day say nothing about whether that day was recorded to its end: a single event
-of another year does not make all that lies between into days on which nobody came back."""
+"""Events later than this many days after a day do not prove that the day is complete: a single event of another year
+does not turn all days before it into days on which nobody returned."""
 
 REMEMBERED_LISTS = 3
-"""So many of a user's newest lists are remembered: a list of the same name among them is a second copy."""
+"""Number of a user's latest lists that are remembered; a list with the id of one of them is a duplicate."""
 
 
 MAX_REMEMBERED_ITEMS = 1_000
-"""Of a list that was made again the items of all its forms are remembered up to so many, then those of the newest."""
+"""Of a rebuilt list the items of all its forms are remembered up to this number, then only those of the latest."""
 
 
 @dataclass(frozen=True, slots=True)
 class RememberedList:
-    """A list as attribution knows it.
+    """A list as stored for attribution.
 
     Parameters
     ----------
     list_id
-        Its name.
+        Id of the list.
     event_time_ms
-        Event time of the newest event that it knew of: what happened later may have followed it.
+        Event time of the newest event in it: later events may be clicks on it.
     items
         Hashes of its items.
     """
@@ -56,17 +56,17 @@ class RememberedList:
 
 @dataclass(slots=True)
 class UserRetention:
-    """What retention keeps of one user, beside a row for each active day.
+    """What retention stores per user, besides a row for each active day.
 
     Parameters
     ----------
     first_day, last_day
         Days since 1970 of the first and the last activity, by event time; `None` before any.
     recent_ids
-        By source partition, what is remembered of the last event ids, oldest first: the same rule for duplicates as the
-        interest state has.
+        Remembered ids of the latest events by source partition, oldest first: the same duplicate detection as in the
+        interest state.
     lists
-        The newest lists, oldest first, at most `REMEMBERED_LISTS`.
+        The latest lists, oldest first, at most `REMEMBERED_LISTS`.
 
     Examples
     --------
@@ -89,7 +89,7 @@ class UserRetention:
     lists: list[RememberedList] = field(default_factory=list)
 
     def record(self, event: Event, zone: tzinfo = UTC) -> bool:
-        """Let one event in, which happened on a day of a time zone; answer whether it is new."""
+        """Record one event on its day in a time zone; return whether it is new."""
         if event.id_hash is not None:
             recent = self.recent_ids.setdefault(event.source, [])
             if take_note(event, recent) is not Sighting.NEW:
@@ -100,14 +100,14 @@ class UserRetention:
         return True
 
     def remember(self, made: RememberedList) -> bool:
-        """Take note of a list; answer whether it is a new one.
+        """Remember a list; return whether it is new.
 
-        One that is older than all that are remembered came before them: lists that are made again from an old log,
-        after a store was lost, count once.
+        A list older than all remembered ones is not new: lists made again from the log, after a store was lost, count
+        once.
         """
         for place, known in enumerate(self.lists):
             if known.list_id == made.list_id:
-                # made again from the same state: the user may have been shown either
+                # rebuilt from the same state: the user may have seen either
                 both = known.items | made.items
                 items = both if len(both) <= MAX_REMEMBERED_ITEMS else made.items
                 self.lists[place] = RememberedList(known.list_id, known.event_time_ms, items)
@@ -120,11 +120,11 @@ class UserRetention:
         return True
 
     def followed(self, event: Event, *, window_ms: int) -> str | None:
-        """Return the list that an event followed.
+        """Return the id of the list that an event is attributed to.
 
-        That is the list which the event names; else the newest one that was made before the event happened, if it holds
-        the item and is not older than the window. Times are event times, so that a replay of old data is attributed as
-        it happened. A list that arrives here after the event it would explain gets no credit.
+        That is the list named by the event, else the latest list made before the event, if it contains the item and is
+        not older than the window. Times are event times, so that a replay of old data is attributed as it happened.
+        Events that arrive before their list are not attributed to it.
         """
         if event.list_id:
             return event.list_id
@@ -136,9 +136,9 @@ class UserRetention:
 
 
 def item_hash(item_id: str) -> int:
-    """Return 32 bits that stand for an item.
+    """Return a 32-bit hash of an item.
 
-    Lists of a hundred items are remembered for every user; another item has the same bits once in four billion.
+    Hashes keep the remembered lists of a hundred items small; two items collide once in four billion.
     """
     return crc32(item_id.encode())
 
@@ -157,7 +157,7 @@ def day_of(event_time_ms: int, zone: tzinfo = UTC) -> int:
     >>> day_of(86_399_999), day_of(86_400_000), day_of(82_800_000, ZoneInfo("Europe/Berlin"))
     (0, 1, 1)
     """
-    if zone is UTC:  # the common case, for a tenth of the cost
+    if zone is UTC:  # the common case, at a tenth of the cost
         return event_time_ms // DAY_MS
     instant = _EPOCH + timedelta(milliseconds=event_time_ms)
     try:
@@ -167,12 +167,12 @@ def day_of(event_time_ms: int, zone: tzinfo = UTC) -> int:
 
 
 def is_over(day: date, active_days: Sequence[date]) -> bool:
-    """Return whether a day is over as far as the events tell: somebody was active on a later one, soon after.
+    """Return whether a day is over according to the events: somebody was active on a later day, soon after.
 
     Parameters
     ----------
     active_days
-        Days on which anybody was active, ascending.
+        Days with any activity, ascending.
 
     Examples
     --------
@@ -185,15 +185,16 @@ def is_over(day: date, active_days: Sequence[date]) -> bool:
 
 
 def active_users(runs: Iterable[tuple[date, int, int]], *, length_days: int) -> dict[date, int]:
-    """Count the different users of the `length_days` days up to each day on which anybody was active.
+    """Count the distinct users in the `length_days` days up to each day with any activity.
 
-    A user counts from an active day on until the days since then are as many as `length_days`, or until the next active
-    day takes over: what begins and ends on each day, summed up, is the answer for all days at once.
+    A user counts from an active day until `length_days` have passed or the next active day takes over: the cumulative
+    sum of starts and ends per day gives all days at once.
 
     Parameters
     ----------
     runs
-        A day, the days to the next active day (or more than anybody asks for), and the number of such users.
+        A day, the number of days to the next active day (or a larger number than requested), and the number of such
+        users.
 
     Examples
     --------
@@ -213,7 +214,7 @@ def active_users(runs: Iterable[tuple[date, int, int]], *, length_days: int) -> 
 
 
 def share(part: int, whole: int) -> float | None:
-    """Return a share, or `None` of nothing.
+    """Return a share, or `None` if the total is 0.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""What a user has had and lists hide, although the events have left the sequence."""
+"""Seen items that lists hide although their events have left the sequence."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 SEEN_ITEMS = 200
-"""Items of events older than the sequence that lists can still hide: purchases first, then the latest clicks."""
+"""Maximum number of hidden items of events older than the sequence: purchases first, then the latest clicks."""
 
 
 @dataclass(slots=True)
 class Seen:
-    """Items of events that left the sequence, at most `SEEN_ITEMS`, for lists that hide what a user has had.
+    """Items of events that left the sequence, at most `SEEN_ITEMS`, for lists that hide seen items.
 
-    Each item stands for its strongest event: a purchase before any click, then the latest one. The weakest items are
-    evicted, by value and not by arrival. What remains is a function of the set of events: an evicted item was weaker
-    than all that stayed, and comes back only with a stronger event.
+    Each item is ranked by its strongest event: purchases before clicks, later before earlier ones. The lowest-ranked
+    items are evicted, by value and not by arrival. So the result is a function of the set of events: an evicted item
+    ranks below all that stay, and returns only with a higher-ranked event.
 
     Parameters
     ----------
@@ -48,5 +48,5 @@ class Seen:
             del weakest[min(each for each, each_ms in weakest.items() if each_ms == oldest_ms)]
 
     def items(self, *, but: AbstractSet[str] = frozenset()) -> list[str]:
-        """Return the items in order of their ids, but for some."""
+        """Return the items sorted by id, except the given ones."""
         return sorted(item_id for item_id in (*self.purchased, *self.clicked) if item_id not in but)

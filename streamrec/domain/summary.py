@@ -1,4 +1,4 @@
-"""What an interest state says of a user now: session, short-term and long-term interest, category transitions."""
+"""Summary of an interest state: session, short-term and long-term interest, category transitions."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from streamrec.domain.interest import (
 )
 
 SESSION_GAP_MS = 30 * 60 * 1000
-"""A pause of half an hour ends a session, as web analytics has it."""
+"""A pause of half an hour ends a session, as in web analytics."""
 
 
 def session(sequence: list[SequenceEvent]) -> list[SequenceEvent]:
-    """Return the events of the newest session, oldest first.
+    """Return the events of the latest session, oldest first.
 
     Examples
     --------
@@ -40,12 +40,12 @@ def session(sequence: list[SequenceEvent]) -> list[SequenceEvent]:
 
 
 def category_transitions(sequence: Iterable[SequenceEvent]) -> dict[tuple[str, str], int]:
-    """Count the steps from one category to the next inside sessions.
+    """Count the transitions between categories within sessions.
 
     Returns
     -------
     dict
-        `(from, to)` → count; bounded by the length of the sequence. Events without a category are passed over.
+        `(from, to)` → count; bounded by the length of the sequence. Events without a category are skipped.
     """
     counts: dict[tuple[str, str], int] = {}
     previous: SequenceEvent | None = None
@@ -61,15 +61,15 @@ def category_transitions(sequence: Iterable[SequenceEvent]) -> dict[tuple[str, s
 
 @dataclass(frozen=True, slots=True)
 class Interest:
-    """How much a user wants things, summed up at the time of the newest event.
+    """A user's interest in categories and items at the time of the newest event.
 
     Parameters
     ----------
     short_term
-        Weight of each category in the newest session.
+        Weight of each category in the latest session.
     long_term, long_term_items
-        Decayed weight of each category and of each item of the sequence (with its share of what lies beyond), one value
-        per half-life.
+        Decayed weight of each category and item in the sequence (including its share of older events), one value per
+        half-life.
     """
 
     short_term: dict[str, float] = field(default_factory=dict)

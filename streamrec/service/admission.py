@@ -1,4 +1,4 @@
-"""What the `trainer` has read: each event is admitted to training once, and waits there for its step."""
+"""Admission to training: each event is admitted once, and waits for its training step."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ from streamrec.service.batch import Positions, Slice, TopicPartition, follow_on,
 from streamrec.service.fence import Fences, FenceState
 
 MAX_WAITING_EVENTS = 16_384
-"""More events than this never wait for training: the reader holds back instead."""
+"""Maximum number of waiting events; beyond it the consumer pauses."""
 
 MAX_STEP_EVENTS = 1_024
-"""A step takes at most so many; when more wait, each one gets less effort."""
+"""Maximum number of events per step; with more waiting, each one gets less effort."""
 
 
 class Admissions(msgspec.Struct, frozen=True):
-    """What a checkpoint says of consumption: taken at one instant, together with the trained state."""
+    """Consumption state in a checkpoint, consistent with the trained state."""
 
     positions: list[tuple[str, int, int]]
     """Topic, partition, next offset."""
     fences: list[FenceState]
     waiting: list[UserInterest]
-    """Admitted and not yet trained; `new` holds only what was admitted from each."""
+    """Admitted and not trained yet; `new` contains only the admitted events of each record."""
     next_command: int = 0
-    """Offset of the first order that was not obeyed."""
+    """Offset of the next command to execute."""
     topic_ids: dict[str, str] = {}
-    """Which topics the positions and fences are of."""
+    """Ids of the topics that the positions and fences refer to."""
 
 
 class _Mark(NamedTuple):
-    """Once so many events were taken, counted since the start, everything below these positions was."""
+    """Once this many events were taken since the start, everything below these positions was taken."""
 
     events: int
     positions: Positions
 
 
 class Admission:
-    """Admits each event once; one thread may admit while another one takes."""
+    """Admits each event once; one thread may admit while another takes."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -56,12 +56,12 @@ class Admission:
         self._is_stale = False
         self._admitted_events = self._taken_events = 0
         self._marks: deque[_Mark] = deque()
-        """Not more than events wait, and one."""
+        """At most the number of waiting events, plus one."""
         self._taken: Positions = {}
 
     @property
     def waiting(self) -> int:
-        """Number of events that were admitted and are not trained yet."""
+        """Number of admitted events that are not trained yet."""
         return self._waiting_events
 
     @property
@@ -104,7 +104,7 @@ class Admission:
             return positions
 
     def take(self) -> tuple[list[UserInterest], int]:
-        """Return the oldest interests that wait, and how many events still wait behind them."""
+        """Return the oldest waiting interests, and the number of events still waiting after them."""
         taken: list[UserInterest] = []
         events = 0
         with self._lock:
@@ -118,12 +118,12 @@ class Admission:
             return taken, self._waiting_events
 
     def positions(self, sources: Sequence[TopicPartition]) -> Positions:
-        """Return the next offset of each source that was ever read."""
+        """Return the next offset of each source that was read."""
         with self._lock:
             return {source: self._positions[source] for source in sources if source in self._positions}
 
     def state(self, next_command: int) -> Admissions:
-        """Return everything, for a checkpoint."""
+        """Return the state, for a checkpoint."""
         with self._lock:
             self._is_stale = False
             return Admissions(
@@ -135,18 +135,18 @@ class Admission:
             )
 
     def topic_ids(self, topics: Sequence[str]) -> dict[str, str]:
-        """Return the id of each topic that has one here."""
+        """Return the known ids of topics."""
         with self._lock:
             return {topic: self._topic_ids[topic] for topic in topics if topic in self._topic_ids}
 
     def adopt_topic_ids(self, ids: Mapping[str, str]) -> None:
-        """Keep the ids of these topics, in place of those that were kept."""
+        """Replace the stored topic ids."""
         with self._lock:
             self._topic_ids |= ids
             self._is_stale |= bool(self._positions)
 
     def contains_any(self, sources: Sequence[TopicPartition]) -> bool:
-        """Return whether anything of these partitions was read, or any of their events admitted."""
+        """Return whether anything from these partitions was read or admitted."""
         with self._lock:
             return any(
                 self._fences.has_admitted(EVENT_TYPES[source.topic], source.partition)
@@ -156,9 +156,9 @@ class Admission:
             )
 
     def restore(self, admissions: Admissions) -> Fences:
-        """Become what :meth:`state` returned, and return what was admitted here and is not in it.
+        """Restore what :meth:`state` returned, and return a fence of the events admitted here that are not in it.
 
-        A source that was not read then is read from its beginning again.
+        A source that was not read then is read from the beginning again.
         """
         with self._lock:
             self._positions = dict.fromkeys(self._positions, 0) | {
@@ -166,7 +166,7 @@ class Admission:
             }
             undone, self._fences = self._fences, Fences(admissions.fences)
             undone.leave_out(self._fences)
-            self._topic_ids |= admissions.topic_ids  # an older checkpoint may have none: a refusal keeps them right
+            self._topic_ids |= admissions.topic_ids  # an older checkpoint may have none: a refusal keeps them correct
             self._waiting = deque(admissions.waiting)
             self._waiting_events = sum(len(interest.new) for interest in admissions.waiting)
             self._is_stale = False

@@ -1,4 +1,4 @@
-"""A batch of records with the positions it covers: every use case takes one and answers with the store's positions."""
+"""A batch of records with the positions it covers: use cases take one and return the store's positions."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class Fault(NamedTuple):
 
 
 class Record(NamedTuple):
-    """A record as it was read: raw bytes.
+    """A consumed record: raw bytes.
 
-    `timestamp_ms` is the time of production. Of headers with the same key the last one counts. Where `fault` is set,
-    the client could not read all of the record: the other fields hold what could be read.
+    `timestamp_ms` is the time of production. Of headers with the same key the last one counts. If `fault` is set, the
+    client could not read the whole record: the other fields hold what could be read.
     """
 
     offset: int
@@ -38,17 +38,17 @@ class Record(NamedTuple):
     fault: Fault | None = None
 
     def check(self) -> None:
-        """Raise a `BadRecordError` if not all of the record could be read; call it before decoding anything."""
+        """Raise a `BadRecordError` if the record could not be read completely; call this before decoding."""
         if self.fault is not None:
             raise BadRecordError(*self.fault)
 
 
 @dataclass(slots=True)
 class Slice:
-    """What a batch holds of one partition: every record of the offsets `start` up to and without `next`.
+    """The part of a batch from one partition: all records with offsets from `start` to `next`, exclusive.
 
-    Offsets may be missing in between (compaction, transaction markers), which is why the range is carried. What was
-    never read begins at 0, wherever the log does now.
+    Offsets may be missing in between (compaction, transaction markers), so the range is explicit. A partition that was
+    never read starts at 0, wherever its log begins now.
     """
 
     source: TopicPartition
@@ -59,7 +59,7 @@ class Slice:
 
 @dataclass(slots=True)
 class Batch:
-    """Slices of different partitions, one for each partition."""
+    """One slice per partition."""
 
     slices: list[Slice]
 
@@ -73,18 +73,18 @@ class Batch:
 
 
 Positions = dict[TopicPartition, int]
-"""Next offset to read, by partition: what a store holds says which records it contains.
+"""Next offset to read, by partition: a store's positions determine which records it contains.
 
-A store that knows nothing of a partition contains nothing of it, as if its position were 0: one that was emptied under
-a running worker sends it back to the beginning.
+A store without a position for a partition contains nothing of it, as if the position were 0: a store emptied under a
+running worker sends the worker back to the beginning.
 """
 
 
 def follow_on(slices: Sequence[Slice], stored: Positions) -> bool:
-    """Return whether every slice starts where the store's position of its partition stands."""
+    """Return whether every slice starts at the store's position of its partition."""
     return all(stored.get(part.source, 0) == part.start for part in slices)
 
 
 def positions_of(slices: Sequence[Slice], stored: Positions) -> Positions:
-    """Return where to read on in the partitions of these slices."""
+    """Return the next offsets in the partitions of these slices."""
     return {part.source: stored.get(part.source, 0) for part in slices}

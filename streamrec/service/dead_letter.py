@@ -1,4 +1,4 @@
-"""Dead letters: a refused record, as much of it as its topic takes, with the reason."""
+"""Dead letters: refused records with the reason, shortened to the topic's record size limit."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from streamrec.service.ports import Outgoing
 from streamrec.service.record_size import size_of, size_of_header
 
 MAX_CUT_KEY_BYTES = 1_024
-"""What is kept of a key where key and value do not fit together."""
+"""Bytes kept of a key if key and value do not fit together."""
 
 MIN_VALUE_BYTES = 65_536
-"""A key is cut before less than this is left of the value."""
+"""Bytes of the value that are kept before a key is shortened."""
 
 _LENGTHS_BYTES = 16
-"""Lengths of key and value and the number of headers take a few bytes more as they grow."""
+"""Reserve for the variable-length sizes of key, value and headers."""
 
 _ALL_CUT = "headers,key,value"
 
@@ -34,21 +34,22 @@ def dead_letter(
     stage: str,
     room: int = BROKER_MAX_MESSAGE_BYTES,
 ) -> Outgoing:
-    """Return the dead letter of a record that was refused.
+    """Return the dead letter of a refused record.
 
-    Where the record does not fit, the producer's headers go first, the largest of them before the others, then the end
-    of the value. Headers of the letter say what was cut and how large it was; the whole record stays where they say.
+    If the record does not fit, the producer's headers are dropped first, the largest ones before the others, then the
+    end of the value is cut. Headers of the dead letter state what was shortened and its original size; the complete
+    record is still at its original position.
 
     Parameters
     ----------
     source, record
-        What was refused, and the partition that it stands in.
+        The refused record and its partition.
     error
-        Why.
+        The reason.
     stage
-        The worker that refused it.
+        The worker that refused the record.
     room
-        Bytes that the dead-letter topic takes in one record, overhead included.
+        Record size limit of the dead-letter topic, overhead included, in bytes.
     """
     said = DeadLetterHeaders(
         topic=source.topic,
@@ -74,7 +75,7 @@ class _Kept(NamedTuple):
 def _cut(topic: str, record: Record, said: DeadLetterHeaders, room: int) -> Outgoing:
     said = msgspec.structs.replace(
         said,
-        cut=_ALL_CUT,  # takes the most room that it can
+        cut=_ALL_CUT,  # the longest possible value
         key_bytes=len(record.key or b""),
         value_bytes=len(record.value or b""),
         headers_bytes=sum(size_of_header(name, value) for name, value in record.headers.items()),
@@ -94,7 +95,7 @@ def _cut(topic: str, record: Record, said: DeadLetterHeaders, room: int) -> Outg
 
 
 def _fitting(record: Record, left: int) -> _Kept:
-    """Return what fits into the bytes that are left: key and value before headers, small headers before large ones."""
+    """Return what fits in the remaining bytes: key and value before headers, small headers before large ones."""
     key, value = record.key, record.value
     if key is not None and left - len(key) < min(len(value or b""), MIN_VALUE_BYTES):
         key = key[:MAX_CUT_KEY_BYTES]

@@ -1,4 +1,4 @@
-"""Which source positions were admitted already: exact within a window, in bounded memory."""
+"""Admitted source positions: exact within a window, in bounded memory."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from typing import Protocol
 import msgspec
 
 WINDOW_OFFSETS = 1 << 20
-"""Offsets of a source partition that are told apart: 128 KiB of bits."""
+"""Offsets in the window of a source partition: 128 KiB of bits."""
 
 
 class PositionFence:
     """Admits each offset of one source partition once, in any order within a window.
 
-    An offset more than `WINDOW_OFFSETS` below the highest one seen cannot be told from a redelivery any more and is
-    refused: an event that comes a million events late is lost to the consumer, never counted twice.
+    An offset more than `WINDOW_OFFSETS` below the highest one seen cannot be distinguished from a redelivery and is
+    refused: an event that arrives a million events late is lost to the consumer, never counted twice.
 
     Parameters
     ----------
     highest
         The highest offset admitted so far, -1 for none.
     bits
-        The window: the bit of an offset is at `offset % WINDOW_OFFSETS`.
+        The window: the bit of an offset is `offset % WINDOW_OFFSETS`.
 
     Examples
     --------
@@ -40,7 +40,7 @@ class PositionFence:
         self.bits = bytearray(bits)
 
     def admit(self, offset: int) -> bool:
-        """Take note of an offset, and return whether it is new."""
+        """Admit an offset, and return whether it is new."""
         if offset <= self.highest - WINDOW_OFFSETS:
             return False
         if offset > self.highest:
@@ -55,24 +55,24 @@ class PositionFence:
         return True
 
     def __contains__(self, offset: int) -> bool:
-        """Whether an offset was admitted, as far as the window still knows."""
+        """Whether an offset was admitted, within the window."""
         if not self.highest - WINDOW_OFFSETS < offset <= self.highest:
             return False
         byte, bit = divmod(offset % WINDOW_OFFSETS, 8)
         return byte < len(self.bits) and bool(self.bits[byte] >> bit & 1)
 
     def join(self, other: PositionFence) -> None:
-        """Admit all that another fence admitted."""
+        """Add all offsets of another fence."""
         mine, others, highest = self._aligned(other)
         self.highest, self.bits = highest, _to_bits(mine | others)
 
     def leave_out(self, other: PositionFence) -> None:
-        """Forget all that another fence admitted."""
+        """Remove all offsets of another fence."""
         mine, others, highest = self._aligned(other)
         self.highest, self.bits = highest, _to_bits(mine & ~others)
 
     def _aligned(self, other: PositionFence) -> tuple[int, int, int]:
-        """Return the bits of both fences as numbers, in the window below the higher of the two, and where that ends."""
+        """Return the bits of both fences as integers, aligned to the higher window, and the end of that window."""
         highest = max(self.highest, other.highest)
         numbers = []
         for fence in (self, other):
@@ -83,7 +83,7 @@ class PositionFence:
         return numbers[0], numbers[1], highest
 
     def _advance(self, offset: int) -> None:
-        """Make room: what falls out of the window frees its bit for the offset that takes its place."""
+        """Advance the window: the bits of offsets that leave it are cleared for new offsets."""
         first, self.highest = self.highest + 1, offset
         if offset - first >= WINDOW_OFFSETS:
             self.bits.clear()
@@ -108,7 +108,7 @@ class FenceState(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Placed(Protocol):
-    """What says where its event stands in the log."""
+    """An event with its position in the log."""
 
     @property
     def event_type(self) -> int:
@@ -116,15 +116,15 @@ class Placed(Protocol):
 
     @property
     def partition(self) -> int:
-        """Of its topic."""
+        """Partition of the topic."""
 
     @property
     def offset(self) -> int:
-        """In the partition."""
+        """Offset in the partition."""
 
 
 class Fences:
-    """A fence for each source partition of events.
+    """A fence per source partition of events.
 
     Parameters
     ----------
@@ -142,7 +142,7 @@ class Fences:
         return bool(self._fences)
 
     def __contains__(self, event: Placed) -> bool:
-        """Whether an event was admitted, as far as its window still knows."""
+        """Whether an event was admitted, within the window."""
         fence = self._fences.get((event.event_type, event.partition))
         return fence is not None and event.offset in fence
 
@@ -151,20 +151,20 @@ class Fences:
         return (event_type, partition) in self._fences
 
     def admit(self, event: Placed) -> bool:
-        """Take note of an event, and return whether it is new."""
+        """Admit an event, and return whether it is new."""
         return self._fences.setdefault((event.event_type, event.partition), PositionFence()).admit(event.offset)
 
     def join(self, other: Fences) -> None:
-        """Admit all that others admitted."""
+        """Add all events of other fences."""
         for key, fence in other._fences.items():
             self._fences.setdefault(key, PositionFence()).join(fence)
 
     def leave_out(self, other: Fences) -> None:
-        """Forget all that others admitted."""
+        """Remove all events of other fences."""
         for key, fence in self._fences.items():
             if key in other._fences:
                 fence.leave_out(other._fences[key])
 
     def state(self) -> list[FenceState]:
-        """Return everything, for a checkpoint."""
+        """Return the state, for a checkpoint."""
         return [FenceState(*key, fence.highest, bytes(fence.bits)) for key, fence in self._fences.items()]

@@ -1,16 +1,16 @@
 """The `interests` use case: clicks and purchases become interest states, and each new state a `user-interests` record.
 
-Order of work, for a batch:
+Order of operations, per batch:
 
-1. read the states of its users and the progress of its partitions together;
+1. read the states of its users and the progress of its partitions atomically;
 2. fold;
-3. publish `user-interests` and dead letters, and wait until the broker has them;
+3. publish `user-interests` and dead letters, and wait for the acknowledgements;
 4. write states and progress in one compare-and-set.
 
-A crash before 4 leaves the store as it was: the batch is read again and its derived records come again, which consumers
-fence by the source positions in them. Where 4 alone fails, the batch is handed in again and only 4 is repeated. A store
-that was written meanwhile (two workers share a user, or a zombie woke up) refuses 4, and the batch is handed in again
-and folded into what is there then.
+A crash before 4 leaves the store unchanged: the batch is read again and its derived records are published again, which
+consumers fence by the source positions in them. If only 4 fails, only 4 is repeated when the batch is handed in again.
+If the store was written meanwhile (two workers share a user, or a zombie woke up), 4 is rejected, and the batch is
+folded again into the new states.
 """
 
 from __future__ import annotations
@@ -42,17 +42,17 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(slots=True)
 class _Decoded:
-    """A batch after decoding: what can be folded, in order, and what cannot."""
+    """A decoded batch: valid events, in order, and refused records."""
 
     events: list[tuple[Event, Record]] = field(default_factory=list)
     refused: list[tuple[TopicPartition, Record, BadRecordError]] = field(default_factory=list)
     dropped: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """Optional fields that were left out, by topic and name."""
+    """Dropped optional fields, by topic and name."""
 
 
 @dataclass(slots=True)
 class _Begun:
-    """A batch whose derived records the broker has, and which the store may not have yet."""
+    """A batch whose derived records are acknowledged, and which may not be stored yet."""
 
     batch: Batch
     snapshot: InterestSnapshot
@@ -66,13 +66,13 @@ class FoldInterests:
     Parameters
     ----------
     store, publisher
-        Where states are kept, and where derived records go.
+        Store of states, and publisher of derived records.
     sequence_length
-        Newest events kept in a user's sequence.
+        Maximum number of events in a user's sequence.
     dead_letter_limit
-        Share of the last `DEAD_LETTER_WINDOW` records that may be refused: more is a bad deploy, not bad data.
+        Maximum share of refused records among the last `DEAD_LETTER_WINDOW`: more indicates a bad deployment.
     hide_seen
-        Whether lists hide what a user has had: then items outlive the sequence.
+        Whether lists hide seen items: then items are remembered beyond the sequence.
     """
 
     def __init__(
@@ -92,17 +92,18 @@ class FoldInterests:
         self._recent: deque[bool] = deque(maxlen=DEAD_LETTER_WINDOW)
         self._begun: _Begun | None = None
         self.tally = Tally()
-        """What the last batch came to."""
+        """Counts of the last batch."""
 
     def handle(self, batch: Batch) -> Positions:
         """Apply a batch, and return the store's position of each of its sources.
 
-        A slice that does not start at the store's position is left alone: the caller goes to that position.
+        A slice that does not start at the store's position is skipped: the caller seeks to that position.
 
         Raises
         ------
         TransientError
-            If a store or the broker is away, or another worker wrote meanwhile; the same batch can be handed in again.
+            If a store or the broker is unavailable, or another worker wrote meanwhile; the same batch can be handed in
+            again.
         TooManyDeadLettersError
             If most of the recent records were refused; nothing of the batch was written.
         """
@@ -123,18 +124,18 @@ class FoldInterests:
         return self._write(begun)
 
     def _write(self, begun: _Begun) -> Positions:
-        """Write what is published; where the store does not answer, a second call repeats this and nothing else."""
+        """Write the published batch; if the store fails, a second call repeats only this."""
         self._begun = begun
         written = self._store.compare_and_set(begun.snapshot)
         self._begun = None
         if not written:
             raise TransientError("another worker wrote the same users or positions meanwhile")
         self.tally = begun.tally
-        self._recent = begun.recent  # not before: a batch that is handed in again counts once
+        self._recent = begun.recent  # not earlier: a batch that is handed in again counts once
         return {part.source: part.next for part in begun.batch.slices}
 
     def _guard(self, batch: Batch, decoded: _Decoded) -> deque[bool]:
-        """Stop before a bad deploy moves a topic to the dead letters; return which recent records were refused."""
+        """Stop before a bad deployment dead-letters a whole topic; return which recent records were refused."""
         refused = {(source, record.offset) for source, record, _ in decoded.refused}
         recent = deque(self._recent, maxlen=DEAD_LETTER_WINDOW)
         recent.extend((source, record.offset) in refused for source, record in batch)
@@ -146,7 +147,7 @@ class FoldInterests:
         return recent
 
     def _fold(self, batch: Batch, decoded: _Decoded, snapshot: InterestSnapshot) -> list[Outgoing]:
-        """Fold the batch into the snapshot and return what follows from it."""
+        """Fold the batch into the snapshot and return the derived records."""
         changed: dict[str, Changed] = {}
         self.tally = Tally(dropped=decoded.dropped)
         for event, record in decoded.events:
@@ -164,7 +165,7 @@ class FoldInterests:
             progress.applied += 1
             self.tally.outcomes["applied"] += 1
             self.tally.produced_at_ms.append(record.timestamp_ms)
-            # a fenced event is in the state already, but its record may not have gone out: it is sent again
+            # a fenced event is already in the state, but its record may not have been published: publish it again
             user = changed.setdefault(event.user_id, Changed())
             user.new.append(EventPosition(event.source.event_type, event.source.partition, event.offset))
             if record.timestamp_ms >= user.produced_at_ms:
@@ -182,7 +183,7 @@ class FoldInterests:
         return derived
 
     def _interests(self, changed: dict[str, Changed], snapshot: InterestSnapshot) -> list[Outgoing]:
-        """Return the record of each state that has changed."""
+        """Return the record of each changed state."""
         room = self._publisher.room(USER_INTERESTS)
         records = []
         for user_id, user in changed.items():
@@ -195,8 +196,8 @@ class FoldInterests:
 
 
 _REUSED = (
-    "an earlier event of this user has the same id, and another item or event time: give each event an id of its own; "
-    "`streamrec dlq replay --reason id-reused` applies this one under an id of its place"
+    "an earlier event of this user has the same id, but another item or event time: give each event its own id; "
+    "`streamrec dlq replay --reason id-reused` applies this one with its position as id"
 )
 
 _TOPICS = {event_type: topic for topic, event_type in EVENT_TYPES.items()}

@@ -1,4 +1,4 @@
-"""The `user-interests` record of a user, no larger than its topic takes."""
+"""The `user-interests` record of a user, within the topic's record size limit."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from streamrec.service.ports import Outgoing
 from streamrec.service.record_size import size_of
 
 SUMMARY_SIZE = 10
-"""So many of the strongest categories and items travel in the summary of a state."""
+"""Number of the strongest categories and items in the summary of a state."""
 
 _encoder = msgspec.json.Encoder()
 
@@ -26,32 +26,32 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class Changed:
-    """What a batch has added to the state of a user."""
+    """Events that a batch added to a user's state."""
 
     new: list[EventPosition] = field(default_factory=list)
     produced_at_ms: int = 0
     headers: Mapping[str, bytes] = field(default_factory=dict)
-    """What the newest of them says of its trace."""
+    """Trace context of the newest of them."""
 
 
 def interest_record(user_id: str, state: InterestState, changed: Changed, room: int) -> tuple[Outgoing, int]:
-    """Return the record of a changed state, and how many events of the sequence were left out of it to fit.
+    """Return the record of a changed state, and the number of events omitted from its sequence to fit.
 
-    The oldest events are left out, and at least the newest one stays; where that is not enough, so are the items seen
-    before. Everything else says what is true of the whole state. A position in `new` whose event was left out is one of
-    an event older than the sequence, as `new` may have.
+    The oldest events are omitted, except the newest one; if that is not enough, `seen_before` is omitted, too. All
+    other fields describe the whole state. A position in `new` whose event was omitted refers to an event older than the
+    sequence, which `new` may contain anyway.
 
     Parameters
     ----------
     room
-        Bytes that the topic takes in one record, overhead included.
+        Record size limit of the topic, overhead included, in bytes.
     """
     interest = user_interest(user_id, state, changed)
     record = _encoded(interest, changed)
     left_out, last = 0, len(state.sequence) - 1
     while (excess := size_of(record) - room) > 0 and left_out < last:
         while excess > 0 and left_out < last:
-            excess -= len(_encoder.encode(state.sequence[left_out])) + 1  # and a comma
+            excess -= len(_encoder.encode(state.sequence[left_out])) + 1  # plus a comma
             left_out += 1
         record = _encoded(msgspec.structs.replace(interest, sequence=state.sequence[left_out:]), changed)
     if size_of(record) > room and interest.seen_before:
@@ -65,12 +65,12 @@ def _encoded(interest: UserInterest, changed: Changed) -> Outgoing:
 
 
 def user_interest(user_id: str, state: InterestState, changed: Changed) -> UserInterest:
-    """Return what is said of a state that has events."""
+    """Return the summary fields of a non-empty state."""
     interest = summarise(state)
     transitions = category_transitions(state.sequence)
     return UserInterest(
         user_id=user_id,
-        # not the version of the write: a store that came back older would begin again at a lower one
+        # not the write version: a store restored from an older state would restart at a lower one
         state_version=state.content_version,
         event_time_ms=state.sequence[-1].event_time_ms,
         produced_at_ms=changed.produced_at_ms,
@@ -90,7 +90,7 @@ def _itself(weight: float) -> float:
 
 
 def _strongest(weights: dict[K, T], strength: Callable[[T], float]) -> list[tuple[K, T]]:
-    """Return the strongest first; of equal ones the one that came first."""
+    """Return the strongest first; ties keep their order."""
     if len(weights) <= 1:
         return list(weights.items())
     return sorted(weights.items(), key=lambda pair: strength(pair[1]), reverse=True)[:SUMMARY_SIZE]

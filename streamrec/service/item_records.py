@@ -1,4 +1,4 @@
-"""What a record of `items` changes, for every reader of the catalogue alike."""
+"""Interpretation of records of `items`, the same for every reader of the catalogue."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from streamrec.service.tally import Tally
 
 
 class ItemChange(NamedTuple):
-    """What a record says: an item as it is now, or ids of items that are gone.
+    """Effect of a record: the new metadata of an item, or ids of removed items.
 
     Parameters
     ----------
     put
-        What is known of the item from now on.
+        New metadata of the item.
     gone
-        Items that no list may hold: deleted, or withdrawn by a record that is refused for other reasons.
+        Items to remove from lists: deleted, or withdrawn by a record that is refused for other reasons.
     is_deletion
-        Whether the record is a null value, whose key alone says what it deletes.
+        Whether the record has a null value, so that only its key names the deleted item.
     """
 
     put: Item | None = None
@@ -32,7 +32,7 @@ class ItemChange(NamedTuple):
 
 
 def read_item_record(record: Record, tally: Tally) -> ItemChange:
-    """Return what a record changes, and count what is refused of it."""
+    """Return the effect of a record, and count refusals."""
     dropped: list[str] = []
     try:
         if record.value is None:
@@ -48,9 +48,9 @@ def read_item_record(record: Record, tally: Tally) -> ItemChange:
 
 
 class KnownItems:
-    """Which items were ever put: in a fixed size, at the price of a few unknown ones that pass for known.
+    """Bloom filter of item ids: fixed size, with a small rate of false positives.
 
-    Of a catalogue of a million items one unknown id in twenty does; a known one never passes for unknown.
+    With a million items, one unknown id in twenty is a false positive; there are no false negatives.
     """
 
     _BITS = 1 << 23
@@ -59,12 +59,12 @@ class KnownItems:
         self._bits = bytearray(self._BITS // 8)
 
     def add(self, item_id: str) -> None:
-        """Remember an item."""
+        """Add an item."""
         for place in self._places(item_id):
             self._bits[place >> 3] |= 1 << (place & 7)
 
     def __contains__(self, item_id: str) -> bool:
-        """Whether an item was put."""
+        """Whether an item was probably added."""
         return all(self._bits[place >> 3] >> (place & 7) & 1 for place in self._places(item_id))
 
     def _places(self, item_id: str) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""How large derived records become by the settings, and whether their topics have room for them."""
+"""Maximum sizes of derived records by the settings, compared with the record size limits of their topics."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ from streamrec.service.ports import Outgoing, Publisher
 from streamrec.service.record_size import size_of
 
 PLAIN, UNICODE, ESCAPED = "x", "\N{MUSICAL SYMBOL G CLEF}", "\x01"
-"""Characters that take one, four and six bytes in JSON."""
+"""Characters of one, four and six bytes in JSON."""
 
 MAX_NEW_EVENTS = 1_000
-"""No batch has more."""
+"""Maximum number of records in a batch."""
 
 MAX_HIDDEN_ITEMS = 1_000 + SEEN_ITEMS
-"""No list hides more: the longest sequence, and what is known from before it."""
+"""Maximum number of hidden items of a list: the longest sequence, plus items seen before it."""
 
 LETTER_BYTES = 8_192
-"""The smallest useful dead letter: its reason, and the beginning of the record."""
+"""The smallest useful dead letter: the reason and the beginning of the record."""
 
 _PART_BYTES = MAX_PART_BYTES * 4 // 3 + 32_768
-"""A part of a model version in base64, and what is said of it: the positions of 1,024 partitions are most of that."""
+"""A part of a model version in base64 plus its metadata, most of which is positions of 1,024 partitions."""
 
 _WEIGHT = -123.45678901234567
 _TIME_MS = 253_402_300_799_999
@@ -51,7 +51,7 @@ _encoder = msgspec.json.Encoder()
 
 
 class Need(NamedTuple):
-    """The room that a topic must have.
+    """A required record size limit of a topic.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ class Need(NamedTuple):
     room
         Bytes, overhead included.
     because
-        The field of the settings that asks for it, empty where none does.
+        The setting that requires it; empty if none does.
     """
 
     topic: str
@@ -69,7 +69,7 @@ class Need(NamedTuple):
 
 
 def needs_of_interests(sequence_length: int, *, hide_seen: bool = False) -> list[Need]:
-    """Return the room that the `interests` worker must have: less, and sequences lose events of ordinary users."""
+    """Return the limits that the `interests` worker requires: with less, sequences of ordinary users lose events."""
     seen = SEEN_ITEMS if hide_seen else 0
     room = max(largest_interest(sequence_length, PLAIN, seen), largest_interest(1, ESCAPED, seen))
     letters = [Need(dead_letter_topic(topic), LETTER_BYTES) for topic in (CLICKS, PURCHASES)]
@@ -77,17 +77,17 @@ def needs_of_interests(sequence_length: int, *, hide_seen: bool = False) -> list
 
 
 def needs_of_recall(top_k: int) -> list[Need]:
-    """Return the room that the `recall` worker must have: less, and lists of ordinary items are cut short."""
+    """Return the limits that the `recall` worker requires: with less, lists of ordinary items are truncated."""
     return [Need(RECOMMENDATIONS, max(largest_list(top_k, PLAIN), largest_list(1, ESCAPED)), "top_k")]
 
 
 def needs_of_trainer() -> list[Need]:
-    """Return the room that the `trainer` worker must have."""
+    """Return the limits that the `trainer` worker requires."""
     return [Need(MODEL_UPDATES, _PART_BYTES)]
 
 
 def needs_of_retention() -> list[Need]:
-    """Return the room that the `retention` worker must have."""
+    """Return the limits that the `retention` worker requires."""
     return [Need(dead_letter_topic(topic), LETTER_BYTES) for topic in (IMPRESSIONS, ITEMS)]
 
 
@@ -101,12 +101,12 @@ def created_limits(sequence_length: int, top_k: int, *, hide_seen: bool = False)
 
 
 def require_room(publisher: Publisher, needs: Iterable[Need]) -> None:
-    """Make sure that topics take what the settings ask for.
+    """Verify that the topics' record size limits suffice for the settings.
 
     Raises
     ------
     UnfitServerError
-        If one does not; the message says what to set.
+        If one is too small; the message says what to set.
     TransientError
         If the broker does not answer.
     """
@@ -114,7 +114,7 @@ def require_room(publisher: Publisher, needs: Iterable[Need]) -> None:
         if (room := publisher.room(need.topic)) < need.room:
             setting = f", or set STREAMREC_{need.because.upper()} lower" if need.because else ""
             raise UnfitServerError(
-                f"Kafka: {need.topic} takes records of {room:,} bytes at most, and {need.room:,} are needed: "
+                f"Kafka: {need.topic} limits records to {room:,} bytes, but {need.room:,} are needed: "
                 f"set max.message.bytes of the topic to {need.room} or more{setting}"
             )
 

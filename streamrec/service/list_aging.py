@@ -1,8 +1,8 @@
-"""What becomes of a list while its user is away: the user is the same, the world has moved on.
+"""Re-scoring of stale lists: the user is unchanged, but popularity has changed.
 
-By Bayes' rule a list that knows P(item | user) as of its own time is brought up to date by the change of P(item), which
-the default list tells: it is the same estimate for a user nobody knows, and always fresh. (Correcting for a changed
-prior: Saerens, Latinne and Decaestecker 2002, doi 10.1162/089976602753284446.)
+By Bayes' rule, P(item | user) as of the time of the list is updated by the change of P(item), which the default list
+provides: it is the same estimate for an unknown user, and always fresh. (Correcting for a changed prior: Saerens,
+Latinne and Decaestecker 2002, doi 10.1162/089976602753284446.)
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from streamrec.contracts.derived import ListItem, TopKList
 from streamrec.domain.retention import item_hash
 
 TRUST_HALF_LIFE_MS = 3_600_000
-"""What a list leaves out it holds for unlikely; with so much time half of that is forgotten."""
+"""Items that are not in a list count as unlikely; the half-life of that assumption."""
 
 
 def brought_up_to_date(topk: TopKList, default: TopKList) -> TopKList:
-    """Return a user's list as it would look now, as far as that can be told without the model.
+    """Return a user's list re-scored for now, without the model.
 
-    Items that have become less popular sink, those that have become more so rise, and those that nobody knew when the
-    list was made come in, unless the list hides them. A list that is as new as the default list, or that does not say
-    how likely its items were for everybody, stays as it is. Of an empty list, or one that could hold nothing but hidden
-    items when it was made, the default list without hidden items takes the place, if that has any.
+    Items that have become less popular move down, those that have become more popular move up, and items unknown when
+    the list was made are added, unless the list hides them. A list as new as the default list, or without priors, is
+    returned unchanged. An empty list, or one that only had hidden items to offer when it was made, is replaced by the
+    default list without hidden items, unless that is empty.
 
     Parameters
     ----------
     topk
         A user's list.
     default
-        The newest default list.
+        The current default list.
     """
     hidden = hidden_hashes(topk.hidden)
     if not topk.items or _is_hidden(topk.items[0], hidden):
@@ -42,7 +42,7 @@ def brought_up_to_date(topk: TopKList, default: TopKList) -> TopKList:
     if age_ms <= 0 or topk.items[0].prior is None or not default.items or default.items[0].prior is None:
         return topk
     now = {item.item_id: item.score for item in default.items}
-    # what was below either default list cannot be compared there
+    # items below the end of either default list cannot be compared there
     floor = max(default.items[-1].score, min(_prior(item) for item in topk.items))
     corrected = [
         (item.score + max(now.get(item.item_id, floor), floor) - max(_prior(item), floor), item) for item in topk.items
@@ -67,7 +67,7 @@ def _with_something_else(topk: TopKList, default: TopKList, hidden: frozenset[in
 
 
 def hide(item_ids: Iterable[str]) -> bytes:
-    """Return what the field `hidden` of a list holds for items that the list hides.
+    """Encode hidden items for the field `hidden` of a list.
 
     Examples
     --------
@@ -79,7 +79,7 @@ def hide(item_ids: Iterable[str]) -> bytes:
 
 
 def hidden_hashes(hidden: bytes) -> frozenset[int]:
-    """Return the hashes in the field `hidden` of a list."""
+    """Decode the hashes in the field `hidden` of a list."""
     return frozenset(struct.unpack(f"<{len(hidden) // 4}I", hidden[: len(hidden) // 4 * 4]))
 
 

@@ -1,4 +1,4 @@
-"""What making, storing and rebuilding lists needs of the outside."""
+"""Ports for making, storing and rebuilding lists."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from streamrec.service.withdrawn import Withdrawn, WithdrawnChange
 
 
 class ListOrigin(msgspec.Struct, frozen=True):
-    """What a stored list was made from.
+    """The source of a stored list.
 
     Attributes
     ----------
@@ -36,10 +36,10 @@ class EncodedList(NamedTuple):
 
 
 class ListMarks(Protocol):
-    """Remembers how lists were made, and which of them are to be made again."""
+    """Stores how lists were made, and which of them to rebuild."""
 
     def facts(self) -> Facts:
-        """Return what was kept last."""
+        """Return the latest facts."""
 
     def keep(self, facts: Facts) -> None:
         """Keep facts."""
@@ -48,19 +48,19 @@ class ListMarks(Protocol):
         """Count the marks."""
 
     def trim(self) -> None:
-        """Drop the oldest of too many marks."""
+        """Drop the oldest marks beyond the bound."""
 
     def newest(self, made: Made, count: int, *, below: float = ...) -> list[str]:
-        """Return the users of so many lists that were made like this, highest score first, all below a limit."""
+        """Return up to this many users whose lists have this mark and a score below a limit, highest score first."""
 
     def short(self, count: int, *, below: int) -> list[str]:
-        """Return the users of so many short lists that were made when fewer items could be listed."""
+        """Return up to this many users of short lists that were made when fewer items could be listed."""
 
     def mark(self, marks: Sequence[Mark], lists: Sequence[EncodedList]) -> None:
         """Replace the marks of these lists, in this order, where they are still stored as given."""
 
     def shorten(self, user_ids: Sequence[str]) -> None:
-        """Mark lists that have lost items as short, whatever else they are marked as."""
+        """Mark lists that have lost items as short, in addition to other marks."""
 
     def drop(self, origins: Mapping[str, ListOrigin | None]) -> None:
         """Forget the lists of users that are still made from the same state, or still not there."""
@@ -69,36 +69,36 @@ class ListMarks(Protocol):
         """Mark lists as poor whose versions had learned more events than this: they were rolled back."""
 
     def claim(self) -> bool:
-        """Ask to be the only one who makes lists again, for some seconds."""
+        """Try to become the only worker that rebuilds lists, for some seconds."""
 
 
 class TopKStore(Protocol):
-    """Keeps the newest list of each user, and how far `user-interests` is contained in them."""
+    """Stores the latest list of each user, and the positions of `user-interests` in them."""
 
     @property
     def marks(self) -> ListMarks:
-        """Which of the lists are to be made again."""
+        """The lists to rebuild."""
 
     def put_lists(self, lists: Sequence[EncodedList], slices: Sequence[Slice]) -> bool:
-        """Replace lists whole, all or none; a list made from an older state changes nothing.
+        """Replace lists atomically; a list made from an older state than the stored one is ignored.
 
         Returns
         -------
         bool
-            Whether they were written: `False` if a slice does not start where the stored position stands.
+            `False` if nothing was written because a slice does not start at the stored position.
         """
 
     def advance(self, slices: Sequence[Slice], marks: Sequence[Mark]) -> bool:
-        """Move the positions past these slices, whose lists are written and published, all or none; mark lists before.
+        """Mark lists, then move the positions past these slices, whose lists are written and published, atomically.
 
         Returns
         -------
         bool
-            Whether they were moved: `False` if a slice does not start where the stored position stands.
+            `False` if nothing was moved because a slice does not start at the stored position.
         """
 
     def put_default(self, default: TopKList) -> None:
-        """Replace the list of users who have none; one of a worker that has seen no event yet replaces nothing."""
+        """Replace the default list; an empty one, from a worker that has seen no event yet, is ignored."""
 
     def replace_marks(self, withdrawn: Withdrawn) -> None:
         """Tell readers to drop these items from older lists, and no others."""
@@ -107,29 +107,29 @@ class TopKStore(Protocol):
         """Tell readers which items to drop from older lists, and which no more."""
 
     def positions(self, sources: Sequence[TopicPartition]) -> Positions:
-        """Return the next offset of each source that was ever read."""
+        """Return the next offset of each source that was read."""
 
     def replace_lists(self, lists: Sequence[EncodedList]) -> list[bool]:
-        """Replace lists that are there, each by itself, and leave their time to live as it is.
+        """Replace existing lists, each independently, without changing their time to live.
 
         Returns
         -------
         list of bool
-            Of each one whether it was written: one that was made from an older state than the stored one was not.
+            For each list whether it was written; one made from an older state than the stored one is not.
         """
 
     def origins(self, user_ids: Sequence[str]) -> list[ListOrigin | None]:
-        """Return what each list was made from, `None` where there is no list."""
+        """Return the source of each list, `None` if there is no list."""
 
 
 class StoredLists(Protocol):
-    """All lists of a store, to take withdrawn items out of them."""
+    """All lists of a store, for removing withdrawn items."""
 
     def is_withdrawn_waiting(self) -> bool:
         """Return whether any item was withdrawn and may still be in stored lists."""
 
     def claim_cleaning(self, seconds: int) -> bool:
-        """Be the one who cleans, for so long from now; answer `False` if somebody else is."""
+        """Acquire the cleaning lease for this long; return `False` if another worker holds it."""
 
     def begin_cleaning(self) -> int:
         """Choose what to take out of all lists: what was chosen and not finished, else all that waits now.
@@ -149,7 +149,7 @@ class StoredLists(Protocol):
         Parameters
         ----------
         cursor
-            Where to continue, 0 for the beginning.
+            Cursor to continue from, 0 for the beginning.
 
         Returns
         -------
@@ -162,15 +162,15 @@ class StoredLists(Protocol):
         """Answer which lists (user id, list) are stored as given."""
 
     def swap_lists(self, lists: Sequence[tuple[str, bytes, bytes]]) -> list[bool]:
-        """Replace lists (user id, list, new list) that are still stored as given; answer which ones were."""
+        """Replace lists (user id, list, new list) that are still stored as given; return which ones were replaced."""
 
 
 class Ranker(Protocol):
-    """Turns interest into lists. Any thread may call `rank` while another one applies updates."""
+    """Ranks items by interest states. Any thread may call `rank` while another one applies updates."""
 
     @property
     def model_version(self) -> str:
-        """The version that serves, empty before the first."""
+        """The serving version, empty before the first."""
 
     @property
     def newest_event_time_ms(self) -> int:
@@ -178,39 +178,39 @@ class Ranker(Protocol):
 
     @property
     def knowledge(self) -> Knowledge:
-        """What that version knows."""
+        """What that version has learned."""
 
     @property
     def vocabulary(self) -> tuple[int, int]:
-        """How many items can be listed: those that the version knows, and others."""
+        """Number of items that can be listed: known to the version, and others."""
 
     @property
     def hide_seen(self) -> bool:
-        """Whether lists leave out what the user has had."""
+        """Whether lists hide seen items."""
 
     def rank(self, interests: Sequence[UserInterest], *, k: int) -> list[list[ListItem]]:
         """Return the best items of each user, best first, at most `k`; never empty once any event was seen."""
 
     def popular(self, interests: Sequence[UserInterest], *, k: int) -> list[list[ListItem]]:
-        """Return recently popular items of each user under the same rules, for the control arm."""
+        """Return recently popular items for each user under the same rules, for the control arm."""
 
     def default(self, *, k: int) -> list[ListItem]:
-        """Return the list for a user nobody knows."""
+        """Return the list for unknown users."""
 
     def put_item(self, item: Item) -> None:
-        """Learn what the catalogue says of an item."""
+        """Update an item's metadata from the catalogue."""
 
     def delete_item(self, item_id: str) -> None:
-        """Leave an item out of every list from now on."""
+        """Exclude an item from all future lists."""
 
     def forget_catalogue(self) -> None:
         """Forget what the catalogue said of all items."""
 
     def apply_update(self, value: bytes) -> str:
-        """Take in one record of `model-updates`; a version serves once all of it is here.
+        """Apply one record of `model-updates`; a version serves once it is complete.
 
         Returns
         -------
         str
-            Why the record, or the version that it completes, was refused; empty if it was not.
+            Why the record, or the version it completes, was refused; empty if accepted.
         """

@@ -1,4 +1,4 @@
-"""The `recommendations` record of a list, no larger than its topic takes."""
+"""The `recommendations` record of a list, within the topic's record size limit."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ _encoder = msgspec.json.Encoder()
 
 
 def list_record(topk: TopKList, headers: Mapping[str, bytes], room: int) -> tuple[Outgoing, int]:
-    """Return the record of a list, and how many of its last items were left out to fit into a record of its topic.
+    """Return the record of a list, and the number of items cut from its end to fit.
 
     Parameters
     ----------
     headers
-        Of the record.
+        Headers of the record.
     room
-        Bytes that the topic takes in one record, overhead included.
+        Record size limit of the topic, overhead included, in bytes.
     """
     record = _list_outgoing(topk, headers)
     kept = len(topk.items)
     while (excess := size_of(record) - room) > 0 and kept:
         while excess > 0 and kept:
             kept -= 1
-            excess -= len(_encoder.encode(topk.items[kept])) + 1  # and a comma
+            excess -= len(_encoder.encode(topk.items[kept])) + 1  # plus a comma
         record = _list_outgoing(msgspec.structs.replace(topk, items=topk.items[:kept]), headers)
     return record, len(topk.items) - kept
 

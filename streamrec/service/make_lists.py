@@ -1,4 +1,4 @@
-"""From interest states to lists: the one use case that everybody calls who needs lists, whatever for."""
+"""Makes lists from interest states: the single use case for everything that needs lists."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from streamrec.service.list_ports import Ranker
 
 
 class ListMaker:
-    """Makes lists; any thread may call it.
+    """Makes lists; thread-safe.
 
     Parameters
     ----------
     ranker
-        Chooses and orders items.
+        Selects and orders items.
     top_k
         Items in a list.
     arm_of
@@ -38,9 +38,9 @@ class ListMaker:
         Parameters
         ----------
         rebuilt
-            Whether the lists replace others that were made from the same states.
+            Whether the lists replace earlier ones made from the same states.
         """
-        # asked before: a version that begins to serve meanwhile did not make all of these lists
+        # read before ranking: a version that starts to serve meanwhile did not make all of these lists
         version = self.ranker.model_version
         by_arm: dict[str, list[UserInterest]] = {}
         for interest in interests:
@@ -74,11 +74,11 @@ class ListMaker:
 
 
 def _had_by(interest: UserInterest) -> Iterator[str]:
-    """Return the items that the user is known to have had."""
+    """Return the user's seen items."""
     yield from (event.item_id for event in interest.sequence)
     yield from interest.seen_before
 
 
 def list_id(*parts: object) -> str:
-    """Name a list by what it was made from: made again it has the same name."""
+    """Derive the id of a list from its source: a list made again has the same id."""
     return blake2b("\0".join(map(str, parts)).encode(), digest_size=12).hexdigest()

@@ -1,4 +1,4 @@
-"""What the use cases need of the outside: each protocol has a double for unit tests and a real adapter.
+"""Ports of the use cases: each protocol has a test double and a real adapter.
 
 The ports of lists are in :mod:`streamrec.service.list_ports`, those of retention in
 :mod:`streamrec.service.retention_ports`.
@@ -19,7 +19,7 @@ from streamrec.service.fence import Fences
 
 
 class Outgoing(NamedTuple):
-    """A record to be produced; `timestamp_ms` 0 stands for now."""
+    """A record to produce; `timestamp_ms` 0 means now."""
 
     topic: str
     key: bytes | None
@@ -29,7 +29,7 @@ class Outgoing(NamedTuple):
 
 
 class Delivery(Protocol):
-    """Records on their way to the broker."""
+    """Records being sent to the broker."""
 
     def wait(self) -> None:
         """Return when the broker has acknowledged each one.
@@ -45,9 +45,9 @@ class Publisher(Protocol):
     """Produces records."""
 
     def room(self, topic: str) -> int:
-        """Return the size of the largest record that a topic takes, in bytes as :func:`size_of` counts them.
+        """Return a topic's record size limit, in bytes as computed by :func:`size_of`.
 
-        It may shrink while the worker runs: what was refused as too large must be made again, smaller.
+        It may shrink while the worker runs: records refused as too large must be made again, smaller.
 
         Raises
         ------
@@ -56,7 +56,7 @@ class Publisher(Protocol):
         """
 
     def start(self, records: Sequence[Outgoing]) -> Delivery:
-        """Produce all of them and return at once, for work that may be done meanwhile.
+        """Produce all of them without waiting for the broker.
 
         Raises
         ------
@@ -80,16 +80,16 @@ class Publisher(Protocol):
 
 @dataclass(slots=True)
 class Progress:
-    """How far a source partition is contained in a store, and what its records became.
+    """Progress of a source partition in a store, with the outcomes of its records.
 
     Parameters
     ----------
     version
-        Number of times it was written.
+        Number of writes.
     next_offset
-        The next offset to read; `None` where nothing was ever read.
+        The next offset to read; `None` if nothing was read.
     applied, duplicates, dead_lettered
-        How many records became what.
+        Number of records by outcome.
     """
 
     version: int = 0
@@ -101,7 +101,7 @@ class Progress:
 
 @dataclass(slots=True)
 class InterestSnapshot:
-    """The states and the progress that one batch is folded into, as they were read together."""
+    """States and progress that a batch is folded into, read atomically."""
 
     states: dict[str, InterestState] = field(default_factory=dict)
     progress: dict[TopicPartition, Progress] = field(default_factory=dict)
@@ -112,60 +112,60 @@ class TopicIdStore(Protocol):
 
     @property
     def other_topics(self) -> Sequence[str]:
-        """Topics that are not read by position, and of which offsets are kept all the same."""
+        """Topics that are not read by position but whose offsets are stored."""
 
     def topic_ids(self, topics: Sequence[str]) -> dict[str, str]:
-        """Return the id of each topic that has one here."""
+        """Return the known ids of topics."""
 
     def adopt_topic_ids(self, ids: Mapping[str, str]) -> None:
-        """Keep the ids of these topics, in place of those that were kept."""
+        """Replace the stored topic ids."""
 
     def contains_any(self, sources: Sequence[TopicPartition]) -> bool:
-        """Return whether anything is kept that another topic of the same name would make wrong."""
+        """Return whether anything stored would be wrong for another topic of the same name."""
 
 
 class InterestStore(Protocol):
-    """Keeps interest states and the progress of the source partitions in them."""
+    """Stores interest states and the progress of their source partitions."""
 
     def load(self, user_ids: Sequence[str], sources: Sequence[TopicPartition]) -> InterestSnapshot:
-        """Read states and progress; what is not there comes as new."""
+        """Read states and progress; missing ones are returned empty."""
 
     def compare_and_set(self, snapshot: InterestSnapshot) -> bool:
-        """Write all of it atomically, each version grown by one, unless anything in it was written since it was read.
+        """Write everything atomically, incrementing each version, unless anything was written since it was read.
 
         Returns
         -------
         bool
-            Whether it was written; if not, nothing was.
+            `False` if nothing was written.
         """
 
     def positions(self, sources: Sequence[TopicPartition]) -> Positions:
-        """Return the next offset of each source that was ever read."""
+        """Return the next offset of each source that was read."""
 
 
 class Trainer(Protocol):
-    """Learns from interests in micro-batches, and guards what serves; one thread calls all but the catalogue's methods.
+    """Learns in micro-batches and guards the serving version; only catalogue methods may be called by other threads.
 
-    Where it is `condemned`, what it has learned since the last good version must not go on: it is to be rolled back.
+    If it is `condemned`, what it has learned since the last good version must be rolled back.
     """
 
     @property
     def admissions(self) -> bytes:
-        """What was given to `save` with the checkpoint that this trainer was opened from, empty without one."""
+        """The record passed to `save` with the checkpoint that this trainer was opened from; empty without one."""
 
     @property
     def condemned(self) -> str:
-        """Why what was learned must not go on, empty while all is well."""
+        """Why the trainer must roll back; empty if it need not."""
 
     @property
     def versions(self) -> ModelVersions:
-        """The versions that are kept or were refused, and what became of them."""
+        """Kept and refused versions with their status."""
 
     def train(self, interests: Sequence[UserInterest], *, behind: int) -> None:
-        """Learn the `new` events of each interest; with many events behind them, with less effort on each."""
+        """Learn the `new` events of each interest; with a larger backlog, with less effort per event."""
 
     def contain(self, contains: Mapping[int, int]) -> None:
-        """Take note that every record below these offsets of `user-interests`, by partition, is learned now."""
+        """Record that all records below these offsets of `user-interests`, by partition, have been learned."""
 
     def take_update(self, *, whole: bool = False) -> list[bytes]:
         """Return the records of `model-updates` that tell what was learned since the last call, perhaps none.
@@ -176,35 +176,36 @@ class Trainer(Protocol):
         """
 
     def save(self, admissions: bytes) -> None:
-        """Begin to write a checkpoint of all that was learned by now, with the caller's own record of it."""
+        """Start writing a checkpoint of everything learned so far, with the caller's own record."""
 
     def wait_until_saved(self) -> None:
-        """Return when the checkpoint that was begun is on the disk, whole, or cannot be written."""
+        """Wait until the checkpoint is completely written, or has failed."""
 
     @property
     def unsaved(self) -> str:
-        """Why the newest checkpoint could not be written, empty while all is well."""
+        """Why the latest checkpoint could not be written; empty on success."""
 
     def can_go_back_to(self, version: str) -> bool:
-        """Return whether a version is kept, whole."""
+        """Return whether a version has an intact checkpoint."""
 
     def roll_back(self, version: str | None, because: str) -> bytes:
-        """Go on from a version that is kept, the last good one if none is named, as if it had been opened from it.
+        """Restore a kept version, by default the last good one, as if opened from it.
 
         Returns
         -------
         bytes
-            What was given to `save` with that version; empty if there is no good version, and the trainer begins anew.
+            The record passed to `save` with that version; empty if there is no good version and training starts from
+            scratch.
         """
 
     def spare(self, events: Fences) -> None:
-        """Count these events when they come again, and never train them by gradient."""
+        """Only count these events when they are read again; do not train on them."""
 
     def put_item(self, item: Item) -> None:
-        """Learn what the catalogue says of an item; any thread may call it."""
+        """Update an item's metadata from the catalogue; thread-safe."""
 
     def delete_item(self, item_id: str) -> None:
-        """Forget what the catalogue says of an item; any thread may call it."""
+        """Remove an item's metadata; thread-safe."""
 
     def forget_catalogue(self) -> None:
         """Forget what the catalogue says of all items; any thread may call it."""
@@ -215,20 +216,20 @@ class IdentifiedStore(Protocol):
 
     @property
     def name(self) -> str:
-        """What kind of store it is, as the broker knows it."""
+        """Kind of the store, as registered on the broker."""
 
     def identity(self) -> str:
         """Return the identity, empty if there is none."""
 
     def claim(self, identity: str) -> str:
-        """Set the identity if there is none, and return the one that is there now."""
+        """Set the identity if there is none, and return the current one."""
 
 
 class IdentityRegister(Protocol):
-    """Knows the identity of each store that an installation works with."""
+    """Registry of the identities of an installation's stores."""
 
     def read(self, store: str) -> str:
-        """Return the identity of a store, empty if none was ever registered."""
+        """Return the identity of a store, empty if none was registered."""
 
     def write(self, store: str, identity: str) -> None:
-        """Register the identity of a store in place of the one before."""
+        """Register the identity of a store, replacing the previous one."""

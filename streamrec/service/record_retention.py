@@ -1,8 +1,8 @@
 """The `retention` use case: events, lists and impressions become activity, attribution and counts by day and arm.
 
-All of a batch is one transaction of the store, with the positions in it. Bad records are counted and skipped. The
-dead letters of `impressions` and `items` are written here, those of `clicks` and `purchases` by `interests`: of each
-topic one worker writes them, which keeps a position in it. Nothing else is wanted of `items`.
+A batch is one transaction of the store, including the positions. Bad records are counted and skipped. Dead letters of
+`impressions` and `items` are written here, those of `clicks` and `purchases` by `interests`: one worker per topic
+writes them, one that keeps positions. `items` is read only for this.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class _MadeItem(msgspec.Struct, frozen=True):
 
 
 class _MadeList(msgspec.Struct, frozen=True):
-    """What retention needs of a `TopKList`: the rest of it is not even decoded."""
+    """The fields of a `TopKList` that retention needs; the others are not decoded."""
 
     list_id: Id
     user_id: Id
@@ -62,18 +62,18 @@ Refused = tuple[TopicPartition, Record, BadRecordError]
 
 
 class RecordRetention:
-    """Records who was active when, which lists were followed, and what each arm did.
+    """Records activity by user and day, clicked lists, and counts by arm.
 
     Parameters
     ----------
     store, publisher
-        Where it is kept, and where dead letters go.
+        Store of retention, and publisher of dead letters.
     arm_of
         Assigns the arm of a user.
     follow_window_minutes
-        For so long an event that names no list follows the user's newest one.
+        Attribution window of events that do not name a list, for the user's latest list.
     zone
-        Time zone of the days; the store holds days of one zone alone.
+        Time zone of the days; a store has a single one.
     """
 
     def __init__(
@@ -91,19 +91,20 @@ class RecordRetention:
         self._window_ms = follow_window_minutes * _MINUTE_MS
         self._zone = zone
         self._sent: Batch | None = None
-        """The batch whose dead letters the broker has: while the store alone is away, they are not sent again."""
+        """The batch whose dead letters are acknowledged: they are not sent again while only the store is
+        unavailable."""
         self.tally = Tally()
-        """What the last batch came to."""
+        """Counts of the last batch."""
 
     def handle(self, batch: Batch) -> Positions:
         """Record a batch, and return the store's position of each of its sources.
 
-        A slice that does not start at the store's position is left alone: the caller goes to that position.
+        A slice that does not start at the store's position is skipped: the caller seeks to that position.
 
         Raises
         ------
         TransientError
-            If the store or the broker is away; the same batch can be handed in again.
+            If the store or the broker is unavailable; the same batch can be handed in again.
         """
         self.tally = Tally()
         decoded = _decode_all(batch)
@@ -149,17 +150,17 @@ class RecordRetention:
 
 @dataclass(slots=True)
 class _Decoded:
-    """A batch after decoding: what can be recorded, in order, and what is refused."""
+    """A decoded batch: valid messages, in order, and refused records."""
 
     messages: list[Message] = field(default_factory=list)
     refused: list[Refused] = field(default_factory=list)
     dropped: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """Optional fields that were left out, by topic and name; `interests` counts those of events."""
+    """Dropped optional fields, by topic and name; `interests` counts those of events."""
 
 
 @dataclass(slots=True)
 class _Work:
-    """What a batch changes, gathered message by message."""
+    """Changes by a batch, accumulated message by message."""
 
     users: dict[str, UserRetention]
     arms: dict[str, str]
@@ -226,7 +227,7 @@ def _decode_all(batch: Batch) -> _Decoded:
 
 
 def _decode(source: TopicPartition, record: Record, dropped: list[str]) -> Message | None:
-    """Return what a record says that is to be recorded, `None` for a good one of `items`."""
+    """Return the message to record, `None` for a valid record of `items`."""
     record.check()
     if source.topic == ITEMS:
         if record.value is None:

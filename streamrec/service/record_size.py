@@ -1,4 +1,4 @@
-"""How large a record is on its way to Kafka, as the broker measures it against `max.message.bytes`."""
+"""Size of a produced record as the broker compares it with `max.message.bytes`."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from streamrec.service.ports import Outgoing
 
 _BATCH_HEADER_BYTES = 61
-"""A record travels in a batch, and the broker measures the batch: here the record is alone in it."""
+"""Records are sent in batches, whose size the broker checks; this is a batch of a single record."""
 
 _RECORD_FIELDS_BYTES = 3
-"""Attributes, and the differences of time and offset to the batch's own, which are 0 for its first record."""
+"""Attributes, and the deltas of time and offset to the batch, which are 0 for its first record."""
 
 
 def size_of(record: Outgoing) -> int:
-    """Return the size of a record that travels alone, uncompressed, in bytes.
+    """Return the size of a record sent alone and uncompressed, in bytes.
 
     References
     ----------
@@ -32,7 +32,7 @@ def size_of(record: Outgoing) -> int:
 
 
 def size_of_headers(headers: Mapping[str, bytes]) -> int:
-    """Return what headers add to a record, their number included, in bytes."""
+    """Return the size of headers including their count, in bytes."""
     size = _varint_bytes(len(headers))
     for name, value in headers.items():
         size += size_of_header(name, value)
@@ -40,16 +40,16 @@ def size_of_headers(headers: Mapping[str, bytes]) -> int:
 
 
 def size_of_header(name: str, value: bytes) -> int:
-    """Return what one header adds to a record, in bytes."""
+    """Return the size of one header, in bytes."""
     name_bytes = len(name) if name.isascii() else len(name.encode(errors="replace"))
     return _varint_bytes(name_bytes) + name_bytes + _field_bytes(value)
 
 
 def _field_bytes(value: bytes | None) -> int:
-    """Return the size of a value with its length in front; a missing one has the length -1."""
+    """Return the size of a length-prefixed value; a missing one has the length -1."""
     return 1 if value is None else _varint_bytes(len(value)) + len(value)
 
 
 def _varint_bytes(number: int) -> int:
-    """Return the size of a number that is not negative: seven bits per byte, and one bit for the sign."""
+    """Return the size of a non-negative varint: seven bits per byte, and one bit for the sign."""
     return number.bit_length() // 7 + 1

@@ -1,8 +1,9 @@
 """The `recall` use case: every new interest state of a user becomes a fresh top-K list.
 
-Of many states of one user in a batch only the newest is computed: under load lists get a little older, never wrong.
-Lists go to the store while they are on their way to Kafka, and the positions move when both have them. So a crash makes
-a list again and never leaves one out: made again it replaces itself, for it comes from the same state or a newer one.
+Of several states of one user in a batch only the newest is ranked: under load lists get a little older, never wrong.
+Lists are written to the store while they are being sent to Kafka, and the positions move when both have them. So after
+a crash lists are made again and none is missing: a list made again replaces itself, since it comes from the same state
+or a newer one.
 """
 
 from __future__ import annotations
@@ -32,13 +33,13 @@ from streamrec.service.tally import Tally
 from streamrec.service.withdrawn import Withdrawn, WithdrawnChange
 
 DEFAULT_LIST_AGE_S = 0.1
-"""The list of unknown users is made anew at most so often: it costs half a millisecond."""
+"""Minimum interval between updates of the default list, which takes half a millisecond."""
 
 _log = structlog.get_logger(__name__)
 
 
 class _Begun(NamedTuple):
-    """A batch whose lists are on their way: where the store is away, they are not made and sent again with each try."""
+    """A batch whose lists are being sent: they are not made and sent again while only the store is unavailable."""
 
     batch: Batch
     lists: list[TopKList]
@@ -51,7 +52,7 @@ class _Begun(NamedTuple):
 
 
 class _Unmarked(NamedTuple):
-    """A batch that was taken in, and what it says of items that the store may not know yet."""
+    """An applied batch, with withdrawals that the store may not have yet."""
 
     batch: Batch
     change: WithdrawnChange
@@ -63,11 +64,11 @@ class RefreshTopK:
     Parameters
     ----------
     store, publisher
-        Where lists go.
+        Destinations of lists.
     maker
         Makes them.
     monotonic_s
-        The clock that paces the list of unknown users.
+        Clock for the interval of the default list.
     """
 
     def __init__(
@@ -84,7 +85,7 @@ class RefreshTopK:
         self._ranker, self._top_k, self._now_ms = maker.ranker, maker.top_k, maker.now_ms
         self._monotonic_s = monotonic_s
         self.ends: dict[int, int] = {}
-        """By partition of `user-interests`, the offset below which lists were made here."""
+        """Offset below which lists were made here, by partition of `user-interests`."""
         self._newest_event_time_ms = 0
         self._newest_produced_at_ms = 0
         self._default_made_s = float("-inf")
@@ -92,14 +93,15 @@ class RefreshTopK:
         self._withdrawn = Withdrawn()
         """Items that are to be marked in the store."""
         self._marks_changes = False
-        """Whether changes are marked as they come: not before everything was read once, for what comes first is old."""
+        """Whether withdrawals are marked immediately: only once the topic has been read, since the first records are
+        old."""
         self._known = KnownItems()
         self._begun: _Begun | None = None
         self._unmarked: _Unmarked | None = None
         self.tally = Tally()
-        """What the last batch came to."""
+        """Counts of the last batch."""
         self.learned = Tally()
-        """What the last batch of the broadcast topics came to."""
+        """Counts of the last batch of the broadcast topics."""
 
     def handle(self, batch: Batch) -> Positions:
         """Make the lists of a batch of `user-interests`, and return the store's position of each of its sources.
@@ -138,15 +140,15 @@ class RefreshTopK:
         if self._monotonic_s() - self._default_made_s >= DEFAULT_LIST_AGE_S:
             try:
                 self.refresh_default()
-            except TransientError as error:  # the batch is done, and must not be done again for this
+            except TransientError as error:  # the batch is complete and must not be repeated for this
                 _log.warning("the default list waits for a later batch", because=str(error))
         return {part.source: part.next for part in batch.slices}
 
     def _begin(self, batch: Batch) -> _Begun:
-        """Make the lists of a batch, and send them on their way to Kafka."""
+        """Make the lists of a batch, and start sending them to Kafka."""
         newest, refused = _newest_by_user(batch)
         self.ends |= {part.source.partition: part.next for part in batch.slices}
-        # asked before, as the version is
+        # read before ranking, like the version
         knowledge = self._ranker.knowledge
         lists = self._maker.make([interest for interest, _ in newest.values()])
         room = self._publisher.room(RECOMMENDATIONS)
@@ -167,7 +169,7 @@ class RefreshTopK:
         tolerable = tolerable and not is_undone(knowledge, self._ranker.knowledge)
         return marks_of(
             lists,
-            # never complete: more events may be in the stream than were read here
+            # never complete: the stream may have more events than were read here
             made=Made.BEHIND if tolerable else Made.POOR,
             knowledge=knowledge,
             top_k=self._top_k,
@@ -175,10 +177,10 @@ class RefreshTopK:
         )
 
     def refresh_default(self) -> None:
-        """Make the list of unknown users anew, if anything happened since it was made."""
+        """Update the default list, if anything happened since it was made."""
         if not self._default_is_stale:
             return
-        # cleared first: what happens while the list is made makes it stale again
+        # cleared first: events during ranking make it stale again
         self._default_is_stale = False
         self._default_made_s = self._monotonic_s()
         try:
@@ -188,12 +190,12 @@ class RefreshTopK:
             raise
 
     def learn(self, batch: Batch) -> None:
-        """Take in a batch of the broadcast topics, `items` and `model-updates`.
+        """Apply a batch of the broadcast topics, `items` and `model-updates`.
 
         Raises
         ------
         TransientError
-            If the store is away; the same batch can be handed in again, and nothing but the write is repeated.
+            If the store is unavailable; the same batch can be handed in again, and only the write is repeated.
         """
         if self._unmarked is None or self._unmarked.batch is not batch:
             self._unmarked = self._take_in(batch)
@@ -229,9 +231,9 @@ class RefreshTopK:
         self._default_is_stale = True
 
     def mark_all(self) -> None:
-        """Mark what is withdrawn now and nothing else, when the catalogue was read once and from time to time.
+        """Set the marks of all withdrawn items, once the catalogue has been read and then periodically.
 
-        A store that crashed may have lost its newest marks, and no record would tell.
+        A crashed store may have lost its latest marks, which no record would restore.
         """
         self._store.replace_marks(self._withdrawn)
         self._marks_changes = True
@@ -252,14 +254,14 @@ class RefreshTopK:
         for item_id in gone:
             withdrawn[item_id] = record.timestamp_ms
             available.pop(item_id, None)
-        # not before all was read: a compacted log may have kept the deletion alone
+        # only once everything was read: a compacted log may have kept just the deletion
         if change.is_deletion and self._marks_changes and not any(item_id in self._known for item_id in gone):
             self.learned.outcomes["unknown-deletion"] += 1
-            _log.warning("a deletion names no item that was ever put", key=repr(record.key)[:80], offset=record.offset)
+            _log.warning("deletion of an unknown item", key=repr(record.key)[:80], offset=record.offset)
 
     def _make_default(self) -> TopKList:
         version, made_at_ms = self._ranker.model_version, self._now_ms()
-        # a worker that has just started knows what the version knows
+        # a worker that has just started has what the version has learned
         self._newest_event_time_ms = max(self._newest_event_time_ms, self._ranker.newest_event_time_ms)
         return TopKList(
             state_version=0,
@@ -277,7 +279,7 @@ class RefreshTopK:
 def _newest_by_user(
     batch: Batch,
 ) -> tuple[dict[str, tuple[UserInterest, Mapping[str, bytes]]], Counter[tuple[str, str]]]:
-    """Return the newest interest of each user, with all that is new and its headers, and what was refused."""
+    """Return the newest interest of each user, with all new events and its headers, and refused records."""
     newest: dict[str, tuple[UserInterest, Mapping[str, bytes]]] = {}
     refused: Counter[tuple[str, str]] = Counter()
     for source, record in batch:
@@ -285,7 +287,7 @@ def _newest_by_user(
             record.check()
             interest = decode_interest(record.value, record.timestamp_ms)
         except BadRecordError as error:
-            # the next state of the user replaces it; a state that `interests` wrote decodes
+            # not a dead letter: `interests` only writes valid states, and the user's next one replaces it
             _log.error("interest refused", partition=source.partition, offset=record.offset, because=str(error))
             refused[source.topic, error.reason] += 1
             continue
@@ -294,6 +296,6 @@ def _newest_by_user(
             newest[interest.user_id] = interest, record.headers
             continue
         older, newer = sorted([known, (interest, record.headers)], key=lambda pair: pair[0].state_version)
-        # what was new in the older one is counted, too
+        # new events of the older one are counted, too
         newest[interest.user_id] = msgspec.structs.replace(newer[0], new=older[0].new + newer[0].new), newer[1]
     return newest, refused

@@ -1,4 +1,4 @@
-"""What recording retention needs of the outside: its store, and what a batch changes there."""
+"""Ports for recording retention: its store, and the changes of a batch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from streamrec.service.batch import Positions, TopicPartition
 
 @dataclass(slots=True)
 class Counts:
-    """How often what happened; added to what is stored."""
+    """Counts, added to the stored ones."""
 
     lists: int = 0
     impressions: int = 0
@@ -25,7 +25,7 @@ class Counts:
 
 @dataclass(slots=True)
 class Followed:
-    """What followed a list; counts are added to what is stored, of times the earlier one stays."""
+    """Events attributed to a list; counts are added to the stored ones, the earlier time is kept."""
 
     user_id: str
     first_followed_at_ms: int = 0
@@ -35,7 +35,7 @@ class Followed:
 
 @dataclass(slots=True)
 class RetentionChanges:
-    """What a batch changes.
+    """Changes by a batch.
 
     Parameters
     ----------
@@ -59,23 +59,23 @@ class RetentionChanges:
 
 
 class RetentionTransaction(Protocol):
-    """One atomic piece of work; what it has locked waits for nobody else until it ends."""
+    """A transaction; rows that it has locked stay locked until it ends."""
 
     def lock_positions(self, sources: Sequence[TopicPartition]) -> Positions:
-        """Return the next offset of each source that was ever read, and keep others from moving them."""
+        """Return the next offset of each source that was read, and lock them."""
 
     def lock_users(self, arms: Mapping[str, str]) -> dict[str, UserRetention]:
-        """Return the state of each user, new where there is none, and keep others from writing them."""
+        """Return the state of each user, empty if there is none, and lock them."""
 
     def write(self, changes: RetentionChanges, positions: Positions) -> None:
         """Write all changes and move the positions."""
 
 
 class RetentionStore(Protocol):
-    """Keeps retention, and how far its topics are contained in it."""
+    """Stores retention and the positions of its topics."""
 
     def transaction(self) -> AbstractContextManager[RetentionTransaction]:
-        """Return a transaction that is committed on leaving, and rolled back on an error."""
+        """Return a transaction that commits on exit and rolls back on an error."""
 
     def positions(self, sources: Sequence[TopicPartition]) -> Positions:
         """Return the next offset of each source that was ever read."""

@@ -1,8 +1,8 @@
-"""Refuses a store of another installation.
+"""Rejects stores of other installations.
 
-Two installations that share a broker by mistake would share its consumer groups: each would take half of the partitions
-into its own stores, and nothing would fail. So a store holds a random identity, the broker holds the identity of each
-store that the installation works with, and a worker compares the two before it joins its group.
+Two installations that share a broker by mistake would share its consumer groups: each would consume half of the
+partitions into its own stores without any error. So each store holds a random identity, the broker holds the identities
+of the installation's stores, and a worker compares the two before it joins its group.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ from streamrec.errors import StreamrecError, TransientError
 from streamrec.service.ports import IdentifiedStore, IdentityRegister
 
 PATIENCE_S = 12.0
-"""A contradiction must last this long: a dead member stays in its group for six seconds, and the workers of a store
-that was emptied give it back its identity within a second."""
+"""A mismatch must last this long: a dead member stays in its group for six seconds, and the workers of an emptied store
+restore its identity within a second."""
 
 
 class StoreIdentityCheck:
-    """Compares the identity that a store holds with the one that the broker knows.
+    """Compares the identity in a store with the registered one.
 
     Parameters
     ----------
     store
         The store.
     register
-        What the broker knows.
+        Registry on the broker.
     in_use
-        Whether any worker that uses the registered store runs now.
+        Whether any worker that uses the registered store is running.
     make_identity
-        Returns a new random identity.
+        Factory of random identities.
     monotonic_s
-        The clock that the patience is measured with.
+        Clock for `PATIENCE_S`.
     """
 
     def __init__(
@@ -53,17 +53,16 @@ class StoreIdentityCheck:
         self._give_up_s: float | None = None
 
     def check(self) -> None:
-        """Return if the store is the one that this installation works with, or becomes it.
+        """Return if the store belongs to this installation, or can be registered for it.
 
-        A store without an identity is new or was emptied. It becomes the installation's unless workers are running
-        on another one.
+        A store without an identity is new or was emptied. It is registered unless workers are running on another one.
 
         Raises
         ------
         TransientError
-            If a server does not answer, or the two contradict each other, which may pass; call again.
+            If a server does not answer, or the identities differ, which may be temporary; call again.
         StreamrecError
-            If they have contradicted each other for `PATIENCE_S`.
+            If they have differed for `PATIENCE_S`.
         """
         registered, held = self._register.read(self._store.name), self._store.identity()
         if registered and not held and self._in_use():
@@ -76,7 +75,7 @@ class StoreIdentityCheck:
             self._register.write(self._store.name, self._identity)
 
     def adopt(self) -> str:
-        """Make this store the one that the installation works with, and return its identity.
+        """Register this store for the installation, and return its identity.
 
         Raises
         ------
@@ -92,9 +91,9 @@ class StoreIdentityCheck:
         return self._identity
 
     def keep(self) -> None:
-        """Give the store its identity back if it was emptied; one that has another identity is checked anew.
+        """Restore the identity of an emptied store; a store with another identity is checked again.
 
-        A store that has its identity is only read. Raises what :meth:`check` raises.
+        A store with the expected identity is only read. Raises the same errors as :meth:`check`.
         """
         held = self._store.identity() or self._store.claim(self._identity)
         if held != self._identity:
@@ -107,6 +106,6 @@ class StoreIdentityCheck:
         if now_s < self._give_up_s:
             return TransientError(message)
         return StreamrecError(
-            f"{message}: give each installation on a shared broker a name of its own (STREAMREC_INSTALLATION=shop2), "
-            "correct the address, or stop all workers and run `streamrec adopt` to work with this store from now on"
+            f"{message}: give each installation on a shared broker its own name (STREAMREC_INSTALLATION=shop2), "
+            "correct the address, or stop all workers and run `streamrec adopt` to use this store from now on"
         )

@@ -1,4 +1,4 @@
-"""What became of batches and of training: filled by who does the work, read by who writes log lines and metrics."""
+"""Counts of batches and training: filled by use cases, read for log lines and metrics."""
 
 from __future__ import annotations
 
@@ -8,23 +8,22 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True)
 class Tally:
-    """What one batch came to.
+    """Counts of one batch.
 
     Parameters
     ----------
     outcomes
-        How often what happened: records that ended as `applied`, `duplicate`, `dead-lettered` or `refused`, lists that
-        were made.
+        Counts by outcome: records that were `applied`, `duplicate`, `dead-lettered` or `refused`, and lists made.
     refused
-        Records that were refused, by topic and reason.
+        Refused records, by topic and reason.
     produced_at_ms
-        When the events were produced whose effect can be seen from now on: freshness counts from there.
+        Production times of the events whose effect is now visible: freshness is measured from there.
     shortened
-        Records that were made shorter to fit their topic, by topic.
+        Records shortened to fit their topic, by topic.
     dropped
-        Optional fields that were left out of records that were applied, by topic and name.
+        Dropped optional fields of applied records, by topic and name.
     last_refusal
-        Why the last one of the catalogue's records was refused, and which one that was.
+        Reason and position of the last refused record of the catalogue.
     """
 
     outcomes: Counter[str] = field(default_factory=Counter)
@@ -37,28 +36,28 @@ class Tally:
 
 @dataclass(slots=True)
 class TrainingProgress:
-    """How a trainer gets on, counted since its process started.
+    """Progress of a trainer since its process started.
 
     Parameters
     ----------
     micro_batches, events
-        What it was trained on.
+        Number of micro-batches and events trained on.
     tested
-        Events that what serves was tested on before anything had learned from them.
+        Events that the serving version was tested on before they were learned.
     hits, popular_hits
-        Of these, how many had their item among the first ten of the list, and of what was most popular of late.
+        Hits@10 among these, of the list and of recent popularity.
     drift_alarms
-        How often the losses said that the stream has changed.
+        Number of detected drifts.
     loss
         Moving average of the loss on new events.
     version
-        The newest version that was made.
+        The latest version.
     learned_at_ms
-        When the newest event was produced that it has learned.
+        Production time of the newest event that it has learned.
     checkpoint_failures
-        Checkpoints that could not be written.
+        Number of failed checkpoints.
     unsaved
-        Why the newest checkpoint could not be written, empty while all is well.
+        Why the latest checkpoint could not be written; empty on success.
     """
 
     micro_batches: int = 0

@@ -1,9 +1,9 @@
 """The `trainer` use case: `user-interests` become training steps, model updates and checkpoints.
 
-`handle` admits events and returns at once; `step`, in a thread of its own, trains on what was admitted. An event counts
-as consumed once it is admitted, and a checkpoint holds what was admitted and not yet trained, so that a restart goes on
-from the checkpoint's positions and every event is admitted once in the lineage that survives. A rollback is a restart
-from an older checkpoint without the end of the process: the positions go back, and the reader with them.
+`handle` admits events and returns immediately; `step`, in a separate thread, trains on admitted events. An event counts
+as consumed once it is admitted, and a checkpoint contains admitted events that are not trained yet, so that a restart
+resumes from the checkpoint's positions and every event is admitted once in the surviving lineage. A rollback is a
+restart from an older checkpoint within the process: the positions, and with them the consumer, move back.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from streamrec.service.ports import Outgoing, Publisher, Trainer
 from streamrec.service.tally import Tally
 
 PUBLISH_INTERVAL_S = 0.5
-"""Versions are published at most so often: lists are then seconds fresh, and the broker is not flooded."""
+"""Minimum interval between published versions: frequent enough for fresh lists without flooding the broker."""
 
 MAX_COMMANDS = 100
-"""Orders that wait; beyond it the oldest one is dropped."""
+"""Maximum number of waiting commands; beyond it the oldest one is dropped."""
 
 VERSIONS_KEY = b"versions"
 
@@ -41,27 +41,27 @@ _log = structlog.get_logger(__name__)
 
 
 class _Order(NamedTuple):
-    """A command, and where it stands."""
+    """A command and its offset."""
 
     offset: int
     roll_back_to: str
 
 
 class TrainOnInterests:
-    """Admits each event once and trains on it soon after.
+    """Admits each event once and trains on it.
 
-    `handle` and `learn` may be called while another thread is in `step`: they never wait for training.
+    `handle` and `learn` may be called while another thread runs `step`: they never wait for training.
 
     Parameters
     ----------
     trainer
-        Learns, and makes updates and checkpoints.
+        Trains, and makes updates and checkpoints.
     publisher
-        Where model updates go.
+        Publisher of model updates.
     checkpoint_interval_s
         Seconds between checkpoints while events arrive.
     monotonic_s
-        The clock that paces publishing and checkpoints.
+        Clock for publishing and checkpoints.
     """
 
     def __init__(
@@ -88,9 +88,9 @@ class TrainOnInterests:
         self._must_tell_all = False
         """Whether readers of `model-updates` may know nothing: the topic was re-created."""
         self.tally = Tally()
-        """What the last batch came to."""
+        """Counts of the last batch."""
         self.refused: Counter[tuple[str, str]] = Counter()
-        """Records of the other topics that were refused since it was looked at last, by topic and reason."""
+        """Refused records of the other topics since the last read, by topic and reason."""
         if trainer.admissions:
             admissions = msgspec.json.decode(trainer.admissions, type=Admissions)
             self._admission.restore(admissions)
@@ -98,7 +98,7 @@ class TrainOnInterests:
 
     @property
     def waiting(self) -> int:
-        """Number of events that were admitted and are not trained yet."""
+        """Number of admitted events that are not trained yet."""
         return self._admission.waiting
 
     @property
@@ -115,7 +115,7 @@ class TrainOnInterests:
 
     @property
     def _has_news(self) -> bool:
-        """Whether there is something to save that no checkpoint holds."""
+        """Whether there is anything to save."""
         return self._admission.is_stale or bool(self._trainer.unsaved)
 
     @property
@@ -138,7 +138,7 @@ class TrainOnInterests:
         return positions
 
     def learn(self, batch: Batch) -> None:
-        """Take in a batch of `items` and `model-control`."""
+        """Apply a batch of `items` and `model-control`."""
         for source, record in batch:
             if source.topic == ITEMS:
                 self._learn_item(record)
@@ -146,7 +146,7 @@ class TrainOnInterests:
                 self._take_order(record)
 
     def step(self) -> None:
-        """Obey, train on what waits, and publish what was learned and checkpoint when it is time to.
+        """Execute commands, train on waiting events, and publish and checkpoint when due.
 
         Raises
         ------
@@ -169,12 +169,12 @@ class TrainOnInterests:
             self._checkpoint()
 
     def publish(self) -> None:
-        """Publish what was learned since the last time, unless it must not serve: then go back instead.
+        """Publish what was learned since the last version; roll back instead if it must not serve.
 
         Raises
         ------
         TransientError
-            If the broker is away; the same records go out with the next call.
+            If the broker is unavailable; the same records are sent with the next call.
         """
         if not self._unpublished:
             self._take_update()
@@ -185,18 +185,18 @@ class TrainOnInterests:
             self._unpublished, self._published_versions = [], versions
 
     def checkpoint(self) -> None:
-        """Save the trained state with the positions it contains, unless nothing came since the last time.
+        """Save the trained state with its positions, unless nothing changed since the last time.
 
-        Call it from the thread that calls `step`: between two steps the trained state and the positions agree.
+        Call it from the thread that calls `step`: between two steps, trained state and positions are consistent.
         """
         self._checkpoint()
         self._trainer.wait_until_saved()
 
     def _checkpoint(self) -> None:
-        """Begin to save; the next steps need not wait for the disk."""
+        """Start saving; the next steps need not wait for the disk."""
         self._checkpointed_s = self._monotonic_s()
         if not self._unpublished:
-            self._take_update()  # nothing is kept that was not checked
+            self._take_update()  # only checked versions are kept
         if self._has_news:
             self._save()
 
@@ -210,11 +210,11 @@ class TrainOnInterests:
         return (CLICKS, PURCHASES, MODEL_CONTROL, MODEL_UPDATES)
 
     def topic_ids(self, topics: Sequence[str]) -> dict[str, str]:
-        """Return the id of each topic that has one here."""
+        """Return the known ids of topics."""
         return self._admission.topic_ids(topics)
 
     def contains_any(self, sources: Sequence[TopicPartition]) -> bool:
-        """Return whether anything of these partitions was read, or any of their events admitted."""
+        """Return whether anything from these partitions was read or admitted."""
         return self._admission.contains_any(sources)
 
     def adopt_topic_ids(self, ids: Mapping[str, str]) -> None:
@@ -248,7 +248,7 @@ class TrainOnInterests:
         self._unpublished = [Outgoing(MODEL_UPDATES, None, value) for value in records]
 
     def _roll_back(self, version: str | None, because: str) -> None:
-        """Go on from an older version, as after a restart from it, and keep that on the disk before anybody sees it."""
+        """Restore an older version, as after a restart from it, and save that before publishing anything."""
         admissions = self._trainer.roll_back(version, because)
         ids = self._admission.topic_ids([MODEL_CONTROL, MODEL_UPDATES])
         undone = self._admission.restore(
@@ -261,7 +261,7 @@ class TrainOnInterests:
         self._secure()
 
     def _secure(self) -> None:
-        """Have a rollback on the disk: what it gave up must not come back with the next start."""
+        """Save a rollback: what was rolled back must not return with the next start."""
         if not self._must_be_saved:
             return
         self._save()
@@ -274,7 +274,7 @@ class TrainOnInterests:
         self._trainer.save(_encoder.encode(self._admission.state(self._next_command)))
 
     def _take_order(self, record: Record) -> None:
-        """Take note of a command, unless it was obeyed before."""
+        """Queue a command, unless it was executed before."""
         if record.offset < self._next_command:
             return
         try:
@@ -288,15 +288,15 @@ class TrainOnInterests:
     def _obey(self) -> None:
         while self._orders:
             order = self._orders.popleft()
-            # before the checkpoint of the rollback, so that the two are on the disk together
+            # before the checkpoint of the rollback, so that both are saved together
             self._next_command = order.offset + 1
             if self._trainer.can_go_back_to(order.roll_back_to):
                 self._roll_back(order.roll_back_to, "by hand")
             else:
-                _log.error("command refused", because=f"{order.roll_back_to} is not kept, or is damaged")
+                _log.error("command refused", because=f"{order.roll_back_to} has no intact checkpoint")
 
     def _learn_item(self, record: Record) -> None:
-        change = read_item_record(record, Tally())  # who counts what is refused is `retention`
+        change = read_item_record(record, Tally())  # `retention` counts refusals
         for item_id in change.gone:
             self._trainer.delete_item(item_id)
         if change.put is not None:
@@ -307,7 +307,7 @@ class TrainOnInterests:
             record.check()
             return decode_interest(record.value, record.timestamp_ms)
         except BadRecordError as error:
-            # a state that `interests` wrote decodes; its next one carries the same sequence
+            # `interests` only writes valid states, and the user's next one has the same sequence
             _log.error("interest refused", partition=source.partition, offset=record.offset, because=str(error))
             self.tally.refused[source.topic, error.reason] += 1
             return None

@@ -88,7 +88,7 @@ def test_the_room_of_a_topic_is_what_the_broker_says(kafka, topic):
 
 def test_a_record_that_does_not_fit_is_refused_before_anything_is_sent(kafka, topic):
     publisher = KafkaPublisher(kafka)
-    with pytest.raises(TooLargeError, match="takes records of 20,000 bytes, this one has 20,001"):
+    with pytest.raises(TooLargeError, match="limits records to 20,000 bytes, this one has 20,001"):
         publisher.publish([Outgoing(topic, None, b"fits"), of_size(topic, ROOM + 1, headers={})])
     publisher.publish([of_size(topic, ROOM, headers={})])
 
@@ -152,7 +152,7 @@ def test_creating_topics_names_the_setting_that_an_older_topic_has_no_room_for(k
     with pytest.raises(SystemExit) as exit_info:
         main(["topics", "create"])
     assert exit_info.value.code == 1
-    assert "recommendations takes records of 20,000 bytes" in (said := capsys.readouterr().err)
+    assert "recommendations limits records to 20,000 bytes" in (said := capsys.readouterr().err)
     assert "STREAMREC_TOP_K" in said
 
 

@@ -100,10 +100,10 @@ def test_a_part_of_a_model_version_fits_the_room_that_the_trainer_asks_for():
         ("model-updates", 500_000, needs_of_trainer(), "max.message.bytes"),
     ],
 )
-def test_a_topic_with_too_little_room_is_named_with_what_to_set(topic, room, needs, variable):
+def test_a_topic_with_too_small_a_limit_is_named_with_the_setting(topic, room, needs, variable):
     publisher = MemoryPublisher()
     require_room(publisher, needs)
     publisher.rooms[topic] = room
-    with pytest.raises(UnfitServerError, match=f"Kafka: {topic} takes records of {room:,} bytes") as caught:
+    with pytest.raises(UnfitServerError, match=f"Kafka: {topic} limits records to {room:,} bytes") as caught:
         require_room(publisher, needs)
     assert variable in str(caught.value)
