@@ -1,1 +1,1 @@
-"""The edge: one file per technology."""
+"""Adapters to files and servers, by technology."""

@@ -1,4 +1,4 @@
-"""The identity of a directory of checkpoints."""
+"""Identity of a checkpoint directory."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _FILE = "identity"
 
 
 class DirectoryIdentity:
-    """Holds the identity of a directory, in a file.
+    """Stores the identity of a directory in a file.
 
     Parameters
     ----------
     directory
-        The directory; it is made if it does not exist.
+        The directory; created if missing.
     """
 
     name = "checkpoints"
@@ -40,12 +40,12 @@ class DirectoryIdentity:
                 return ""
 
     def claim(self, identity: str) -> str:
-        """Set the identity if there is none, and return the one that is there now; one process at a time does so.
+        """Set the identity if there is none, and return the current one; only one process at a time may call this.
 
         Raises
         ------
         TransientError
-            If the directory cannot be written; what a full disk leaves behind is no identity.
+            If the directory cannot be written; a file truncated by a full disk is not an identity.
         """
         if held := self.identity():
             return held

@@ -1,12 +1,12 @@
-"""Reading whole files of sequences for evaluations that need all of one at once.
+"""Reading complete sequence files for evaluations that need all events in memory.
 
-What is read, by columns:
+Supported columns:
 
-- `user_id, item_id, timestamp` (Unix milliseconds), perhaps `event_type`: events;
-- `user_id, item_id, pos`, perhaps `timestamp`: events whose exact order is known, 0 the oldest;
-- `session_id, item_id, period`, perhaps `timestamp`: sessions in slices of time, the rows in the order of time;
-- a text file, plain or compressed with zstd, of one line per user: `user item item ...`, oldest first;
-- any other file of events that `event_files` knows, with what the contract takes of it.
+- `user_id, item_id, timestamp` (Unix milliseconds), optionally `event_type`: events;
+- `user_id, item_id, pos`, optionally `timestamp`: events in known order, 0 is the oldest;
+- `session_id, item_id, period`, optionally `timestamp`: sessions in time slices, rows ordered by time;
+- a text file, optionally compressed with zstd, with one line per user: `user item item ...`, oldest first;
+- any other event file that `event_files` supports, with the events that the contract accepts.
 """
 
 from __future__ import annotations
@@ -29,27 +29,27 @@ TEXTS = (".txt", ".txt.zst")
 
 _LOOKED_AT = 1_000
 _EARLIEST_S = 600_000_000
-"""Seconds from 1970 to 1989: numbers below are no times, in whatever unit, but places in an order."""
+"""Seconds from 1970 to 1989: smaller numbers are not times in any unit, but positions."""
 
 
 @dataclass(frozen=True, slots=True)
 class SequenceFile:
-    """Events in the order in which they happened.
+    """Events in chronological order.
 
     Attributes
     ----------
     path
         The file.
     groups
-        Number of each event's user or session, `(E,)`, int64.
+        Index of each event's user or session, `(E,)`, int64.
     items
-        Number of its item, from 0, `(E,)`, int64.
+        Index of its item, `(E,)`, int64.
     item_ids
-        Id by number.
+        Item id by index.
     times_ms
-        Event times, or none where the file does not know them all, `(E,)`, int64.
+        Event times, or `None` if the file lacks any, `(E,)`, int64.
     periods
-        Number of the slice of time, `(E,)`, int64.
+        Index of the time slice, `(E,)`, int64.
     """
 
     path: Path
@@ -61,14 +61,14 @@ class SequenceFile:
 
 
 def read_users(path: Path) -> SequenceFile:
-    """Read the sequences of users, from a file or from the one in a folder.
+    """Read the sequences of users, from a file or its folder.
 
     Raises
     ------
     UsageError
         If there is no such file, it cannot be read, or a column is missing.
     StreamrecError
-        If the contract takes hardly any of its events.
+        If the contract accepts too few of its events.
     """
     file = _find(path, ("sequences", "*.txt", "*.txt.zst", "events"), others=True)
     if file.name.endswith(TEXTS):
@@ -94,7 +94,7 @@ def read_users(path: Path) -> SequenceFile:
 
 
 def read_sessions(path: Path) -> SequenceFile:
-    """Read sessions in slices of time, from a file or from the one in a folder.
+    """Read sessions in time slices, from a file or its folder.
 
     Raises
     ------
@@ -151,14 +151,14 @@ def _table(file: Path) -> pa.Table:
 def _require(file: Path, table: pa.Table, columns: list[str]) -> None:
     missing = [name for name in columns if name not in table.column_names]
     if missing:
-        raise UsageError(f"{file}: no column {', '.join(missing)}; there are {', '.join(table.column_names)}")
+        raise UsageError(f"{file}: no column {', '.join(missing)}; columns: {', '.join(table.column_names)}")
     for name in columns:
         if name != "timestamp" and table[name].null_count:
             raise UsageError(f"{file}: column {name} has empty values")
 
 
 def _numbered(table: pa.Table, name: str) -> tuple[np.ndarray, list[str]]:
-    """Return a number for each value, by first occurrence, and the values as text."""
+    """Return an index for each value, by first occurrence, and the values as text."""
     column = table[name].combine_chunks()
     if not isinstance(column, pa.DictionaryArray):
         column = column.dictionary_encode()
@@ -185,12 +185,12 @@ def _times(table: pa.Table) -> np.ndarray | None:
     except pa.ArrowException as error:
         raise UsageError(f"column timestamp: {error}") from error
     if len(times) and abs(np.median(times)) < _EARLIEST_S:
-        return times  # no instants, but an order
+        return times  # positions, not times
     return milliseconds(times, guess_unit(times[:_LOOKED_AT].tolist()))
 
 
 def _events(file: EventFile) -> SequenceFile:
-    """Read a file of another format, event by event."""
+    """Read a file in another format, event by event."""
     users: dict[str, int] = {}
     numbers: dict[str, int] = {}
     rows = [

@@ -34,7 +34,7 @@ class FreshnessWatch:
     Parameters
     ----------
     kafka
-        Where Kafka is and how to get in.
+        Address and authentication of Kafka.
     """
 
     def __init__(self, kafka: KafkaAccess) -> None:
@@ -85,7 +85,7 @@ class ModelWatch:
     Parameters
     ----------
     kafka
-        Where Kafka is and how to get in.
+        Address and authentication of Kafka.
     """
 
     def __init__(self, kafka: KafkaAccess) -> None:

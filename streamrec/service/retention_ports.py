@@ -78,4 +78,4 @@ class RetentionStore(Protocol):
         """Return a transaction that commits on exit and rolls back on an error."""
 
     def positions(self, sources: Sequence[TopicPartition]) -> Positions:
-        """Return the next offset of each source that was ever read."""
+        """Return the next offset of each source that was read."""

@@ -201,7 +201,7 @@ class TrainOnInterests:
             self._save()
 
     def positions(self, sources: Sequence[TopicPartition]) -> Positions:
-        """Return the next offset of each source that was ever read."""
+        """Return the next offset of each source that was read."""
         return self._admission.positions(sources)
 
     @property

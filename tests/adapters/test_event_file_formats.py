@@ -222,8 +222,8 @@ def test_the_unit_of_times_is_guessed_and_can_be_said(tmp_path, unit, times, sai
     ("options", "message"),
     [
         (FileOptions(format="otto"), "not in the format otto"),
-        (FileOptions(columns={"user_id": "nobody"}), "no column nobody; there are user_id"),
-        (FileOptions(columns={"colour": "user_id"}), "no field colour; there are user_id"),
+        (FileOptions(columns={"user_id": "nobody"}), "no column nobody; columns: user_id"),
+        (FileOptions(columns={"colour": "user_id"}), "unknown field colour; choose from user_id"),
         (FileOptions(header=False), "--columns user_id=COLUMN"),
     ],
 )

@@ -155,7 +155,7 @@ def test_a_file_of_which_little_was_taken_is_refused_with_an_example(tmp_path, r
     file = opened(tmp_path, "\n".join([HEADER, *rows]), time_unit="ms")
     messages(file)
 
-    with pytest.raises(StreamrecError, match=rf"events.csv: \d events taken from {len(rows)} rows"):
+    with pytest.raises(StreamrecError, match=rf"events.csv: \d events accepted from {len(rows)} rows"):
         file.tally.check(file.path)
 
 

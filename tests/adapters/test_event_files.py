@@ -115,7 +115,7 @@ def test_skip_and_limit_count_rows_and_keep_their_numbers(tmp_path, suffix):
 @pytest.mark.parametrize("suffix", [".parquet", ".csv", ".jsonl"])
 def test_missing_columns_are_named(tmp_path, suffix):
     rows = [{"user_id": 1, "product": 2, "timestamp": NOON_MS}]
-    with pytest.raises(UsageError, match="no column item_id, event_type; there are user_id, product, timestamp"):
+    with pytest.raises(UsageError, match="no column item_id, event_type; columns: user_id, product, timestamp"):
         EventFile.open(write(tmp_path, suffix, rows))
 
 

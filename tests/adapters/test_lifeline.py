@@ -11,7 +11,7 @@ from streamrec.errors import StreamrecError
 from streamrec.kafka_access import KafkaAccess
 
 NOWHERE = "127.0.0.1:1"
-"""Of a client with this address, as of one that has forgotten every broker, no broker answers."""
+"""Address of no broker, as seen by a client that has lost all brokers."""
 
 
 @pytest.mark.parametrize("client", [Consumer, Producer])

@@ -102,7 +102,7 @@ def test_a_limit_that_shrinks_under_a_worker_is_learned_and_retried_with_less(ka
     publisher.publish([of_size(topic, ROOM, headers={})])
     set_room(admin, topic, ROOM // 2)
     wait_until_refused(kafka, topic, ROOM)
-    with pytest.raises(TransientError, match="will be tried"):
+    with pytest.raises(TransientError, match="trying"):
         publisher.publish([of_size(topic, ROOM, headers={})])
     publisher.publish([of_size(topic, publisher.room(topic), headers={})])
     assert publisher.room(topic) == ROOM // 2
@@ -112,7 +112,7 @@ def test_a_limit_that_is_not_believed_to_be_higher_than_what_was_refused(kafka, 
     """The broker's own answer may not be the whole truth: a proxy, or a cluster of mixed versions."""
     publisher = KafkaPublisher(kafka)
     publisher._limits._limits[topic] = ROOM // 4
-    assert publisher._limits.refused(topic).args[0].endswith("3,750 will be tried")
+    assert publisher._limits.refused(topic).args[0].endswith("trying 3,750")
     assert publisher.room(topic) == 3_750
 
 

@@ -156,7 +156,7 @@ def test_a_server_that_keeps_nothing_on_disk_is_a_warning(rules, url, admin):
     admin.execute_command("ACL", "SETUSER", "asker", "on", ">secret", "~*", "+@all", *rules)
     with connect(url.replace("redis://", "redis://asker:secret@")) as asker:
         (warning,) = require_fit(asker)
-    assert "keeps nothing on disk" in warning
+    assert "does not persist data" in warning
     admin.execute_command("ACL", "DELUSER", "asker")
 
 
@@ -228,4 +228,4 @@ def test_a_server_that_says_nothing_of_eviction_is_a_warning():
         def config_get(self, _name):
             raise redis.ResponseError("unknown command 'CONFIG'")
 
-    assert any("does not say whether it evicts" in warning for warning in require_fit(Told()))
+    assert any("does not report whether it evicts" in warning for warning in require_fit(Told()))

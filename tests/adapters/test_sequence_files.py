@@ -107,5 +107,5 @@ def test_files_of_other_formats_are_sequences_of_what_the_contract_takes(tmp_pat
 def test_a_file_of_which_the_contract_takes_nothing_is_refused(tmp_path):
     file = tmp_path / "ratings.dat"
     file.write_text("1::2::5::17\n" * 5)
-    with pytest.raises(StreamrecError, match="0 events taken from 5 rows"):
+    with pytest.raises(StreamrecError, match="0 events accepted from 5 rows"):
         read_users(file)

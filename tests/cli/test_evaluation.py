@@ -129,7 +129,7 @@ def test_incremental(tmp_path, settings, capsys):
         (["leave-one-out", "--data", "nowhere"], {}, "no such file"),
         (["leave-one-out", "--data", "."], {}, "in this folder"),
         (["leave-one-out", "--data", "a.xls"], {"a.xls": "?"}, "a.xls"),
-        (["leave-one-out", "--data", "a.csv"], {"a.csv": "user_id,item\nu,1\n"}, "timestamp; there are user_id, item"),
+        (["leave-one-out", "--data", "a.csv"], {"a.csv": "user_id,item\nu,1\n"}, "timestamp; columns: user_id, item"),
         (["leave-one-out", "--data", "a.csv"], {"a.csv": "user_id,item_id,timestamp\nu,1,5\n"}, "the three events"),
         (["leave-one-out", "--data", "a.csv"], {"a.csv": "user_id,item_id,timestamp\nu,1,noon\n"}, "timestamp"),
         (["leave-one-out", "--data", "a.parquet"], {"a.parquet": "not one"}, "a.parquet"),

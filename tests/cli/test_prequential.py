@@ -89,7 +89,7 @@ def test_a_file_without_events_is_refused(events_file, capsys):
     code, out, err = run(["eval", "prequential", "--data", str(short)], capsys)
 
     assert (code, out, err.count("\n")) == (1, "", 1)
-    assert "0 events taken from 20 rows" in err
+    assert "0 events accepted from 20 rows" in err
 
 
 @pytest.mark.parametrize("command", ["prequential", "ablation"])
@@ -99,7 +99,7 @@ def test_what_the_contract_refuses_is_not_scored(command, events_file, capsys):
     code, out, err = run(["eval", command, "--data", str(events_file), "--time-unit", "ms"], capsys)
 
     assert (code, out, err.count("\n")) == (1, "", 1)
-    assert "0 events taken from" in err
+    assert "0 events accepted from" in err
     assert "bad-time" in err
 
 

@@ -103,7 +103,7 @@ def test_nothing_is_published_that_the_decoder_refuses(published, tmp_path, caps
     code, out, err = run([path, "--time-unit", "ms", "--json"], capsys)
 
     assert (code, published, err.count("\n")) == (1, [], 1)
-    assert "0 events taken from 20 rows" in err
+    assert "0 events accepted from 20 rows" in err
     played = json.loads(out)
     assert played["skipped"] == {"bad-time": 20}
     assert played["examples"]["bad-time"]["column"] == "timestamp"
@@ -117,7 +117,7 @@ def test_what_is_left_out_is_counted_by_reason_with_an_example(published, tmp_pa
     assert (code, len(published)) == (0, 5)
     assert "3 skipped" in out
     assert "1 missing-field refused: row 5, column user_id: empty" in err
-    assert "1 dislike left out: row 6, column event_type: dislike" in err
+    assert "1 dislike skipped: row 6, column event_type: dislike" in err
     assert "1 aardvark refused: row 7" in err
 
 

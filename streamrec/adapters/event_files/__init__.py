@@ -1,4 +1,4 @@
-"""Files of past events: found, read row by row, and judged by the contract before anybody uses them."""
+"""Files of past events: found, read row by row, and validated against the contract."""
 
 from streamrec.adapters.event_files.event_file import EventFile, FileEvent
 from streamrec.adapters.event_files.event_types import CLICK_TYPES, PURCHASE_TYPES, Kind, kind_of

@@ -20,19 +20,19 @@ from streamrec.errors import UsageError
 SUFFIXES = (".parquet", ".csv", ".jsonl", ".tsv", ".dat", ".inter", ".ndjson", ".json")
 PACKED = ("", ".gz", ".zst")
 _FOUND_BY_NAME = ("behaviors.tsv", "ratings.csv", "ratings.dat", "transactions_train.csv", "*.inter")
-"""What formats call the file that holds the events."""
+"""Names of event files in known formats."""
 
 
 class FileEvent(NamedTuple):
-    """A row as a message, or why it is none."""
+    """A row as a message, or the reason why it was skipped."""
 
     row: int
     """Number of the row in the file, from 0."""
     message: Click | Purchase | None
     skipped: str = ""
-    """Why it is none: an event type, a reason of the contract, or `UNREADABLE`."""
+    """Why it was skipped: an event type, a reason of the contract, or `UNREADABLE`."""
     headers: Mapping[str, bytes] = {}
-    """Those of its record that name the event, where the file is a dump of records."""
+    """Headers with the event's id, if the file is a dump of records."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +44,15 @@ class EventFile:
     path
         The file.
     digest
-        Names its content: the same content has the same event ids wherever it lies, packed or not.
+        Digest of the uncompressed content: the same content has the same event ids, wherever the file is.
     rows
-        Number of rows, about.
+        Approximate number of rows.
     table
         The rows.
     reader
-        Understands one.
+        Converts a row.
     tally
-        What became of the rows that were read.
+        Outcomes of the rows read so far.
     """
 
     path: Path
@@ -64,7 +64,7 @@ class EventFile:
 
     @classmethod
     def open(cls, path: Path, options: FileOptions | None = None) -> EventFile:
-        """Look at a file, or at the one in a folder that holds events.
+        """Open a file, or the event file in a folder.
 
         Raises
         ------
@@ -77,19 +77,19 @@ class EventFile:
 
     @property
     def items_path(self) -> Path | None:
-        """The catalogue beside the file, where there is one."""
+        """The item catalogue beside the file, if any."""
         names = [f"items{suffix}{packed}" for suffix in SUFFIXES[:3] for packed in PACKED]
         return next((path for name in names if (path := self.path.parent / name).is_file()), None)
 
     def events(self, *, skip: int = 0, limit: int | None = None, category_of: Mapping[str, str]) -> Iterator[FileEvent]:
-        """Read rows in their order, and count in `tally` what becomes of them.
+        """Read rows in order, and count their outcomes in `tally`.
 
         Parameters
         ----------
         skip, limit
-            Leave out so many rows, and stop after so many more.
+            Skip this many rows, and stop after this many more.
         category_of
-            Category by item id, for events of a file that has no column `category`.
+            Category by item id, for files without a column `category`.
         """
         for number, row in islice(self.table.rows(skip), limit):
             self.tally.rows += 1

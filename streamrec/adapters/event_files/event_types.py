@@ -1,11 +1,11 @@
-"""What the event types of other systems mean here."""
+"""Mapping of event types of other systems."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import Enum
 
-# a rating counts whatever its value, for there is no feedback with a sign yet
+# a rating counts regardless of its value, since there is no signed feedback yet
 _CLICKS = """
 view views viewed page_view pageview product_view item_view view_item detail detail_view select_item open read pv
 click clicks clicked play listen watch stream
@@ -24,26 +24,26 @@ CLICK_TYPES = frozenset(_CLICKS.split())
 PURCHASE_TYPES = frozenset(_PURCHASES.split())
 OTHER_TOPIC = "record_of_another_topic"
 LEFT_OUT_TYPES = frozenset({*_LEFT_OUT.split(), OTHER_TOPIC})
-"""Neither interest nor purchase: known, counted, and left out."""
+"""Neither interest nor purchase: known, counted, and skipped."""
 
 
 class Kind(Enum):
-    """What becomes of a row."""
+    """How a row is used."""
 
     CLICK = "click"
     PURCHASE = "purchase"
     LEFT_OUT = "left out"
-    """Understood, and no event of ours."""
+    """Known, but not an event of the contract."""
     UNKNOWN = "unknown"
 
 
 def kind_of(event_type: object, mapped: Mapping[str, str] | None = None) -> Kind:
-    """Return what a row with an event type becomes; case, blanks and hyphens make no difference.
+    """Return how a row with an event type is used; case, blanks and hyphens are ignored.
 
     Parameters
     ----------
     mapped
-        Names of this file by what they stand for, which go before the known ones.
+        Meaning of event types in this file, with precedence over the known ones.
 
     Examples
     --------

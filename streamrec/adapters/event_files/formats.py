@@ -1,4 +1,4 @@
-"""The formats in which logs of events are handed around, and how one is recognised."""
+"""Formats of event logs, and their detection."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ Expand = Callable[[Row], Iterator[Row]]
 
 GENERAL = "table"
 HEADERS = "\0headers"
-"""Key under which a row holds the headers of its record; no column is called so."""
+"""Key of a row's record headers; not a valid column name."""
 
 _NAMING = ("ce_source", "ce_id")
 
 
 @dataclass(frozen=True, slots=True)
 class FileOptions:
-    """What a user says of a file; the rest is found by looking.
+    """Options for reading a file; anything not given is detected.
 
     Parameters
     ----------
     format
         One of `FORMATS`.
     columns
-        Column of the file by field of the contract, `event_type` and `timestamp`; the number of a column, from 1,
-        where there is no header.
+        Column of the file by field of the contract, `event_type` and `timestamp`; the number of a column, from 1, if
+        there is no header.
     types
-        Event type of ours by event type of the file.
+        Event type of the contract by event type in the file.
     event_type
-        Of every row, where no column says it.
+        Event type of every row, if there is no such column.
     separator
-        Between cells of text.
+        Separator between the cells of text.
     header
         Whether the first line of text names the columns.
     time_unit
-        Of times that are numbers, one of `TIME_UNITS`.
+        Unit of numeric times, one of `TIME_UNITS`.
     """
 
     format: str = ""
@@ -55,28 +55,28 @@ class FileOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
-    """One form that files of a format have.
+    """A variant of a format.
 
     Parameters
     ----------
     format
-        Its name.
+        Name of the format.
     columns
         Column of the file by field.
     needs
-        Columns by which it is recognised; those of `columns`, if not given.
+        Columns by which it is recognised; by default those of `columns`.
     header
-        Columns of text without a header line, in their order.
+        Column names of text without a header line, in order.
     line
-        What a line of such text looks like.
+        Pattern of a line of such text.
     separator, quoted
-        Of such text.
+        Separator of such text, and whether cells may be quoted.
     event_type
-        Of every row, where no column says it.
+        Event type of every row, if there is no such column.
     expand
-        Makes several rows of one.
+        Expands a row to several.
     context
-        Whether other columns travel as the event's context.
+        Whether other columns become the event's context.
     """
 
     format: str
@@ -91,50 +91,50 @@ class Shape:
     context: bool = False
 
     def has(self, columns: Sequence[str]) -> bool:
-        """Return whether columns are those of this shape."""
+        """Return whether the columns match."""
         return not self.header and set(self.needs or self.columns.values()) <= set(columns)
 
     def begins(self, line: str) -> bool:
-        """Return whether a file without a header has this shape, by its first line."""
+        """Return whether the first line of a file without a header matches."""
         return bool(self.header) and re.fullmatch(self.line, line) is not None
 
 
 def _otto(row: Row) -> Iterator[Row]:
-    """Make a row of each event of a session."""
+    """Expand a session to a row per event."""
     events = row.get("events")
     for event in events if isinstance(events, list) else ():
         yield {"session": row.get("session"), **(event if isinstance(event, dict) else {})}
 
 
 def _mind(row: Row) -> Iterator[Row]:
-    """Make a row of each piece of news that was shown: `N1-1` was clicked, `N1-0` was not."""
+    """Expand an impression to a row per news item: `N1-1` was clicked, `N1-0` was not."""
     for shown in str(row.get("impressions") or "").split():
         news, _, clicked = shown.rpartition("-")
         yield {**row, "news": news, "event": "click" if clicked == "1" else "impression"}
 
 
 def _yoochoose(row: Row) -> Iterator[Row]:
-    """Leave out zeros that stand for something unknown."""
+    """Drop zeros that mean unknown."""
     yield {
         name: value for name, value in row.items() if not (name in {"category", "price", "quantity"} and value == "0")
     }
 
 
 def _lastfm(row: Row) -> Iterator[Row]:
-    """Name a track that has no id by artist and title."""
+    """Use artist and title as the id of a track without one."""
     yield row if row.get("track") else {**row, "track": f"{row.get('artist name')} - {row.get('track name')}"}
 
 
 def _dumped(row: Row) -> Iterator[Row]:
-    """Take a record out of what a consumer wrote around it; its topic says which event it is."""
+    """Unwrap a record written by a consumer tool; its topic determines the event type."""
     value = row.get("value", row.get("payload"))
     types = {"clicks": "click", "purchases": "purchase"}
-    topic = str(row.get("topic")).rpartition(".")[2]  # an installation goes before it
+    topic = str(row.get("topic")).rpartition(".")[2]  # without the prefix of an installation
     yield {**_object(value), "type": types.get(topic, OTHER_TOPIC), HEADERS: _headers(row.get("headers"))}
 
 
 def _headers(headers: object) -> dict[str, bytes]:
-    """Return the headers that name an event, from names and values by turns (kcat), pairs, or an object."""
+    """Return the headers with an event's id, from alternating names and values (kcat), pairs, or an object."""
     if isinstance(headers, dict):
         pairs = list(headers.items())
     elif isinstance(headers, list) and all(isinstance(each, list) and len(each) == 2 for each in headers):
@@ -145,7 +145,7 @@ def _headers(headers: object) -> dict[str, bytes]:
     return {name: value.encode() for name, value in pairs if name in _NAMING and isinstance(value, str)}
 
 
-def _object(value: Any) -> dict[str, Any]:  # noqa: ANN401  # whatever JSON holds
+def _object(value: Any) -> dict[str, Any]:  # noqa: ANN401  # any JSON value
     if isinstance(value, str):
         try:
             value = msgspec.json.decode(value)
@@ -260,14 +260,14 @@ _ALIASES = {
     "value": "value rating",
 }
 ALIASES: Mapping[str, tuple[str, ...]] = {name: tuple(words.split()) for name, words in _ALIASES.items()}
-"""Names that columns have elsewhere, the likeliest first; a field that is not here has its own name."""
+"""Common column names by field, most likely first; other fields have their own name only."""
 
 FORMATS = (*dict.fromkeys(shape.format for shape in SHAPES), "recbole", GENERAL)
-"""Names of all formats: one that is known, or any table whose columns are named or can be guessed."""
+"""Names of all formats: the known ones, and any table whose columns are given or can be guessed."""
 
 
 def plain_name(column: str) -> str:
-    """Return the name of a column without the type that RecBole adds to it.
+    """Return a column name without RecBole's type suffix.
 
     Examples
     --------
@@ -279,12 +279,12 @@ def plain_name(column: str) -> str:
 
 
 def is_recbole(columns: Sequence[str]) -> bool:
-    """Return whether all columns have a type, as in a file `.inter` of RecBole."""
+    """Return whether all columns have a type suffix, as in RecBole's `.inter` files."""
     return bool(columns) and all(_RECBOLE.fullmatch(column) for column in columns)
 
 
 def guess_columns(columns: Sequence[str], fields: Sequence[str]) -> dict[str, str]:
-    """Return the column of each field that can be guessed by its name, whatever its case.
+    """Guess the column of each field by name, ignoring case.
 
     Examples
     --------

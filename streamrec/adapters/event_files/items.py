@@ -1,4 +1,4 @@
-"""Catalogues of items, with every field of the contract."""
+"""Item catalogues, with every field of the contract."""
 
 from __future__ import annotations
 
@@ -19,22 +19,21 @@ from streamrec.errors import BadRecordError, UsageError
 _FIELDS = {each.name: each.type for each in msgspec.structs.fields(Item)}
 _ALIASES = {"category": ("category_id", "category", "genres"), "price": ("price", "median_price")}
 _JUDGED = ("item_id", "available")
-"""What the contract's decoder judges as it is: an item that is withdrawn in a way that nobody understands is not for
-sale."""
+"""Passed to the contract's decoder unchanged: an item with an unclear `available` counts as withdrawn."""
 
 _encoder = msgspec.json.Encoder()
 
 
 def read_items(path: Path, tally: FileTally | None = None) -> Iterator[Item]:
-    """Read a catalogue of items: Parquet, CSV or JSON Lines, plain or compressed.
+    """Read an item catalogue: Parquet, CSV or JSON Lines, uncompressed or compressed.
 
-    Columns are the fields of the contract; `category_id` and `genres` stand for `category`, `median_price` for `price`.
-    A row that the contract refuses is counted and passed over; an optional field that it refuses is dropped.
+    Columns are the fields of the contract; `category_id` and `genres` are aliases of `category`, `median_price` of
+    `price`. Rows that the contract refuses are counted and skipped; invalid optional fields are dropped.
 
     Parameters
     ----------
     tally
-        Where rows are counted.
+        Receives the counts.
 
     Raises
     ------
@@ -45,7 +44,7 @@ def read_items(path: Path, tally: FileTally | None = None) -> Iterator[Item]:
     table = look(path)
     columns = {plain_name(column): column for column in reversed(table.columns())}
     if "item_id" not in columns:
-        raise UsageError(f"{path}: no column item_id; there are {', '.join(columns)}")
+        raise UsageError(f"{path}: no column item_id; columns: {', '.join(columns)}")
     for number, row in table.rows():
         tally.rows += 1
         if row is None:

@@ -1,4 +1,4 @@
-"""Rows as messages, judged by the contract's own decoder before anybody publishes or scores them."""
+"""Validation of rows by the contract's own decoder, before they are published or scored."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from streamrec.errors import BadRecordError
 
 REQUIRED = ("user_id", "item_id", "event_time_ms")
 MAX_CONTEXT = 32
-"""Keys of a context that the contract takes."""
+"""Maximum number of keys in a context."""
 
 _SOURCES = {Click: Source(EventType.CLICK, 0), Purchase: Source(EventType.PURCHASE, 0)}
 _FIELDS = {message: {each.name: each.type for each in msgspec.structs.fields(message)} for message in (Click, Purchase)}
@@ -26,29 +26,29 @@ _encoder = msgspec.json.Encoder()
 
 
 class Verdict(NamedTuple):
-    """What the contract says of a row."""
+    """Result of validating a row."""
 
     message: Click | Purchase | None
     reason: str = ""
-    """Why there is no message, as a dead letter would say it."""
+    """The reason if it was refused, as in a dead letter."""
     field: str = ""
-    """The field that is to blame."""
+    """The invalid field."""
     detail: str = ""
     dropped: tuple[str, ...] = ()
-    """Optional fields that were refused; those of the context as `context.NAME`."""
+    """Dropped optional fields; those of the context as `context.NAME`."""
 
 
 def judge(kind: type[Click | Purchase], fields: Mapping[str, Any], now_ms: Callable[[], int] | None = None) -> Verdict:
-    """Make a message of fields, and have it judged as a worker would.
+    """Build a message from fields, and validate it like a worker.
 
     Parameters
     ----------
     kind
-        What it is.
+        Type of the message.
     fields
-        Values by name; names that the message does not have are ignored.
+        Values by name; unknown names are ignored.
     now_ms
-        When its record is produced; now, if not given.
+        Production time of its record; now by default.
     """
     known = _FIELDS[kind]
     values = {name: fields[name] for name in REQUIRED if fields.get(name) is not None}
@@ -70,7 +70,7 @@ def judge(kind: type[Click | Purchase], fields: Mapping[str, Any], now_ms: Calla
     return Verdict(kind(**values), dropped=tuple(dropped))
 
 
-def _value(value: object, expected: Any, name: str, dropped: list[str]) -> Any:  # noqa: ANN401  # as the contract says
+def _value(value: object, expected: Any, name: str, dropped: list[str]) -> Any:  # noqa: ANN401  # a contract type
     try:
         taken = msgspec.convert(value, expected)
         _encoder.encode(taken)
@@ -81,7 +81,7 @@ def _value(value: object, expected: Any, name: str, dropped: list[str]) -> Any: 
 
 
 def _context(value: object, dropped: list[str]) -> dict[str, Any] | None:
-    """Return what of a context the contract takes."""
+    """Return the valid part of a context."""
     if not isinstance(value, dict):
         dropped.append("context")
         return None

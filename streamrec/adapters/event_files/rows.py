@@ -1,4 +1,4 @@
-"""What the cells of a row say, by the columns of its file."""
+"""Interpretation of the cells of a row, by the columns of its file."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ TIME = "event_time_ms"
 RETURN = "return of a purchase"
 
 _LOOKED_AT = 1_000
-"""Rows that are looked at to guess the unit of times."""
+"""Number of rows used to guess the time unit."""
 
 _REQUIRED = ("user_id", "item_id", "event_type", "timestamp")
 _IDS = ("user_id", "item_id", "event_id", "list_id", "order_id")
@@ -50,22 +50,22 @@ _PURCHASE_ONLY = ("quantity", "price", "currency", "order_id")
 
 @dataclass(frozen=True, slots=True)
 class RowReader:
-    """Understands the rows of one file.
+    """Converts the rows of one file.
 
     Parameters
     ----------
     shape
-        Its form.
+        The variant of the format.
     columns
-        Its column by field; `timestamp` stands for the event time.
+        Column by field; `timestamp` is the event time.
     options
-        What the user said of it.
+        Options given by the user.
     from_text
-        Whether its cells have no types.
+        Whether cells are untyped text.
     fields_by_column
-        The reverse of `columns`, with the fields that have a column of their own name.
+        The inverse of `columns`, plus fields with a column of the same name.
     unit, guessed
-        Of times that are numbers, and whether it was guessed.
+        Unit of numeric times, and whether it was guessed.
     """
 
     shape: Shape
@@ -78,7 +78,7 @@ class RowReader:
 
     @classmethod
     def of(cls, file: Path, options: FileOptions) -> tuple[Table, RowReader]:
-        """Look at a file.
+        """Inspect a file.
 
         Raises
         ------
@@ -87,7 +87,7 @@ class RowReader:
         """
         table, shape = _recognised(look(file, separator=options.separator), options)
         if TIME in table.columns() and not options.event_type:
-            # records of ours need not say what they are: their topic does, after which a dump is called
+            # streamrec's records need no type: a dump is named after its topic, which determines it
             named = next((kind for kind in ("click", "purchase") if f"{kind}s" in file.name.split(".")), "")
             shape = replace(shape, event_type=shape.event_type or named)
         columns = _columns(table, shape, options)
@@ -112,11 +112,11 @@ class RowReader:
         return "; ".join(said)
 
     def expanded(self, row: Row) -> Iterable[Row]:
-        """Return the rows that a row stands for."""
+        """Expand a row."""
         return (row,) if self.shape.expand is None else self.shape.expand(row)
 
     def kind(self, row: Row) -> tuple[Kind, str]:
-        """Return what a row becomes, and its event type; a sale of less than nothing is what came back."""
+        """Return how a row is used, and its event type; a purchase with a negative quantity is a return."""
         cell = self._cell(row, "event_type")
         event_type = str(as_text(cell)) if cell is not None else self.options.event_type or self.shape.event_type
         kind = kind_of(event_type, self.options.types)
@@ -126,12 +126,12 @@ class RowReader:
         return kind, event_type
 
     def fields(self, row: Row, message: type[Click | Purchase], event_id: str) -> dict[str, Any]:
-        """Return the values of a message by field, without those that the file does not name.
+        """Return the values of a message by field, without fields that the file does not have.
 
         Parameters
         ----------
         event_id
-            Of a row that names none.
+            Event id for a row without one.
         """
         fields: dict[str, Any] = {}
         context: dict[str, Any] = {}
@@ -160,7 +160,7 @@ class RowReader:
         return value.upper() if name == "currency" and isinstance(value, str) else as_text(value)
 
     def example(self, number: int, row: Row, name: str, detail: str = "") -> Example:
-        """Return an example of a reason: the cell of a field."""
+        """Return the cell of a field as an example."""
         name = "timestamp" if name == TIME else name
         column = self.columns.get(name, name.removeprefix("context."))
         value = str(row.get(column, ""))[:SHOWN_CHARACTERS] if name else ""
@@ -177,7 +177,7 @@ class RowReader:
 
 
 def _recognised(table: Table, options: FileOptions) -> tuple[Table, Shape]:
-    """Return the shape of a file, and the table as that shape has it."""
+    """Return the variant of a file, and the table read accordingly."""
     shapes = [shape for shape in SHAPES if options.format in {"", shape.format}]
     if table.kind == "text" and options.header:
         line = table.head().decode(errors="replace").removeprefix("\ufeff").split("\n", 1)[0].rstrip("\r")
@@ -198,36 +198,36 @@ def _recognised(table: Table, options: FileOptions) -> tuple[Table, Shape]:
 
 
 def _general(name: str, columns: Sequence[str] = ()) -> Shape:
-    """Return the shape of a table whose columns are guessed by name; one of ratings needs no event type."""
+    """Return the variant of a table with columns guessed by name; a table of ratings needs no event type."""
     rated = any(plain_name(column).lower() == "rating" for column in columns)
     event_type = "rating" if rated else "click" if name == "recbole" else ""
     return Shape(format=name, columns={}, event_type=event_type, context=True)
 
 
 def _columns(table: Table, shape: Shape, options: FileOptions) -> dict[str, str]:
-    """Return the column of each field: as the user says, as the shape has it, or by its name."""
+    """Return the column of each field: given by the user, by the format, or of the same name."""
     there = table.columns()
     chosen = {"timestamp" if name == TIME else name: column for name, column in options.columns.items()}
     known = {"timestamp" if name == TIME else name: column for name, column in shape.columns.items()}
     guessed = guess_columns(there, _FIELDS) if shape.context and shape.expand is None else {}
     columns = guessed | known | chosen
     if unknown := [name for name in chosen if name not in _FIELDS]:
-        raise UsageError(f"--columns: no field {', '.join(unknown)}; there are {', '.join(_FIELDS)}")
+        raise UsageError(f"--columns: unknown field {', '.join(unknown)}; choose from {', '.join(_FIELDS)}")
     if absent := [column for column in chosen.values() if column not in there]:
-        raise UsageError(f"{table.path}: no column {', '.join(absent)}; there are {', '.join(there) or 'none'}")
+        raise UsageError(f"{table.path}: no column {', '.join(absent)}; columns: {', '.join(there) or 'none'}")
     missing = [name for name in _REQUIRED if name not in columns]
     if "event_type" in missing and (options.event_type or shape.event_type):
         missing.remove("event_type")
     if missing:
         hint = "--event-type click" if missing == ["event_type"] else f"--columns {missing[0]}=COLUMN"
         raise UsageError(
-            f"{table.path}: no column {', '.join(missing)}; there are {', '.join(there) or 'none'} (set it with {hint})"
+            f"{table.path}: no column {', '.join(missing)}; columns: {', '.join(there) or 'none'} (set it with {hint})"
         )
     return columns
 
 
 def _plain(value: object) -> str | int | float | bool:
-    """Return a value as a context may hold it."""
+    """Convert a value for a context."""
     if isinstance(value, (str, int, float, bool)):
         return value
     return value.isoformat() if isinstance(value, datetime) else str(value)

@@ -1,6 +1,6 @@
-"""Tables in files: Parquet, separated text and JSON Lines, plain or compressed, a bounded number of rows at a time.
+"""Tables in files: Parquet, delimited text and JSON Lines, uncompressed or compressed, read in bounded chunks.
 
-What a file is, its first bytes say, and not its name.
+The kind of a file is detected from its first bytes, not its name.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from streamrec.errors import UsageError
 UNREADABLE = "unreadable row"
 
 BATCH_ROWS = 8_192
-"""Rows that are in memory at a time; a Parquet file is decoded one row group after the other."""
+"""Rows per chunk; Parquet files are decoded by row group."""
 
 MAX_LINE_BYTES = 16 << 20
-"""A line of JSON beyond this is no event, nor a session of them."""
+"""Maximum length of a JSON line: longer than any event or session."""
 
 EXTRA = "more"
-"""Column of what a line has beyond its header."""
+"""Column of excess cells of a line."""
 
 _LOOKED_AT = 1_000
 _DIGEST_BYTES = 12
@@ -40,16 +40,16 @@ _PACKED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _SEPARATORS = ("\t", ",", ";", "|")
 _UNIT_SEPARATOR = "\x1f"
-"""Stands for a separator of several characters, of which the standard reader knows none."""
+"""Replaces a multi-character separator, which the standard reader does not support."""
 
 Row = Mapping[str, Any]
 NumberedRow = tuple[int, Row | None]
-"""The number of a row from 0, and the row; none where it cannot be read."""
+"""The number of a row, from 0, and the row; `None` if it cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """How a file is to be read as a table.
+    """How to read a file as a table.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ class Table:
     packed
         `gzip`, `zstd`, or empty.
     separator, quoted
-        Of text: what stands between cells, and whether they may be quoted.
+        Of text: the separator between cells, and whether cells may be quoted.
     header
         Of text without a header line: names of its columns.
     """
@@ -73,12 +73,12 @@ class Table:
     header: tuple[str, ...] = ()
 
     def rows(self, skip: int = 0) -> Iterator[NumberedRow]:
-        """Read all rows but the first ones."""
+        """Read all rows after the skipped ones."""
         with readable(self.path):
             yield from {"parquet": self._parquet, "json": self._json, "text": self._text}[self.kind](skip)
 
     def columns(self) -> list[str]:
-        """Return the names of the columns, for JSON those of the first rows."""
+        """Return the column names, for JSON those of the first rows."""
         with readable(self.path):
             if self.kind == "parquet":
                 return list(pq.read_schema(self.path).names)
@@ -88,7 +88,7 @@ class Table:
             return list(self.header) or next(self._lines(), [])
 
     def scan(self) -> tuple[str, int]:
-        """Return the digest of the content, unpacked, and how many rows there are about."""
+        """Return the digest of the uncompressed content, and the approximate number of rows."""
         digest = blake2b(digest_size=_DIGEST_BYTES)
         lines, last = 0, b"\n"
         with readable(self.path), self._stream() as stream:
@@ -103,7 +103,7 @@ class Table:
         return digest.hexdigest(), lines - (self.kind == "text" and not self.header and lines > 0)
 
     def head(self) -> bytes:
-        """Return the first bytes, unpacked."""
+        """Return the first uncompressed bytes."""
         with readable(self.path), self._stream() as stream:
             return stream.read(_HEAD_BYTES)
 
@@ -121,7 +121,7 @@ class Table:
         number = 0
         with pq.ParquetFile(self.path) as parquet:
             for batch in parquet.iter_batches(BATCH_ROWS):
-                # slicing is free, and rows become Python objects only here
+                # slicing is free; rows become Python objects only here
                 first = min(max(0, skip - number), len(batch))
                 yield from enumerate(_with_instants(batch.slice(first)).to_pylist(), start=number + first)
                 number += len(batch)
@@ -148,16 +148,16 @@ class Table:
         names = list(self.header) or next(lines, [])
         for number, cells in enumerate(lines):
             if number >= skip:
-                # a separator at the end of every line is usual, and no cell
+                # a trailing separator is common, and not a cell
                 surplus = [cell for cell in cells[len(names) :] if cell]
                 bad = len(cells) < len(names) and len(cells) <= 1
                 row: dict[str, Any] = dict(zip(names, cells, strict=False))
                 yield number, None if bad or not cells else row | ({EXTRA: " ".join(surplus)} if surplus else {})
 
     def _lines(self) -> Iterator[list[str]]:
-        """Return the cells of each line without blanks around them; none of a line that cannot be read."""
+        """Return the stripped cells of each line; `None` for a line that cannot be read."""
         encoding = "utf-16" if self.head().startswith(_UTF_16) else "utf-8-sig"
-        # what is no text in this encoding stays in its cell, and the contract refuses that row
+        # undecodable bytes stay in their cell, and the contract refuses that row
         with (
             self._stream() as stream,
             io.TextIOWrapper(stream, encoding=encoding, errors="surrogateescape", newline="") as text,
@@ -178,17 +178,17 @@ class Table:
                 except csv.Error:
                     yield []
                     continue
-                if cells:  # an empty line is none
+                if cells:  # skip empty lines
                     yield [cell.strip() for cell in cells]
 
 
 def look(path: Path, *, separator: str = "") -> Table:
-    """Look at a file, and return how to read it; text is taken to have a header line.
+    """Inspect a file, and return how to read it; text is assumed to have a header line.
 
     Raises
     ------
     UsageError
-        If it is empty, or of a kind that is not read.
+        If it is empty, or of an unsupported kind.
     """
     with readable(path), path.open("rb") as stream:
         start = stream.read(4)
@@ -211,7 +211,7 @@ def look(path: Path, *, separator: str = "") -> Table:
 
 @contextmanager
 def readable(path: Path) -> Iterator[None]:
-    """Turn what goes wrong in a file into a `UsageError` that names it."""
+    """Convert errors in a file to a `UsageError` that names it."""
     try:
         yield
     except (OSError, pa.ArrowException, csv.Error, UnicodeError) as error:
@@ -225,7 +225,7 @@ def _separator_of(line: str) -> str:
 
 
 def _with_instants(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Return a batch whose times and dates are instants in milliseconds, as Python knows them."""
+    """Return a batch with times and dates as millisecond timestamps."""
     if not any(pa.types.is_timestamp(field.type) or pa.types.is_date(field.type) for field in batch.schema):
         return batch
     instant = pa.timestamp("ms", "UTC")

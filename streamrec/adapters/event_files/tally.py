@@ -1,4 +1,4 @@
-"""What became of the rows of a file, counted by reason, each with an example."""
+"""Outcomes of the rows of a file, counted by reason, each with an example."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from msgspec import Struct, field
 from streamrec.errors import StreamrecError
 
 MAX_REASONS = 50
-"""More different reasons are not told apart: a column that is no event type has as many as rows."""
+"""Maximum number of distinct reasons: a wrong event type column has as many as rows."""
 
 OTHER = "other"
 SHOWN_CHARACTERS = 80
 
 
 class Example(Struct, frozen=True, kw_only=True):
-    """Where a reason was seen first."""
+    """First occurrence of a reason."""
 
     row: int
-    """From 0, the header not counted."""
+    """Row number from 0, without the header."""
     column: str = ""
     value: str = ""
     detail: str = ""
 
     def __str__(self) -> str:
-        """Return a summary for people."""
+        """Return a readable summary."""
         where = f"row {self.row}"
         if self.column:
             where += f", column {self.column}: {self.value or 'empty'}"
@@ -35,49 +35,49 @@ class Example(Struct, frozen=True, kw_only=True):
 
 
 class FileTally(Struct, kw_only=True):
-    """Rows by what became of them."""
+    """Rows by outcome."""
 
     rows: int = 0
     taken: int = 0
-    """Events; a row may hold several."""
+    """Events; a row may contain several."""
     ratings: int = 0
-    """Of these, ratings: each counts as a click."""
+    """Events from ratings, each of which counts as a click."""
     left_out: Counter[str] = field(default_factory=Counter)
-    """Rows that are understood and no event of ours, by event type."""
+    """Rows of known types that are not events of the contract, by event type."""
     refused: Counter[str] = field(default_factory=Counter)
-    """Rows that the contract refuses or nobody understands, by reason or event type."""
+    """Rows that the contract refuses or of unknown types, by reason or event type."""
     dropped: Counter[str] = field(default_factory=Counter)
-    """Optional fields that the contract refuses, by name; their events are taken without them."""
+    """Dropped optional fields, by name."""
     examples: dict[str, Example] = field(default_factory=dict)
-    """By reason, event type, or name of the field."""
+    """First occurrence by reason, event type, or field."""
 
     @property
     def skipped(self) -> Counter[str]:
-        """Rows that became no event."""
+        """Skipped rows."""
         return self.left_out + self.refused
 
     def count(self, counts: Counter[str], reason: str, example: Callable[[], Example]) -> None:
-        """Count a row by reason, and keep its example if it is the first."""
+        """Count a row by reason, and keep an example of the first one."""
         known = reason if reason in counts or len(counts) < MAX_REASONS else OTHER
         counts[known] += 1
         if known not in self.examples:
             self.examples[known] = example()
 
     def lines(self) -> list[str]:
-        """Return what people should know, a line for each reason, the most frequent first."""
-        words = ((self.left_out, "left out"), (self.refused, "refused"), (self.dropped, "dropped from events"))
-        said = [f"{self.ratings:,} ratings count as clicks, whatever their value"] if self.ratings else []
+        """Return a line for each reason, most frequent first."""
+        words = ((self.left_out, "skipped"), (self.refused, "refused"), (self.dropped, "dropped from events"))
+        said = [f"{self.ratings:,} ratings count as clicks, regardless of their value"] if self.ratings else []
         for counts, verb in words:
             said += [f"{count:,} {reason} {verb}: {self.examples[reason]}" for reason, count in counts.most_common()]
         return said
 
     def check(self, path: Path) -> None:
-        """Refuse a file that was hardly understood.
+        """Reject a file of which too little was accepted.
 
         Raises
         ------
         StreamrecError
-            If no event was taken, or more rows were refused than events taken.
+            If no event was accepted, or more rows were refused than events accepted.
         """
         refused = self.refused.total()
         if self.taken and refused <= self.taken:
@@ -85,5 +85,5 @@ class FileTally(Struct, kw_only=True):
         most = (self.refused or self.left_out).most_common(1)
         reason = "".join(f"; most often {reason}, {self.examples[reason]}" for reason, _ in most)
         raise StreamrecError(
-            f"{path}: {self.taken:,} events taken from {self.rows:,} rows, {refused:,} refused{reason}"
+            f"{path}: {self.taken:,} events accepted from {self.rows:,} rows, {refused:,} refused{reason}"
         )

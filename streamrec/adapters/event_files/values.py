@@ -1,6 +1,6 @@
-"""Values of a file as values of a message.
+"""Conversion of values in a file to values of a message.
 
-What makes no sense is handed on as it is: the contract's decoder refuses it, and says why.
+Invalid values are returned unchanged: the contract's decoder refuses them with a reason.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ TIME_UNITS = {"s": (1_000, 1), "ms": (1, 1), "us": (1, 1_000), "ns": (1, 1_000_0
 
 _UNIT_NAMES = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
 _LARGEST = {"s": 1e11, "ms": 1e14, "us": 1e17}
-"""A number above this, in this unit, is the year 5138 or later: it is in a smaller unit."""
+"""A larger number in this unit would be the year 5138 or later: it is in a smaller unit."""
 
 MAX_EXACT_FLOAT = 2**53
-"""Above it a float has lost digits, so that two ids may have become one."""
+"""Larger floats have lost digits, so that two ids may have become equal."""
 
 _MS_PER_S = 1_000
 _WHOLE_FLOAT = re.compile(r"(-?\d+)\.0+")
@@ -32,7 +32,7 @@ _BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, 
 
 
 def unit_name(unit: str) -> str:
-    """Return the name of a unit of time.
+    """Return the name of a time unit.
 
     Examples
     --------
@@ -43,17 +43,17 @@ def unit_name(unit: str) -> str:
 
 
 def is_missing(value: object) -> bool:
-    """Return whether a cell is empty: nothing, an empty text, or not a number."""
+    """Return whether a cell is empty: null, an empty text, or NaN."""
     return value is None or value == "" or (isinstance(value, float) and math.isnan(value))
 
 
 def as_id(value: object, *, from_text: bool) -> object:
-    """Return an id as text; a whole number that pandas made a float is that number.
+    """Return an id as text; whole floats, as written by pandas, become integers.
 
     Parameters
     ----------
     from_text
-        Whether the file has no types, so that `101.0` in it may be a number.
+        Whether the file is untyped, so that `101.0` in it may be a number.
 
     Examples
     --------
@@ -71,12 +71,12 @@ def as_id(value: object, *, from_text: bool) -> object:
 
 
 def as_text(value: object) -> object:
-    """Return a scalar as text."""
+    """Convert a scalar to text."""
     return as_id(value, from_text=False) if isinstance(value, (int, float)) else value
 
 
 def as_number(value: object) -> object:
-    """Return a number, also one in text, with a decimal comma or point.
+    """Convert to a number, also from text with a decimal comma or point.
 
     Examples
     --------
@@ -94,7 +94,7 @@ def as_number(value: object) -> object:
 
 
 def as_boolean(value: object) -> object:
-    """Return a truth value, also one in text or 0 and 1.
+    """Convert to a boolean, also from text or 0 and 1.
 
     Examples
     --------
@@ -107,12 +107,13 @@ def as_boolean(value: object) -> object:
 
 
 def as_time_ms(value: object, unit: str) -> object:
-    """Return an instant as Unix milliseconds.
+    """Convert a time to Unix milliseconds.
 
     Parameters
     ----------
     value
-        A number in a unit, also in text, or a date as ISO 8601, pandas or MIND write it; one without a zone is UTC.
+        A number in a unit, also as text, or a date in the format of ISO 8601, pandas or MIND; without a time zone it is
+        UTC.
     unit
         One of `TIME_UNITS`.
 
@@ -138,7 +139,7 @@ def as_time_ms(value: object, unit: str) -> object:
 
 
 def guess_unit(values: Iterable[object]) -> str:
-    """Return the unit that makes instants of numbers: the one in which most of them are in this age.
+    """Guess the unit of numeric times: the one in which most of them are plausible dates.
 
     Examples
     --------
@@ -159,7 +160,7 @@ def guess_unit(values: Iterable[object]) -> str:
 
 
 def milliseconds(times: np.ndarray, unit: str) -> np.ndarray:
-    """Return many instants in a unit as Unix milliseconds.
+    """Convert many times to Unix milliseconds.
 
     Shape
     -----

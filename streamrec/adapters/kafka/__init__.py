@@ -1,4 +1,4 @@
-"""Kafka through librdkafka: topics, publishing, reading in batches, lag."""
+"""Kafka through librdkafka: topics, producing, consuming in batches, lag."""
 
 from streamrec.adapters.kafka.admin import create_topics
 from streamrec.adapters.kafka.broadcast import BroadcastReader

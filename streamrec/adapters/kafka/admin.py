@@ -20,28 +20,28 @@ _TIMEOUT_S = 10.0
 def create_topics(
     kafka: KafkaAccess, partitions: int, replication: int, *, limits: Mapping[str, int] | None = None
 ) -> list[str]:
-    """Create the topics that do not exist yet; those that do are left as they are.
+    """Create missing topics; existing ones are left unchanged.
 
     Parameters
     ----------
     kafka
-        Where Kafka is and how to get in.
+        Address and authentication of Kafka.
     partitions, replication
-        Of each topic that is created; a topic that is not split by user gets one partition.
+        Of each new topic; a topic that is not partitioned by user gets one partition.
     limits
-        Largest record of a topic in bytes, where the broker's default is not enough.
+        Record size limit of a topic in bytes, if the broker's default is too small.
 
     Returns
     -------
     list of str
-        The topics that were created.
+        The created topics.
 
     Raises
     ------
     TransientError
-        If the broker does not answer or refuses.
+        If the broker does not answer or rejects the request.
     """
-    # the client must outlive its futures, else they fail
+    # the client must outlive its futures, or they fail
     admin = AdminClient(client_config(kafka))
     futures = admin.create_topics(
         [

@@ -1,4 +1,4 @@
-"""What every client of the broker shares."""
+"""Configuration and error handling shared by all Kafka clients."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ from streamrec.kafka_access import KafkaAccess
 from streamrec.service.batch import Fault, Record, TopicPartition
 
 PATIENT_FETCH_BYTES = 1_000_000
-"""So much is together enough for a patient reader."""
+"""Bytes that a patient consumer waits for (`fetch.min.bytes`)."""
 
 RECONNECT_S = 2
-"""Clients try again at least so often: a broker that restarts on this machine is back within seconds."""
+"""Maximum reconnect backoff: a broker that restarts on this machine is back within seconds."""
 
 SAID_EVERY_S = 10.0
-"""Between two lines of the same kind from one client."""
+"""Interval between two log lines of the same kind from one client."""
 
 BAD_HEADERS, UNREADABLE = "bad-headers", "unreadable"
-"""Reasons for refusing what the client cannot read: headers alone, or a whole batch of records."""
+"""Reasons for refusing records that the client cannot read: only headers, or a whole batch."""
 
 headers_of: Callable[[Message], Any] = methodcaller("headers")
-"""Not called directly: the client may return a value although it has set an error, and CPython checks for that in
-indirect calls only."""
+"""Called indirectly: the client may return a value although it has set an error, which CPython only checks in indirect
+calls."""
 
 _REFUSALS = {"_AUTHENTICATION", "_SSL"}
 
 TOO_LARGE: frozenset[Any] = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE})
-"""What was sent must not be sent again as it is."""
+"""The same request must not be sent again unchanged."""
 
 _OUR_FAULT: frozenset[Any] = TOO_LARGE | {
     # librdkafka's own codes have no other name
@@ -55,14 +55,14 @@ _log = logging.getLogger("librdkafka")
 
 
 class Sparing(logging.Filter):
-    """Lets a line through if its client has not said the like for a while.
+    """Rate-limits log lines of a client by kind.
 
-    A client whose broker is away says so twenty times a second.
+    A client whose broker is unavailable logs it twenty times per second.
 
     Parameters
     ----------
     monotonic_s
-        The clock that paces the lines: one that is set back must not silence a client.
+        Clock for the interval: setting back the wall clock must not silence a client.
     """
 
     def __init__(self, monotonic_s: Callable[[], float] = time.monotonic) -> None:
@@ -71,12 +71,12 @@ class Sparing(logging.Filter):
         self._next_s: dict[tuple[object, ...], float] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Return whether the line is written."""
+        """Return whether to write the line."""
         kind_and_client = record.args[:2] if isinstance(record.args, tuple) else ()
         now_s = self._monotonic_s()
         if now_s < self._next_s.get(kind_and_client, now_s):
             return False
-        # those who have been silent since are forgotten: clients come and go
+        # forget clients that have been silent since: clients come and go
         self._next_s = {key: next_s for key, next_s in self._next_s.items() if next_s > now_s}
         self._next_s[kind_and_client] = now_s + SAID_EVERY_S
         return True
@@ -86,19 +86,19 @@ _log.addFilter(Sparing())
 
 
 def client_id(pid: int) -> str:
-    """Return what a process of this host calls itself when it speaks to the broker."""
+    """Return the client id of a process on this host."""
     return f"streamrec-{socket.gethostname()}-{pid}"
 
 
 def client_config(kafka: KafkaAccess) -> dict[str, Any]:
-    """Return the settings that all clients need.
+    """Return the configuration common to all clients.
 
     Raises
     ------
     SettingsError
         If a certificate or key cannot be used; the message names the variable.
     """
-    tls_context(kafka)  # librdkafka would say less of what is wrong with a file
+    tls_context(kafka)  # librdkafka's errors about files are less precise
     return _security(kafka) | {
         "bootstrap.servers": kafka.bootstrap,
         "client.id": client_id(os.getpid()),
@@ -110,7 +110,7 @@ def client_config(kafka: KafkaAccess) -> dict[str, Any]:
 
 
 def tls_context(kafka: KafkaAccess) -> ssl.SSLContext:
-    """Return whom to believe and who we are, for clients that take no files.
+    """Return a TLS context, for clients that do not read files.
 
     Raises
     ------
@@ -125,7 +125,7 @@ def tls_context(kafka: KafkaAccess) -> ssl.SSLContext:
             context = ssl.create_default_context(cafile=kafka.ca_file)
         field = "kafka_certificate_file"
         if kafka.certificate_file:
-            # without a password of our own OpenSSL would ask for one at the terminal
+            # without a password OpenSSL would prompt on the terminal
             context.load_cert_chain(kafka.certificate_file, kafka.key_file, lambda: password)
     except OSError as error:
         raise SettingsError(f"{variable_name(field)}, or what belongs to it, cannot be used: {error}") from None
@@ -133,7 +133,7 @@ def tls_context(kafka: KafkaAccess) -> ssl.SSLContext:
 
 
 def _security(kafka: KafkaAccess) -> dict[str, Any]:
-    """Return how to get in, in librdkafka's words."""
+    """Return librdkafka's authentication settings."""
     settings = {
         "security.protocol": kafka.security_protocol,
         "ssl.ca.location": kafka.ca_file,
@@ -151,18 +151,18 @@ def _security(kafka: KafkaAccess) -> dict[str, Any]:
 
 
 def patience(patience_ms: int) -> dict[str, Any]:
-    """Return the settings of a reader that lets the broker hold records back until many are together.
+    """Return the settings of a consumer that lets the broker accumulate records before it responds.
 
-    Whoever nobody waits for costs everybody less that way: the broker answers a few times a second, not each time.
+    This saves CPU for workers without latency requirements: the broker responds a few times per second.
     """
     return {"fetch.wait.max.ms": patience_ms, "fetch.min.bytes": PATIENT_FETCH_BYTES} if patience_ms else {}
 
 
 def translate(error: KafkaError) -> StreamrecError:
-    """Return our error for one of librdkafka's: transient unless only a change of our program would mend it.
+    """Translate an error of librdkafka: transient unless only a code change can fix it.
 
-    What an operator mends meanwhile is transient, too: access rights, replicas, a topic that is not there, a broker
-    that must be upgraded. An error that ended a client is not: its process has to start anew.
+    Errors that an operator can fix are transient, too: permissions, replicas, a missing topic, an outdated broker. An
+    error that is fatal for the client is not: its process must restart.
     """
     if error.fatal() or error.code() in _OUR_FAULT:
         return StreamrecError(f"Kafka: {error.str()}")
@@ -170,15 +170,14 @@ def translate(error: KafkaError) -> StreamrecError:
 
 
 def translate_exception(error: KafkaException, client: Consumer | AdminClient) -> StreamrecError:
-    """Return our error for an exception of librdkafka, or why the broker refuses the client, if it does."""
+    """Translate an exception of librdkafka, or return why the broker rejects the client, if it does."""
     return explain(error.args[0], client)
 
 
 def explain(error: KafkaError, client: Consumer | Producer | AdminClient, *, patience_s: float = 0.0) -> StreamrecError:
-    """Return why the broker refuses this client, if it says so in time, else our error for librdkafka's.
+    """Return why the broker rejects this client, if reported in time, else the translated error.
 
-    librdkafka tells of a wrong password apart from the call that fails for it, which then looks like a broker that is
-    away.
+    librdkafka reports a wrong password separately from the failing call, which looks like an unavailable broker.
     """
     asking = _asks_why.set(True)
     end_s = time.monotonic() + patience_s
@@ -194,18 +193,18 @@ def explain(error: KafkaError, client: Consumer | Producer | AdminClient, *, pat
 
 
 def _hear(error: KafkaError) -> None:
-    """Take what librdkafka has to say while a client polls; raised elsewhere, it would cost a consumer a record."""
+    """Handle errors that librdkafka reports during a poll; raised elsewhere, they would lose a record."""
     if _asks_why.get() and error.name() in _REFUSALS:
         raise translate(error)
 
 
 def to_kafka(kafka: KafkaAccess, source: TopicPartition, offset: int = OFFSET_INVALID) -> KafkaPartition:
-    """Return a partition of this installation by the name that it has on the broker."""
+    """Return a partition with the broker's name of its topic."""
     return KafkaPartition(kafka.on_broker(source.topic), source.partition, offset)
 
 
 def to_source(kafka: KafkaAccess, found: Message | KafkaPartition) -> TopicPartition:
-    """Return the partition, by this installation's own name, that a message or the broker names; -1 where none is."""
+    """Return the partition of a message or broker object by this installation's topic name; -1 if there is none."""
     topic, partition = (
         (found.topic, found.partition) if isinstance(found, KafkaPartition) else (found.topic(), found.partition())
     )
@@ -213,15 +212,15 @@ def to_source(kafka: KafkaAccess, found: Message | KafkaPartition) -> TopicParti
 
 
 def to_record(message: Message) -> Record:
-    """Return a message as the use cases see it; what cannot be read of it is left out, and named as its fault."""
+    """Convert a message for the use cases; unreadable parts are omitted and reported as its fault."""
     offset, fault = message.offset(), None
     assert offset is not None
     try:
         headers = headers_of(message)
-    except (ValueError, SystemError):  # the name of a header is not UTF-8
-        headers = Fault(BAD_HEADERS, "the headers cannot be read: the name of one is not UTF-8")
-        # what the client holds instead must not be used
-        message.set_headers(headers)  # type: ignore[arg-type]  # it takes any object, and returns it from now on
+    except (ValueError, SystemError):  # a header name is not UTF-8
+        headers = Fault(BAD_HEADERS, "the headers cannot be read: a header name is not UTF-8")
+        # the client's invalid headers must not be used
+        message.set_headers(headers)  # type: ignore[arg-type]  # accepts any object, and returns it from now on
     if type(headers) is Fault:
         headers, fault = None, headers
     return Record(

@@ -1,4 +1,4 @@
-"""Committing positions to Kafka, where they are for lag monitoring only."""
+"""Committing positions to Kafka, for lag monitoring only."""
 
 from __future__ import annotations
 
@@ -14,27 +14,28 @@ _log = structlog.get_logger(__name__)
 
 
 class Commits:
-    """Has the consumer commit positions every second, and commits explicitly those that went back.
+    """Lets the consumer commit positions every second, and commits positions that moved back explicitly.
 
-    By itself librdkafka commits no offset below the last one that it committed.
+    librdkafka itself never commits an offset below the last committed one.
 
     Parameters
     ----------
     kafka
-        Names topics.
+        Names of topics.
     """
 
     def __init__(self, kafka: KafkaAccess) -> None:
         self._kafka = kafka
         self._were: dict[TopicPartition, int] = {}
-        """The highest position that Kafka may have, where it may be read again; an entry per partition at most."""
+        """The highest position that Kafka may have, for partitions that may be read again; at most one entry per
+        partition."""
 
     def note(self, source: TopicPartition, was: int) -> None:
-        """Take note of a position that a seek back leaves behind, or that reading may not return to."""
+        """Record a position before a seek back."""
         self._were[source] = max(was, self._were.get(source, 0))
 
     def take(self, consumer: Consumer, positions: Positions) -> None:
-        """Take what has been handled, without waiting for Kafka; what cannot be taken now comes again."""
+        """Store processed offsets for commit, without waiting for Kafka; failures are retried with the next ones."""
         handled = [to_kafka(self._kafka, source, offset) for source, offset in positions.items()]
         for source, offset in positions.items():
             if offset >= self._were.get(source, 0):
@@ -49,7 +50,7 @@ class Commits:
             _log.warning("not committed yet", because=str(error))
 
     def committed(self, error: KafkaError | None, partitions: list[KafkaPartition]) -> None:
-        """Take note of what Kafka has committed; the consumer calls it."""
+        """Record committed offsets; called by the consumer."""
         if error is not None:
             return
         for part in partitions:

@@ -1,4 +1,4 @@
-"""Counting the records that were refused: each once, however often it was put back and refused again."""
+"""Counts refused records, each once, even if it was replayed and refused again."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from streamrec.kafka_access import KafkaAccess
 from streamrec.service.batch import Positions, TopicPartition
 
 MAX_COUNTED = 100_000
-"""Different records that are told apart, about 20 MB of memory; of more it is known that they are more."""
+"""Maximum number of distinct records that are counted, about 20 MB of memory; beyond it the count is a lower bound."""
 
 LETTERS_A_LOOK = 5_000
 LOOK_S = 1.0
-"""So much is read at a time at most: the rest of many letters is for the next look."""
+"""Maximum number of dead letters per poll; the rest is read by later polls."""
 
 _PREFETCH_KILOBYTES = 1_024
 _AT_A_TIME = 500
@@ -29,14 +29,14 @@ _END: int = KafkaError._PARTITION_EOF  # noqa: SLF001  # librdkafka's own codes 
 
 
 class DeadLetterCensus:
-    """Reads the letters that come, and knows how many different records they are about; one thread calls all methods.
+    """Consumes dead letters and counts distinct records; not thread-safe.
 
     Parameters
     ----------
     kafka
-        Where Kafka is and how to get in.
+        Address and authentication of Kafka.
     newest
-        So many letters of each topic are kept.
+        Number of the latest dead letters to keep per topic.
     """
 
     def __init__(self, kafka: KafkaAccess, *, newest: int) -> None:
@@ -47,19 +47,19 @@ class DeadLetterCensus:
         self._next: Positions = {}
         self._starts: Positions = {}
         self._places: dict[int, int] = {}
-        """Of each record that was refused, where its newest letter stands: number of the partition and offset."""
+        """Position (partition number, offset) of the latest dead letter of each refused record."""
         self._newest: dict[str, deque[DeadLetter]] = {}
         self.is_complete = True
-        """Whether there were never more different records than are told apart."""
+        """Whether the count has never exceeded the maximum."""
 
     @property
     def records(self) -> int:
-        """How many different records the letters are about, at least."""
+        """Number of distinct refused records, at least."""
         return len(self._places)
 
     @property
     def by_topic(self) -> dict[str, int]:
-        """How many different records of each topic the letters are about, at least; topics without any are left out."""
+        """Number of distinct refused records by topic, at least; topics without any are omitted."""
         counts = Counter(at >> _OFFSET_BITS for at in self._places.values())
         by_topic: Counter[str] = Counter()
         for number, count in counts.items():
@@ -68,17 +68,17 @@ class DeadLetterCensus:
 
     @property
     def newest(self) -> list[DeadLetter]:
-        """The newest letters of each topic, newest first, with the beginnings of their values."""
+        """The latest dead letters of each topic, newest first, with the beginnings of their values."""
         letters = [letter for kept in self._newest.values() for letter in self._newest_of(kept)]
         return sorted(letters, key=_time_of, reverse=True)
 
     def look(self, edges: Mapping[TopicPartition, tuple[int, int]]) -> bool:
-        """Read what has come, a bounded number of letters, and return whether that is all.
+        """Read a bounded number of new dead letters, and return whether all have been read.
 
         Parameters
         ----------
         edges
-            Start and end of each partition of the topics now.
+            Current start and end of each partition of the topics.
 
         Raises
         ------
@@ -108,7 +108,7 @@ class DeadLetterCensus:
             self._consumer = Consumer(
                 client_config(self._kafka)
                 | {
-                    "group.id": self._kafka.on_broker("streamrec-observer"),  # never joined
+                    "group.id": self._kafka.on_broker("streamrec-observer"),  # the group is never joined
                     "enable.auto.commit": False,
                     "auto.offset.reset": "earliest",
                     "enable.partition.eof": True,
@@ -129,7 +129,7 @@ class DeadLetterCensus:
             error = message.error()
             if error is None:
                 self._take(DeadLetter(source, to_record(message)))
-            elif error.code() == _END:  # which is behind the last letter where a transaction was aborted
+            elif error.code() == _END:  # beyond the last dead letter if a transaction was aborted
                 self._next[source] = max(self._next.get(source, 0), int(message.offset() or 0))
         return len(messages)
 
@@ -142,7 +142,7 @@ class DeadLetterCensus:
         else:
             self.is_complete = False
         kept = self._newest.setdefault(source.topic, deque(maxlen=2 * self._newest_count))
-        if len(kept) == kept.maxlen:  # partitions are read one after the other, so the newest need not come last
+        if len(kept) == kept.maxlen:  # partitions are read one by one, so the newest need not be last
             newest = self._newest_of(kept)
             kept.clear()
             kept.extend(newest)
@@ -152,7 +152,7 @@ class DeadLetterCensus:
         return nlargest(self._newest_count, kept, key=_time_of)
 
     def _forget_deleted(self, starts: Positions) -> None:
-        """Forget records whose letters retention has deleted."""
+        """Remove records whose dead letters have been deleted by retention."""
         if starts == self._starts:
             return
         self._starts = starts

@@ -1,4 +1,4 @@
-"""Reading dead letters, and putting their records back where they came from."""
+"""Reading dead letters, and replaying their records to the original topics."""
 
 from __future__ import annotations
 
@@ -17,45 +17,45 @@ from streamrec.service.ports import Outgoing
 
 DEAD_LETTER_TOPICS = tuple(map(dead_letter_topic, (CLICKS, PURCHASES, ITEMS, IMPRESSIONS)))
 CE_SOURCE = "streamrec-dlq"
-"""Source of the ids that records without one get when they are put back."""
+"""CloudEvents source of the ids given to records without one on replay."""
 
 _HEADER_PREFIX = "dlq."
 BEGINNING_BYTES = 1_000
-"""What is kept of the value of a letter that is only to be looked at."""
+"""Bytes kept of a value that is only displayed."""
 
 _POLL_S = 1.0
 
 
 class DeadLetter(NamedTuple):
-    """A record that was refused, with the reason."""
+    """A refused record, with the reason."""
 
     source: TopicPartition
-    """Where the letter stands."""
+    """Position of the dead letter."""
     record: Record
-    """Key and value as they were produced; headers with the reason."""
+    """Original key and value; headers with the reason."""
 
     @property
     def position(self) -> str:
-        """Name the letter, `topic:partition:offset`."""
+        """Format the dead letter's position, `topic:partition:offset`."""
         return f"{self.source.topic}:{self.source.partition}:{self.record.offset}"
 
     @property
     def origin(self) -> str:
-        """Where the record was when it was refused first, `topic:partition:offset`."""
+        """Original position of the record, `topic:partition:offset`."""
         if self.record.headers.get("ce_source") == CE_SOURCE.encode():
             return self.record.headers["ce_id"].decode(errors="replace")
         return ":".join(self.header(name) for name in ("topic", "partition", "offset"))
 
     @property
     def topic(self) -> str:
-        """The topic that the record was refused on."""
+        """Original topic of the record."""
         return self.source.topic.removesuffix(dead_letter_topic(""))
 
     @property
     def identity(self) -> int:
-        """Tell the record from others: by what it holds, and by the id that it gives its event, else by its origin.
+        """Identify the record: by its content and its event id, else by its original position.
 
-        A record that was put back, by us or by its producer, and refused again is the same record.
+        A record that was replayed, or produced again, and refused again is the same record.
         """
         source, name = self.record.headers.get("ce_source"), self.record.headers.get("ce_id")
         if self.topic not in EVENT_TYPES:
@@ -70,18 +70,18 @@ class DeadLetter(NamedTuple):
 
     @property
     def has_name(self) -> bool:
-        """Whether the record gives its event an id that is not that of another event."""
+        """Whether the record has an event id that does not belong to a different event."""
         if self.header("reason") == ID_REUSED:
             return False
         return "ce_id" in self.record.headers or event_name_in(self.record.value) is not None
 
     def header(self, name: str) -> str:
-        """Return what the letter says of itself, empty where it says nothing."""
+        """Return a `dlq.` header, empty if missing."""
         return self.record.headers.get(_HEADER_PREFIX + name, b"").decode(errors="replace")
 
 
 def read_dead_letters(kafka: KafkaAccess) -> Iterator[DeadLetter]:
-    """Read all letters that are there now, some at a time; an older installation may lack some of the topics.
+    """Read all current dead letters in chunks; an older installation may lack some of the topics.
 
     Raises
     ------
@@ -99,7 +99,7 @@ def read_dead_letters(kafka: KafkaAccess) -> Iterator[DeadLetter]:
 
 
 def beginning(letter: DeadLetter) -> DeadLetter:
-    """Return a letter with what it says of itself and the beginning of its value."""
+    """Return a dead letter with its `dlq.` headers and the beginning of its value."""
     record = letter.record
     value = record.value and record.value[:BEGINNING_BYTES]
     said = {name: value for name, value in record.headers.items() if name.startswith(_HEADER_PREFIX)}
@@ -109,18 +109,17 @@ def beginning(letter: DeadLetter) -> DeadLetter:
 def records_to_replay(
     letters: Iterable[DeadLetter], *, newest_items: Mapping[bytes, int] | None = None
 ) -> Iterator[Outgoing]:
-    """Return the record of each letter for the topic that it came from, each record once.
+    """Return the record of each dead letter for its original topic, each record once.
 
-    A record that names its event keeps that name; another one, and one whose name is that of another event, is named by
-    its origin, so that records that are put back twice are applied once. What was said of an item since then is not
-    undone.
+    A record keeps its event id; one without an id, or with that of a different event, gets its original position as id,
+    so that records replayed twice are applied once. Newer records of an item are not overwritten.
 
     Parameters
     ----------
     letters
-        What is to be put back.
+        Dead letters to replay.
     newest_items
-        The offset of the newest record of each key on `items`.
+        The offset of the latest record of each key on `items`.
     """
     replayed: set[int] = set()
     for letter in letters:
@@ -135,7 +134,7 @@ def records_to_replay(
 
 
 def newest_item_records(kafka: KafkaAccess, keys: Container[bytes]) -> dict[bytes, int]:
-    """Return the offset of the newest record of each of these keys on `items`.
+    """Return the offset of the latest record of each of these keys on `items`.
 
     Raises
     ------

@@ -1,7 +1,7 @@
-"""Leaving a consumer group in the place of a process that died and could not.
+"""Leaving a consumer group on behalf of a process that died.
 
-The broker gives its partitions to others only when its session has ended. Whoever sees the process end need not wait:
-the broker takes anybody's word for a member that leaves. A member that lives all the same joins again.
+The broker reassigns a dead member's partitions only after its session timeout. A supervisor that sees the process end
+can remove the member immediately: the broker accepts a leave request from anyone. A member that is still alive rejoins.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from streamrec.kafka_access import KafkaAccess
 
 
 def leave_for(kafka: KafkaAccess, group: str, pid: int) -> int:
-    """Let the members leave a group that a process of this host was, and return how many there were.
+    """Remove the members of a group that belong to a process of this host, and return their number.
 
     Raises
     ------
     TransientError
-        If the broker does not answer; it misses the members by itself some seconds later.
+        If the broker does not answer; the members time out some seconds later.
     """
     return asyncio.run(_leave_for(kafka, group, client_id(pid)))
 

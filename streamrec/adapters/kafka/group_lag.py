@@ -1,4 +1,4 @@
-"""How far groups are behind: the figures that follow from positions and ends."""
+"""Lag of consumer groups, computed from positions and ends."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from streamrec.service.batch import TopicPartition
 
 
 class PartitionLag(Struct, frozen=True, kw_only=True):
-    """How far a group is behind in a partition."""
+    """Lag of a group in a partition."""
 
     group: str
     topic: str
@@ -22,33 +22,33 @@ class PartitionLag(Struct, frozen=True, kw_only=True):
     committed: int | None
     """Next offset to read; `None` if nothing was ever committed."""
     end: int
-    """The last stable offset: records behind it belong to open transactions, or follow them."""
+    """The last stable offset: records beyond it belong to open transactions, or follow them."""
     lag: int
-    """Offsets from the first record that is left to read up to the end; 0 if, and only if, no record is left."""
+    """Offsets from the first unread record to the end; 0 if, and only if, all records are read."""
     behind_s: float | None
-    """Age of the first record that is left to read, 0 without a lag; `None` if it could not be read in time."""
+    """Age of the first unread record, 0 without lag; `None` if it could not be read in time."""
 
 
 @dataclass(slots=True)
 class GroupLag:
-    """How far a group is behind, in every partition that it reads.
+    """Lag of a group in every partition that it reads.
 
     Parameters
     ----------
     index
-        Which of the cluster's partitions these are, ascending; every array below has their order.
+        Ascending indices of the cluster's partitions; the arrays below have the same order.
     committed
-        Next offset to read, -1 where nothing was ever committed.
+        Next offset to read, -1 if nothing was ever committed.
     start, end
         Offset of the oldest record, and the last stable offset.
     since_ms
-        Time of production of the record at the position, where there is a lag; -1 where it was not read yet.
+        Production time of the record at the position, if there is lag; -1 if not read yet.
     members
-        How many members the group has.
+        Number of members of the group.
     unassigned
-        Partitions that the group should read and that none of its members is assigned, while it does not rebalance.
+        Partitions of the group that are assigned to no member, unless it is rebalancing.
     first_left
-        Offset of the first record that is left to read, the end where none is; -1 where the log was not read.
+        Offset of the first unread record, the end if there is none; -1 if the log was not read.
     """
 
     index: Offsets
@@ -65,50 +65,49 @@ class GroupLag:
 
     @property
     def position(self) -> Offsets:
-        """Where reading continues: what is gone is no lag, and what is not committed is read from the beginning."""
+        """Effective positions: deleted records are not lag, and uncommitted partitions are read from the beginning."""
         return np.minimum(np.maximum(np.maximum(self.start, self.committed), self.first_left), self.end)
 
     @property
     def lag(self) -> Offsets:
-        """Offsets between the position and the end: 0 if no record is left, else no less than there are records."""
+        """Offsets between the position and the end: 0 if all records are read, else an upper bound on those unread."""
         return self.end - self.position
 
     def behind_s(self, now_ms: int) -> np.ndarray:
-        """Return the age of the record at each position: 0 without a lag, NaN where it was not read yet."""
+        """Return the age of the record at each position: 0 without lag, NaN if not read yet."""
         age_s = np.maximum(now_ms - self.since_ms, 0) / 1_000
         return np.where(self.lag == 0, 0.0, np.where(self.since_ms < 0, np.nan, age_s))
 
 
 class HeldBack(NamedTuple):
-    """What an open transaction keeps from everybody who reads a topic."""
+    """Records of a topic withheld by open transactions."""
 
     topic: str
     partitions: int
     records: int
-    """Offsets behind the last stable one."""
+    """Offsets beyond the last stable one."""
     held_s: float | None
-    """Age of the oldest of these records; `None` if it was not read yet."""
+    """Age of the oldest of these records; `None` if not read yet."""
 
 
 @dataclass(slots=True)
 class Lag:
-    """What the broker says of all groups at one instant.
+    """Snapshot of all groups from the broker.
 
     Parameters
     ----------
     at_ms
-        When that was.
+        Time of the snapshot.
     partitions
         The cluster's partitions.
     start, end
-        Offset of the oldest record of each, and the last stable offset, which is the end for whoever reads committed
-        records.
+        Offset of the oldest record of each, and the last stable offset, the end for consumers of committed records.
     groups
         The groups by name.
     high
-        High watermark of each: beyond the stable end there are records of open transactions, and what follows them.
+        High watermark of each: beyond the stable end are records of open transactions, and those that follow them.
     held_since_ms
-        Time of production of the record at the stable end, where records are beyond it; -1 where it was not read yet.
+        Production time of the record at the stable end, if there are records beyond it; -1 if not read yet.
     """
 
     at_ms: int
@@ -123,7 +122,7 @@ class Lag:
         self.high, self.held_since_ms = self.end, np.full(len(self.end), -1, np.int64)
 
     def held_back(self) -> list[HeldBack]:
-        """Return what open transactions hold back, by topic."""
+        """Return the records withheld by open transactions, by topic."""
         found = []
         held = self.high - self.end
         for topic in sorted({self.partitions.sources[index].topic for index in np.flatnonzero(held > 0).tolist()}):
@@ -135,7 +134,7 @@ class Lag:
         return found
 
     def of(self, group: str) -> list[PartitionLag]:
-        """Return the partitions of a group, one by one."""
+        """Return the lag of each partition of a group."""
         found = self.groups[group]
         rows = zip(
             found.index.tolist(),

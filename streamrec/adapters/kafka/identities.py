@@ -1,4 +1,4 @@
-"""The identities of an installation's stores, on a compacted topic."""
+"""Registry of the identities of an installation's stores, on a compacted topic."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ _decoder = msgspec.json.Decoder(StoreIdentity)
 
 
 class KafkaIdentityRegister:
-    """Knows which stores an installation works with.
+    """Registry of an installation's stores.
 
     Parameters
     ----------
     kafka
-        Where Kafka is and how to get in.
+        Address and authentication of Kafka.
     """
 
     def __init__(self, kafka: KafkaAccess) -> None:
         self._kafka = kafka
 
     def read(self, store: str) -> str:
-        """Return the identity of a store, empty if none was ever registered.
+        """Return the identity of a store, empty if none was registered.
 
         Raises
         ------
@@ -57,7 +57,7 @@ class KafkaIdentityRegister:
         return found
 
     def write(self, store: str, identity: str) -> None:
-        """Register the identity of a store in place of the one before.
+        """Register the identity of a store, replacing the previous one.
 
         Raises
         ------
@@ -69,9 +69,9 @@ class KafkaIdentityRegister:
 
 
 def _identity_in(record: Record, before: str) -> str:
-    """Return the identity that a record registers; anybody may write one that is not streamrec's, and it says nothing.
+    """Return the identity in a record; `None` for foreign records, which are ignored.
 
-    An empty value takes the identity back.
+    An empty value unregisters the store.
     """
     if record.value is None:
         return ""

@@ -1,4 +1,4 @@
-"""How far the workers are behind, and what is in the topics: read from the broker alone, without joining a group."""
+"""Consumer lag and topic sizes, read from the broker without joining a group."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ GROUPS: Mapping[str, Sequence[str]] = {
     "streamrec-recall": (USER_INTERESTS,),
     "streamrec-retention": (CLICKS, PURCHASES, RECOMMENDATIONS, IMPRESSIONS),
 }
-"""The workers' consumer groups and what each one reads."""
+"""The workers' consumer groups and their topics."""
 
 _TIMEOUT_S = 10.0
 _TIMES_ONCE = 10_000
-"""Who asks once cannot ask for the rest later."""
+"""For a single read, which cannot read the rest later."""
 
 when_loaded = tenacity.retry(
     retry=tenacity.retry_if_exception_type(TransientError),
@@ -43,34 +43,34 @@ when_loaded = tenacity.retry(
     wait=tenacity.wait_fixed(0.2),
     reraise=True,
 )
-"""A broker that has just started answers, but is still to learn who leads a partition or coordinates a group."""
+"""A broker that has just started answers before it knows partition leaders and group coordinators."""
 
 
 class TopicSize(Struct, frozen=True, kw_only=True):
-    """What a topic holds."""
+    """Size of a topic."""
 
     topic: str
     """Its name on the broker."""
     partitions: int
     """0 if the topic does not exist."""
     records: int
-    """Offsets between the oldest record and the last stable one: records, those that compaction took and markers of
-    transactions."""
+    """Offsets between the oldest record and the last stable offset, including compacted records and transaction
+    markers."""
 
 
 class LagReader:
-    """Reads the lag of groups again and again; made and used in one event loop.
+    """Reads the lag of groups repeatedly; must be created and used in the same event loop.
 
     Parameters
     ----------
     kafka
-        Where Kafka is and how to get in.
+        Address and authentication of Kafka.
     groups
-        Consumer groups and what each one reads, whether or not it has committed anything yet.
+        Consumer groups and their topics, whether or not they have committed yet.
     others
-        Whether all other groups that the broker knows are read, too, where they have committed something.
+        Whether to read all other groups on the broker, too, if they have committed.
     times_a_read
-        Times of so many records are looked up in a read; the others are for the next ones.
+        Number of record times to look up per read; the others are left for the next reads.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class LagReader:
         self._members = GroupMembers(kafka)
         self._times = RecordTimes(kafka, at_most=times_a_read)
         self._held_times = cache(lambda: RecordTimes(kafka, at_most=times_a_read, committed=False))
-        """Made where a transaction is open: a consumer takes memory."""
+        """Created only if a transaction is open: a consumer takes memory."""
 
     async def close(self) -> None:
         """Close all connections."""
@@ -109,7 +109,7 @@ class LagReader:
         await self._members.refresh(list(self._groups), others=self._others)
         committed = {name: await self._offsets.committed(name) for name in self._members.counts}
         start, high = await self._offsets.edges(START), await self._offsets.edges(END, stable=False)
-        # the end is read last: what was committed is never beyond it, and no record that has just come is held back
+        # the end is read last: so committed offsets are never beyond it, and new records do not count as withheld
         end = await self._offsets.edges(END)
         lag = Lag(time.time_ns() // 1_000_000, partitions, start, end)
         lag.high = np.maximum(high, end)
@@ -134,7 +134,7 @@ class LagReader:
         return lag
 
     def _unassigned(self, name: str, partitions: Partitions) -> list[TopicPartition]:
-        """Return the partitions of a group's topics that no member has, none where that is not known."""
+        """Return the unassigned partitions of a group's topics, empty if unknown."""
         assigned = self._members.assigned.get(name)
         if assigned is None:
             return []
@@ -152,12 +152,12 @@ class LagReader:
 
 
 def look_at_lag(kafka: KafkaAccess, groups: Mapping[str, Sequence[str]] = GROUPS) -> Lag:
-    """Return what the broker says of groups, once, with the age of all that waits.
+    """Read the lag of groups once, with the age of all waiting records.
 
     Parameters
     ----------
     kafka
-        Where Kafka is and how to get in.
+        Address and authentication of Kafka.
     groups
         Consumer groups and what each one reads.
 
@@ -178,13 +178,13 @@ def look_at_lag(kafka: KafkaAccess, groups: Mapping[str, Sequence[str]] = GROUPS
 
 
 def read_lag(kafka: KafkaAccess, groups: Mapping[str, Sequence[str]] = GROUPS) -> list[PartitionLag]:
-    """Return the lag of groups in every partition of their topics, once; as :func:`look_at_lag`."""
+    """Read the lag of groups in every partition of their topics once; see :func:`look_at_lag`."""
     lag = look_at_lag(kafka, groups)
     return [part for group in groups for part in lag.of(group)]
 
 
 def read_topics(kafka: KafkaAccess) -> list[TopicSize]:
-    """Return what each of streamrec's topics holds.
+    """Return the size of each of streamrec's topics.
 
     Raises
     ------
@@ -203,13 +203,13 @@ def read_topics(kafka: KafkaAccess) -> list[TopicSize]:
 
 
 def open_observer(kafka: KafkaAccess, group: str = "streamrec-observer", *, patience_ms: int = 0) -> Consumer:
-    """Return a consumer that looks at partitions and joins no group; see `patience` in `client`."""
+    """Return a consumer that reads partitions without joining a group; see `patience` in `client`."""
     return Consumer(
         client_config(kafka)
         | {
             "group.id": kafka.on_broker(
                 group
-            ),  # never joined: its commits are read, and partitions are assigned by hand
+            ),  # never joined: only its commits are read, and partitions are assigned manually
             "enable.auto.commit": False,
             "auto.offset.reset": "earliest",
             "fetch.wait.max.ms": 100,
@@ -219,7 +219,7 @@ def open_observer(kafka: KafkaAccess, group: str = "streamrec-observer", *, pati
 
 
 def partitions_of(observer: Consumer, topics: Sequence[str]) -> list[TopicPartition]:
-    """Return all partitions of those topics that exist."""
+    """Return all partitions of the existing topics."""
     try:
         known = observer.list_topics(timeout=_TIMEOUT_S).topics
     except KafkaException as error:
@@ -230,18 +230,18 @@ def partitions_of(observer: Consumer, topics: Sequence[str]) -> list[TopicPartit
 
 
 def start_offsets(observer: Consumer, sources: Sequence[TopicPartition]) -> Positions:
-    """Return the offset of the oldest record of each partition, all in one request."""
+    """Return the start offset of each partition, in one request."""
     return _offsets(observer, sources, OFFSET_BEGINNING)
 
 
 def end_offsets(observer: Consumer, sources: Sequence[TopicPartition]) -> Positions:
-    """Return the last stable offset of each partition, all in one request: committed records end there."""
+    """Return the last stable offset of each partition, the end of committed records, in one request."""
     return _offsets(observer, sources, OFFSET_END)
 
 
 @when_loaded
 def _offsets(observer: Consumer, sources: Sequence[TopicPartition], which: int) -> Positions:
-    """Ask for offsets by timestamp: the protocol has two timestamps that stand for the beginning and the end."""
+    """List offsets by timestamp: the protocol has special timestamps for the beginning and the end."""
     wanted = [KafkaPartition(*source, which) for source in sources]
     try:
         found = observer.offsets_for_times(wanted, timeout=_TIMEOUT_S) if wanted else []
@@ -255,7 +255,7 @@ def _offsets(observer: Consumer, sources: Sequence[TopicPartition], which: int) 
 
 @when_loaded
 def committed_offsets(observer: Consumer, sources: Sequence[TopicPartition]) -> Positions:
-    """Return what the group that the observer was opened for has committed, of each partition where it has."""
+    """Return the committed offsets of the observer's group."""
     wanted = [KafkaPartition(*source) for source in sources]
     try:
         found = observer.committed(wanted, timeout=_TIMEOUT_S) if wanted else []

@@ -1,7 +1,7 @@
-"""Noticing that a client has forgotten every broker, which librdkafka may and then never comes back from.
+"""Detects a client that has lost all brokers, from which librdkafka may never recover.
 
-A broker that went on after its own session had ended says for an instant that there are no brokers. Whoever asks just
-then takes the last one off its list (librdkafka's issue 5301, seen with 2.16). All that helps is a new client.
+A broker that continues after its session was fenced briefly returns an empty list of brokers. A client that asks at
+that moment removes its last broker (librdkafka's issue 5301, seen with 2.16). Only a new client helps.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from streamrec.errors import StreamrecError
 from streamrec.kafka_access import KafkaAccess
 
 QUIET_S = 5.0
-"""A reader that heard nothing for so long is looked after."""
+"""A consumer without responses for this long is checked."""
 
 _ANSWER_S = RECONNECT_S + 1.0
-"""Whoever knows a broker that is there has reached it by then."""
+"""A client that knows a running broker has reached it by then."""
 
 
 class Lifeline:
-    """Looks after a reader while it is quiet.
+    """Checks a consumer while it is idle.
 
     Parameters
     ----------
     reader
         The client.
     kafka
-        Where Kafka is and how to get in.
+        Address and authentication of Kafka.
     monotonic_s
-        The clock that says how long it was quiet.
+        Clock for the idle time.
     """
 
     def __init__(
@@ -47,29 +47,29 @@ class Lifeline:
         self.heard()
 
     def heard(self) -> None:
-        """Take note that the reader heard from a broker."""
+        """Record a response from a broker."""
         self._due_s = self._monotonic_s() + QUIET_S
 
     def check(self) -> None:
-        """Raise as :func:`check_reach` if the reader has been quiet and must not be."""
+        """Call :func:`check_reach` if the consumer has been idle for too long."""
         if self._monotonic_s() >= self._due_s:
             check_reach(self._reader, self._kafka)
             self.heard()
 
 
 def check_reach(client: Consumer | Producer, kafka: KafkaAccess) -> None:
-    """Make sure that a client reaches a broker if anybody does.
+    """Verify that a client reaches a broker if a new client does.
 
     Raises
     ------
     StreamrecError
-        If a new client does and this one does not; no later try can go through.
+        If a new client does and this one does not; retries cannot succeed.
     """
     topic = kafka.on_broker(CLICKS)
     if _reaches_any(client, topic) or not _reaches_any(AdminClient(client_config(kafka)), topic):
         return
-    if not _reaches_any(client, topic):  # asked again: the broker may have come back just before the new client asked
-        raise StreamrecError("Kafka: librdkafka has forgotten every broker, and brokers are there: start anew")
+    if not _reaches_any(client, topic):  # asked again: the broker may have returned just before the new client asked
+        raise StreamrecError("Kafka: librdkafka has lost all brokers although they are available: restart")
 
 
 def _reaches_any(client: Consumer | Producer | AdminClient, topic: str) -> bool:

@@ -1,4 +1,4 @@
-"""The largest record that each topic takes, as the broker says."""
+"""Record size limits of topics, from the broker."""
 
 from __future__ import annotations
 
@@ -18,36 +18,36 @@ from streamrec.kafka_access import KafkaAccess
 MAX_MESSAGE_BYTES = "max.message.bytes"
 
 LEAST_ROOM_BYTES = 1_024
-"""A topic that refuses even this takes nothing."""
+"""Smallest limit to try."""
 
 _TIMEOUT_S = 3.0
 
 _ABSENT_S = 1.0
-"""A topic that is not there is asked for again after so long; a batch asks for each of its records."""
+"""A missing topic is asked for again after this long; a batch asks for each of its records."""
 
 _log = structlog.get_logger(__name__)
 
 
 class TopicLimits:
-    """Knows how large a record may be, from the first time that it is asked.
+    """Caches the record size limits of topics.
 
-    Where the broker does not say (it has no admin API, or this user may not describe topics), Kafka's default is taken.
-    A broker that refuses a record within the limit that it gave is believed: the limit shrinks.
+    If the broker does not report limits (no admin API, or no permission to describe topics), Kafka's default is used.
+    If it refuses a record within the reported limit, the limit is reduced.
 
     Parameters
     ----------
     kafka
-        Where Kafka is and how to get in.
+        Address and authentication of Kafka.
     """
 
     def __init__(self, kafka: KafkaAccess) -> None:
         self._kafka = kafka
         self._limits: dict[str, int] = {}
-        """By the name that a topic has on the broker."""
+        """Limits by the broker's name of a topic."""
         self._absent_until_s: dict[str, float] = {}
 
     def room(self, topic: str) -> int:
-        """Return the size of the largest record of a topic, in bytes, overhead included.
+        """Return the record size limit of a topic, in bytes, overhead included.
 
         Raises
         ------
@@ -65,16 +65,16 @@ class TopicLimits:
 
     @property
     def smallest(self) -> int:
-        """The room of the topic that takes least."""
+        """The smallest limit of any topic."""
         return min(self._limits.values(), default=BROKER_MAX_MESSAGE_BYTES)
 
     def forget(self) -> None:
-        """Ask anew: limits may have been changed."""
+        """Clear the cache: limits may have changed."""
         self._limits.clear()
         self._absent_until_s.clear()
 
     def refused(self, name: str) -> StreamrecError:
-        """Return what is to be raised where the broker refused a record of a topic of this name as too large."""
+        """Return the error to raise after the broker refused a record of this topic as too large."""
         before = self._limits.pop(name, BROKER_MAX_MESSAGE_BYTES)
         try:
             room = self._room(name)
@@ -85,11 +85,11 @@ class TopicLimits:
         self._limits[name] = room
         _log.warning("record refused as too large", topic=name, room_was=before, room=room)
         if room < LEAST_ROOM_BYTES:
-            return StreamrecError(f"Kafka: {name} takes no record of {before} bytes, the least that can be sent")
-        return TransientError(f"Kafka: {name} takes no record of {before:,} bytes, {room:,} will be tried")
+            return StreamrecError(f"Kafka: {name} refuses records of {before} bytes, the smallest that can be sent")
+        return TransientError(f"Kafka: {name} refuses records of {before:,} bytes, trying {room:,}")
 
     def _read(self, asked: str) -> dict[str, int]:
-        # kept until its futures are done, else they fail
+        # must outlive its futures, or they fail
         admin = AdminClient(client_config(self._kafka))
         try:
             cluster = admin.list_topics(timeout=_TIMEOUT_S)
@@ -99,7 +99,7 @@ class TopicLimits:
         names = [name for name in {asked, *ours} if name in cluster.topics]
         if not names:
             return {}
-        if cluster.controller_id not in cluster.brokers:  # nobody to ask: librdkafka's broker in memory has none
+        if cluster.controller_id not in cluster.brokers:  # librdkafka's mock broker has no controller
             return dict.fromkeys(names, BROKER_MAX_MESSAGE_BYTES)
         futures = admin.describe_configs(
             [ConfigResource(ResourceType.TOPIC, name) for name in names], request_timeout=_TIMEOUT_S
@@ -109,7 +109,7 @@ class TopicLimits:
             try:
                 limits[resource.name] = int(future.result(_TIMEOUT_S + 1)[MAX_MESSAGE_BYTES].value)
             except (TimeoutError, KafkaException, KeyError, TypeError, ValueError) as error:
-                # the broker has just answered other questions: this user may not ask this one, or it has no such limit
+                # the broker answered other requests: this one is not permitted or not supported
                 limits[resource.name] = BROKER_MAX_MESSAGE_BYTES
                 silent.append(f"{resource.name}: {error}")
         if silent:

@@ -31,8 +31,8 @@ from streamrec.kafka_access import KafkaAccess
 from streamrec.service.batch import TopicPartition
 
 MEMBERS_AGE_S = 2.0
-"""Groups and their members are asked for anew after so long: who was killed is missed by the broker after six seconds,
-and by a monitor within ten."""
+"""Refresh interval of groups and members: the broker notices a killed member after six seconds, a monitor within
+ten."""
 
 _TIMEOUT_MS = 5_000
 _GROUP = 0
@@ -77,14 +77,14 @@ class _DescribeGroups(DescribeGroupsRequest):  # type: ignore[misc]  # it comes 
 
 
 class GroupMembers:
-    """How many members each group has, and what they read, not older than `MEMBERS_AGE_S`.
+    """Number of members and assignments by group, at most `MEMBERS_AGE_S` old.
 
     Made and used in one event loop.
 
     Parameters
     ----------
     kafka
-        Where Kafka is and how to get in.
+        Address and authentication of Kafka.
     """
 
     def __init__(self, kafka: KafkaAccess) -> None:
@@ -94,9 +94,9 @@ class GroupMembers:
         self._coordinators: dict[str, int] = {}
         self._read_s = float("-inf")
         self.counts: dict[str, int] = {}
-        """Members by group."""
+        """Number of members by group."""
         self.assigned: dict[str, set[TopicPartition]] = {}
-        """What is assigned to the members of each group, where it has members and they do not rebalance now."""
+        """Assigned partitions by group, for groups with members that are not rebalancing."""
 
     async def close(self) -> None:
         """Close all connections."""
@@ -143,7 +143,7 @@ async def connected(kafka: KafkaAccess) -> AsyncIterator[AIOKafkaClient]:
 
 
 def member_hosts(kafka: KafkaAccess, group: str) -> set[str]:
-    """Return the IP addresses from which a group's members are connected; empty for a group that does not exist.
+    """Return the IP addresses of a group's members; empty for a group that does not exist.
 
     Raises
     ------
@@ -154,7 +154,7 @@ def member_hosts(kafka: KafkaAccess, group: str) -> set[str]:
 
 
 def has_members(kafka: KafkaAccess, groups: Sequence[str]) -> bool:
-    """Return whether any of these groups has a member; one that was killed remains for some seconds.
+    """Return whether any of these groups has a member; a killed one remains for some seconds.
 
     Raises
     ------

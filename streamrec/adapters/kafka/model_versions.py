@@ -1,4 +1,4 @@
-"""Which model versions there are, and sending the trainer back to one, for somebody who has Kafka alone."""
+"""Listing model versions and rolling back, with Kafka only."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ _log = structlog.get_logger(__name__)
 
 
 def read_model_versions(kafka: KafkaAccess, refused: Counter[tuple[str, str]] | None = None) -> ModelVersions | None:
-    """Return the newest list of versions, `None` before the trainer has written one.
+    """Return the latest list of versions, `None` before the trainer has written one.
 
-    Records that are no such list are passed over, and counted as `refused`, by topic and reason.
+    Invalid records are skipped, and counted as `refused`, by topic and reason.
 
     Raises
     ------
@@ -43,9 +43,9 @@ def read_model_versions(kafka: KafkaAccess, refused: Counter[tuple[str, str]] | 
 
 
 def roll_back(kafka: KafkaAccess, version: str, *, within_s: float) -> ModelVersion | None:
-    """Ask the trainer to go back to a version, and return the one it made from it, `None` if it did not in time.
+    """Ask the trainer to roll back to a version, and return the version it made from it, `None` on timeout.
 
-    A trainer that does not run obeys when it runs again.
+    A stopped trainer executes the command when it runs again.
 
     Raises
     ------
@@ -67,7 +67,7 @@ def roll_back(kafka: KafkaAccess, version: str, *, within_s: float) -> ModelVers
 
 
 def _newest(reader: BroadcastReader) -> ModelVersions | None:
-    """Return the newest list of all that are there."""
+    """Return the latest list."""
     newest = None
     end_s = time.monotonic() + _TIMEOUT_S
     while not reader.caught_up:
@@ -78,7 +78,7 @@ def _newest(reader: BroadcastReader) -> ModelVersions | None:
 
 
 def _lists(reader: BroadcastReader) -> Iterator[ModelVersions]:
-    """Return the lists that have come; the reader counts what is none."""
+    """Return new lists; the reader counts invalid records."""
     batch = reader.poll(_POLL_S)
     for source, record in batch or ():
         if record.value is None:

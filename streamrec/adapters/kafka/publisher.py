@@ -1,4 +1,4 @@
-"""Producing records and waiting until the broker has them."""
+"""Producing records and waiting for acknowledgements."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ from streamrec.service.record_size import size_of
 DELIVERY_TIMEOUT_S = 30
 
 _MAX_BATCH_BYTES = 1_000_000
-"""librdkafka's own default. A batch is refused as one: it must fit the topic that takes least, or hold one record."""
+"""librdkafka's default. A batch is refused as a whole: it must fit the smallest limit of all topics, or hold one
+record."""
 
 _MAX_MESSAGE_BYTES = 1 << 26
-"""Far beyond every topic: the limits of topics are looked at here."""
+"""Larger than any topic's limit: limits are checked in this module."""
 
 
 class KafkaDelivery:
-    """Records on their way to the broker."""
+    """Records being sent to the broker."""
 
     def __init__(self, producer: Producer, kafka: KafkaAccess, limits: TopicLimits) -> None:
         self._producer = producer
@@ -33,19 +34,19 @@ class KafkaDelivery:
         self._failures: list[tuple[KafkaError, str]] = []
 
     def note(self, error: KafkaError | None, message: Message) -> None:
-        """Take note of what became of a record."""
+        """Record the delivery report of a record."""
         if error is not None:
             self._failures.append((error, str(message.topic())))
 
     def wait(self) -> None:
-        """Return when the broker has acknowledged each one, and whatever else the producer was given.
+        """Wait until the broker has acknowledged these and all earlier records of the producer.
 
         Raises
         ------
         TransientError
             If one was not acknowledged; some of them may have been written.
         StreamrecError
-            If the producer has forgotten every broker.
+            If the producer has lost all brokers.
         """
         left = self._producer.flush(DELIVERY_TIMEOUT_S + 5)
         if self._failures:
@@ -55,7 +56,7 @@ class KafkaDelivery:
             raise TransientError(f"Kafka: {left} records were not acknowledged in {DELIVERY_TIMEOUT_S} s")
 
     def _explained(self, failure: KafkaError, topic: str) -> StreamrecError:
-        """Return our error for a record that was not acknowledged: if it timed out, the password may be wrong."""
+        """Translate a delivery error: a timeout may be caused by a wrong password."""
         if failure.code() in TOO_LARGE:
             return self._limits.refused(topic)
         if failure.name() == "_MSG_TIMED_OUT":
@@ -70,7 +71,7 @@ class KafkaPublisher:
     Parameters
     ----------
     kafka
-        Where Kafka is and how to get in.
+        Address and authentication of Kafka.
     """
 
     def __init__(self, kafka: KafkaAccess) -> None:
@@ -88,7 +89,7 @@ class KafkaPublisher:
         self._batch_bytes = 0
 
     def room(self, topic: str) -> int:
-        """Return the size of the largest record that a topic takes, in bytes as :func:`size_of` counts them.
+        """Return a topic's record size limit, in bytes as computed by :func:`size_of`.
 
         Raises
         ------
@@ -98,11 +99,11 @@ class KafkaPublisher:
         return self._limits.room(topic)
 
     def ask_again(self) -> None:
-        """Forget how large records may be: somebody may have changed it."""
+        """Clear the cached record size limits: they may have changed."""
         self._limits.forget()
 
     def start(self, records: Sequence[Outgoing]) -> KafkaDelivery:
-        """Produce all of them and return at once, for work that may be done meanwhile.
+        """Produce all of them without waiting for the broker.
 
         Raises
         ------
@@ -113,7 +114,7 @@ class KafkaPublisher:
         """
         for record in records:
             if (size := size_of(record)) > (room := self.room(record.topic)):
-                raise TooLargeError(f"Kafka: {record.topic} takes records of {room:,} bytes, this one has {size:,}")
+                raise TooLargeError(f"Kafka: {record.topic} limits records to {room:,} bytes, this one has {size:,}")
         producer = self._open()
         delivery = KafkaDelivery(producer, self._kafka, self._limits)
         for record in records:
@@ -121,7 +122,7 @@ class KafkaPublisher:
         return delivery
 
     def _open(self) -> Producer:
-        """Return the producer; it is made when it is known how large a batch may be, and anew when that shrinks."""
+        """Return the producer, created once the batch size limit is known and again when that shrinks."""
         batch_bytes = min(_MAX_BATCH_BYTES, self._limits.smallest)
         if self._producer is None or batch_bytes < self._batch_bytes:
             self._producer, self._batch_bytes = Producer(self._config | {"batch.size": batch_bytes}), batch_bytes
@@ -148,10 +149,10 @@ class KafkaPublisher:
                     value=record.value,
                     headers=dict(record.headers),
                     timestamp=record.timestamp_ms,
-                    on_delivery=delivered,  # type: ignore[arg-type]  # the stub wants its own protocol
+                    on_delivery=delivered,  # type: ignore[arg-type]  # the stub requires its own protocol
                 )
             except BufferError:
-                # librdkafka's queue is full: serve deliveries until there is room
+                # librdkafka's queue is full: process delivery reports until there is room
                 producer.poll(0.1)
             except KafkaException as error:
                 raise translate(error.args[0]) from error

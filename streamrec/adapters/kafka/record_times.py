@@ -1,4 +1,4 @@
-"""What is left to read at some positions, and when it was produced: read from the log, a bounded number at a time."""
+"""Looks up the first unread records at given positions, a bounded number at a time."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from streamrec.adapters.kafka.offsets import Offsets, Partitions
 from streamrec.kafka_access import KafkaAccess
 
 PATIENCE_S = 1.0
-"""What has not come so long after the last record waits for the next time."""
+"""Timeout after the last record; the remaining positions are left for the next look-up."""
 
 UNKNOWN = -1
 
 _TIMEOUT_S = 5.0
 _FETCH_BYTES = 65_536
 _OFFSET_BITS = 44
-"""A partition's index and an offset in it fit one number: half a million partitions of seventeen trillion records."""
+"""Packs partition index and offset into one integer: half a million partitions of seventeen trillion records."""
 
 _EOF: int = KafkaError._PARTITION_EOF  # noqa: SLF001  # librdkafka's own codes have no other name
 
@@ -31,50 +31,49 @@ Place = tuple[int, int]
 
 
 class _Found(NamedTuple):
-    """What a consumer gets that starts to read at a place."""
+    """First record at or after a position."""
 
     offset: int
-    """Of the first record, or the end if nothing is left but markers of transactions and aborted records."""
+    """Offset of the record, or the end if there are only transaction markers and aborted records."""
     since_ms: int
-    """When the record was produced, `UNKNOWN` at the end."""
+    """Production time of the record, `UNKNOWN` at the end."""
 
 
 @dataclass(slots=True)
 class _Known:
-    """What is known of a group's positions, in the order of the cluster's partitions."""
+    """Known times of a group's positions, in the order of the cluster's partitions."""
 
     position: Offsets
     since_ms: Offsets
     looked_up: Offsets
-    """When each was looked up last: the number of the look-up."""
+    """Number of the last look-up of each."""
     gap_start: Offsets
     gap_end: Offsets
-    """Between these offsets there is nothing to read: a log has gaps where transactions and compaction left them."""
+    """Gaps between these offsets: transactions and compaction leave gaps in the log."""
 
     def beyond_gap(self, index: Offsets, position: Offsets) -> Offsets:
-        """Return positions, those in a gap moved to its end."""
+        """Return positions, with those in a gap moved to its end."""
         is_inside = (self.gap_start[index] <= position) & (position < self.gap_end[index])
         return np.where(is_inside, self.gap_end[index], position)
 
 
 class RecordTimes:
-    """Looks up what is left to read at the positions of groups, and when it was produced.
+    """Looks up the first unread record at the positions of groups, and its production time.
 
-    Positions are those of a log, not counts: markers of transactions, aborted records and those that compaction took
-    have offsets and are read by nobody.
+    Offsets are not counts: transaction markers, aborted records and compacted records have offsets but are never read.
 
-    A position that has not moved is not looked up again. Where more have moved than may be read at a time, those go
-    first that have waited longest, and the others keep the time of the last record that was read there: they are at
-    most as far behind as that says.
+    A position that has not moved is not looked up again. If more have moved than can be read at a time, those that have
+    waited longest come first, and the others keep the time of the last record read there, which is an upper bound on
+    their lag.
 
     Parameters
     ----------
     kafka
-        Where Kafka is and how to get in.
+        Address and authentication of Kafka.
     at_most
-        Records that are read in a look-up.
+        Maximum number of records per look-up.
     committed
-        Whether only committed records count, as for the workers.
+        Whether to count only committed records, as the workers do.
     """
 
     def __init__(self, kafka: KafkaAccess, *, at_most: int, committed: bool = True) -> None:
@@ -83,7 +82,7 @@ class RecordTimes:
         self._consumer = Consumer(
             client_config(kafka)
             | {
-                "group.id": kafka.on_broker("streamrec-observer"),  # never joined: partitions are assigned by hand
+                "group.id": kafka.on_broker("streamrec-observer"),  # never joined: partitions are assigned manually
                 "enable.auto.commit": False,
                 "auto.offset.reset": "earliest",
                 "isolation.level": "read_committed" if committed else "read_uncommitted",
@@ -105,18 +104,17 @@ class RecordTimes:
     def look_up(
         self, partitions: Partitions, groups: Mapping[str, tuple[Offsets, Offsets, Offsets]]
     ) -> dict[str, tuple[Offsets, Offsets]]:
-        """Return the offset of the first record from each position on, and when it was produced, for each group.
+        """Return the offset and production time of the first record at or after each position, for each group.
 
-        Where no record is left the offset is the end; where the log was not read yet, it is the position itself, and
-        the time is `UNKNOWN`.
+        Without unread records the offset is the end; if the log was not read yet, it is the position itself, and the
+        time is `UNKNOWN`.
 
         Parameters
         ----------
         partitions
             The cluster's partitions.
         groups
-            Of each group: indices of partitions, the position in each, and the end of each; at the end nothing is
-            looked up.
+            By group: partition indices, positions and ends; positions at the end are not looked up.
 
         Raises
         ------
@@ -133,11 +131,11 @@ class RecordTimes:
         for name, index, (_, offset) in wanted:
             known = self._known[name]
             if found := read.get((index, offset)):
-                if known.gap_end[index] != offset:  # else the gap goes further than it was seen to
+                if known.gap_end[index] != offset:  # otherwise the gap extends further than known
                     known.gap_start[index] = offset
                 known.gap_end[index] = found.offset
                 known.since_ms[index] = found.since_ms
-                # whatever comes after the end is looked up
+                # look up whatever follows the end
                 known.position[index] = UNKNOWN if found.since_ms == UNKNOWN else found.offset
             known.looked_up[index] = self._look_ups
         return {
@@ -146,20 +144,20 @@ class RecordTimes:
         }
 
     def _learn_leaders(self) -> None:
-        """Ask who leads what: of a topic that it does not know the consumer would find that out a second later."""
+        """Request the metadata of unknown topics: otherwise the consumer would do so a second later."""
         try:
             self._consumer.list_topics(timeout=_TIMEOUT_S)
         except KafkaException as error:
             raise translate_exception(error, self._consumer) from error
 
     def _wanted(self, groups: Mapping[str, tuple[Offsets, Offsets, Offsets]]) -> list[tuple[str, int, Place]]:
-        """Forget what no longer holds, and return what to read, what has waited longest first."""
+        """Drop outdated entries, and return the positions to read, longest waiting first."""
         names, places, waited = [], [], []
         for name, (index, committed, end) in groups.items():
             known = self._known[name]
             position = known.beyond_gap(index, committed)
             lagging = position < end
-            gone = ~lagging | (position < known.position[index])  # handled, or read again from further back
+            gone = ~lagging | (position < known.position[index])  # processed, or moved back
             known.since_ms[index[gone]] = UNKNOWN
             known.position[index[gone]] = UNKNOWN
             moved = lagging & (position != known.position[index])
@@ -168,7 +166,7 @@ class RecordTimes:
             waited.append(known.looked_up[index[moved]])
         if not names:
             return []
-        # groups that stand at the same place share one record
+        # groups at the same position share one record
         distinct, which = np.unique(np.concatenate(places), return_inverse=True)
         looked_up = np.full(len(distinct), self._look_ups)
         np.minimum.at(looked_up, which, np.concatenate(waited))
@@ -182,16 +180,16 @@ class RecordTimes:
         ]
 
     def _read(self, places: Iterable[Place]) -> dict[Place, _Found]:
-        """Read the record at each place, or the next one where it is gone, one place of a partition after the other."""
+        """Read the record at or after each position, one position per partition at a time."""
         found: dict[Place, _Found] = {}
         waiting = sorted(places)
         while waiting:
-            together = dict(waiting)  # of several places of one partition the last one
+            together = dict(waiting)  # of several positions in one partition the last one
             came = self._read_together(together)
             found |= came
             waiting = [place for place in waiting if place not in together.items()]
             if len(came) < len(together):
-                break  # the broker is slow: the rest is for the next time
+                break  # the broker is slow: leave the rest for the next look-up
         return found
 
     def _read_together(self, places: dict[int, int]) -> dict[Place, _Found]:
@@ -206,7 +204,7 @@ class RecordTimes:
                     continue
                 error = message.error()
                 if error is not None and error.code() != _EOF:
-                    continue  # librdkafka goes on by itself; what does not come waits for the next time
+                    continue  # librdkafka retries by itself; missing records wait for the next look-up
                 index = index_of[to_source(self._kafka, message)]
                 if (index, places[index]) in found:
                     continue

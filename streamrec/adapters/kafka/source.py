@@ -1,4 +1,4 @@
-"""Reading partitions in batches, from the positions that a store holds."""
+"""Consuming partitions in batches, from positions in a store."""
 
 from __future__ import annotations
 
@@ -23,46 +23,45 @@ from streamrec.service.batch import Batch, Positions, TopicPartition
 from streamrec.service.ports import TopicIdStore
 
 SESSION_TIMEOUT_MS = 6_000
-"""How long a dead worker keeps its partitions; the least that brokers allow by default."""
+"""How long a dead worker keeps its partitions; the minimum that brokers allow by default."""
 
 MAX_BATCH_RECORDS = 1_000
-"""Enough to spread the round trips of a batch thin; a batch is one record when the stream is quiet."""
+"""Large enough to amortise the round trips of a batch; a batch is one record when the stream is quiet."""
 
 PACE_S = 0.004
 MAX_REST_S = 0.003
 SMALL_BATCH_RECORDS = 16
-"""After a small batch a reader rests as long as the batch took, so that the next one is larger: a record of a quiet
-stream does not wait, and one of a busy stream costs a fraction. What larger batches and a longer rest save beyond that
-is little."""
+"""After a small batch the consumer pauses for as long as the batch took, so that the next one is larger: in a quiet
+stream records do not wait, and in a busy one each costs less. Larger batches or longer pauses save little more."""
 
 PREFETCH_KILOBYTES = 4_096
-"""Several batches: what is ahead of them only takes memory when a store is away."""
+"""Several batches: more would only take memory while a store is unavailable."""
 
 ERROR_PAUSE_MS = 100
-"""A partition whose fetch failed is asked again after so long."""
+"""Backoff of a partition whose fetch failed."""
 
 _log = structlog.get_logger(__name__)
 
 
 class BatchSource:
-    """A consumer of a group that starts where the store says, not where Kafka's committed offset is.
+    """A group consumer that starts at the store's positions, not at Kafka's committed offsets.
 
-    The batch adapts by itself: whatever has arrived, one record when the stream is quiet. Kafka's committed offset
-    follows for lag monitoring only. One thread calls all methods.
+    The batch size adapts to the load: a batch is whatever has arrived. Offsets are committed for lag monitoring only.
+    Not thread-safe.
 
     Parameters
     ----------
     kafka
-        Where Kafka is and how to get in.
+        Address and authentication of Kafka.
     group
         Consumer group.
     topics
-        What to read. The range assignor gives a member the same partition numbers of each topic, so that one worker
-        owns a user.
+        Topics to consume. The range assignor gives a member the same partition numbers of each topic, so that one
+        worker owns a user.
     positions
-        Reads the next offset of each given partition from the store; one that is missing starts at the beginning.
+        Returns the store's next offset of each given partition; missing ones start at the beginning.
     patience_ms
-        How long the broker may hold records back until many are together.
+        How long the broker may accumulate records, in milliseconds.
     topic_ids
         Keeps which topics the positions are of: one that was re-created is refused. Without it, names alone count.
     """
@@ -84,16 +83,16 @@ class BatchSource:
         self._arrived: list[Message] = []
         self._searches: dict[TopicPartition, Search] = {}
         self._seeks: dict[TopicPartition, int] = {}
-        """Where the client is still to be sent."""
+        """Pending seeks."""
         self._commits = Commits(kafka)
         self._stopped: dict[TopicPartition, str] = {}
         self._paused = False
         self._began_s: float | None = None
-        """When the batch in flight began."""
+        """Start time of the batch in flight."""
         self._next_batch_s = 0.0
         self._watch = TopicWatch(kafka, topics, topic_ids) if topic_ids is not None else None
         if self._watch is not None:
-            self._watch.check()  # before the group waits for a member that will not stay
+            self._watch.check()  # before joining: the group would wait for a member that does not stay
         self._consumer = Consumer(
             client_config(kafka)
             | {
@@ -101,15 +100,15 @@ class BatchSource:
                 "partition.assignment.strategy": "range",
                 "session.timeout.ms": SESSION_TIMEOUT_MS,
                 "heartbeat.interval.ms": SESSION_TIMEOUT_MS // 6,
-                # what is stored as handled is committed every second, and on a rebalance
+                # stored offsets are committed every second, and on a rebalance
                 "enable.auto.commit": True,
                 "auto.commit.interval.ms": 1_000,
                 "enable.auto.offset.store": False,
                 "on_commit": self._commits.committed,
                 "fetch.error.backoff.ms": ERROR_PAUSE_MS,
-                # what a position has left of its log is looked at here, and told
+                # positions outside of the log are detected and reported here
                 "auto.offset.reset": "error",
-                # a log may end with markers of transactions and aborted records: positions move over them
+                # a log may end with transaction markers and aborted records: positions move past them
                 "enable.partition.eof": True,
                 "queued.max.messages.kbytes": PREFETCH_KILOBYTES,
                 "fetch.queue.backoff.ms": 50,
@@ -127,27 +126,27 @@ class BatchSource:
 
     @property
     def sources(self) -> list[TopicPartition]:
-        """What is assigned to this member now."""
+        """Currently assigned partitions."""
         return list(self._next)
 
     @property
     def stopped(self) -> Mapping[TopicPartition, str]:
-        """Partitions that cannot be read for now, and why; partition -1 stands for the whole topic."""
+        """Partitions that cannot be read at present, and why; partition -1 is the whole topic."""
         return self._stopped
 
     def poll(self, timeout_s: float) -> Batch | None:
-        """Wait for records and return all that have arrived, or `None` if there was none in time.
+        """Wait for records and return all that have arrived, or `None` on timeout.
 
-        What the client cannot read comes as a record with a fault. An error of one partition stops no other one.
+        Unreadable records are returned with a fault. An error in one partition does not stop others.
 
         Raises
         ------
         TransientError
-            If the broker does not say what it has; the next call returns what arrived meanwhile.
+            If the broker's offsets cannot be determined; the next call returns what arrived meanwhile.
         WrongTopicError
-            If a topic is not the one that the positions are of.
+            If a topic is not the one that the positions refer to.
         StreamrecError
-            If the client can never read again.
+            If the client cannot recover.
         """
         self._resume()
         send_to(self._kafka, self._consumer, self._seeks)
@@ -158,12 +157,12 @@ class BatchSource:
             self._lifeline.check()
             if not self._searches:
                 return None
-        batch = self._gather()  # where it fails, what arrived is still to be taken
+        batch = self._gather()  # if it raises, what arrived is kept for the next call
         self._arrived = []
         return batch
 
     def settle(self, stored: Positions) -> None:
-        """Take note of the store's positions after a batch, and go back or forth to where they differ from ours."""
+        """Update the positions from the store after a batch, and seek where they differ from ours."""
         if self._began_s is not None:
             now_s = time.monotonic()
             self._next_batch_s = max(self._began_s + PACE_S, now_s + min(MAX_REST_S, now_s - self._began_s))
@@ -183,17 +182,17 @@ class BatchSource:
         self._commits.take(self._consumer, known)
 
     def keep_alive(self) -> None:
-        """Stay a member of the group while a batch takes long: nothing is read, rebalances are served."""
+        """Keep the group membership during a long batch: nothing is read, rebalances are handled."""
         assigned = self._consumer.assignment()
         if assigned:
             self._consumer.pause(assigned)
             self._paused = True
         message = self._consumer.poll(0)
-        if message is not None:  # of a partition that was assigned just now
+        if message is not None:  # from a partition that was just assigned
             self._arrived.append(message)
 
     def close(self) -> None:
-        """Commit what was handled and leave the group."""
+        """Commit processed offsets and leave the group."""
         self._consumer.close()
 
     def _resume(self) -> None:
@@ -202,7 +201,7 @@ class BatchSource:
             self._paused = False
 
     def _receive(self, timeout_s: float) -> None:
-        """Add what has arrived to what was left, and wait for it if there is nothing."""
+        """Add newly arrived records, waiting for them if there are none."""
         try:
             if not self._arrived:
                 first = self._first(timeout_s)
@@ -212,16 +211,16 @@ class BatchSource:
                 time.sleep(max(0.0, self._next_batch_s - time.monotonic()))
             self._lifeline.heard()
             self._began_s = time.monotonic()
-            # consume() waits until it has all it was asked for or the time is over; with no time it takes what is there
+            # consume() waits for the requested number or the timeout; with timeout 0 it returns what is available
             more = self._consumer.consume(max(1, MAX_BATCH_RECORDS - len(self._arrived)), 0)
-            self._arrived += more  # not in one statement: an assignment meanwhile leaves nothing of what was there
+            self._arrived += more  # not in one statement: an assignment during consume() discards what was there
         except KafkaException as error:
             raise translate(error.args[0]) from error
         if len(self._arrived) >= SMALL_BATCH_RECORDS + sum(map(is_end, self._arrived[: 2 * SMALL_BATCH_RECORDS])):
-            self._began_s = None  # no rest
+            self._began_s = None  # no pause
 
     def _first(self, timeout_s: float) -> Message | None:
-        """Wait for a message; that the log ends where its last record was read is none."""
+        """Wait for a message, ignoring end-of-partition events after the last record."""
         until_s = time.monotonic() + timeout_s
         while True:
             message = self._consumer.poll(max(0.0, until_s - time.monotonic()))
@@ -232,7 +231,7 @@ class BatchSource:
             self._lifeline.heard()
 
     def _gather(self) -> Batch | None:
-        """Return what arrived; nothing is taken over if that fails."""
+        """Return what arrived; an error leaves the state unchanged."""
         found = Gathering(
             self._kafka,
             self._next,
@@ -271,26 +270,26 @@ class BatchSource:
             for source, offset in stored.items():
                 self._check_position(source, offset)
         consumer.assign([self._at(source, offset) for source, offset in self._next.items()])
-        consumer.resume(partitions)  # a pause outlives the assignment that it was made in
+        consumer.resume(partitions)  # a pause outlives its assignment
         _log.info("assigned", partitions=[f"{s.topic}:{s.partition}@{stored.get(s, 'start')}" for s in sources])
 
     def _revoked(self, _consumer: Consumer, partitions: list[KafkaPartition]) -> None:
-        # a batch is settled before the next poll, so nothing of these partitions is in flight here
+        # a batch is completed before the next poll, so nothing of these partitions is in flight here
         for part in partitions:
             source = to_source(self._kafka, part)
-            if position := self._next.get(source):  # a store that is emptied meanwhile has it read again
+            if position := self._next.get(source):  # a store emptied meanwhile causes it to be read again
                 self._commits.note(source, position)
             for known in (self._next, self._searches, self._seeks, self._stopped):
                 known.pop(source, None)
 
     def _continue_without(self, starts: Positions) -> None:
-        """Continue with what is left of partitions whose logs were cut off beyond our positions while we read them."""
-        self._searches, self._seeks = {}, {}  # what is searched shows itself again
-        # librdkafka takes no seek in a partition that it has given up, but a new assignment
+        """Continue with partitions whose logs were truncated beyond our positions while we read them."""
+        self._searches, self._seeks = {}, {}  # unreadable batches are detected again
+        # librdkafka does not accept seeks in a failed partition, but a new assignment
         self._consumer.assign([self._at(source, starts.get(source, next_)) for source, next_ in self._next.items()])
 
     def _check_position(self, source: TopicPartition, offset: int) -> None:
-        """Refuse a partition that is not the one that was read before, and say what it has lost since."""
+        """Refuse a partition that is not the one read before, and log records lost to retention."""
         high = self._report_lost(source, offset)
         if offset > high:
             raise WrongTopicError(
@@ -299,9 +298,9 @@ class BatchSource:
             )
 
     def _report_lost(self, source: TopicPartition, position: int) -> int:
-        """Say loudly how many records from a position on the broker no longer has, once; answer the partition's end.
+        """Log once, as an error, how many records after a position the broker has deleted; return the partition's end.
 
-        Offsets are also missing where a topic is compacted or written in transactions, and nothing is lost then.
+        Offsets missing because of compaction or transactions are not losses.
         """
         low, high = edges(self._kafka, self._consumer, source)
         known = max(position, self._starts.get(source, 0))

@@ -1,8 +1,8 @@
-"""Finding where records that the client cannot read end, so that reading continues behind them.
+"""Finds the end of records that the client cannot read, so that consumption continues after them.
 
-librdkafka reports a batch that it cannot unpack with the offset of the batch's first record, and then fetches the same
-batch again, without end and without saying where it ends. The search tries later offsets in steps that double, and
-narrows the rest down by halves: while the client names the same batch, the offset lies inside it.
+librdkafka reports a batch that it cannot unpack with the offset of its first record, and then fetches the same batch
+again and again without reporting its end. The search probes later offsets in doubling steps, then bisects: while the
+client reports the same batch, the probe lies inside it.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from dataclasses import dataclass, replace
 from confluent_kafka import KafkaError
 
 SILENCE_S = 5.0
-"""An offset behind which nothing arrives for so long is taken for readable: the log may end with the marks of a
-transaction. Where that is wrong, the same error comes again, and nothing was passed over."""
+"""If nothing arrives from an offset for this long, it counts as readable: the log may end with transaction markers. If
+that is wrong, the same error is reported again, and nothing was skipped."""
 
 # librdkafka's own codes have no other name
 UNREADABLE_CODES: frozenset[int] = frozenset(
     {
         KafkaError._BAD_COMPRESSION,  # noqa: SLF001
         KafkaError._BAD_MSG,  # noqa: SLF001
-        KafkaError._NOT_IMPLEMENTED,  # noqa: SLF001  # a codec or a format that this build does not know
+        KafkaError._NOT_IMPLEMENTED,  # noqa: SLF001  # a codec or format that this build does not support
         KafkaError._UNDERFLOW,  # noqa: SLF001
         KafkaError._UNSUPPORTED_FEATURE,  # noqa: SLF001
         KafkaError.INVALID_MSG,  # the broker calls it CORRUPT_MESSAGE
@@ -32,7 +32,7 @@ UNREADABLE_CODES: frozenset[int] = frozenset(
         KafkaError.UNSUPPORTED_FOR_MESSAGE_FORMAT,
     }
 )
-"""Errors that a partition has at one place for good; behind it there may be records that can be read."""
+"""Permanent errors at one position of a partition; readable records may follow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,17 +46,17 @@ class Search:
     batch
         The offset that the client names.
     last
-        The highest offset that is known to belong to the batch.
+        The highest offset known to be in the batch.
     beyond
-        The lowest offset that is known not to belong to it: at first the end of the log.
+        The lowest offset known to be beyond it: initially the end of the log.
     because
-        What the client says.
+        Error of the client.
     since_s
-        When the client was sent to the probe, by a clock that only goes forward.
+        Monotonic time of the seek to the probe.
 
     Examples
     --------
-    >>> search = begin(first=0, batch=0, end=100, because="bad")  # of a batch that ends at offset 4
+    >>> search = begin(first=0, batch=0, end=100, because="bad")  # a batch that ends at offset 4
     >>> while not search.is_over:
     ...     search = search.failed(0) if search.probe <= 4 else search.succeeded()
     >>> search.last, search.probe
@@ -72,7 +72,7 @@ class Search:
 
     @property
     def probe(self) -> int:
-        """The next offset to read: twice as far as is known, at most half of the way that is left."""
+        """The next offset to probe: twice the known length, at most half of the remaining range."""
         twice, half = 2 * self.last - self.first + 1, (self.last + self.beyond + 1) // 2
         return max(self.last + 1, min(twice, half))
 
@@ -83,20 +83,20 @@ class Search:
 
     @property
     def is_silent(self) -> bool:
-        """Whether nothing has come from the probe for long."""
+        """Whether the probe has timed out."""
         return time.monotonic() - self.since_s > SILENCE_S
 
     def failed(self, named: int) -> Search:
-        """Return the search after the client could not read at the probe either, and named this offset."""
+        """Return the search after an error at the probe that names this offset."""
         if named == self.batch and self.batch < self.probe:
             return replace(self, last=self.probe, since_s=time.monotonic())
-        return self.succeeded()  # another batch, for when reading gets there
+        return self.succeeded()  # another unreadable batch, handled when it is reached
 
     def succeeded(self) -> Search:
-        """Return the search after something else than this batch was found at the probe."""
+        """Return the search after the probe turned out to be beyond this batch."""
         return replace(self, beyond=self.probe, since_s=time.monotonic())
 
 
 def begin(*, first: int, batch: int, end: int, because: str) -> Search:
-    """Return the search for the end of a batch in a log that ends at `end`."""
+    """Start the search for the end of a batch in a log that ends at `end`."""
     return Search(first, batch, first, max(end, first + 1), because, time.monotonic())

@@ -16,17 +16,17 @@ CONNECT_TIMEOUT_S = 5
 STATEMENT_TIMEOUT_MS = 30_000
 
 IDLE_TRANSACTION_TIMEOUT_MS = 15_000
-"""The server ends a transaction that says nothing for so long: a process that was stopped, or whose host is gone, would
-hold its locks on positions, and whoever took its partitions over would wait."""
+"""Idle-in-transaction timeout: a stopped process, or one whose host is gone, would keep its locks on positions and
+block the worker that took over its partitions."""
 
 
 def connect(url: str, *, installation: str = "", statement_timeout_ms: int = STATEMENT_TIMEOUT_MS) -> Engine:
-    """Return an engine whose tables are those of an installation; nothing is sent before its first use.
+    """Return an engine for an installation's tables; it connects on first use.
 
     Raises
     ------
     SettingsError
-        If this is no address of PostgreSQL.
+        If the URL is not a valid PostgreSQL address.
     """
     options: dict[str, str | int] = {
         "statement_timeout": statement_timeout_ms,
@@ -44,7 +44,7 @@ def connect(url: str, *, installation: str = "", statement_timeout_ms: int = STA
             "connect_timeout": CONNECT_TIMEOUT_S,
             "application_name": "streamrec",
             "options": " ".join(f"-c {name}={value}" for name, value in options.items()),
-            # a server that vanished is noticed within seconds, also in the middle of a statement
+            # a vanished server is noticed within seconds, also during a statement
             "keepalives_idle": 5,
             "keepalives_interval": 2,
             "keepalives_count": 3,
@@ -56,7 +56,7 @@ def connect(url: str, *, installation: str = "", statement_timeout_ms: int = STA
 
 
 def _leave_read_only(context: ExceptionContext) -> None:
-    """Connect anew after a read-only server: the address may lead to the new primary, and the setting have changed."""
+    """Reconnect after a read-only error: the address may resolve to the new primary, or the setting have changed."""
     if getattr(context.original_exception, "pgcode", None) == READ_ONLY:
         context.is_disconnect = True
 
@@ -66,9 +66,9 @@ def _parse(url: str) -> URL:
         parsed = make_url(url)
     except (ArgumentError, ValueError):
         parsed = None
-    # an @ in the host is the end of a password that was cut at the first one
+    # an @ in the host is the rest of a password with an unescaped @
     if parsed is None or parsed.get_backend_name() not in {"postgresql", "postgres"} or "@" in (parsed.host or ""):
-        # the address itself may hold a password
+        # the address may contain a password
         raise SettingsError(
             f"{variable_name('postgres_url')}: not an address of PostgreSQL "
             "(example: postgresql://streamrec:secret@localhost:5432/streamrec); "

@@ -1,4 +1,4 @@
-"""Errors of PostgreSQL in our words: what passes without a change of our program is transient."""
+"""Translation of PostgreSQL errors: those that can be resolved without a code change are transient."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from streamrec.errors import StreamrecError, TransientError
 
 PASSING_CLASSES = {
-    "08": "the connection broke, or a proxy has none",
-    "25": "a transaction was ended, or the server is read-only",
-    "28": "the login is refused until an operator mends it",
+    "08": "the connection failed, or a proxy has none",
+    "25": "a transaction was terminated, or the server is read-only",
+    "28": "authentication fails until an operator fixes it",
     "3D": "the database is being restored or renamed",
     "40": "a deadlock or a lost race",
-    "53": "no room: disk, memory, connections",
-    "55": "something is locked or not in the right state yet",
-    "57": "an operator, a shutdown, a start, a statement that took too long",
-    "58": "the system around the server fails",
-    "F0": "the server's configuration is being mended",
-    "XX": "the server's own fault, mended by restoring or restarting it",
+    "53": "insufficient resources: disk, memory, connections",
+    "55": "an object is locked or not in the required state yet",
+    "57": "operator intervention, shutdown, startup, statement timeout",
+    "58": "system error outside of the server",
+    "F0": "configuration file error",
+    "XX": "internal error, fixed by restoring or restarting the server",
 }
-"""Classes of SQLSTATE whose errors pass (https://www.postgresql.org/docs/current/errcodes-appendix.html)."""
+"""Transient classes of SQLSTATE (https://www.postgresql.org/docs/current/errcodes-appendix.html)."""
 
 PASSING_STATES = {
-    "42501": "a right is missing until an operator grants it",
+    "42501": "a permission is missing until an operator grants it",
 }
 
 UNDEFINED_TABLE = "42P01"
@@ -34,20 +34,20 @@ READ_ONLY = "25006"
 
 READ_ONLY_ADVICE = (
     "the server is read-only: a standby, or default_transaction_read_only is on; "
-    "waiting for the primary to come back or the setting to change"
+    "waiting for the primary to return or the setting to change"
 )
 
 
 @contextmanager
 def translated_errors() -> Iterator[None]:
-    """Turn errors of SQLAlchemy and psycopg2 into ours.
+    """Translate errors of SQLAlchemy and psycopg2.
 
     Raises
     ------
     TransientError
-        If a later try may go through.
+        If a retry may succeed.
     StreamrecError
-        If none can.
+        If retries cannot succeed.
     """
     try:
         yield
@@ -68,6 +68,6 @@ def _ours(error: DBAPIError) -> StreamrecError:
 
 
 def _passes(error: DBAPIError, state: str | None) -> bool:
-    if state is None:  # it comes from the client: the server was not reached, or the connection broke
+    if state is None:  # raised by the client: the server was not reached, or the connection failed
         return isinstance(error, OperationalError | InterfaceError) or error.connection_invalidated
     return state[:2] in PASSING_CLASSES or state in PASSING_STATES

@@ -1,4 +1,4 @@
-"""The identity of a PostgreSQL schema."""
+"""Identity of a PostgreSQL schema."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from streamrec.adapters.postgres.tables import identity as identities
 
 
 class PostgresIdentity:
-    """Holds the identity of the schema that belongs to an installation.
+    """Stores the identity of an installation's schema.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ class PostgresIdentity:
             return connection.execute(select(identities.c.identity)).scalar() or ""
 
     def claim(self, identity: str) -> str:
-        """Set the identity if there is none, and return the one that is there now."""
+        """Set the identity if there is none, and return the current one."""
         with translated_errors(), self._engine.begin() as connection:
             connection.execute(insert(identities).values(one=1, identity=identity).on_conflict_do_nothing())
             return str(connection.execute(select(identities.c.identity)).scalar_one())

@@ -1,4 +1,4 @@
-"""The tables brought up to date; apart, because Alembic takes memory that no worker needs."""
+"""Schema migration; a separate module, because Alembic takes memory that workers do not need."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from streamrec.adapters.postgres.engine import connect, translated_errors
 from streamrec.errors import StreamrecError
 
 _MIGRATION_LOCK = 7_221_061
-"""Any number, the same in every process: two migrations at once would trip over each other."""
+"""Advisory lock id, the same in every process: concurrent migrations would conflict."""
 
 
 def migrate(url: str, *, installation: str = "") -> None:
-    """Bring the tables of an installation up to date, in the schema of its name; does nothing when they are.
+    """Migrate the tables of an installation, in the schema of its name; does nothing if they are up to date.
 
     Raises
     ------
     StreamrecError
-        If the tables are of a newer release.
+        If the tables belong to a newer release.
     TransientError
         If the server does not answer.
     """
     engine = connect(url, installation=installation)
     config = Config()
-    # a percent sign would begin an interpolation
+    # a percent sign would start an interpolation
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
     try:
         with translated_errors(), engine.begin() as connection:
@@ -46,7 +46,7 @@ def _upgrade(config: Config) -> None:
     try:
         command.upgrade(config, "head")
     except CommandError as error:
-        # Alembic finds the revision of the tables among its files, or it does not
+        # Alembic fails if it does not know the revision of the tables
         raise StreamrecError(
-            f"PostgreSQL has tables of a newer release of streamrec, which this one leaves alone: {error}"
+            f"PostgreSQL has tables of a newer release of streamrec, which this one does not change: {error}"
         ) from error

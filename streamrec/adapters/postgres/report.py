@@ -1,4 +1,4 @@
-"""What retention knows, read from PostgreSQL: everything is derived, nothing is stored twice."""
+"""Retention reports from PostgreSQL; all figures are derived on reading."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WEEK_DAYS = 7
 MONTH_DAYS = 30
 
 STATEMENT_TIMEOUT_MS = 300_000
-"""A report reads all activity, which takes longer than any statement of a worker."""
+"""A report reads all activity, which takes longer than a worker's statements."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,18 +27,17 @@ class Day:
     Parameters
     ----------
     day
-        The day, as ISO 8601 has it.
+        The day in ISO 8601.
     active_users, weekly_active_users, monthly_active_users
-        Users who were active on this day, in the 7 and in the 30 days up to it.
+        Users active on this day, and in the 7 and the 30 days up to it.
     stickiness
-        Active users of the day over those of the month.
+        Daily over monthly active users.
     new_users
         Size of the cohort.
     day_1, day_7, day_30
-        Share of the cohort that was active n days later; `None` as long as that day is not over, as far as the events
-        tell.
+        Share of the cohort active n days later; `None` until that day is over, according to the events.
     rolling_1, rolling_7, rolling_30
-        Share of the cohort that was active n days later or any day after.
+        Share of the cohort active n days later or on any day after.
     """
 
     day: str
@@ -57,10 +56,10 @@ class Day:
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """What happened in an arm; a follow rate is followed events over all events of the kind.
+    """Figures of an arm; a follow rate is attributed events over all events of the kind.
 
-    `followed_lists` are the different lists that clicks and purchases followed; a click may also name a list that
-    was never published, so this is no part of `lists`.
+    `followed_lists` counts distinct clicked lists; a click may also name a list that was never published, so this is
+    not a subset of `lists`.
     """
 
     arm: str
@@ -78,7 +77,7 @@ class Arm:
 
 @dataclass(frozen=True, slots=True)
 class RetentionReport:
-    """Days, oldest first, arms, and the time zone of the days."""
+    """Days, oldest first, arms, and time zone of the days."""
 
     days: list[Day]
     arms: list[Arm]
@@ -98,11 +97,11 @@ class RetentionReader:
 
     def __init__(self, url: str, *, installation: str = "") -> None:
         engine = connect(url, installation=installation, statement_timeout_ms=STATEMENT_TIMEOUT_MS)
-        # one snapshot for all statements: a worker that writes meanwhile would make them disagree
+        # one snapshot for all statements, consistent despite concurrent writes
         self._engine = engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
 
     def report(self, arm: str | None = None) -> RetentionReport:
-        """Return all days, of one arm or of all of them together, and the arms side by side.
+        """Return all days, of one arm or of all, and the figures by arm.
 
         Raises
         ------
@@ -165,7 +164,7 @@ def _share_on(
     n: int,
     column: str,
 ) -> float | None:
-    """Return the share of a cohort that a column counts, unless its day n is not over yet."""
+    """Return the share of a cohort in a column, unless its day n is not over yet."""
     if day not in cohorts or not is_over(day + timedelta(days=n), active_days):
         return None
     return share(getattr(found[day], column), cohorts[day].size)
@@ -176,7 +175,7 @@ def _time_zone(connection: Connection) -> str:
 
 
 def _runs(connection: Connection, arm: str | None) -> list[tuple[date, int, int]]:
-    """Return how many users were active on a day and then not for a number of days, at most `MONTH_DAYS`."""
+    """Count users by day of activity and number of days until the next one, at most `MONTH_DAYS`."""
     next_day = func.lead(activity.c.day).over(partition_by=activity.c.user_id, order_by=activity.c.day)
     steps = (
         select(activity.c.day, func.least(next_day - activity.c.day, MONTH_DAYS).label("gap_days"))

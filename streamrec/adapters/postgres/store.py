@@ -33,7 +33,7 @@ from streamrec.service.retention_ports import RetentionChanges
 _EPOCH = date(1970, 1, 1)
 
 FORMAT = 1
-"""Grows when the layout of a user's memory changes; another format is refused, never misread."""
+"""Version of the encoding of a user's memory; other versions are refused."""
 
 _StoredMemory = tuple[
     int,  # format
@@ -46,16 +46,16 @@ _memory_decoder = msgspec.msgpack.Decoder(_StoredMemory)
 
 
 class PostgresRetentionStore:
-    """Keeps retention, and how far its topics are contained in it.
+    """Stores retention and the positions of its topics.
 
     Parameters
     ----------
     url
         Address of PostgreSQL.
     installation
-        Name of the installation, whose schema holds the tables.
+        Name of the installation, which is the schema of the tables.
     time_zone
-        IANA name of the zone of the days that are written; not needed by who only reads positions.
+        IANA time zone of the written days; not needed for reading positions.
     """
 
     other_topics = ()
@@ -67,35 +67,35 @@ class PostgresRetentionStore:
 
     @contextmanager
     def transaction(self) -> Iterator[PostgresTransaction]:
-        """Return a transaction that is committed on leaving, and rolled back on an error."""
+        """Return a transaction that commits on exit and rolls back on an error."""
         with translated_errors(), self._engine.begin() as connection:
             yield PostgresTransaction(connection)
 
     def positions(self, sources: Sequence[TopicPartition]) -> Positions:
-        """Return the next offset of each source that was ever read.
+        """Return the next offset of each source that was read.
 
         Raises
         ------
         StreamrecError
-            If the tables are not those of this release, or hold days of another time zone.
+            If the tables belong to another release or time zone.
         """
         with self._connection() as connection:
             return _read_positions(connection, sources, lock=False)
 
     def topic_ids(self, topics: Sequence[str]) -> dict[str, str]:
-        """Return the id of each topic that has one here."""
+        """Return the known ids of topics."""
         with self._connection() as connection:
             found = connection.execute(select(topic_ids).where(topic_ids.c.topic.in_(topics)))
             return {row.topic: row.topic_id for row in found}
 
     def adopt_topic_ids(self, ids: Mapping[str, str]) -> None:
-        """Keep the ids of these topics, in place of those that were kept."""
+        """Replace the stored topic ids."""
         rows = [{"topic": topic, "topic_id": topic_id} for topic, topic_id in sorted(ids.items())]
         with self.transaction() as transaction:
             transaction.adopt(rows)
 
     def contains_any(self, sources: Sequence[TopicPartition]) -> bool:
-        """Return whether anything of these partitions was read."""
+        """Return whether anything from these partitions was read."""
         return any(self.positions(sources).values())
 
     @contextmanager
@@ -113,13 +113,13 @@ def _check_revision(connection: Connection) -> None:
     found = connection.execute(select(column("version_num")).select_from(table("alembic_version"))).scalar()
     if found != REVISION:
         raise StreamrecError(
-            f"PostgreSQL has the tables of revision {found}, this release of streamrec works with {REVISION}: "
-            "run `streamrec migrate`, with the newest release that is in use"
+            f"PostgreSQL has tables of revision {found}, this release of streamrec requires {REVISION}: "
+            "run `streamrec migrate` of the newest release in use"
         )
 
 
 def _check_calendar(connection: Connection, time_zone: str) -> None:
-    """Name the zone of the days that will be stored, or refuse to mix them with those of another one."""
+    """Set the time zone of stored days, or refuse to mix them with those of another one."""
     connection.execute(insert(calendar).values(one=1, time_zone=time_zone).on_conflict_do_nothing())
     found = connection.execute(select(calendar.c.time_zone)).scalar_one()
     if found != time_zone:
@@ -130,19 +130,19 @@ def _check_calendar(connection: Connection, time_zone: str) -> None:
 
 
 class PostgresTransaction:
-    """One transaction; rows are locked in the order of their keys, so that two of them never wait for each other."""
+    """A transaction; rows are locked in key order, so that two transactions never deadlock."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
     def lock_positions(self, sources: Sequence[TopicPartition]) -> Positions:
-        """Return the next offset of each source that was ever read, and keep others from moving them."""
+        """Return the next offset of each source that was read, and lock them."""
         rows = [{"topic": source.topic, "partition": source.partition} for source in sorted(sources)]
         self._insert(_insert_missing(positions, "topic", "partition"), rows)
         return _read_positions(self._connection, sources, lock=True)
 
     def lock_users(self, arms: Mapping[str, str]) -> dict[str, UserRetention]:
-        """Return the state of each user, new where there is none, and keep others from writing them."""
+        """Return the state of each user, empty if there is none, and lock them."""
         if not arms:
             return {}
         rows = [{"user_id": user_id, "arm": arm} for user_id, arm in sorted(arms.items())]
@@ -162,7 +162,7 @@ class PostgresTransaction:
             [
                 {
                     "user_id": user_id,
-                    # settings may have moved a user who was here before the experiment began
+                    # settings may have changed the arm of an existing user
                     "arm": changes.arms[user_id],
                     "first_day": _date(user.first_day),
                     "last_day": _date(user.last_day),
@@ -194,7 +194,7 @@ class PostgresTransaction:
         )
 
     def adopt(self, rows: list[dict[str, Any]]) -> None:
-        """Keep the ids of topics."""
+        """Store topic ids."""
         self._upsert(topic_ids, rows)
 
     def _insert(self, statement: Insert, rows: list[dict[str, Any]]) -> None:
@@ -203,16 +203,16 @@ class PostgresTransaction:
             self._connection.execute(statement, {name: [row[name] for row in rows] for name in rows[0]})
 
     def _upsert(self, table: Table, rows: list[dict[str, Any]]) -> None:
-        """Insert rows; where a row is there, counts are added to it and the rest takes its place."""
+        """Insert rows; on conflict, counts are added and other columns replaced."""
         keys = [column.name for column in table.primary_key]
         self._insert(_upsert_into(table), sorted(rows, key=lambda row: [str(row[key]) for key in keys]))
 
 
 def _insert_into(table: Table, *names: str) -> Insert:
-    """Return a statement that inserts rows which are bound as an array for each column.
+    """Return a statement that inserts rows bound as an array per column.
 
-    Rows are inserted in the order of the arrays, which is the order of their locks. A list for each column is cheap to
-    bind, where SQLAlchemy would expand a set of parameters for each row.
+    Rows are inserted, and locked, in the order of the arrays. Binding a list per column is cheap, whereas SQLAlchemy
+    would expand parameters for each row.
     """
     arrays = [cast(bindparam(name, type_=ARRAY(table.c[name].type)), ARRAY(table.c[name].type)) for name in names]
     rows = func.unnest(*arrays).table_valued(*names).render_derived(name="new")
@@ -241,7 +241,7 @@ def _merged(stored: Column[Any], new: ColumnElement[Any]) -> ColumnElement[Any]:
     if stored is followed.c.first_followed_at_ms:
         return func.least(stored, new)
     if stored.table is followed and stored.server_default is None:
-        # a list stays the user's who followed it first: anybody may name it
+        # a list stays with the first user who clicked it: any event may name it
         return stored
     # only counts have a default
     return new if stored.server_default is None else stored + new

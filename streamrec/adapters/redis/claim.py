@@ -1,4 +1,4 @@
-"""Work that one worker does at a time."""
+"""Leases in Redis."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ return 1
 
 
 class Claim:
-    """A key that the worker that holds it keeps for some seconds, and may renew.
+    """A lease: a key that its holder keeps for some seconds, and may renew.
 
     Parameters
     ----------
     client
-        Where the key is.
+        Client of the server.
     key
         Name of the key.
     """

@@ -1,4 +1,4 @@
-"""What every client of Redis shares."""
+"""Configuration shared by all Redis clients."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from streamrec.errors import SettingsError
 __all__ = ["connect", "digest_of", "next_keys", "translated_errors", "values"]
 
 _TIMEOUT_S = 5.0
-"""A healthy call takes a millisecond; past this the server is away and the caller's retry takes over."""
+"""A healthy call takes a millisecond; after this timeout the server counts as unavailable and the caller retries."""
 
 
 def connect(url: str) -> redis.Redis:
-    """Return a client; nothing is sent before its first call.
+    """Return a client; it connects on its first call.
 
     Raises
     ------
     SettingsError
-        If this is no address of Redis.
+        If the URL is not a valid Redis address.
     """
     try:
         return redis.Redis.from_url(url, socket_timeout=_TIMEOUT_S, socket_connect_timeout=_TIMEOUT_S)
     except ValueError:
-        # the address itself may hold a password, and so may what is wrong with it
+        # the address and the error may contain a password
         raise SettingsError(
             f"{variable_name('redis_url')}: not an address of Redis (example: redis://localhost:6379/0); "
             "in a password, / ? # @ and % are written as %2F %3F %23 %40 and %25"

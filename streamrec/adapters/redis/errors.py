@@ -1,8 +1,8 @@
-"""Errors of Redis in our words: what passes without a change of our program is transient.
+"""Translation of Redis errors: those that can be resolved without a code change are transient.
 
-Redis begins an error with a word that says its meaning, and redis-py has classes for some of them only. The words of a
-bad command are few and old; new words tell of a state of the server, and those pass: a replica is promoted, a disk is
-cleared, an operator grants a right. So an unknown word is transient: a worker that waits says why and loses nothing.
+Redis errors start with a code, and redis-py has classes for only some of them. The codes of invalid commands are few
+and old; newer codes describe a state of the server, which is temporary: a replica is promoted, disk space is freed, an
+operator grants a permission. So an unknown code is transient: a waiting worker logs the reason and loses nothing.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from redis.exceptions import (
 from streamrec.errors import StreamrecError, TransientError
 
 OUR_FAULT = frozenset({"ERR", "WRONGTYPE", "EXECABORT", "NOPROTO"})
-"""Words of errors that the same call always meets."""
+"""Codes of permanent errors."""
 
 OF_CLUSTERS = frozenset({"MOVED", "ASK", "CROSSSLOT"})
-"""Words that only the members of a Redis Cluster say."""
+"""Codes that only Redis Cluster uses."""
 
 NO_CLUSTER = (
     "this is a Redis Cluster, which streamrec does not support yet; use a single server, with replicas if needed"
@@ -41,39 +41,39 @@ _CLASSES: dict[type[redis.RedisError], str] = {
     MasterDownError: "MASTERDOWN",
     redis.ReadOnlyError: "READONLY",
 }
-"""Of these redis-py may keep the class alone."""
+"""Errors of which redis-py may only keep the class."""
 
 _PASSING_GENERAL = re.compile(
     r"max number of clients|limit exceeded|limit reached|ACL failure in script|script:.*no permissions", re.IGNORECASE
 )
-"""General errors (`ERR`) that pass: too many connections, a quota of a managed server, and a right that is missing to a
-command inside a script, which servers report this way."""
+"""Transient generic errors (`ERR`): too many connections, a quota of a managed server, and a missing permission for a
+command inside a script."""
 
 _IN_SCRIPT = re.compile(r"@user_script: ?\d+: -?([A-Z]{2,})\b")
-"""Before Redis 7 the error of a command inside a script is told in the middle of a general one."""
+"""Before Redis 7 the error of a command inside a script is embedded in a generic one."""
 
 _WORD = re.compile(r"-?([A-Z]{2,})\b")
 
 
 LEFT = frozenset({"READONLY", "MASTERDOWN", "UNBLOCKED", "REDIRECT"})
-"""Words of a server that is not the primary any more: its address may lead to another one by now."""
+"""Codes of a server that is no longer the primary: its address may resolve to another one now."""
 
 
 @contextmanager
 def translated_errors(client: redis.Redis | None = None) -> Iterator[None]:
-    """Turn errors of redis-py into ours.
+    """Translate errors of redis-py.
 
     Parameters
     ----------
     client
-        Connects anew after the error of a server that is not the primary any more: redis-py would stay with it.
+        Reconnects after an error of a server that is no longer the primary: redis-py would keep the connection.
 
     Raises
     ------
     TransientError
-        If a later try may go through.
+        If a retry may succeed.
     StreamrecError
-        If none can.
+        If retries cannot succeed.
     """
     try:
         yield
@@ -88,7 +88,7 @@ def translated_errors(client: redis.Redis | None = None) -> Iterator[None]:
 
 
 def word_of(error: redis.RedisError) -> str:
-    """Return the word that a server's error begins with, empty if it has none.
+    """Return the code of a server's error, empty if it has none.
 
     Examples
     --------
@@ -109,13 +109,13 @@ def word_of(error: redis.RedisError) -> str:
 
 
 def _passes(error: redis.RedisError) -> bool:
-    # a connection that broke or was refused, a server that loads its data, a wrong password; garbled replies
+    # failed or refused connections, a server that loads its data, a wrong password, garbled replies
     if isinstance(error, redis.ConnectionError | redis.TimeoutError | InvalidResponse):
         return True
     if not isinstance(error, redis.ResponseError):
-        return False  # redis-py itself refuses the call
+        return False  # raised by redis-py itself
     word = word_of(error)
     if word in OUR_FAULT:
         return word == "ERR" and _PASSING_GENERAL.search(str(error)) is not None
-    # without a word redis-py has a class for it, unless it is a general error
+    # without a code redis-py has a class for it, unless it is a generic error
     return bool(word) or type(error) is not redis.ResponseError

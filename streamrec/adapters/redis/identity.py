@@ -1,4 +1,4 @@
-"""The identity of a Redis."""
+"""Identity of a Redis server."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from streamrec.adapters.redis.keys import Keys
 
 
 class RedisIdentity:
-    """Holds the identity of the part of a Redis that belongs to an installation.
+    """Stores the identity of an installation in Redis.
 
     Parameters
     ----------
@@ -32,9 +32,9 @@ class RedisIdentity:
         return (held or b"").decode(errors="replace")
 
     def claim(self, identity: str) -> str:
-        """Set the identity if there is none, and return the one that is there now."""
+        """Set the identity if there is none, and return the current one."""
         with translated_errors(self._redis):
-            # not both in one command: before Redis 7 that is none
+            # not as SET NX GET, which requires Redis 7
             if self._redis.set(self._key, identity, nx=True):
                 return identity
         return self.identity() or identity

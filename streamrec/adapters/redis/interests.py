@@ -1,7 +1,7 @@
 """Interest states in Redis.
 
-A value is eight bytes of version, big-endian, and a msgpack array. Reading a batch is one MGET and writing it one
-script, which compares all versions before it writes anything: states and positions move together or not at all.
+A value is an eight-byte big-endian version followed by a msgpack array. A batch is read by one MGET and written by one
+script, which compares all versions before writing: states and positions are written atomically.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ WORKER = "interests"
 DAY_S = 86_400
 
 FORMAT = 1
-"""Grows when the layout of a stored state or of its progress changes; another format is refused, never misread. An
-optional element at the end of a state is no change: a release that does not know it refuses the states that have it."""
+"""Version of the encoding of states and progress; other versions are refused. An optional element at the end of a state
+does not need a new version: older releases refuse states that have it."""
 
 _VERSION_BYTES = 8
 
@@ -45,7 +45,7 @@ return 1
 
 
 class _StoredState(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
-    """A state as it is stored, an array."""
+    """A stored state, an array."""
 
     format: int
     sequence: list[SequenceEvent]
@@ -54,11 +54,11 @@ class _StoredState(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     fence: list[tuple[int, int, int, list[int]]]
     """Event type, partition, offset, recent ids."""
     seen: tuple[dict[str, int], dict[str, int]] | None = None
-    """`purchased` and `clicked` of :class:`~streamrec.domain.seen.Seen`; not written where there are none."""
+    """`purchased` and `clicked` of :class:`~streamrec.domain.seen.Seen`; omitted if empty."""
 
 
 class _StoredProgress(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
-    """The progress of a partition as it is stored, an array."""
+    """The stored progress of a partition, an array."""
 
     format: int
     next_offset: int | None
@@ -75,14 +75,14 @@ _progress_decoder = msgspec.msgpack.Decoder(_StoredProgress)
 
 
 class RedisInterestStore:
-    """Keeps interest states and the progress of the source partitions in them.
+    """Stores interest states and the progress of their source partitions.
 
     Parameters
     ----------
     url
         Address of Redis.
     state_ttl_days
-        A state is dropped after so many days without an event.
+        A state expires after this many days without an event.
     installation
         Name of the installation, which prefixes all keys.
     """
@@ -91,16 +91,16 @@ class RedisInterestStore:
         self._redis = connect(url)
         self._keys = Keys(installation)
         self.topics = RedisTopicIds(self._redis, self._keys, WORKER)
-        """Which topics the positions are of."""
+        """Ids of the topics that the positions refer to."""
         self._compare_and_set = self._redis.register_script(_COMPARE_AND_SET)
         self._ttl_s = state_ttl_days * DAY_S
 
     def check(self) -> list[str]:
-        """Return what an operator should know of the server, or raise as :func:`require_fit` does."""
+        """Return warnings about the server, or raise like :func:`require_fit`."""
         return require_fit(self._redis)
 
     def load(self, user_ids: Sequence[str], sources: Sequence[TopicPartition]) -> InterestSnapshot:
-        """Read states and progress in one round trip; what is not there comes as new.
+        """Read states and progress in one round trip; missing ones are returned empty.
 
         Raises
         ------
@@ -119,7 +119,7 @@ class RedisInterestStore:
         )
 
     def compare_and_set(self, snapshot: InterestSnapshot) -> bool:
-        """Write all of it atomically, each version grown by one, unless any of it was written since it was read."""
+        """Write everything atomically, incrementing each version, unless anything was written since it was read."""
         keys: list[str] = []
         arguments: list[Any] = [self._ttl_s, len(snapshot.states)]
         for user_id, state in snapshot.states.items():
@@ -132,11 +132,11 @@ class RedisInterestStore:
             return bool(self._compare_and_set(keys=keys, args=arguments))
 
     def progress(self, sources: Sequence[TopicPartition]) -> dict[TopicPartition, Progress]:
-        """Return how far each source is contained, and what its records became."""
+        """Return the progress of each source."""
         return self.load([], sources).progress
 
     def positions(self, sources: Sequence[TopicPartition]) -> Positions:
-        """Return the next offset of each source that was ever read."""
+        """Return the next offset of each source that was read."""
         return {
             source: progress.next_offset
             for source, progress in self.progress(sources).items()
@@ -145,7 +145,7 @@ class RedisInterestStore:
 
 
 def encode_state(state: InterestState) -> bytes:
-    """Return a state as it is stored, without its version."""
+    """Encode a state, without its version."""
     beyond, seen = state.beyond, state.seen
     return _encoder.encode(
         (
@@ -159,7 +159,7 @@ def encode_state(state: InterestState) -> bytes:
 
 
 def decode_state(value: bytes | None) -> InterestState:
-    """Return a stored state, or a new one where there is none."""
+    """Decode a stored state, or return a new one if there is none."""
     if value is None:
         return InterestState()
     stored = _decode(value, _state_decoder, "an interest state")
@@ -192,12 +192,12 @@ def _decode_progress(value: bytes | None) -> Progress:
 
 
 def _decode(value: bytes, decoder: msgspec.msgpack.Decoder[T], what: str) -> T:
-    """Return what was stored, its format first.
+    """Decode a stored value after checking its format.
 
     Raises
     ------
     StreamrecError
-        If it has another format, or none.
+        If it has another format, or is invalid.
     """
     stored = memoryview(value)[_VERSION_BYTES:]
     try:
@@ -213,7 +213,7 @@ def _decode(value: bytes, decoder: msgspec.msgpack.Decoder[T], what: str) -> T:
 
 
 def _format_of(stored: memoryview) -> object:
-    """Return what stands where a format does, `None` if nothing does."""
+    """Return the value in the position of the format number, `None` if there is none."""
     try:
         array: Any = msgspec.msgpack.decode(stored)
     except msgspec.DecodeError:

@@ -1,4 +1,4 @@
-"""The names of all keys in Redis."""
+"""Names of all Redis keys."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from streamrec.service.batch import TopicPartition
 
 
 class Keys:
-    """Names keys, each with the prefix of the installation.
+    """Names of keys, each with the prefix of the installation.
 
     Parameters
     ----------
     installation
-        Name of the installation, empty where it has the server to itself.
+        Name of the installation, empty if it does not share the server.
 
     Examples
     --------
@@ -22,9 +22,9 @@ class Keys:
     def __init__(self, installation: str = "") -> None:
         self._prefix = f"{installation}:" if installation else ""
         self.default = f"{self._prefix}rec-default"
-        """The list of users who have none."""
+        """The default list."""
         self.withdrawn = f"{self._prefix}withdrawn"
-        """Withdrawn items, a sorted set by the time of the withdrawal."""
+        """Sorted set of withdrawn items by time of withdrawal."""
         self.withdrawn_waiting = f"{self._prefix}withdrawn-waiting"
         """Withdrawn items that may still be in stored lists, a set."""
         self.withdrawn_leaving = f"{self._prefix}withdrawn-leaving"
@@ -32,14 +32,14 @@ class Keys:
         self.withdrawn_digest = f"{self._prefix}withdrawn-digest"
         """Digest of all withdrawn items."""
         self.cleaner = f"{self._prefix}withdrawn-cleaner"
-        """Who takes withdrawn items out of stored lists."""
+        """Lease of the worker that removes withdrawn items from stored lists."""
         self.any_topk = f"{self._prefix}rec:*"
-        """A pattern of the keys of all users' lists."""
+        """Pattern of the keys of all users' lists."""
         self.identity = f"{self._prefix}identity"
-        """Which store this is."""
+        """Identity of the store."""
 
     def lists(self, what: str) -> str:
-        """Return the key of what is remembered of all lists."""
+        """Return the key of metadata about all lists."""
         return f"{self._prefix}lists:{what}"
 
     def state(self, user_id: str) -> str:
@@ -55,5 +55,5 @@ class Keys:
         return f"{self._prefix}position:{worker}:{source.topic}:{source.partition}"
 
     def topic(self, worker: str, topic: str) -> str:
-        """Return the key of the id of a topic that a worker's positions are of."""
+        """Return the key of the topic id that a worker's positions refer to."""
         return f"{self._prefix}topic:{worker}:{topic}"

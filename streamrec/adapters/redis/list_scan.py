@@ -1,4 +1,4 @@
-"""Looking at every stored list, slowly: for commands, never for workers."""
+"""Slow scan of all stored lists: for commands, never for workers."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from streamrec.service.list_marks import Facts, Made
 
 SCANNED_TOGETHER = 500
 LISTS_PER_S = 20_000
-"""About a tenth of what Redis can read, so that the pipeline does not notice."""
+"""About a tenth of what Redis can read, so that the pipeline is not affected."""
 
 
 class Scanned(NamedTuple):
-    """What was looked at so far.
+    """Progress of a scan.
 
     Attributes
     ----------
     lists, marked
-        Lists that were read, and those among them that are to be made again.
+        Number of lists read, and of those marked for rebuilding.
     """
 
     lists: int
@@ -32,7 +32,7 @@ class Scanned(NamedTuple):
 
 
 class _Stored(msgspec.Struct):
-    """What is asked of a list: its items are counted, not read."""
+    """The fields of a list that are decoded: items are only counted."""
 
     produced_at_ms: int
     model_version: str
@@ -43,7 +43,7 @@ _decoder = msgspec.json.Decoder(_Stored)
 
 
 class ListScan:
-    """Marks all lists that are short or were made by another version than the one that serves.
+    """Marks all lists that are short or were not made by the serving version.
 
     Parameters
     ----------
@@ -58,9 +58,9 @@ class ListScan:
         self._keys = Keys(installation)
 
     def run(self, facts: Facts) -> Iterator[Scanned]:
-        """Look at every list, and yield how far that is now and then.
+        """Scan all lists, and yield progress periodically.
 
-        Where as many lists are marked as there is room for, it waits until some were made again.
+        When the marks reach their bound, it waits until some lists have been rebuilt.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""What a Redis server is set up to do with states, read from the server instead of supposed."""
+"""Checks of a Redis server's configuration."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ _FORBIDDEN = "NOPERM"
 
 @dataclass(frozen=True, slots=True)
 class RedisFitness:
-    """Whether states are safe on a server.
+    """Result of checking a server.
 
     Parameters
     ----------
     faults
-        Why they are not, and what to set; nothing is to be written while there is one.
+        Why states are not safe, and what to set; nothing may be written while there are any.
     losses
-        What may have been lost already.
+        Possible data loss.
     warnings
-        What an operator should know.
+        Warnings for the operator.
     """
 
     faults: list[str] = field(default_factory=list)
@@ -35,7 +35,7 @@ class RedisFitness:
 
 
 def fitness(client: redis.Redis) -> RedisFitness:
-    """Ask a server how it is set up; one call, and a second one where it keeps no append-only file.
+    """Read a server's configuration, in one call, or two if it has no append-only file.
 
     Raises
     ------
@@ -49,7 +49,7 @@ def fitness(client: redis.Redis) -> RedisFitness:
         except redis.ResponseError as error:
             if not _is_forbidden(error):
                 raise
-            found.warnings.append(f"INFO is not allowed to this user, so nothing can be checked: {_HOW_TO_CHECK}")
+            found.warnings.append(f"this user has no permission for INFO, so nothing can be checked: {_HOW_TO_CHECK}")
             return found
         saves = _saves(client) if not about.get("aof_enabled") else None
     _judge_kind(about, found)
@@ -59,12 +59,12 @@ def fitness(client: redis.Redis) -> RedisFitness:
 
 
 def require_fit(client: redis.Redis) -> list[str]:
-    """Return what an operator should know of a server that states are safe on.
+    """Return warnings about a server on which states are safe.
 
     Raises
     ------
     UnfitServerError
-        If they are not; the message says what to set.
+        If states are not safe; the message says what to set.
     TransientError
         If the server does not answer.
     """
@@ -72,13 +72,13 @@ def require_fit(client: redis.Redis) -> list[str]:
     if found.faults:
         client.connection_pool.disconnect(
             inuse_connections=False
-        )  # the address may lead to another server by the next time
+        )  # the address may resolve to another server next time
         raise UnfitServerError(f"Redis: {'; '.join(found.faults)}")
     return found.losses + found.warnings
 
 
 _HOW_TO_CHECK = (
-    "see for yourself that maxmemory-policy is noeviction and that it is no replica, or grant it: ACL SETUSER ... +info"
+    "verify that maxmemory-policy is noeviction and that it is not a replica, or grant it: ACL SETUSER ... +info"
 )
 
 
@@ -87,11 +87,11 @@ def _is_forbidden(error: redis.ResponseError) -> bool:
 
 
 def _is_unknown(error: redis.ResponseError) -> bool:
-    return "unknown command" in str(error).lower()  # how managed servers take a command away
+    return "unknown command" in str(error).lower()  # how managed servers disable commands
 
 
 def _judge_kind(about: Mapping[str, Any], found: RedisFitness) -> None:
-    # Valkey has its own name for the mode, and keeps Redis's one in its compatibility mode alone
+    # Valkey has its own name for the mode, and keeps Redis's only in its compatibility mode
     mode = about.get("redis_mode") or about.get("server_mode")
     if mode == "cluster" or about.get("cluster_enabled") == 1:
         found.faults.append(NO_CLUSTER)
@@ -108,29 +108,29 @@ def _judge_eviction(about: Mapping[str, Any], found: RedisFitness) -> None:
     policy, memory = about.get("maxmemory_policy"), about.get("maxmemory")
     if policy is None:
         found.warnings.append(
-            "the server does not say whether it evicts keys; see that its maxmemory-policy is noeviction"
+            "the server does not report whether it evicts keys; verify that its maxmemory-policy is noeviction"
         )
     elif policy != _SAFE_POLICY and memory != 0:
         limit = "" if memory is None else f" at {memory:,} bytes (maxmemory)"
         found.faults.append(
-            f"it evicts keys{limit}, and with them interest states: maxmemory-policy is {policy}; "
+            f"it evicts keys{limit}, including interest states: maxmemory-policy is {policy}; "
             "set it to noeviction (CONFIG SET maxmemory-policy noeviction, or the parameters of a managed server), "
             "or use another server"
         )
     if evicted := about.get("evicted_keys"):
         found.losses.append(
             f"it has evicted {evicted:,} keys since it started: interest states may be missing; "
-            "rebuild them as the runbook says, then CONFIG RESETSTAT"
+            "rebuild them (see the runbook), then run CONFIG RESETSTAT"
         )
 
 
 def _judge_persistence(about: Mapping[str, Any], saves: bool | None, found: RedisFitness) -> None:
     if about.get("aof_enabled") is None and about.get("rdb_last_save_time") is None:
-        found.warnings.append("the server does not say whether it keeps its data on disk")
+        found.warnings.append("the server does not report whether it persists its data")
     elif not about.get("aof_enabled") and not (about.get("rdb_saves") if saves is None else saves):
         found.warnings.append(
-            "it keeps nothing on disk: after a restart all states are read again from Kafka, "
-            "as far as its retention reaches; set appendonly to yes"
+            "it does not persist data: after a restart all states are rebuilt from Kafka, "
+            "within its retention; set appendonly to yes"
         )
     for name, what in (("aof_last_write_status", "append-only file"), ("rdb_last_bgsave_status", "snapshot")):
         if about.get(name, "ok") != "ok":
@@ -138,7 +138,7 @@ def _judge_persistence(about: Mapping[str, Any], saves: bool | None, found: Redi
 
 
 def _saves(client: redis.Redis) -> bool | None:
-    """Return whether the server writes snapshots, `None` if it does not tell this user."""
+    """Return whether the server writes snapshots, `None` if not permitted to know."""
     try:
         told: Any = client.config_get("save")
     except redis.ResponseError as error:

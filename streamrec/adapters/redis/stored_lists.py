@@ -1,4 +1,4 @@
-"""All lists in Redis, to take withdrawn items out of them."""
+"""Removal of withdrawn items from all lists in Redis."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from streamrec.adapters.redis.client import connect, digest_of, next_keys, trans
 from streamrec.adapters.redis.keys import Keys
 
 SCANNED_TOGETHER = 100
-"""So many keys, of which about half are lists, are looked at in one go when withdrawn items leave stored lists."""
+"""Keys per scan step, about half of which are lists."""
 
 FEW = 32
 """Items that are searched for one by one: a search takes 2 us, and taking a list apart 60."""
@@ -76,7 +76,7 @@ return 1
 
 
 class RedisStoredLists:
-    """Looks through all lists; which items to look for, the store of lists tells when it marks them.
+    """Scans all lists for the items that the list store has marked.
 
     Parameters
     ----------
@@ -100,7 +100,7 @@ class RedisStoredLists:
             return any(pipeline.execute())
 
     def claim_cleaning(self, seconds: int) -> bool:
-        """Be the one who cleans, for so long from now; answer `False` if somebody else is."""
+        """Acquire the cleaning lease for this long; return `False` if another worker holds it."""
         with translated_errors(self._redis):
             return self._claim.take(seconds)
 
@@ -132,7 +132,7 @@ class RedisStoredLists:
         return [value == topk for value, (_, topk) in zip(stored, lists, strict=True)]
 
     def swap_lists(self, lists: Sequence[tuple[str, bytes, bytes]]) -> list[bool]:
-        """Replace lists (user id, list, new list) that are still stored as given; answer which ones were."""
+        """Replace lists (user id, list, new list) that are still stored as given; return which ones were replaced."""
         if not lists:
             return []
         with translated_errors(self._redis), self._redis.pipeline(transaction=False) as pipeline:

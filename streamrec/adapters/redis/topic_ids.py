@@ -1,4 +1,4 @@
-"""Which topics the positions in Redis are of."""
+"""Ids of the topics that positions in Redis refer to."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from streamrec.service.batch import TopicPartition
 
 
 class RedisTopicIds:
-    """Keeps the ids of topics beside a worker's positions.
+    """Stores topic ids beside a worker's positions.
 
     Parameters
     ----------
     client
-        Sends the commands.
+        Client of the server.
     keys
-        Names the keys of this installation.
+        Key names of this installation.
     worker
-        Whose positions they are.
+        The worker that owns the positions.
     """
 
     other_topics = ()
@@ -32,17 +32,17 @@ class RedisTopicIds:
         self._worker = worker
 
     def topic_ids(self, topics: Sequence[str]) -> dict[str, str]:
-        """Return the id of each topic that has one here."""
+        """Return the known ids of topics."""
         with translated_errors(self._redis):
             stored = values(self._redis, [self._keys.topic(self._worker, topic) for topic in topics])
         return {topic: value.decode() for topic, value in zip(topics, stored, strict=True) if value is not None}
 
     def adopt_topic_ids(self, ids: Mapping[str, str]) -> None:
-        """Keep the ids of these topics, in place of those that were kept."""
+        """Replace the stored topic ids."""
         with translated_errors(self._redis):
             self._redis.mset({self._keys.topic(self._worker, topic): topic_id for topic, topic_id in ids.items()})
 
     def contains_any(self, sources: Sequence[TopicPartition]) -> bool:
-        """Return whether anything of these partitions was read."""
+        """Return whether anything from these partitions was read."""
         with translated_errors(self._redis):
             return any(values(self._redis, [self._keys.position(self._worker, source) for source in sources]))

@@ -1,4 +1,4 @@
-"""Top-K lists in Redis: a key a user, the list always whole, newest wins."""
+"""Top-K lists in Redis: one key per user, always complete, the newest wins."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from streamrec.service.withdrawn import Withdrawn, WithdrawnChange
 
 WORKER = "recall"
 MARKED_TOGETHER = 10_000
-"""So many marks change in one go: Redis does nothing else meanwhile."""
+"""Marks changed per call, during which Redis does nothing else."""
 DAY_S = 86_400
 
 _PUT = """
@@ -35,7 +35,7 @@ for i = 1, count do
   if (redis.call('GET', KEYS[i]) or '0') ~= ARGV[i + 2] then return 0 end
 end
 for i = count + 1, #KEYS do
-  -- a list begins with the version of the state that it was made from; any other value is replaced, whatever its type
+  -- a list begins with its state version; any other value is replaced, whatever its type
   local head = redis.pcall('GETRANGE', KEYS[i], 0, 40)
   local stored = type(head) == 'string' and string.match(head, '^{"state_version":(%d+)')
   local version = 2 * i - count + 1
@@ -81,14 +81,14 @@ _decoder = msgspec.json.Decoder(TopKList)
 
 
 class RedisTopKStore:
-    """Keeps the newest list of each user, and how far `user-interests` is contained in them.
+    """Stores the latest list of each user, and the positions of `user-interests` in them.
 
     Parameters
     ----------
     url
         Address of Redis.
     list_ttl_days
-        A list is dropped after so many days without an event of its user.
+        A list expires after this many days without an event of its user.
     installation
         Name of the installation, which prefixes all keys.
     """
@@ -97,7 +97,7 @@ class RedisTopKStore:
         self._redis = connect(url)
         self._keys = Keys(installation)
         self.topics = RedisTopicIds(self._redis, self._keys, WORKER)
-        """Which topics the positions are of."""
+        """Ids of the topics that the positions refer to."""
         self._put = self._redis.register_script(_PUT)
         self._digest = self._redis.register_script(_DIGEST)
         self.marks = RedisListMarks(url, installation=installation)
@@ -105,18 +105,18 @@ class RedisTopKStore:
         self._ttl_s = list_ttl_days * DAY_S
 
     def check(self) -> list[str]:
-        """Return what an operator should know of the server, or raise as :func:`require_fit` does."""
+        """Return warnings about the server, or raise like :func:`require_fit`."""
         return require_fit(self._redis)
 
     def put_lists(self, lists: Sequence[EncodedList], slices: Sequence[Slice]) -> bool:
-        """Replace lists whole, all or none.
+        """Replace lists atomically.
 
-        A list that was made from an older state than the stored one changes nothing.
+        A list made from an older state than the stored one is ignored.
 
         Returns
         -------
         bool
-            Whether they were written: `False` if a slice does not start where the stored position stands.
+            `False` if nothing was written because a slice does not start at the stored position.
         """
         keys = self._position_keys(slices) + [self._keys.topk(topk.user_id) for topk in lists]
         arguments: list[Any] = [len(slices), self._ttl_s, *(part.start for part in slices)]
@@ -126,41 +126,41 @@ class RedisTopKStore:
             return bool(self._put(keys=keys, args=arguments))
 
     def advance(self, slices: Sequence[Slice], marks: Sequence[Mark]) -> bool:
-        """Move the positions past these slices, all or none; mark lists before.
+        """Mark lists, then move the positions past these slices atomically.
 
         Returns
         -------
         bool
-            Whether they were moved: `False` if a slice does not start where the stored position stands.
+            `False` if nothing was moved because a slice does not start at the stored position.
         """
         arguments = [offset for part in slices for offset in (part.start, part.next)]
-        # one round trip; without a transaction, for marks of lists whose positions stay are true as well
+        # one round trip, not a transaction: marks are valid even if the positions stay
         with translated_errors(self._redis), self._redis.pipeline(transaction=False) as pipeline:
             self.marks.add_to(pipeline, marks)
-            # a registered script would first be looked for, in a round trip of its own
+            # a registered script would first be looked up, in an extra round trip
             pipeline.eval(_ADVANCE, len(slices), *self._position_keys(slices), *arguments)
             return bool(pipeline.execute()[-1])
 
     def replace_lists(self, lists: Sequence[EncodedList]) -> list[bool]:
-        """Replace lists that are there, each by itself, and leave their time to live as it is."""
+        """Replace existing lists, each independently, without changing their time to live."""
         with translated_errors(self._redis), self._redis.pipeline(transaction=False) as pipeline:
             for topk in lists:
                 pipeline.eval(_REPLACE, 1, self._keys.topk(topk.user_id), topk.state_version, topk.value)
             return [bool(written) for written in pipeline.execute()] if lists else []
 
     def origins(self, user_ids: Sequence[str]) -> list[ListOrigin | None]:
-        """Return what each list was made from, `None` where there is no list, or none that can be read."""
+        """Return the source of each list, `None` if there is no readable list."""
         with translated_errors(self._redis):
             stored = values(self._redis, [self._keys.topk(user_id) for user_id in user_ids])
         return [_origin_of(value) for value in stored]
 
     def put_default(self, default: TopKList) -> None:
-        """Replace the list of users who have none; one of a worker that has seen no event yet replaces nothing."""
+        """Replace the default list; an empty one, from a worker that has seen no event yet, is ignored."""
         with translated_errors(self._redis):
             self._redis.set(self._keys.default, _encoder.encode(default), nx=default.event_time_ms == 0)
 
     def positions(self, sources: Sequence[TopicPartition]) -> Positions:
-        """Return the next offset of each source that was ever read."""
+        """Return the next offset of each source that was read."""
         with translated_errors(self._redis):
             stored = values(self._redis, [self._keys.position(WORKER, source) for source in sources])
         return {source: int(value) for source, value in zip(sources, stored, strict=True) if value is not None}
@@ -202,7 +202,7 @@ class RedisTopKStore:
     def _mark_items(self, withdrawn: Mapping[str, int], available: Sequence[str]) -> None:
         with translated_errors(self._redis), self._redis.pipeline(transaction=False) as pipeline:
             if new := self._not_marked(withdrawn):
-                # first: what is marked and does not wait would stay in stored lists
+                # first: an item that is marked but not queued would stay in stored lists
                 pipeline.sadd(self._keys.withdrawn_waiting, *new)
             if withdrawn:
                 pipeline.zadd(self._keys.withdrawn, dict(withdrawn))
@@ -226,7 +226,7 @@ class RedisTopKStore:
         return marked
 
     def _not_marked(self, withdrawn: Mapping[str, int]) -> list[str]:
-        """Return the items that are not marked as withdrawn at this time: other workers mark the same ones."""
+        """Return the items that are not yet marked with this time: other workers mark the same ones."""
         if not withdrawn:
             return []
         marks: Any = self._redis.zmscore(self._keys.withdrawn, list(withdrawn))
@@ -237,7 +237,7 @@ class RedisTopKStore:
 
 
 class TopKReader:
-    """Reads lists as an application does.
+    """Reads lists for applications.
 
     Parameters
     ----------
@@ -258,14 +258,13 @@ class TopKReader:
         self._keys = Keys(installation)
 
     def read(self, user_id: str) -> TopKList | None:
-        """Return a user's list, the default list for a user who has none, `None` where there is no list at all."""
+        """Return a user's list, the default list for users without one, or `None` if there is neither."""
         return self.read_many([user_id])[0]
 
     def read_many(self, user_ids: Sequence[str]) -> list[TopKList | None]:
-        """Return the lists of several users in their order, brought up to date.
+        """Return the re-scored lists of several users, in order.
 
-        Items that were withdrawn since are left out; lists of users who have been away are corrected for what has
-        become more or less popular meanwhile.
+        Items withdrawn since are dropped; stale lists are re-scored for changes in popularity.
         """
         with translated_errors(self._redis):
             *stored, default = values(self._redis, [*map(self._keys.topk, user_ids), self._keys.default])
@@ -273,7 +272,7 @@ class TopKReader:
             item_ids = list({item.item_id for topk in lists if topk for item in topk.items})
             marks: Any = self._redis.zmscore(self._keys.withdrawn, item_ids) if item_ids else []
         withdrawn = {item_id for item_id, mark in zip(item_ids, marks, strict=True) if mark is not None}
-        # before: of a list that has nothing left, the default list takes the place
+        # before re-scoring: a list with no items left is replaced by the default list
         *own, newest = [_without(topk, withdrawn) if topk and withdrawn else topk for topk in lists]
         return [brought_up_to_date(topk, newest) if topk and newest else topk or newest for topk in own]
 

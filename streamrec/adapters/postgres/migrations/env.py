@@ -1,4 +1,4 @@
-"""How Alembic runs here: on the connection that `migrate` holds, inside its transaction."""
+"""Alembic environment: runs on the connection of `migrate`, inside its transaction."""
 
 from __future__ import annotations
 
