@@ -1,4 +1,4 @@
-"""`python -m streamrec` is the command `streamrec`."""
+"""Runs the command `streamrec` by `python -m streamrec`."""
 
 from streamrec.cli.app import main
 

@@ -1,4 +1,4 @@
-"""What the environment says, beyond plain values: names that set nothing are errors, and time zones have names."""
+"""Validation of environment variables and time zones."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ KINDS_OF_KEYS = frozenset({"interest", "lists", "position", "rec", "topic"})
 """What keys in Redis begin with where the installation has no name."""
 
 _OTHER_VARIABLES = frozenset({"STREAMREC_DATA"})
-"""Known, and no setting: where the project's own tests find data."""
+"""Not a setting: the data folder of the project's tests."""
 
-# what Kubernetes adds to every container of a namespace in which a service is called `streamrec-...`
+# variables that Kubernetes adds to all containers in a namespace with a service named `streamrec-...`
 _OF_KUBERNETES = re.compile(r"_SERVICE_(HOST|PORT)(_\w+)?$|_PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?$|_PORT$")
 
 
@@ -34,11 +34,11 @@ def variable_name(field: str) -> str:
 
 
 def check_names(environment: Mapping[str, str], settings: Collection[str]) -> None:
-    """Refuse variables that begin as ours do and set nothing, and values that are no text.
+    """Reject unknown variables with our prefix, and values that are not UTF-8.
 
-    A misspelt setting would silently have its default; bytes that are no UTF-8 would break a client far from here.
+    A misspelt setting would silently have its default; invalid UTF-8 would cause an obscure error later.
 
-    An empty variable is one that is not set, and those that Kubernetes adds for services are not meant as settings.
+    Empty variables count as not set, and those that Kubernetes adds for services are ignored.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ def check_names(environment: Mapping[str, str], settings: Collection[str]) -> No
     Raises
     ------
     SettingsError
-        If there are such variables; the message names the nearest setting for each, and shows no value.
+        If there are any; the message suggests the closest setting for each, and contains no value.
 
     Examples
     --------
@@ -104,12 +104,12 @@ def check_installation(name: str) -> None:
 
 
 def find_zone(name: str) -> tzinfo:
-    """Return a time zone by its IANA name; UTC needs no database of zones.
+    """Return a time zone by its IANA name; UTC does not need the time zone database.
 
     Raises
     ------
     ValueError
-        If there is none of this name; the message names the nearest one.
+        If it does not exist; the message suggests the closest name.
     """
     if name == "UTC":
         return UTC

@@ -1,4 +1,4 @@
-"""Where Kafka is, how to authenticate, and what the names of an installation are there."""
+"""Address, authentication and topic names of Kafka."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SaslMechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
 
 @dataclass(frozen=True, slots=True)
 class KafkaAccess:
-    """Where Kafka is and how to get in; see the settings `kafka` and `kafka_*` for each field."""
+    """Address and authentication of Kafka; for each field see the settings `kafka` and `kafka_*`."""
 
     bootstrap: str
     security_protocol: SecurityProtocol = "PLAINTEXT"
@@ -41,9 +41,9 @@ class KafkaAccess:
         return f"{self.installation}.{name}" if self.installation else name
 
     def own_name(self, name: str) -> str | None:
-        """Return the topic or group of this installation that has a name on the broker, `None` if it is another's.
+        """Return the installation's name of a topic or group on the broker, `None` if it belongs to another one.
 
-        Without an installation every name on the broker is taken as it is.
+        Without an installation every name is returned unchanged.
 
         Examples
         --------
@@ -54,7 +54,7 @@ class KafkaAccess:
         return name.removeprefix(prefix) if name.startswith(prefix) else None
 
     def check(self) -> None:
-        """Refuse a login or a certificate that would silently not be used, and one that is missing.
+        """Reject credentials that would silently be ignored, and missing ones.
 
         Raises
         ------
@@ -64,12 +64,12 @@ class KafkaAccess:
         protocol = f"with {variable_name('kafka_security_protocol')}={self.security_protocol}"
         for field, is_set in (("kafka_username", self.username), ("kafka_password", self.password)):
             if self.security_protocol.startswith("SASL") and not is_set:
-                raise SettingsError(f"{variable_name(field)} is not set: it is needed {protocol}")
+                raise SettingsError(f"{variable_name(field)} is not set, but required {protocol}")
             if is_set and not self.security_protocol.startswith("SASL"):
                 raise SettingsError(f"{variable_name(field)} is set and would not be used {protocol}")
         if bool(self.certificate_file) != bool(self.key_file):
             missing = "kafka_key_file" if self.certificate_file else "kafka_certificate_file"
-            raise SettingsError(f"{variable_name(missing)} is not set: a certificate and its key go together")
+            raise SettingsError(f"{variable_name(missing)} is not set: a certificate and its key must both be set")
         for field in ("kafka_ca_file", "kafka_certificate_file"):
             if getattr(self, field.removeprefix("kafka_")) and not self.security_protocol.endswith("SSL"):
                 raise SettingsError(f"{variable_name(field)} is set and would not be used {protocol}")

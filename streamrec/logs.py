@@ -1,4 +1,4 @@
-"""Logging: one line an event, for people at a terminal and JSON elsewhere, libraries included."""
+"""Logging: one line per event, readable on a terminal and JSON elsewhere, including libraries."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _SHARED = (
 
 
 def configure_command() -> None:
-    """Send what a command has to complain about to standard error; standard output is for what it was asked for."""
-    structlog.reset_defaults()  # of a worker in the same process, as tests have it
+    """Log to standard error; standard output is for a command's result."""
+    structlog.reset_defaults()  # from a worker in the same process, as in tests
     structlog.configure(
         processors=[structlog.processors.add_log_level, *_TO_PEOPLE],
         logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
@@ -31,14 +31,14 @@ def configure_command() -> None:
 
 
 def configure(level: str, *, worker: str) -> None:
-    """Send every log line of the process to standard error, ours and those of libraries alike.
+    """Write all log lines of the process, including those of libraries, to standard error.
 
     Parameters
     ----------
     level
         Least severe level that is written.
     worker
-        Name of the worker, which every line carries.
+        Name of the worker, added to every line.
     """
 
     def add_worker(_logger: object, _method: str, line: EventDict) -> EventDict:
@@ -73,12 +73,12 @@ def configure(level: str, *, worker: str) -> None:
     )
     logging.basicConfig(level=level, handlers=[handler], force=True)
     for noisy in ("faust", "mode", "aiokafka", "asyncio"):
-        # their chatter tells nothing of our work; their warnings do
+        # only their warnings are relevant
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
 def _visible_values(_logger: object, _method: str, line: EventDict) -> EventDict:
-    """Show control characters as their codes: lines quote records, and servers, that anybody may write."""
+    """Escape control characters: lines quote untrusted records and servers."""
     return {
         name: visible(value, lines=name in _OF_LINES) if isinstance(value, str) else value
         for name, value in line.items()
@@ -86,7 +86,7 @@ def _visible_values(_logger: object, _method: str, line: EventDict) -> EventDict
 
 
 def _plain_traceback(stream: TextIO, exc_info: ExcInfo) -> None:
-    """Write a traceback without local variables, which show passwords, and without control characters."""
+    """Format a traceback without local variables, which may contain passwords, and without control characters."""
     written = StringIO()
     structlog.dev.plain_traceback(written, exc_info)
     stream.write(visible(written.getvalue(), lines=True))

@@ -15,7 +15,7 @@ from streamrec.errors import StreamrecError
 from streamrec.settings import Settings
 
 LOCK = "stack.lock"
-"""Held by the process that runs a stack on a data directory, for as long as it lives."""
+"""Lock held by the process that runs a stack on a data directory."""
 
 _FILE = "stack.json"
 
@@ -26,14 +26,14 @@ class _Announced(msgspec.Struct):
 
 
 class Announcement:
-    """Says where the servers of this process are, in a file that this user alone can read.
+    """Announces the addresses of this process's servers in a file readable only by this user.
 
     Parameters
     ----------
     directory
         The data directory.
     addresses
-        By the setting that names them.
+        Addresses by setting.
     """
 
     def __init__(self, directory: Path, addresses: Mapping[str, str]) -> None:
@@ -42,15 +42,15 @@ class Announcement:
         self.tell({})
 
     def tell(self, restarts: Mapping[str, int]) -> None:
-        """Say how often each process died and was started again."""
-        beside = self._file.with_suffix(".new")  # a reader sees the old one or the new one
+        """Update the number of restarts of each process."""
+        beside = self._file.with_suffix(".new")  # replaced atomically
         beside.unlink(missing_ok=True)
         with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             json.dump({"pid": os.getpid(), "addresses": self._addresses, "restarts": dict(restarts)}, file)
         beside.replace(self._file)
 
     def take_back(self) -> None:
-        """Say nothing any more."""
+        """Remove the announcement."""
         self._file.unlink(missing_ok=True)
 
 
@@ -65,9 +65,9 @@ def announced(directory: Path, addresses: Mapping[str, str]) -> Iterator[Announc
 
 
 def find_running(settings: Settings) -> Settings | None:
-    """Return the settings with the addresses of the stack that runs on their data directory, or `None` without one.
+    """Return the settings with the addresses of the stack running on their data directory, or `None` without one.
 
-    Addresses that are set already stay.
+    Addresses that are already set are kept.
 
     Raises
     ------
@@ -79,7 +79,7 @@ def find_running(settings: Settings) -> Settings | None:
 
 
 def restarts_of(data_dir: Path) -> dict[str, int]:
-    """Return how often each process of the stack that runs on a data directory died and was started again.
+    """Return the number of restarts of each process of the stack running on a data directory.
 
     Raises
     ------
@@ -95,16 +95,16 @@ def _read(directory: Path) -> _Announced | None:
     try:
         content = file.read_bytes()
         if not _is_held(directory / LOCK):
-            return None  # it was killed, and could not take its announcement back
+            return None  # it was killed and could not remove its announcement
         return msgspec.json.decode(content, type=_Announced)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, msgspec.DecodeError) as error:
-        raise StreamrecError(f"{file} cannot be read ({error}): restart what runs on {directory}") from None
+        raise StreamrecError(f"{file} cannot be read ({error}): restart the stack running on {directory}") from None
 
 
 def _is_held(lock: Path) -> bool:
-    """Return whether a process holds a lock; the number of one that died may be another's by now."""
+    """Return whether a process holds a lock; more reliable than process ids, which are reused."""
     descriptor = os.open(lock, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""Text of others made visible: nothing in it moves the cursor, changes colours, or turns the direction of reading."""
+"""Escaping of untrusted text: no cursor movement, colours or changes of text direction."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ import re
 _CONTROLS = (
     r"\x00-\x1f\x7f-\x9f"  # C0, DEL, C1
     r"\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # marks, embeddings, overrides and isolates of direction
-    r"\u2028\u2029\ufeff\ufff9-\ufffb\U000e0000-\U000e007f"  # separators of lines, and what nobody can see
-    r"\ud800-\udfff"  # bytes of a command line or a file name that are no text
+    r"\u2028\u2029\ufeff\ufff9-\ufffb\U000e0000-\U000e007f"  # line separators, and invisible characters
+    r"\ud800-\udfff"  # undecodable bytes of a command line or a file name
 )
 _ANY = re.compile(f"[{_CONTROLS}]")
 _ANY_BUT_LINES = re.compile(rf"(?!\n)[{_CONTROLS}]")
 
 
 def visible(text: str, *, lines: bool = False) -> str:
-    r"""Return text with each control character as its code.
+    r"""Return text with control characters escaped.
 
     Parameters
     ----------
     lines
-        Whether line ends stay.
+        Whether to keep line breaks.
 
     Examples
     --------
@@ -33,7 +33,7 @@ def visible(text: str, *, lines: bool = False) -> str:
 
 
 def visible_json(document: str) -> str:
-    r"""Return a JSON document, which has no control character outside its strings, with them as JSON escapes.
+    r"""Return a JSON document with control characters, which only occur in strings, as JSON escapes.
 
     Examples
     --------

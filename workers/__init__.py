@@ -1,1 +1,1 @@
-"""The Faust apps, as thin as they can be: each composes adapters and a use case."""
+"""The Faust apps: each composes adapters and a use case."""

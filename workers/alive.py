@@ -1,8 +1,8 @@
-"""Answers whether the worker of this container is alive: `python -m workers.alive interests`.
+"""Liveness probe of the worker in this container: `python -m workers.alive interests`.
 
-A worker is alive while the broker counts it among its group: a process that hangs stops sending heartbeats and is
-dropped, one that waits for an unavailable store is not. One that has paused itself is alive in any case: a restart
-would mend nothing. With `--ready` it must also not have paused itself, so that no release is rolled out further.
+A worker is alive while it is a member of its group: a hanging process stops sending heartbeats and is removed, one that
+waits for an unavailable store is not. A paused worker is always alive, since a restart would not help. With `--ready`
+it must not have paused itself either, so that the rollout of a bad release stops.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ def alive(settings: Settings, worker: str, host: str) -> bool:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Answer 0 for a live worker, that is ready where that is asked, and 1 for any other."""
+    """Return 0 if the worker is alive (and ready, if requested), else 1."""
     parser = argparse.ArgumentParser(prog="workers.alive", description=__doc__.partition("\n")[0])
     parser.add_argument("worker")
-    parser.add_argument("--ready", action="store_true", help="ask also whether it has not paused itself")
+    parser.add_argument("--ready", action="store_true", help="also fail if the worker has paused itself")
     asked = parser.parse_args(arguments)
     because = why_paused(GROUP_PREFIX + asked.worker)
     if because is not None:

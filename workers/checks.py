@@ -1,4 +1,4 @@
-"""What a worker asks of its servers before it reads anything."""
+"""Checks of servers before a worker reads anything."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from streamrec.service.largest_records import Need, require_room
 def checked(
     publisher: KafkaPublisher, needs: Sequence[Need], store: Callable[[], Sequence[str]] = tuple
 ) -> Callable[[], Sequence[str]]:
-    """Return a check of the topics' room, and of the store."""
+    """Return a check of the topics' record size limits, and of the store."""
 
     def check() -> Sequence[str]:
         publisher.ask_again()

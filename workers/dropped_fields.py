@@ -1,4 +1,4 @@
-"""Which optional fields records lose, told in the log from time to time: producers cannot see it anywhere else."""
+"""Logs dropped optional fields periodically: producers cannot see them anywhere else."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from collections.abc import Callable, Mapping
 import structlog
 
 INTERVAL_S = 60.0
-"""Seconds between two lines; the first one comes at once."""
+"""Seconds between two lines; the first one is immediate."""
 
 MAX_TOLD, MAX_NAMES = 20, 1_000
-"""Names in a line, and names that are counted for the next one; beyond it keys of contexts are counted together."""
+"""Maximum number of names per line; beyond it context keys are counted together."""
 
 _log = structlog.get_logger(__name__)
 
 
 class DroppedFields:
-    """Counts dropped fields and tells them once a minute at most.
+    """Counts dropped fields and logs them at most once per minute.
 
     Parameters
     ----------
     monotonic_s
-        The clock that paces the lines.
+        Clock for the interval.
     """
 
     def __init__(self, monotonic_s: Callable[[], float] = time.monotonic) -> None:

@@ -1,4 +1,4 @@
-"""Which store a worker may write to: the one that its installation works with."""
+"""Checks that a worker's stores belong to its installation."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CHECKPOINT_GROUPS = ("streamrec-trainer",)
 
 
 def store_checks(settings: Settings) -> dict[str, StoreIdentityCheck]:
-    """Return the check of every store that the settings name, by its name."""
+    """Return the check of every store in the settings, by name."""
     checks = {"checkpoints": checkpoint_check(settings)}
     if settings.redis_url is not None:
         checks[RedisIdentity.name] = redis_check(settings)
@@ -42,7 +42,7 @@ def postgres_check(settings: Settings) -> StoreIdentityCheck:
 
 
 def checkpoint_check(settings: Settings) -> StoreIdentityCheck:
-    """Return the check of the trainer's directory of checkpoints."""
+    """Return the check of the trainer's checkpoint directory."""
     return _check(settings, DirectoryIdentity(settings.checkpoint_dir), CHECKPOINT_GROUPS)
 
 

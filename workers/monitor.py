@@ -1,6 +1,6 @@
-"""The `monitor` worker: looks at the others from outside, and shows what it sees as a page, metrics and probes.
+"""The `monitor` worker: polls the others from outside, and serves a dashboard, metrics and probes.
 
-It is a process of its own and no Faust app: it joins no group, and lives when all others die.
+It is a separate process and not a Faust app: it joins no group, and survives all others.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from streamrec.monitor.web import Site, make_app
 from streamrec.settings import Settings
 
 THREADS = 3
-"""For what blocks: a report on retention, the look, a user who is looked up. Each thread takes memory of its own."""
+"""Threads for blocking work: retention report, poll, user look-up. Each thread takes memory."""
 
 _SHUTDOWN_S = 1.0
-"""Readers of the page wait for news without end; they are not waited for."""
+"""Viewers of the dashboard hold connections open; shutdown does not wait for them."""
 
 _log = structlog.get_logger(__name__)
 
 
 async def serve(settings: Settings) -> None:
-    """Look and answer until SIGTERM or SIGINT.
+    """Poll and serve until SIGTERM or SIGINT.
 
     Raises
     ------
     SettingsError
-        If others can reach the page and there is no token.
+        If the dashboard is reachable from other hosts and no token is set.
     StreamrecError
         If the port is taken.
     """
@@ -69,7 +69,7 @@ async def _until_stopped(monitor: Monitor, site: Site) -> None:
     loop, stopping = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    async with asyncio.TaskGroup() as group:  # an error that nobody expects ends the process
+    async with asyncio.TaskGroup() as group:  # an unexpected error ends the process
         working = [group.create_task(monitor.run()), group.create_task(site.write())]
         await stopping.wait()
         for task in working:

@@ -1,4 +1,4 @@
-"""Whether a worker is ready: it is not while it has paused itself, and a file says so to whoever probes its host."""
+"""Readiness of a worker: a paused worker writes a file for probes on its host."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _log = structlog.get_logger(__name__)
 
 @contextmanager
 def paused(app_id: str, because: str) -> Iterator[None]:
-    """Say that this process has paused, and why, for as long as it has; a full disk keeps nobody from pausing."""
+    """Announce that this process has paused, and why; errors such as a full disk are only logged."""
     file = Path(gettempdir()) / f"{app_id}-{os.getpid()}{_SUFFIX}"
     try:
         _mark(file, because)
@@ -32,7 +32,7 @@ def paused(app_id: str, because: str) -> Iterator[None]:
 
 
 def _mark(file: Path, because: str) -> None:
-    file.unlink(missing_ok=True)  # of a process that was killed and had our id
+    file.unlink(missing_ok=True)  # left by a killed process with our id
     # made anew and not followed: anybody may write where temporary files are
     with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as marker:
         marker.write(because)
@@ -42,6 +42,6 @@ def why_paused(app_id: str) -> str | None:
     """Return why a process of this worker on this host has paused, `None` if none has."""
     for file in Path(gettempdir()).glob(f"{app_id}-*{_SUFFIX}"):
         if psutil.pid_exists(int(file.stem.rpartition("-")[2])):
-            with suppress(FileNotFoundError):  # it has continued just now
+            with suppress(FileNotFoundError):  # it has just continued
                 return file.read_text()
     return None

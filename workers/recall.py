@@ -1,6 +1,6 @@
 """The `recall` worker: `user-interests` become top-K lists in Redis and on `recommendations`.
 
-Every process reads all of `items` and `model-updates`, and makes no list before it has caught up with them once.
+Every process reads all of `items` and `model-updates`, and makes no list before it has caught up with them.
 """
 
 from __future__ import annotations
@@ -51,14 +51,14 @@ from workers.runtime import (
 NAME = "recall"
 
 MARKS_INTERVAL_S = 60.0
-"""All withdrawn items are marked in Redis anew so often: what a crash took from it comes back."""
+"""Interval at which all withdrawn items are marked in Redis again, to repair losses after a crash."""
 
 GATHER_S = 2.0
-"""Withdrawals are gathered for so long before a pass over all lists looks for them. By then every worker has read them:
-none of them makes another list with these items."""
+"""Delay before a pass over all lists for withdrawn items. By then every worker has read the withdrawals and makes no
+more lists with these items."""
 
 CLEANING_SHARE = 0.25
-"""A pass takes at most this share of the time of one Redis connection."""
+"""Maximum share of one Redis connection's time used by a pass."""
 
 _log = structlog.get_logger(__name__)
 
@@ -85,16 +85,16 @@ def build(settings: Settings) -> faust.App:
     serving = ServingMetrics()
     caught_up, admitted = threading.Event(), threading.Event()
 
-    # a counter that begins at its first event shows no increase
+    # a counter that starts at its first event shows no increase
     worker_metrics().record_outcomes(NAME, Tally(Counter({"unknown-deletion": 0})))
 
     def report() -> None:
-        """Tell how fresh a version is that begins to serve."""
+        """Observe the freshness of a version that starts to serve."""
         if not serving.record_version(ranker.model_version):
             return
         if caught_up.is_set():
             worker_metrics().record_fresh("model", [ranker.newest_produced_at_ms], now_ms=time.time_ns() // 1_000_000)
-        else:  # how old it is counts, but not how long it was on its way to a worker that did not run
+        else:  # its age counts, but not the time until this worker started
             worker_metrics().record_newest("model", ranker.newest_produced_at_ms)
 
     def handle(batch: Batch) -> Positions:
@@ -121,7 +121,7 @@ def build(settings: Settings) -> faust.App:
 
 def _telling(positions: ReadPositions, admitted: threading.Event) -> ReadPositions:
     def read(sources: Sequence[TopicPartition]) -> Positions:
-        admitted.set()  # who reads positions has checked that the store is ours
+        admitted.set()  # the store's identity was checked before reading positions
         return positions(sources)
 
     return read
@@ -164,7 +164,7 @@ def _in_background(
     rebuilding: RebuildLists, metrics: ListMetrics, conditions: Sequence[threading.Event]
 ) -> Callable[[Background], None]:
     def rebuild(worker: Background) -> None:
-        """Make lists again that would be better by now, for as long as the worker runs."""
+        """Rebuild outdated lists while the worker runs."""
         while not worker.stopping.is_set():
             if all(condition.wait(POLL_S) for condition in conditions):
                 pause_s = persist_until(worker.stopping, rebuilding.step)
@@ -175,7 +175,7 @@ def _in_background(
 
 
 def keep_clean(cleaning: CleanLists, admitted: threading.Event) -> Callable[[Background], None]:
-    """Return what takes withdrawn items out of stored lists for as long as a worker runs, once the store is ours."""
+    """Return the task that removes withdrawn items from stored lists, once the store's identity is checked."""
 
     def clean(worker: Background) -> None:
         while not worker.stopping.wait(GATHER_S):

@@ -23,7 +23,7 @@ from workers.runtime import GROUP_PREFIX, Store, feed, new_app, run
 NAME = "retention"
 
 PATIENCE_MS = 500
-"""Reports may be so old; a transaction for many events costs little more than one for a single event."""
+"""Maximum delay of reports; a transaction for many events costs little more than one for a single event."""
 
 
 def build(settings: Settings) -> faust.App:

@@ -1,8 +1,8 @@
-"""How every worker runs: a thread reads Kafka in batches, a Faust agent applies them one after the other.
+"""Runtime of all workers: a thread consumes Kafka in batches, a Faust agent applies them in order.
 
-The thread hands a batch to the agent's channel and waits for the store's positions, so one batch at most is in flight
-and nothing can be acknowledged out of order. A transient failure is tried again, without end, while the partition
-waits; any other one ends the process, and its successor reads again from the store's positions.
+The thread sends a batch to the agent's channel and waits for the store's positions, so at most one batch is in flight
+and nothing is acknowledged out of order. A transient failure is retried indefinitely while the partition waits; any
+other failure ends the process, and its successor resumes from the store's positions.
 """
 
 from __future__ import annotations
@@ -63,13 +63,13 @@ __all__ = [
 ]
 
 KEEP_ALIVE_S = 10.0
-"""A batch that takes longer than this is waited for as a live member of the group."""
+"""During batches longer than this, the group membership is kept alive."""
 
 GARBAGE_AFTER = 50_000
-"""New objects between two searches for garbage in cycles, of which batches make none and libraries little."""
+"""Threshold of the cyclic garbage collector: batches create no cycles, libraries few."""
 
 NICENESS = 10
-"""Of a worker that gives way: about a tenth of the processor time where there is too little."""
+"""Niceness of low-priority workers: about a tenth of the CPU time under contention."""
 
 _AUTOGROUP = Path("/proc/self/autogroup")
 
@@ -77,14 +77,14 @@ _log = structlog.get_logger(__name__)
 
 
 class Delivery(NamedTuple):
-    """A batch on its way to the agent, and the promise of the store's positions after it."""
+    """A batch sent to the agent, with a future for the store's positions after it."""
 
     batch: Batch
     settled: Future[Positions]
 
 
 class _ChannelsOnly(BootStrategy):
-    """Start neither Faust's Kafka clients nor its web server: agents read channels alone."""
+    """Start neither Faust's Kafka clients nor its web server: agents only read channels."""
 
     enable_kafka = False
     enable_web = False
@@ -96,16 +96,16 @@ def new_app(name: str) -> faust.App:
         GROUP_PREFIX + name,
         broker="kafka://unused",
         web_enabled=False,
-        datadir=str(Path(gettempdir()) / "streamrec-faust"),  # it makes the directory and puts nothing in
+        datadir=str(Path(gettempdir()) / "streamrec-faust"),  # created but not used
     )
     app.boot_strategy = _ChannelsOnly(app)
     return app
 
 
 def run(app: faust.App, settings: Settings, *, worker: str, gives_way: bool = False) -> None:
-    """Run a worker until SIGTERM or SIGINT; an error that no retry mends ends the process with exit code 1.
+    """Run a worker until SIGTERM or SIGINT; a permanent error ends the process with exit code 1.
 
-    One that `gives_way` takes the processor time that workers on the way to a list leave.
+    With `gives_way` it only uses CPU time left by workers that lists depend on.
     """
     if gives_way:
         _give_way()
@@ -117,7 +117,7 @@ def run(app: faust.App, settings: Settings, *, worker: str, gives_way: bool = Fa
 
 def _give_way() -> None:
     os.nice(NICENESS)
-    # Linux may share the processors between sessions first (sched_autogroup): then the worker's own session gives way
+    # Linux may divide CPU time between sessions first (sched_autogroup), so lower the priority of the session, too
     if _AUTOGROUP.exists() and os.getsid(0) == os.getpid():
         _AUTOGROUP.write_text(str(NICENESS))
 
@@ -131,21 +131,21 @@ def feed(
     tally: Callable[[], Tally] = Tally,
     when_idle: Callable[[], None] = lambda: None,
 ) -> None:
-    """Give an app an agent that handles batches, and the thread that reads them.
+    """Add to an app an agent that processes batches, and the thread that consumes them.
 
     Parameters
     ----------
     open_source
-        Opens the source; takes what reads the positions as `positions`. While a topic is not the one that the store's
-        positions are of, it is closed, and opened again from time to time.
+        Opens the source with the argument `positions`, which reads positions. While a topic is not the one that the
+        store's positions refer to, it is closed and reopened periodically.
     store
-        Where the effects of batches are.
+        The store of the effects of batches.
     handle
-        Applies a batch and returns the store's positions; nothing else happens in the event loop meanwhile.
+        Applies a batch and returns the store's positions; it blocks the event loop.
     tally
-        Tells what the last batch came to.
+        Returns the counts of the last batch.
     when_idle
-        Called by the reading thread after a second without a record, for what waits for the end of a burst.
+        Called by the consumer thread after a second without a record, for work deferred to the end of a burst.
     """
     channel = app.channel(maxsize=1)
     metrics = worker_metrics()
@@ -153,7 +153,7 @@ def feed(
     dropped = DroppedFields()
 
     def report(batch: Batch, done: Tally, seconds: float) -> None:
-        """Write the one line that tells all of a batch, and count it."""
+        """Log one line per batch, and count it."""
         now_ms = time.time_ns() // 1_000_000
         metrics.record_batch(worker_name, len(batch), done, seconds=seconds, now_ms=now_ms)
         _log.info(
@@ -197,9 +197,9 @@ def feed(
 
 
 def run_in_background(app: faust.App, work: Callable[[Background], None]) -> None:
-    """Run blocking work in a thread of its own, from the start of the app until the work sees `stopping` set.
+    """Run blocking work in a separate thread, from the start of the app until the work sees `stopping` set.
 
-    Work that waits for a server when it is to stop ends with a `TransientError`, and that is no failure of the worker.
+    Work that waits for a server on shutdown ends with a `TransientError`, which is not a failure.
     """
     thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=work.__name__)
 
@@ -213,7 +213,7 @@ def run_in_background(app: faust.App, work: Callable[[Background], None]) -> Non
 
     @app.task  # type: ignore[untyped-decorator]
     async def start() -> None:
-        app.flow_control.resume()  # no channel delivers before; Faust's own consumer would do it
+        app.flow_control.resume()  # channels do not deliver before; normally done by Faust's consumer
         loop = asyncio.get_running_loop()
         background = Background(loop, threading.Event())
         running = loop.run_in_executor(thread, until_stopped, background)
@@ -225,9 +225,9 @@ def run_in_background(app: faust.App, work: Callable[[Background], None]) -> Non
 
 
 def _look_after(source: BatchSource, store: Store, when_idle: Callable[[], None] | None) -> None:
-    """Go back to where the store stands: one that crashed may have lost its newest writes or all.
+    """Seek to the store's positions: a crashed store may have lost its latest writes.
 
-    In a partition that is quiet no further record would tell.
+    In a quiet partition no further record would reveal it.
     """
     try:
         store.identity.keep()
@@ -235,11 +235,11 @@ def _look_after(source: BatchSource, store: Store, when_idle: Callable[[], None]
         if when_idle:
             when_idle()
     except TransientError as error:
-        _log.warning("not now", because=str(error))  # the next time will do
+        _log.warning("not now", because=str(error))  # retried next time
 
 
 def _hand_over(batch: Batch, channel: faust.ChannelT[Delivery], worker: Background, source: BatchSource) -> Positions:
-    """Give a batch to the agent and wait until it is applied; nothing is settled if the worker stops meanwhile."""
+    """Send a batch to the agent and wait until it is applied; do nothing more if the worker stops meanwhile."""
     delivery = Delivery(batch, Future())
     asyncio.run_coroutine_threadsafe(channel.send(value=delivery), worker.loop)
     handed_over_s = time.monotonic()
@@ -253,10 +253,10 @@ def _hand_over(batch: Batch, channel: faust.ChannelT[Delivery], worker: Backgrou
 
 
 async def _persist(app_id: str, work: Callable[[], Positions]) -> Positions:
-    """Do the work here, again and again while stores or the broker are away; pause if it points at a bad deploy.
+    """Run the work in this thread, retrying while stores or the broker are unavailable; pause on too many dead letters.
 
-    In a thread of its own it would wait for the interpreter twice more, and nothing else has to be done meanwhile. A
-    paused worker stays a member of its group, so that its partitions wait for the next release of it.
+    A separate thread would wait twice more for the GIL, and nothing else has to run meanwhile. A paused worker stays a
+    member of its group, so that its partitions wait for the next release.
     """
     try:
         with standstill().of(WAITING) as say:
@@ -269,4 +269,4 @@ async def _persist(app_id: str, work: Callable[[], Positions]) -> Positions:
             while True:
                 _log.error("paused", because=str(error))
                 await asyncio.sleep(PAUSE_REMINDER_S)
-    raise AssertionError("tenacity goes on without end")
+    raise AssertionError("tenacity retries indefinitely")

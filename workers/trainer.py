@@ -1,7 +1,7 @@
 """The `trainer` worker: `user-interests` become training steps, checkpoints and `model-updates`.
 
-The agent admits events and triggers a step when enough of them wait, or the oldest one waits long enough. Steps run in
-a thread of their own: neither the event loop nor the reading of Kafka waits for one.
+The agent admits events and triggers a step when enough of them wait, or the oldest has waited long enough. Steps run in
+a separate thread: neither the event loop nor the consumer waits for them.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from workers.runtime import (
 NAME = "trainer"
 
 PATIENCE_MS = 200
-"""Events that train together may as well arrive together."""
+"""Events that are trained together may as well arrive together."""
 
 _log = structlog.get_logger(__name__)
 
@@ -63,7 +63,7 @@ def build(settings: Settings) -> faust.App:
         return positions
 
     def report(seconds: float) -> None:
-        """Write the one line that tells all of a step, and count it."""
+        """Log one line per step, and count it."""
         progress = trainer.progress
         metrics.record_training(progress, waiting=training.waiting)
         _log.info(
@@ -77,18 +77,18 @@ def build(settings: Settings) -> faust.App:
         )
 
     def train(worker: Background) -> None:
-        """Step whenever a micro-batch is full or old enough, or a command came, for as long as the worker runs."""
+        """Run a step whenever a micro-batch is full or old enough, or a command arrives, while the worker runs."""
         while not worker.stopping.is_set():
             if _gather(training, admitted, settings, worker):
                 begun_s = time.monotonic()
                 persist_until(worker.stopping, training.step)
                 report(time.monotonic() - begun_s)
-            else:  # a checkpoint that could not be written is seen although nothing is trained
+            else:  # a failed checkpoint is reported even if nothing is trained
                 metrics.record_training(trainer.progress, waiting=training.waiting)
         _save_at_the_end(training)
 
     def follow(worker: Background) -> None:
-        """Learn the catalogue and hear commands, for as long as the worker runs."""
+        """Read the catalogue and commands while the worker runs."""
         topics = [ITEMS, MODEL_CONTROL]
         opened = partial(BroadcastReader, kafka=kafka, topics=topics, on_recreated=training.begin_anew)
         reader = persist_until(worker.stopping, opened)
@@ -124,7 +124,7 @@ def build(settings: Settings) -> faust.App:
 
 
 def _gather(training: TrainOnInterests, admitted: threading.Event, settings: Settings, worker: Background) -> bool:
-    """Wait for a micro-batch, full or old enough, or something else to do; answer whether there is any."""
+    """Wait for a full or old enough micro-batch or other work; return whether there is any."""
     if not training.waiting and not training.must_step and not admitted.wait(POLL_S):
         return False
     oldest_s = time.monotonic()
@@ -140,11 +140,11 @@ def _save_at_the_end(training: TrainOnInterests) -> None:
     try:
         training.checkpoint()
     except TransientError as error:
-        _log.error("not saved at the end", because=str(error), instead="the next start reads it again")
+        _log.error("not saved on shutdown", because=str(error), instead="the next start reads it again")
 
 
 def main(settings: Settings) -> None:
-    """Run until SIGTERM or SIGINT; stand by while another trainer is at work on the same checkpoints."""
+    """Run until SIGTERM or SIGINT; stand by while another trainer uses the same checkpoints."""
     logs.configure(settings.log_level, worker=NAME)
     with claimed(settings.checkpoint_dir):
         run(build(settings), settings, worker=NAME, gives_way=True)

@@ -1,4 +1,4 @@
-"""How a worker waits: for what passes by itself, and for an operator where nothing does."""
+"""Waiting and retries of workers."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from workers.readiness import paused
 GROUP_PREFIX = "streamrec-"
 
 POLL_S = 1.0
-"""How long an idle reader sleeps; a record wakes it at once. A stop is noticed within this time, or within
-seconds while the broker is away and the reader is looked after."""
+"""How long an idle consumer sleeps; a record wakes it immediately. A stop is noticed within this time, or within
+seconds while the broker is unavailable."""
 
 MAX_PAUSE_S = 2.0
-"""Between two tries of what a server refuses: work continues so soon after the server is back."""
+"""Maximum backoff between retries: work continues this soon after the server is back."""
 
 PAUSE_REMINDER_S = 60.0
 
@@ -36,14 +36,14 @@ _log = structlog.get_logger(__name__)
 
 
 class Background(NamedTuple):
-    """What blocking work in a thread knows of the app around it."""
+    """The app's context for blocking work in a thread."""
 
     loop: asyncio.AbstractEventLoop
     stopping: threading.Event
 
 
 def poll(source: BatchSource | BroadcastReader, worker: Background) -> Batch | None:
-    """Return what has arrived; what the broker cannot tell now is asked again, as long as the worker is to run."""
+    """Return what has arrived, retrying transient errors until the worker is to stop."""
     try:
         return persist_until(worker.stopping, partial(source.poll, POLL_S))
     except TransientError:
@@ -53,7 +53,7 @@ def poll(source: BatchSource | BroadcastReader, worker: Background) -> Batch | N
 
 
 def count_refused(worker: str, *refused: Counter[tuple[str, str]]) -> None:
-    """Count records that were refused outside of batches, by topic and reason, and begin to count anew."""
+    """Count records refused outside of batches, by topic and reason, and reset their counts."""
     for counts in refused:
         worker_metrics().record_refused(worker, counts)
         counts.clear()
@@ -62,9 +62,9 @@ def count_refused(worker: str, *refused: Counter[tuple[str, str]]) -> None:
 def while_right(
     app_id: str, worker: Background, open_source: Callable[[], BatchSource], work: Callable[[BatchSource], None]
 ) -> None:
-    """Work on a source, and wait outside of the group while a topic is not the one that the store's positions are of.
+    """Work on a source, and wait outside of the group while a topic is not the one that the store's positions refer to.
 
-    A process that ended instead would start again, and be in and out of its group for good.
+    If the process exited instead, it would be restarted, and join and leave the group forever.
     """
     said = ""
     with ExitStack() as refusal:
@@ -86,7 +86,7 @@ def while_right(
 
 
 def persist_until(stopping: threading.Event, work: Callable[[], T]) -> T:
-    """Do the work here, again and again while a store or the broker is away, unless the worker is to stop."""
+    """Run the work in this thread, retrying while a store or the broker is unavailable, until the worker stops."""
     with standstill().of(WAITING) as say:
         retrying = tenacity.Retrying(
             **while_away(say),
@@ -98,7 +98,7 @@ def persist_until(stopping: threading.Event, work: Callable[[], T]) -> T:
 
 
 def while_away(say: Callable[[str], None]) -> dict[str, Any]:
-    """Return the settings of a retry without end, that tells its reason with each try."""
+    """Return the settings of an indefinite retry that logs the reason of each attempt."""
 
     def report(state: tenacity.RetryCallState) -> None:
         assert state.outcome is not None

@@ -1,4 +1,4 @@
-"""The Prometheus metrics of a worker: what it says of itself, and where it can be asked."""
+"""Prometheus metrics of workers, and their endpoints."""
 
 from streamrec.metrics.endpoint import Endpoint, announced, exported, find_endpoints
 from streamrec.metrics.lists import ListMetrics, ServingMetrics

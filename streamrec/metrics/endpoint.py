@@ -1,4 +1,4 @@
-"""Where a worker serves its metrics, and how the monitor finds it: through the data directory."""
+"""Metrics endpoints of workers, which the monitor discovers through the data directory."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Endpoint(NamedTuple):
-    """Where a worker's metrics are."""
+    """Metrics endpoint of a worker."""
 
     worker: str
     host: str
@@ -42,7 +42,7 @@ class _Announced(msgspec.Struct):
 
 @contextmanager
 def exported(settings: Settings, worker: str) -> Iterator[None]:
-    """Serve the metrics of this process while it works.
+    """Serve the metrics of this process while the context is active.
 
     Raises
     ------
@@ -63,7 +63,7 @@ def exported(settings: Settings, worker: str) -> Iterator[None]:
         server.shutdown()
         server.server_close()
 
-    # in a thread: a worker that is told to stop twice must not wait for a reader of metrics
+    # in a thread: a worker that is told to stop twice must not wait for a metrics client
     ending = threading.Thread(target=end, daemon=True)
     ending.start()
     ending.join(1.0)
@@ -71,9 +71,9 @@ def exported(settings: Settings, worker: str) -> Iterator[None]:
 
 @contextmanager
 def announced(settings: Settings, endpoint: Endpoint) -> Iterator[None]:
-    """Say in the data directory where this process can be asked, while it can; other machines are told by settings.
+    """Announce the endpoint of this process in the data directory; other machines use settings.
 
-    A directory that is read-only or full costs the local monitor its view of this process, and no more.
+    If the directory is read-only or full, only the local monitor cannot see this process.
     """
     file = _directory(settings) / f"{endpoint.worker}-{os.getpid()}.json"
     try:
@@ -84,19 +84,19 @@ def announced(settings: Settings, endpoint: Endpoint) -> Iterator[None]:
     try:
         yield
     finally:
-        with suppress(OSError):  # there is none, or it stays: whoever reads it sees that this process has ended
+        with suppress(OSError):  # missing, or left behind: readers check whether the process still runs
             file.unlink()
 
 
 def find_endpoints(settings: Settings) -> list[Endpoint]:
-    """Return the endpoints of the workers that run on the data directory, and clear away those of dead ones."""
+    """Return the endpoints of the workers running on the data directory, and remove those of dead ones."""
     found = []
     for file in sorted(_directory(settings).glob("*-*.json")):
         name = _NAME.fullmatch(file.stem)
         if name is None:
-            continue  # no worker's
+            continue  # not a worker's
         if not psutil.pid_exists(int(name[1])):
-            with suppress(OSError):  # read-only, or gone: it is passed over again
+            with suppress(OSError):  # read-only, or already removed
                 file.unlink()
             continue
         found.append(_read(file))
@@ -111,5 +111,5 @@ def _read(file: Path) -> Endpoint | None:
     try:
         said = msgspec.json.decode(file.read_bytes(), type=_Announced)
     except (OSError, msgspec.DecodeError):
-        return None  # it has just ended, is being written, or is none of a worker
+        return None  # it has just ended, is being written, or is not a worker's
     return Endpoint(said.worker, said.host, said.port)

@@ -1,4 +1,4 @@
-"""What recall says of the version that serves and of the stored lists."""
+"""Metrics of recall about the serving version and the stored lists."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from streamrec.service.list_marks import Census, Facts
 
 
 class ServingMetrics:
-    """Which version serves.
+    """Metrics of the serving version.
 
     Parameters
     ----------
@@ -17,11 +17,11 @@ class ServingMetrics:
     """
 
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
-        self._serving = Info("streamrec_serving_model", "The version that serves.", registry=registry)
+        self._serving = Info("streamrec_serving_model", "The serving version.", registry=registry)
         self._version = ""
 
     def record_version(self, version: str) -> bool:
-        """Take note of the version that serves, and return whether it is another one than before."""
+        """Update the serving version, and return whether it has changed."""
         if version == self._version:
             return False
         self._serving.info({"version": version})
@@ -30,7 +30,7 @@ class ServingMetrics:
 
 
 class ListMetrics:
-    """How the stored lists are, and how many were made again.
+    """Metrics of stored and rebuilt lists.
 
     Parameters
     ----------
@@ -41,14 +41,14 @@ class ListMetrics:
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
         self._waiting = Gauge(
             "streamrec_lists_waiting",
-            "Lists that wait to be made again: made by a version that lacked much (poor), that is far behind by now "
+            "Lists that wait to be rebuilt: made by a version that lacked much of the stream (poor), that is outdated "
             "(far), or shorter than they could be (short).",
             ["because"],
             registry=registry,
         )
         self._waiting_since = Gauge(
             "streamrec_lists_waiting_since_timestamp_seconds",
-            "Since when lists have been waiting to be made again, 0 if none is.",
+            "Since when lists have been waiting to be rebuilt, 0 if none is.",
             registry=registry,
         )
         self._marked_short = Gauge(
@@ -56,21 +56,21 @@ class ListMetrics:
         )
         self._items = Gauge(
             "streamrec_listable_items",
-            "Available items: known to the version that serves, or only to the stream and the catalogue.",
+            "Available items: known to the serving version, or only to the stream and the catalogue.",
             ["known_to"],
             registry=registry,
         )
         self._version_events = Gauge(
             "streamrec_serving_events",
-            "Events that the version that serves has learned, and those in the stream that it lacks.",
+            "Events that the serving version has learned, and events in the stream that it lacks.",
             ["state"],
             registry=registry,
         )
-        self._rebuilt = Counter("streamrec_lists_rebuilt", "Lists that were made again.", registry=registry)
+        self._rebuilt = Counter("streamrec_lists_rebuilt", "Rebuilt lists.", registry=registry)
         self._rebuilt_before = 0
 
     def record(self, facts: Facts, census: Census, rebuilt: int) -> None:
-        """Take note of how the stored lists are, and of how many were made again since the start."""
+        """Update the counts of stored lists, and of lists rebuilt since the start."""
         for because in ("poor", "far", "short"):
             self._waiting.labels(because).set(getattr(census, because))
         self._waiting_since.set(facts.waiting_since_ms / 1_000)

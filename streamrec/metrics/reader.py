@@ -1,4 +1,4 @@
-"""What a worker's reader says of what it cannot read."""
+"""Metrics of unreadable partitions and refused topics."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from streamrec.service.batch import TopicPartition
 
 
 class ReaderMetrics:
-    """Partitions and topics that a worker does not read.
+    """Metrics of partitions and topics that a worker cannot read.
 
     Parameters
     ----------
@@ -22,7 +22,7 @@ class ReaderMetrics:
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
         self._stopped = Gauge(
             "streamrec_stopped_partitions",
-            "1 for a partition that cannot be read because the broker refuses; the log says why.",
+            "1 for a partition that cannot be read because the broker rejects it; the reason is in the log.",
             ["worker", "topic", "partition"],
             registry=registry,
         )
@@ -34,13 +34,13 @@ class ReaderMetrics:
         )
 
     def record_stopped(self, worker: str, stopped: Iterable[TopicPartition]) -> None:
-        """Take note of the partitions that cannot be read now."""
+        """Update the partitions that cannot be read."""
         self._stopped.clear()
         for source in stopped:
             self._stopped.labels(worker, source.topic, source.partition).set(1)
 
     def record_refusal(self, worker: str) -> None:
-        """Take note that a worker refused a topic that is not the one it had read."""
+        """Count a refused topic."""
         self._refusals.labels(worker).inc()
 
 

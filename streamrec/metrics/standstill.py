@@ -1,4 +1,4 @@
-"""Why a worker does not get on."""
+"""Metrics of workers that make no progress."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from functools import cache, partial
 from prometheus_client import REGISTRY, CollectorRegistry, Gauge
 
 PAUSED, WAITING = "streamrec_paused_seconds", "streamrec_waiting_seconds"
-"""Metrics that say for how long a worker has not got on, with the reason as a label."""
+"""Metrics of how long a worker has made no progress, with the reason as a label."""
 
 MAX_REASON = 300
 
 
 class Standstill:
-    """Says why a worker does not get on: it has paused itself, or tries again what fails.
+    """Metrics of a worker that makes no progress because it has paused itself or is retrying.
 
     Parameters
     ----------
@@ -35,9 +35,9 @@ class Standstill:
 
     @contextmanager
     def of(self, kind: str) -> Iterator[Callable[[str], None]]:
-        """Return what takes the reason, for as long as the standstill may last; nothing is said before the first one.
+        """Return a context in which a reason can be set; it is exported until the context exits.
 
-        Several threads may stand still at a time, each for a reason of its own.
+        Several threads may be stalled at the same time, each with its own reason.
         """
         token = object()
 
@@ -72,5 +72,5 @@ def _seconds_since(since_s: float) -> float:
 
 @cache
 def standstill() -> Standstill:
-    """Return what this process says of its standstills."""
+    """Return the metrics of this process."""
     return Standstill()

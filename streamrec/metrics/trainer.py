@@ -1,4 +1,4 @@
-"""What the trainer says of the training."""
+"""Metrics of training."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from streamrec.service.tally import TrainingProgress
 
 
 class TrainerMetrics:
-    """What the trainer says beside that.
+    """Metrics of the trainer in addition to those of every worker.
 
     Parameters
     ----------
@@ -23,30 +23,30 @@ class TrainerMetrics:
         self._counters = {
             "micro_batches": counter("micro_batches", "Training steps."),
             "events": counter("trained_events", "Events that the model was trained on."),
-            "tested": counter("prequential_tested", "Events that what serves was tested on before it learned them."),
-            "hits": counter("prequential_hits", "Tested events whose item was among the first ten of the list."),
-            "popular_hits": counter("prequential_popular_hits", "The same of the most popular items of a day."),
-            "drift_alarms": counter("drift_alarms", "How often the losses said that the stream has changed."),
+            "tested": counter("prequential_tested", "Events that the serving version was tested on before training."),
+            "hits": counter("prequential_hits", "Tested events whose item was in the top 10 of the list."),
+            "popular_hits": counter("prequential_popular_hits", "The same for the most popular items of a day."),
+            "drift_alarms": counter("drift_alarms", "Detected drifts of the stream."),
             "checkpoint_failures": counter("checkpoint_failures", "Checkpoints that could not be written."),
         }
         self._unsaved = Gauge(
-            "streamrec_checkpoint_failing", "1 while the newest checkpoint could not be written.", registry=registry
+            "streamrec_checkpoint_failing", "1 while the latest checkpoint could not be written.", registry=registry
         )
         self._loss = Gauge("streamrec_training_loss", "Moving average of the loss on new events.", registry=registry)
         self._waiting = Gauge("streamrec_training_waiting_events", "Events that wait for training.", registry=registry)
-        self._made = Info("streamrec_made_model", "The newest version that was made.", registry=registry)
+        self._made = Info("streamrec_made_model", "The latest version.", registry=registry)
         self._learned = Gauge(
             "streamrec_learned_timestamp_seconds",
-            "When the newest event was produced that the trainer has learned.",
+            "Production time of the newest event that the trainer has learned.",
             registry=registry,
         )
         self._last = TrainingProgress()
 
     def record_training(self, progress: TrainingProgress, *, waiting: int) -> None:
-        """Take note of how training gets on."""
+        """Update the progress of training."""
         for name, counter in self._counters.items():
             value, last = getattr(progress, name), getattr(self._last, name)
-            counter.inc(value - last if value >= last else value)  # a rollback begins to count anew
+            counter.inc(value - last if value >= last else value)  # counters restart after a rollback
         self._loss.set(progress.loss)
         self._waiting.set(waiting)
         self._unsaved.set(bool(progress.unsaved))

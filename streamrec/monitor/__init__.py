@@ -1,1 +1,1 @@
-"""Watching the pipeline from outside: lag, freshness, learning, retention; a page, metrics, and whether all is well."""
+"""Monitoring the pipeline from outside: lag, freshness, training, retention; dashboard, metrics and health."""

@@ -1,4 +1,4 @@
-"""Who may see the monitor: everybody of this machine as long as nobody else can reach it, else who has the token."""
+"""Access control of the monitor: open on loopback, otherwise a token is required."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from streamrec.settings import Settings
 
 COOKIE = "streamrec-monitor"
 PROBES = frozenset({"/healthz", "/readyz"})
-"""Open to everybody: an orchestrator asks without a token, and learns no user's data."""
+"""Paths without access control, for probes of orchestrators; they contain no user data."""
 
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _COOKIE_AGE_S = 30 * 86_400
@@ -32,17 +32,17 @@ HEADERS = {
 
 
 def guard(settings: Settings) -> Middleware:
-    """Return the middleware that lets requests in or not.
+    """Return the middleware that authorises requests.
 
     Raises
     ------
     SettingsError
-        If others can reach the monitor and there is no token.
+        If the monitor is reachable from other hosts and no token is set.
     """
     token = settings.monitor_token.get_secret_value() if settings.monitor_token else ""
     if not token and settings.monitor_host not in _LOOPBACK:
         raise SettingsError(
-            f"{variable_name('monitor_token')} is not set, and others can reach {settings.monitor_host}; "
+            f"{variable_name('monitor_token')} is not set, but {settings.monitor_host} is reachable from other hosts; "
             f"set it, or leave {variable_name('monitor_host')} at 127.0.0.1"
         )
 
@@ -60,15 +60,15 @@ async def _answer(request: web.Request, handler: Handler, token: str) -> web.Str
     if request.path in PROBES or (not token and _is_local(request)):
         return await handler(request)
     if not token:
-        # a page elsewhere that had its own name point here would read ours otherwise
-        raise web.HTTPForbidden(text="The monitor answers to names of this machine only.\n")
+        # prevents DNS rebinding: another site's name could resolve to this host
+        raise web.HTTPForbidden(text="The monitor only answers to host names of this machine.\n")
     if request.path == "/" and _is(request.query.get("token", ""), token):
         answer = web.HTTPSeeOther("/")
         answer.set_cookie(COOKIE, token, max_age=_COOKIE_AGE_S, httponly=True, samesite="Strict", secure=request.secure)
         raise answer
     sent = request.headers.get("Authorization", "").removeprefix("Bearer ") or request.cookies.get(COOKIE, "")
     if not _is(sent, token):
-        raise web.HTTPUnauthorized(text="Open /?token=TOKEN once, or send the token as a bearer.\n")
+        raise web.HTTPUnauthorized(text="Open /?token=TOKEN once, or send the token as a bearer token.\n")
     return await handler(request)
 
 
@@ -78,5 +78,5 @@ def _is_local(request: web.Request) -> bool:
 
 
 def _is(sent: str, token: str) -> bool:
-    # bytes of a header that are no text arrive as halves of surrogates
+    # undecodable bytes of a header arrive as lone surrogates
     return hmac.compare_digest(sent.encode(errors="surrogatepass"), token.encode())

@@ -1,7 +1,7 @@
-"""What the monitor knows, as metrics for Prometheus under the names that other exporters of Kafka's lag use.
+"""Prometheus metrics of the monitor, with the names of common Kafka lag exporters.
 
-prometheus-client writes all but the figures of single partitions: 38,400 of these take it a second of processor time
-each time it is asked, most of it for labels that never change.
+prometheus-client writes all metrics except those per partition: for 38,400 partitions it takes a second of CPU time per
+scrape, most of it for labels that never change.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _OF_GROUP = ["consumergroup"]
 
 
 class MonitorCollector(Collector):
-    """Tells what was seen in the last look.
+    """Collector of the last poll.
 
     Parameters
     ----------
@@ -38,18 +38,18 @@ class MonitorCollector(Collector):
         self._observation = observation
 
     def collect(self) -> Iterator[Metric]:
-        """Return all families, with what the broker said last; how long ago that was is among them."""
+        """Return all metric families of the last poll, including its age."""
         now = self._observation()
         yield from _groups(now.groups)
         yield from _held_back(now)
         yield from _servers(now)
         yield from _retention(now)
         yield from _unreadable(now)
-        yield _counter("streamrec_looks", "How often the monitor has looked.", now.looks)
-        yield _counter("streamrec_model_refusals", "Versions that were refused.", now.versions.refused)
+        yield _counter("streamrec_looks", "Polls of the monitor.", now.looks)
+        yield _counter("streamrec_model_refusals", "Refused model versions.", now.versions.refused)
         yield _counter("streamrec_model_rollbacks", "Rollbacks.", now.versions.rolled_back)
         good = sum(version.status in {"good", "serving"} for version in now.versions.versions)
-        yield GaugeMetricFamily("streamrec_model_good_versions", "Kept versions that proved good.", value=good)
+        yield GaugeMetricFamily("streamrec_model_good_versions", "Good versions with a checkpoint.", value=good)
         letters = GaugeMetricFamily("streamrec_dead_letters", "Dead-lettered records, each once.", labels=["topic"])
         for letter_topic in DEAD_LETTER_TOPICS:
             topic = letter_topic.removesuffix(DEAD_LETTER_SUFFIX)
@@ -58,7 +58,7 @@ class MonitorCollector(Collector):
 
 
 class Exposition:
-    """Everything as text.
+    """All metrics in the text format.
 
     Parameters
     ----------
@@ -71,10 +71,10 @@ class Exposition:
         self._registry = registry(observation)
         self._cluster = Partitions({})
         self._labels: list[str] = []
-        """Of each partition of it."""
+        """Labels of each partition."""
 
     def text(self) -> Iterator[bytes]:
-        """Return the metrics in the text format 0.0.4, in parts: all of a large cluster's are ten megabytes."""
+        """Return the metrics in text format 0.0.4, in chunks: those of a large cluster are ten megabytes."""
         now = self._observation()
         yield generate_latest(self._registry)
         if now.lag is not None:
@@ -105,7 +105,7 @@ class Exposition:
 
 
 def registry(observation: Callable[[], Observation]) -> CollectorRegistry:
-    """Return what is exported: what was seen, and what the monitor's own process takes."""
+    """Return a registry of the observed metrics and those of the monitor's process."""
     found = CollectorRegistry()
     found.register(MonitorCollector(observation))
     ProcessCollector(registry=found)
@@ -118,15 +118,15 @@ def _head(name: str, what: str) -> bytes:
 
 
 _FAMILIES: list[tuple[str, str, Callable[[GroupLag, int], np.ndarray]]] = [
-    ("kafka_consumergroup_lag", "Records that wait.", lambda part, _: part.lag),
+    ("kafka_consumergroup_lag", "Lag in records.", lambda part, _: part.lag),
     ("kafka_consumergroup_current_offset", "Committed offset, -1 for none.", lambda part, _: part.committed),
     (
         "kafka_consumergroup_group_lag_seconds",
-        "Age of the record at the committed offset, 0 at the end, NaN where it was not read yet.",
+        "Age of the record at the committed offset, 0 at the end, NaN if not read yet.",
         lambda part, at_ms: part.behind_s(at_ms),
     ),
 ]
-"""What is told of each partition of a group."""
+"""Metrics of each partition of a group."""
 
 
 def _escaped(value: str) -> str:
@@ -136,12 +136,12 @@ def _escaped(value: str) -> str:
 def _groups(groups: Iterable[GroupState]) -> Iterator[Metric]:
     families: list[tuple[str, str, Callable[[GroupState], float]]] = [
         ("kafka_consumergroup_members", "Members.", lambda group: group.members),
-        ("streamrec_stalled_seconds", "How long a position has not moved while records waited.", lambda g: g.stalled_s),
-        ("streamrec_lost_records", "Records that went before they were read.", lambda group: group.lost),
+        ("streamrec_stalled_seconds", "Time since a position moved while records waited.", lambda g: g.stalled_s),
+        ("streamrec_lost_records", "Records deleted before they were read.", lambda group: group.lost),
         ("streamrec_beyond_end_partitions", "Partitions that end before the position.", lambda group: group.beyond_end),
-        ("streamrec_leaderless_partitions", "Partitions that no broker leads.", lambda group: group.leaderless),
-        ("streamrec_unassigned_partitions", "Partitions that no member reads.", lambda group: len(group.unassigned)),
-        ("streamrec_missing_topics", "Topics that it reads and that are not there.", lambda group: len(group.missing)),
+        ("streamrec_leaderless_partitions", "Partitions without a leader.", lambda group: group.leaderless),
+        ("streamrec_unassigned_partitions", "Partitions assigned to no member.", lambda group: len(group.unassigned)),
+        ("streamrec_missing_topics", "Topics of the group that do not exist.", lambda group: len(group.missing)),
     ]
     for name, what, value_of in families:
         family = GaugeMetricFamily(name, what, labels=_OF_GROUP)
@@ -156,19 +156,19 @@ def _servers(now: Observation) -> Iterator[Metric]:
         up.add_metric([server], server not in now.faults)
     yield up
     restarts = CounterMetricFamily(
-        "streamrec_local_restarts", "How often `streamrec up` has restarted a process that died.", labels=["process"]
+        "streamrec_local_restarts", "Restarts of crashed processes by `streamrec up`.", labels=["process"]
     )
     for process, count in now.restarts.items():
         restarts.add_metric([process], count)
     yield restarts
     yield from _causes(now)
     if now.read_s_ago is not None:
-        yield GaugeMetricFamily("streamrec_lag_age_seconds", "How long ago the lag was read.", value=now.read_s_ago)
+        yield GaugeMetricFamily("streamrec_lag_age_seconds", "Age of the lag figures.", value=now.read_s_ago)
 
 
 def _held_back(now: Observation) -> Iterator[Metric]:
     family = GaugeMetricFamily(
-        "streamrec_held_back_records", "Records that no consumer sees before a transaction ends.", labels=["topic"]
+        "streamrec_held_back_records", "Records withheld by open transactions.", labels=["topic"]
     )
     for held in now.held_back:
         family.add_metric([held.topic], held.records)
@@ -177,9 +177,9 @@ def _held_back(now: Observation) -> Iterator[Metric]:
 
 def _causes(now: Observation) -> Iterator[Metric]:
     found = now.causes
-    yield GaugeMetricFamily("streamrec_ready", "Whether the pipeline keeps up.", value=not found)
+    yield GaugeMetricFamily("streamrec_ready", "Whether the pipeline is healthy.", value=not found)
     family = GaugeMetricFamily(
-        "streamrec_cause", "1 for what keeps the pipeline from keeping up.", labels=["cause", "subject"]
+        "streamrec_cause", "1 for each cause of an unhealthy pipeline.", labels=["cause", "subject"]
     )
     for name in {check.name for check in CHECKS} - {cause.name for cause in found}:
         family.add_metric([name, ""], 0)
@@ -193,12 +193,12 @@ def _retention(now: Observation) -> Iterator[Metric]:
         return
     for field, what in (
         ("users", "Users."),
-        ("lists", "Lists that were made."),
-        ("followed_lists", "Lists that were followed."),
+        ("lists", "Lists made."),
+        ("followed_lists", "Lists clicked."),
         ("clicks", "Clicks."),
-        ("followed_clicks", "Clicks that followed a list."),
+        ("followed_clicks", "Clicks attributed to a list."),
         ("purchases", "Purchases."),
-        ("followed_purchases", "Purchases that followed a list."),
+        ("followed_purchases", "Purchases attributed to a list."),
     ):
         family = GaugeMetricFamily(f"streamrec_arm_{field}", what, labels=["arm"])
         for arm in now.retention[""].arms:
@@ -206,7 +206,7 @@ def _retention(now: Observation) -> Iterator[Metric]:
         yield family
     shares = GaugeMetricFamily(
         "streamrec_retention_share",
-        "Share of users who came back n days later, over all cohorts.",
+        "Share of users who returned n days later, over all cohorts.",
         labels=["arm", "day"],
     )
     for name, report in now.retention.items():
@@ -219,7 +219,7 @@ def _retention(now: Observation) -> Iterator[Metric]:
 
 def _unreadable(now: Observation) -> Iterator[Metric]:
     family = CounterMetricFamily(
-        "streamrec_refused", "Records that the monitor refused.", labels=["worker", "topic", "reason"]
+        "streamrec_refused", "Records refused by the monitor.", labels=["worker", "topic", "reason"]
     )
     for (topic, reason), count in now.unreadable.items():
         family.add_metric(["monitor", topic, reason], count)

@@ -1,4 +1,4 @@
-"""What follows from one look at the groups after the other: who stands still, who lost records, who is late."""
+"""State of groups derived from consecutive polls: stalled positions, lost records, lag."""
 
 from __future__ import annotations
 
@@ -14,41 +14,41 @@ from streamrec.adapters.kafka.offsets import Partitions
 from streamrec.service.batch import TopicPartition
 
 STALLED_S = 120.0
-"""A position that has not moved for so long while records wait is stalled."""
+"""A position that has not moved for this long while records wait is stalled."""
 
 
 @dataclass(slots=True)
 class GroupState:
-    """How a group does.
+    """State of a group.
 
     Parameters
     ----------
     name
-        The group.
+        Name of the group.
     ours
-        Whether it is one of the pipeline's own.
+        Whether it belongs to the pipeline.
     members
-        Its members.
+        Number of members.
     lag
-        Offsets from the first record that waits up to the end, over all partitions; 0 if, and only if, none waits.
+        Offsets from the first waiting record to the end, over all partitions; 0 if, and only if, none waits.
     behind_s
-        Age of the oldest record that waits, 0 if none does; `None` if none of those that wait was read yet.
+        Age of the oldest waiting record, 0 if none waits; `None` if none of them was read yet.
     stalled_s
-        For how long the position that has stood still longest has not moved while records waited there.
+        Longest time that a position has been stalled.
     lost
-        Records that went before they were read: retention was faster.
+        Records deleted by retention before they were read.
     beyond_end
         Partitions that end before the position: re-created, or emptied.
     leaderless
-        Partitions that no broker leads now, of which nothing can be said.
+        Partitions without a leader, whose state is unknown.
     unassigned
-        Partitions that none of its members is assigned.
+        Partitions assigned to no member.
     missing
-        Topics that it reads and that are not there.
+        Topics of the group that do not exist.
     partitions
-        The offsets that this follows from.
+        The underlying offsets.
     standing_s
-        For how long each of them has stood still.
+        Stalled time of each partition.
     """
 
     name: str
@@ -68,28 +68,28 @@ class GroupState:
 
 @dataclass(slots=True)
 class _Seen:
-    """What was seen of a group, in the order of the cluster's partitions."""
+    """Last poll of a group, in the order of the cluster's partitions."""
 
     committed: np.ndarray
     moved_s: np.ndarray
 
 
 class GroupWatch:
-    """Compares what the broker says of groups with what it said before."""
+    """Compares the offsets of groups with those of the previous poll."""
 
     def __init__(self) -> None:
         self._partitions: Partitions | None = None
         self._seen: dict[str, _Seen] = {}
 
     def look(self, lag: Lag, now_s: float) -> list[GroupState]:
-        """Return how each group does, those of the pipeline first.
+        """Return the state of each group, those of the pipeline first.
 
         Parameters
         ----------
         lag
-            What the broker says now.
+            Current offsets from the broker.
         now_s
-            A clock that only goes forward.
+            Monotonic time.
         """
         if lag.partitions is not self._partitions:
             self._partitions, self._seen = lag.partitions, {}
@@ -114,7 +114,7 @@ class GroupWatch:
             behind_s=_oldest(group.behind_s(of.at_ms), waits=bool(lag.any())),
             stalled_s=float(standing_s.max(initial=0.0)),
             lost=int(lost.sum()),
-            # whoever reads uncommitted records may be beyond the stable end
+            # consumers of uncommitted records may be beyond the stable end
             beyond_end=int((known & (group.committed > of.high[index])).sum()),
             leaderless=int((~is_led).sum()),
             unassigned=group.unassigned,
@@ -129,7 +129,7 @@ def _unseen(size: int, now_s: float) -> _Seen:
 
 
 def _oldest(behind_s: np.ndarray[Any, Any], *, waits: bool) -> float | None:
-    """Return the greatest age; those that were not read yet are no younger than the others know."""
+    """Return the greatest known age; NaN entries were not read yet."""
     read = behind_s[np.isfinite(behind_s)]
     oldest = float(read.max(initial=0.0))
     return None if waits and not oldest and len(read) < len(behind_s) else oldest

@@ -1,4 +1,4 @@
-"""The state of stored lists, from their marks in Redis: no worker has to answer."""
+"""The state of stored lists, from their marks in Redis, without workers."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from streamrec.settings import Settings
 
 
 class Lists(NamedTuple):
-    """What is known of the stored lists.
+    """State of the stored lists.
 
     Attributes
     ----------
     facts
-        The version that serves and the items that can be listed.
+        The serving version and the items that can be listed.
     census
-        How many lists are marked.
+        Number of marked lists.
     """
 
     facts: Facts
@@ -25,24 +25,24 @@ class Lists(NamedTuple):
 
     @property
     def short_share(self) -> float | None:
-        """Share of lists with fewer items than asked for, `None` without any list."""
+        """Share of lists with fewer items than requested, `None` without any list."""
         census = self.census
         lists = census.poor + census.behind + census.complete
         return min(1.0, census.all_short / lists) if lists else None
 
     def waiting_s(self, at_s: float) -> float | None:
-        """Return for how long lists have been waiting to be made again, `None` if none is."""
+        """Return for how long lists have been waiting to be rebuilt, `None` if none is."""
         since_ms = self.facts.waiting_since_ms
         return max(0.0, at_s - since_ms / 1_000) if self.census.waiting and since_ms else None
 
 
 class ListWatch:
-    """Looks at the lists.
+    """Reads the state of lists.
 
     Parameters
     ----------
     settings
-        Say where Redis is; without an address nothing is seen.
+        Settings with the address of Redis; without one nothing is read.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -50,7 +50,7 @@ class ListWatch:
         self._marks = RedisListMarks(url, installation=settings.installation) if url else None
 
     def look(self) -> Lists | None:
-        """Return what is known now.
+        """Return the current state.
 
         Raises
         ------

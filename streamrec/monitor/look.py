@@ -1,4 +1,4 @@
-"""What decides whether the pipeline keeps up, seen at one instant: by the monitor again and again, by commands once."""
+"""A poll of everything that determines health: repeatedly by the monitor, once by commands."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ from streamrec.running import restarts_of
 from streamrec.settings import Settings
 
 TIMES_ONCE = 10_000
-"""Records whose age is looked up by who looks once, and cannot look up the rest later."""
+"""Record times looked up by a single poll, which cannot look up the rest later."""
 
 T = TypeVar("T")
 
 
 class Eyes:
-    """Sees servers, groups and workers; made and used in one event loop.
+    """Polls servers, groups and workers; must be created and used in the same event loop.
 
     Parameters
     ----------
     settings
-        Say where everything is.
+        Settings with all addresses.
     others
-        Whether groups that are not the pipeline's are seen, too.
+        Whether to include groups that do not belong to the pipeline.
     times_a_read
-        Ages of so many records are looked up in a look.
+        Number of record times to look up per poll.
     """
 
     def __init__(self, settings: Settings, *, others: bool = True, times_a_read: int = 128) -> None:
@@ -51,7 +51,7 @@ class Eyes:
         self._lists = ListWatch(settings)
         self._data_dir = settings.data_dir
         self.servers = ["Kafka", *self._servers.names]
-        """What is asked for a sign of life."""
+        """The servers to check."""
 
     async def close(self) -> None:
         """Close all connections."""
@@ -59,20 +59,20 @@ class Eyes:
         await self._reader.close()
 
     async def look(self, now: Observation, *, patient: bool = False) -> None:
-        """Look once, and put what is seen into the observation; what cannot be seen stays as it was seen last.
+        """Poll once and update the observation; what is unavailable keeps its last state.
 
-        All of it is put there at once: whoever reads the observation meanwhile sees one look, not parts of two.
+        The update is atomic: concurrent readers of the observation never see parts of two polls.
 
         Parameters
         ----------
         now
-            What is known.
+            The observation to update.
         patient
-            Whether a broker that has just started is given time to find out who leads what.
+            Whether to wait for a broker that has just started to learn its partition leaders.
         """
         faults = await self._servers.faults()
         lag = await seen(when_loaded(self._reader.read) if patient else self._reader.read, "Kafka", faults)
-        # a server that has not answered is not asked again: it may say nothing for seconds
+        # a server that has not answered yet is not asked again: it may take seconds
         lists = None if "Redis" in faults else await seen(partial(asyncio.to_thread, self._lists.look), "Redis", faults)
         workers = await self._scraper.scrape()
         now.lists = lists or now.lists
@@ -86,7 +86,7 @@ class Eyes:
 
 
 async def look_at_letters(census: DeadLetterCensus, now: Observation, lag: Lag) -> None:
-    """Count what was dead-lettered, and put it into the observation."""
+    """Count dead letters, and update the observation."""
     edges = {
         lag.partitions.sources[at]: (int(lag.start[at]), int(lag.end[at]))
         for at in lag.partitions.of(DEAD_LETTER_TOPICS).tolist()
@@ -98,7 +98,7 @@ async def look_at_letters(census: DeadLetterCensus, now: Observation, lag: Lag) 
 
 
 async def seen(look: Callable[[], Awaitable[T]], where: str, faults: dict[str, str]) -> T | None:
-    """Return what is seen, or `None` and the fault that hides it."""
+    """Return the result, or `None` and the fault."""
     try:
         return await look()
     except (StreamrecError, msgspec.DecodeError) as error:
@@ -107,20 +107,20 @@ async def seen(look: Callable[[], Awaitable[T]], where: str, faults: dict[str, s
 
 
 def _restarts(data_dir: Path) -> dict[str, int]:
-    """Return what `streamrec up` on this machine has restarted; nothing where it does not say so."""
+    """Return the restarts by `streamrec up` on this machine; empty if unknown."""
     try:
         return restarts_of(data_dir)
-    except StreamrecError:  # its addresses cannot be read either, and commands say so
+    except StreamrecError:  # its addresses cannot be read either, which commands report
         return {}
 
 
 def look_once(settings: Settings) -> Observation:
-    """Return what can be seen at once: servers, groups, what workers say of themselves, and dead letters.
+    """Poll servers, groups, workers' metrics and dead letters once.
 
     Raises
     ------
     SettingsError
-        If there is no address of Kafka.
+        If the address of Kafka is not set.
     """
 
     async def look() -> Observation:

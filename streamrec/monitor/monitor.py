@@ -1,4 +1,4 @@
-"""The monitor's eyes: it looks at everything again and again, and dies of nothing that it sees."""
+"""The monitor's polling loop, which survives every error it observes."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from streamrec.monitor.scrape import Scraped
 from streamrec.settings import Settings
 
 LOOK_S = 1.5
-"""From one look to the next."""
+"""Polling interval."""
 
 SHOWN_LETTERS = 20
-"""Newest dead letters of each topic that are kept."""
+"""Number of the latest dead letters kept per topic."""
 
 RETENTION_PAUSE_S = 60.0
 RETENTION_SHARE = 20
-"""Retention is read once a minute at most, and never for more than a twentieth of the time: it reads all activity."""
+"""Retention is read at most once per minute, and for at most a twentieth of the time, since it reads all activity."""
 
 _log = structlog.get_logger(__name__)
 
@@ -39,12 +39,12 @@ T = TypeVar("T")
 
 
 class Monitor:
-    """Looks at groups, workers, servers, dead letters, model versions and retention.
+    """Polls groups, workers, servers, dead letters, model versions and retention.
 
     Parameters
     ----------
     settings
-        Say where everything is.
+        Settings with all addresses.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -54,10 +54,10 @@ class Monitor:
         self._seen_ends: dict[str, int] = {}
         self.now = Observation(settings.lag_limit_s)
         self.looked = asyncio.Condition()
-        """Notified after each look."""
+        """Notified after each poll."""
 
     async def run(self) -> None:
-        """Look until cancelled."""
+        """Poll until cancelled."""
         eyes = Eyes(self._settings)
         self.now.servers = eyes.servers
         retention = asyncio.create_task(self._follow_retention())
@@ -74,7 +74,7 @@ class Monitor:
             self._census.close()
 
     async def _look(self, eyes: Eyes) -> None:
-        """Look once; what cannot be seen stays as it was seen last, and is named among the faults."""
+        """Poll once; what is unavailable keeps its last state, and is listed among the faults."""
         now, before, warned = self.now, self.now.faults, self.now.warnings
         await eyes.look(now)
         if now.faults.keys() != before.keys():
@@ -98,7 +98,7 @@ class Monitor:
             self.now.versions = newest or self.now.versions
 
     async def _read_if_moved(self, lag: Lag, topics: Sequence[str], read: Callable[[], T | None]) -> T | None:
-        """Read topics if records have come since they were read last."""
+        """Read topics that have new records."""
         end = int(lag.end[lag.partitions.of(topics)].sum())
         if end == self._seen_ends.get(topics[0], 0):
             return None
@@ -108,7 +108,7 @@ class Monitor:
         return found
 
     async def _follow_retention(self) -> None:
-        """Read retention from time to time, while somebody is recorded."""
+        """Read retention periodically, if any activity is recorded."""
         if self._settings.postgres_url is None:
             return
         url, installation = self._settings.require_postgres_url(), self._settings.installation

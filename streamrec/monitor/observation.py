@@ -1,4 +1,4 @@
-"""What the monitor knows now, and how it got there; read by the page, the metrics and the probes."""
+"""The monitor's current state and its history; read by the dashboard, metrics and probes."""
 
 from __future__ import annotations
 
@@ -24,29 +24,29 @@ STAGES = {
     "retention": "in retention",
     "model": "learned",
 }
-"""Where freshness is measured, and what has happened to an event there."""
+"""Stages at which freshness is measured, with the state of an event there."""
 
 
 NO_VERSIONS = ModelVersions(versions=[], refused=0, rolled_back=0, drifts=0)
-"""Before the trainer has said anything."""
+"""Before the trainer has published any."""
 
 
 @dataclass(slots=True)
 class Observation:
-    """All that is known.
+    """Current state.
 
     Parameters
     ----------
     lag_limit_s
-        The oldest record that waits may be so old.
+        Maximum age of the oldest waiting record.
     at_s
-        When this was seen, Unix seconds.
+        Time of the poll, Unix seconds.
     seen_s
-        The same by a clock that only goes forward: rates and charts are drawn over it.
+        The same on a monotonic clock, for rates and charts.
     looks
-        How often was looked.
+        Number of polls.
     read_s
-        When the groups were read last, by a clock that only goes forward; `None` if they never were.
+        Monotonic time when the groups were last read; `None` if never.
     """
 
     lag_limit_s: float
@@ -58,41 +58,41 @@ class Observation:
     groups: list[GroupState] = field(default_factory=list)
     faults: dict[str, str] = field(default_factory=dict)
     unfit: dict[str, Sequence[str]] = field(default_factory=dict)
-    """Why servers that answer lose what is written, or take nothing."""
+    """Why available servers lose data or refuse writes."""
     warnings: dict[str, Sequence[str]] = field(default_factory=dict)
-    """What else an operator should know of them."""
+    """Warnings about servers."""
     servers: list[str] = field(default_factory=list)
     workers: list[Scraped] = field(default_factory=list)
     totals: Totals = field(default_factory=Totals)
     history: History = field(default_factory=History)
     letters: list[DeadLetter] = field(default_factory=list)
     refused: dict[str, int] = field(default_factory=dict)
-    """Different records that dead letters are about by topic, at least."""
+    """Number of distinct refused records by topic, at least."""
     refused_are_all: bool = True
-    """Whether all letters were counted, and all of their records told apart."""
+    """Whether all dead letters and distinct records were counted."""
     retention: dict[str, RetentionReport] = field(default_factory=dict)
-    """By arm, and under the empty name of all users."""
+    """By arm; the empty name is all users."""
     versions: ModelVersions = NO_VERSIONS
     lists: Lists | None = None
-    """The stored lists, as they were seen last."""
+    """State of the stored lists when last read."""
     restarts: dict[str, int] = field(default_factory=dict)
-    """How often `streamrec up` has restarted each process that died."""
+    """Restarts of crashed processes by `streamrec up`."""
     unreadable: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """Records that the monitor itself could not read, by topic and reason."""
+    """Records refused by the monitor, by topic and reason."""
 
     @property
     def read_s_ago(self) -> float | None:
-        """How long ago the groups were read: whoever asks is told, though the next look may never end."""
+        """Time since the groups were last read, also while a poll hangs."""
         return None if self.read_s is None else time.monotonic() - self.read_s
 
     @property
     def refused_records(self) -> int:
-        """Different records that dead letters are about, at least."""
+        """Number of distinct refused records, at least."""
         return sum(self.refused.values())
 
     @property
     def held_back(self) -> list[HeldBack]:
-        """What open transactions keep from everybody who reads."""
+        """Records withheld by open transactions."""
         return self.lag.held_back() if self.lag else []
 
     @property
@@ -102,7 +102,7 @@ class Observation:
 
     @property
     def verdict(self) -> dict[str, Any]:
-        """Whether the pipeline keeps up and why not, as probes and commands tell it."""
+        """Health and its causes, as reported by probes and commands."""
         found = self.causes
         return {
             "ready": not found,
@@ -111,7 +111,7 @@ class Observation:
         }
 
     def record(self) -> None:
-        """Add what is known now to the series."""
+        """Append the current values to the series."""
         add = self.history.record
         for group in self.groups:
             if group.ours:

@@ -15,33 +15,33 @@ if TYPE_CHECKING:
     from streamrec.monitor.observation import Observation
 
 BLIND_S = 15.0
-"""What was read so long ago says nothing of now."""
+"""Maximum age of the groups' figures."""
 
 
 class Cause(NamedTuple):
-    """A reason why the pipeline does not keep up."""
+    """A cause of an unhealthy pipeline."""
 
     name: str
-    """A word for the kind of cause: the value of the metric's label."""
+    """Kind of the cause: the value of the metric's label."""
     subject: str
-    """What it is about: a group, a worker, a server, a topic."""
+    """The affected group, worker, server or topic."""
     text: str
-    """What is wrong, for people."""
+    """Description."""
     next_step: str
     """What to do about it."""
 
 
 class Check(NamedTuple):
-    """Looks for one kind of cause.
+    """Checks for one kind of cause.
 
     Parameters
     ----------
     name
-        A word for the kind of cause.
+        Kind of the cause.
     next_step
         What to do about it.
     find
-        Yields the subject of each cause of the kind and what is wrong with it.
+        Yields the subject and description of each cause of this kind.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Check(NamedTuple):
 
 
 def causes(now: Observation) -> list[Cause]:
-    """Return why the pipeline does not keep up, nothing if it does."""
+    """Return the causes of an unhealthy pipeline; empty if it is healthy."""
     return [
         Cause(check.name, subject, visible(text), check.next_step)
         for check in CHECKS
@@ -72,7 +72,7 @@ def _unfit_servers(now: Observation) -> Iterator[tuple[str, str]]:
 def _not_read(now: Observation) -> Iterator[tuple[str, str]]:
     read_s_ago = now.read_s_ago
     if "Kafka" in now.faults:
-        return  # that says it
+        return  # reported above
     if read_s_ago is None:
         yield "Kafka", "consumer groups were not read yet"
     elif read_s_ago > BLIND_S:
@@ -135,7 +135,8 @@ def _behind(now: Observation) -> Iterator[tuple[str, str]]:
 
 def _stalled(now: Observation) -> Iterator[tuple[str, str]]:
     for group in _ours(now):
-        # with the limit of what may wait, so that one look, which cannot see it, comes to the same verdict: see behind
+        # after the lag limit, so that a single poll, which cannot detect stalls, reaches the same result through
+        # `behind`
         if group.stalled_s > max(STALLED_S, now.lag_limit_s):
             yield group.name, f"{group.name} has been stalled for {group.stalled_s:.0f} s while records wait"
 
@@ -143,7 +144,7 @@ def _stalled(now: Observation) -> Iterator[tuple[str, str]]:
 def _leaderless(now: Observation) -> Iterator[tuple[str, str]]:
     for group in _ours(now):
         if group.leaderless:
-            yield group.name, f"{group.name} waits for {group.leaderless} partitions that no broker leads"
+            yield group.name, f"{group.name} waits for {group.leaderless} partitions without a leader"
 
 
 def _unassigned(now: Observation) -> Iterator[tuple[str, str]]:
@@ -193,4 +194,4 @@ CHECKS = (
     Check("lists-waiting", "Wait while the count falls: streamrec lists status.", _lists_waiting),
     Check("beyond-end", "Start with empty stores, or point the workers at the right broker.", _beyond_end),
 )
-"""All kinds of causes, in the order in which they are named."""
+"""All checks, in the order in which causes are reported."""

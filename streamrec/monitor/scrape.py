@@ -1,4 +1,4 @@
-"""Reading what the workers say of themselves."""
+"""Scraping the workers' metrics."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _CUMULATIVE = ("counter", "histogram", "summary")
 
 @dataclass(slots=True)
 class Scraped:
-    """What one process said.
+    """Metrics of one process.
 
     Parameters
     ----------
     endpoint
-        Where it was read.
+        The scraped endpoint.
     counters, gauges
-        What only grows, and what may change either way.
+        Samples of counters and gauges.
     """
 
     endpoint: Endpoint
@@ -37,11 +37,11 @@ class Scraped:
     gauges: dict[Key, float] = field(default_factory=dict)
 
     def gauge(self, name: str) -> float | None:
-        """Return a figure without labels."""
+        """Return the value of a sample without labels."""
         return self.gauges.get((name, ()))
 
     def reasons(self, name: str) -> dict[str, float]:
-        """Return the value of each sample with a name, by its label `reason`."""
+        """Return the values of a metric by the label `reason`."""
         samples = ((dict(pairs), value) for (sample, pairs), value in self.gauges.items() if sample == name)
         return {labels.get("reason", ""): value for labels, value in samples}
 
@@ -55,17 +55,17 @@ class Scraped:
         ]
 
     def label(self, name: str, label: str) -> str | None:
-        """Return the value of a label of the only sample with a name, `None` before it has one."""
+        """Return the value of a label of the only sample of a metric, `None` if there is none."""
         return next((dict(pairs).get(label) for sample, pairs in self.gauges if sample == name), None)
 
 
 class Scraper:
-    """Reads the metrics of all workers; one that does not answer in time is left out.
+    """Scrapes the metrics of all workers, omitting those that do not answer in time.
 
     Parameters
     ----------
     settings
-        Say where workers are: in the data directory, or by name.
+        Settings with the data directory or the names of targets.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -77,14 +77,14 @@ class Scraper:
         await self._session.close()
 
     async def scrape(self) -> list[Scraped]:
-        """Return what each worker says, by name."""
+        """Return the metrics of each worker, by name."""
         here = [endpoint for endpoint in find_endpoints(self._settings) if endpoint.worker != MONITOR]
         endpoints = [*here, *await self._targets()]
         answers = await asyncio.gather(*(self._read(endpoint) for endpoint in endpoints))
         return [answer for answer in answers if answer is not None]
 
     async def _targets(self) -> list[Endpoint]:
-        """Return every address that the targets' names stand for: a worker may run in several processes."""
+        """Resolve the targets' names to all of their addresses: a worker may run in several processes."""
         loop = asyncio.get_running_loop()
         found = []
         for target in filter(None, (part.strip() for part in self._settings.metrics_targets.split(","))):
@@ -92,8 +92,8 @@ class Scraper:
             try:
                 addresses = await loop.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)
             except OSError:
-                continue  # a name that nobody has belongs to a worker that does not run
-            worker = host.partition(".")[0]  # in a cluster its name has the domain behind it
+                continue  # an unresolvable name belongs to a worker that is not running
+            worker = host.partition(".")[0]  # in a cluster the name includes a domain
             found += [Endpoint(worker, str(address[4][0]), int(port)) for address in addresses]
         return found
 
@@ -103,11 +103,11 @@ class Scraper:
                 text = await answer.text()
             return parse(endpoint, text)
         except (aiohttp.ClientError, TimeoutError, ValueError):
-            return None  # it has just ended, or something else answers there
+            return None  # it has just ended, or something else listens there
 
 
 def parse(endpoint: Endpoint, text: str) -> Scraped:
-    """Return what a worker said, in the text format of Prometheus."""
+    """Parse a worker's metrics in the Prometheus text format."""
     scraped = Scraped(endpoint)
     for family in text_string_to_metric_families(text):
         if not family.name.startswith(("streamrec_", "process_")):

@@ -1,4 +1,4 @@
-"""Figures over time, and figures out of counters: all of it bounded, none of it I/O."""
+"""Bounded time series, and rates and quantiles from counters; without I/O."""
 
 from __future__ import annotations
 
@@ -7,29 +7,29 @@ from collections import deque
 from collections.abc import Mapping
 
 HISTORY = 1_200
-"""Values of a series: half an hour at the pace of the monitor."""
+"""Values per series: half an hour at the monitor's polling interval."""
 
 MAX_SERIES = 200
-"""Series that are kept; a name that comes later is not recorded."""
+"""Maximum number of series; later names are not recorded."""
 
 MAX_PROCESSES = 64
-"""Processes whose last words are kept."""
+"""Maximum number of processes whose last counters are kept."""
 
 WINDOW = 15
-"""Looks over which rates and percentiles are taken."""
+"""Number of polls over which rates and percentiles are computed."""
 
 Key = tuple[str, tuple[tuple[str, str], ...]]
-"""Name of a sample and its labels."""
+"""Name and labels of a sample."""
 
 
 class History:
-    """The newest values of some figures."""
+    """The latest values of named series."""
 
     def __init__(self) -> None:
         self._series: dict[str, deque[tuple[float, float]]] = {}
 
     def record(self, name: str, at_s: float, value: float | None) -> None:
-        """Add a value; nothing is added where there is none."""
+        """Append a value unless it is `None`."""
         if value is None or not math.isfinite(value):
             return
         if name not in self._series and len(self._series) >= MAX_SERIES:
@@ -37,19 +37,19 @@ class History:
         self._series.setdefault(name, deque(maxlen=HISTORY)).append((at_s, value))
 
     def of(self, name: str) -> list[tuple[float, float]]:
-        """Return instants and values, oldest first."""
+        """Return times and values, oldest first."""
         return list(self._series.get(name, ()))
 
     def newest(self, name: str) -> float | None:
-        """Return the newest value."""
+        """Return the latest value."""
         series = self._series.get(name)
         return series[-1][1] if series else None
 
 
 class Totals:
-    """Counters of several processes as one: a process that starts again begins at nothing, the total goes on.
+    """Sums counters over processes: after a process restarts at 0 the total continues.
 
-    Only the newest `WINDOW` looks are kept. A process that is gone keeps what it counted.
+    Only the latest `WINDOW` polls are kept. The counts of ended processes are retained.
     """
 
     def __init__(self) -> None:
@@ -58,13 +58,13 @@ class Totals:
         self._looks: deque[tuple[float, dict[Key, float]]] = deque(maxlen=WINDOW)
 
     def take(self, at_s: float, scraped: Mapping[str, Mapping[Key, float]]) -> None:
-        """Take in what each process says now."""
+        """Add the current metrics of each process."""
         for process, samples in scraped.items():
             last = self._last.get(process, {})
             for key, value in samples.items():
                 before = last.get(key, 0.0)
                 self._totals[key] = self._totals.get(key, 0.0) + (value - before if value >= before else value)
-            # a process that does not answer for a while goes on from where it was
+            # a process that does not answer for a while continues from its last counts
             self._last.pop(process, None)
             self._last[process] = samples
         while len(self._last) > MAX_PROCESSES:
@@ -72,11 +72,11 @@ class Totals:
         self._looks.append((at_s, dict(self._totals)))
 
     def total(self, name: str, **labels: str) -> float:
-        """Return the sum of a counter over all that has these labels."""
+        """Return the sum of a counter over all samples with these labels."""
         return _sum(self._looks[-1][1], name, labels) if self._looks else 0.0
 
     def by(self, name: str, label: str, **labels: str) -> dict[str, float]:
-        """Return the totals of a counter by the values of a label, over all that has the other labels."""
+        """Return the totals of a counter by the values of a label, over all samples with the other labels."""
         found: dict[str, float] = {}
         for (sample, pairs), value in (self._looks[-1][1] if self._looks else {}).items():
             values = dict(pairs)
@@ -85,21 +85,21 @@ class Totals:
         return found
 
     def grown(self, name: str, **labels: str) -> float:
-        """Return by how much a counter has grown over the window."""
+        """Return the increase of a counter over the window."""
         if len(self._looks) < 2:
             return 0.0
         return _sum(self._looks[-1][1], name, labels) - _sum(self._looks[0][1], name, labels)
 
     def rate(self, name: str, **labels: str) -> float | None:
-        """Return the growth of a counter in a second, over the window."""
+        """Return the rate of a counter per second, over the window."""
         if len(self._looks) < 2:
             return None
         return self.grown(name, **labels) / max(1e-3, self._looks[-1][0] - self._looks[0][0])
 
     def quantile(self, q: float, name: str, **labels: str) -> float | None:
-        """Return a quantile of what a histogram saw over the window, `None` if it saw nothing.
+        """Return a quantile of a histogram over the window, `None` without observations.
 
-        Between the bounds of a bucket values are taken as spread evenly, as Prometheus does.
+        Values are interpolated linearly within a bucket, as in Prometheus.
         """
         if len(self._looks) < 2:
             return None
@@ -114,7 +114,7 @@ class Totals:
 
 
 def quantile(q: float, buckets: Mapping[float, float]) -> float | None:
-    """Return a quantile of a histogram of cumulative counts by upper bound.
+    """Return a quantile of a histogram given as cumulative counts by upper bound.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Whether Redis and PostgreSQL answer, and whether they are set up to keep what is written."""
+"""Health checks of Redis and PostgreSQL, including their configuration."""
 
 from __future__ import annotations
 
@@ -18,36 +18,36 @@ from streamrec.settings import Settings
 STATEMENT_TIMEOUT_MS = 2_000
 
 ANSWER_S = 3.0
-"""Who says nothing for so long hangs: no timeout of a client's own ends that on a connection that is open."""
+"""A server without an answer for this long hangs: clients have no timeout on an open connection."""
 
 
 class Condition(NamedTuple):
-    """How a server that answers is set up."""
+    """Condition of an available server."""
 
     unfit: Sequence[str] = ()
-    """Why it loses what is written, has lost some, or takes nothing."""
+    """Why it loses or has lost data, or refuses writes."""
     warnings: Sequence[str] = ()
-    """What an operator should know."""
+    """Warnings."""
 
 
 _GOOD = Condition()
 
 
 class Servers:
-    """Asks servers for a sign of life, and how they are set up.
+    """Checks whether servers answer, and their configuration.
 
     Parameters
     ----------
     settings
-        Say where they are; one without an address is not asked.
+        Settings with their addresses; servers without one are skipped.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._asks: dict[str, Callable[[], Condition | None]] = {}
         self._asked: dict[str, asyncio.Future[Condition | None]] = {}
-        """Those that have not answered yet."""
+        """Servers that have not answered yet."""
         self.conditions: dict[str, Condition] = {}
-        """What each server said when it answered last; nothing of one that has not answered since."""
+        """Last condition of each server; missing for one that has not answered since."""
         if settings.redis_url is not None:
             client = redis.connect(settings.require_redis_url())
 
@@ -63,15 +63,15 @@ class Servers:
                 with postgres.translated_errors(), engine.connect() as connection:
                     is_read_only = connection.execute(text("SHOW transaction_read_only")).scalar() == "on"
                 if is_read_only:
-                    engine.dispose()  # the address may lead to another server meanwhile, and the setting be another
+                    engine.dispose()  # the address may resolve to another server now, or the setting have changed
                 return Condition([READ_ONLY_ADVICE] if is_read_only else [])
 
             self._asks["PostgreSQL"] = ask_postgres
 
     async def faults(self) -> dict[str, str]:
-        """Return what stands in the place of an answer, by server that gives none.
+        """Return the faults of servers that do not answer, by server.
 
-        All are asked at the same time, one that hangs not again before it has answered.
+        All are asked concurrently; a hanging one is not asked again before it has answered.
         """
         for server, ask in self._asks.items():
             if server not in self._asked:
@@ -81,10 +81,10 @@ class Servers:
         return {server: fault for server in self._asks if (fault := self._fault(server))}
 
     def _fault(self, server: str) -> str:
-        """Return what a server said instead of an answer, nothing if it answered."""
+        """Return the fault of a server, empty if it answered."""
         if not self._asked[server].done():
             self.conditions.pop(server, None)
-            return f"it has said nothing for {ANSWER_S:g} s"
+            return f"no answer for {ANSWER_S:g} s"
         self.conditions.pop(server, None)
         try:
             self.conditions[server] = self._asked.pop(server).result() or _GOOD
@@ -94,5 +94,5 @@ class Servers:
 
     @property
     def names(self) -> list[str]:
-        """The servers that are asked."""
+        """The checked servers."""
         return list(self._asks)

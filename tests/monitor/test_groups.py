@@ -133,7 +133,7 @@ def test_a_monitor_that_sees_nothing_is_not_ready():
 def test_of_a_partition_that_no_broker_leads_nothing_is_concluded_but_that():
     state = state_after((0.0, look_of([10, 4, 10], start=(0, -1, 0), end=(10, -1, 10))))
     assert (state.lag, state.lost, state.beyond_end, state.leaderless) == (0, 0, 0, 1)
-    assert why(state) == ["streamrec-interests waits for 1 partitions that no broker leads"]
+    assert why(state) == ["streamrec-interests waits for 1 partitions without a leader"]
 
 
 def test_a_topic_that_is_not_there_is_named():

@@ -46,7 +46,7 @@ def test_one_that_hangs_is_named_and_neither_hides_the_others_nor_is_asked_again
         return first, second, third
 
     first, second, third = asyncio.run(look_three_times())
-    assert first == second == {"PostgreSQL": "it has said nothing for 0.2 s", "Redis": "refused"}
+    assert first == second == {"PostgreSQL": "no answer for 0.2 s", "Redis": "refused"}
     assert third == {"Redis": "refused"}
     assert len(asked) == 1
 
