@@ -1,88 +1,170 @@
-"""Lines over time as SVG, drawn by pygal in the colours of the page."""
+"""Lines over time as geometry: where lines, ticks and the labels at the lines go; `chart.html` writes them as SVG.
+
+A plot is stretched to the width that there is, texts are not: ticks and labels stand in columns of their own beside it,
+and share only its vertical axis.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from xml.etree.ElementTree import Element
-
-import pygal  # type: ignore[import-untyped]  # it comes without types
-from pygal.style import Style  # type: ignore[import-untyped]  # it comes without types
+import math
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 POINTS = 60
 """Points of a line: each is the mean of what was recorded in its share of the time shown."""
 
-SHOWN_S = 900.0
-"""A chart goes back so far."""
+WIDTH, HEIGHT = 600, 168
+"""Of a plot, in units of its own that are stretched, and in pixels."""
 
-_MARKS = tuple(mark * 10.0**power for power in range(-3, 5) for mark in (1, 3))
-"""Where a logarithmic axis is marked."""
+SPANS_S = (180.0, 360.0, 900.0)
+"""A chart shows the shortest of these that reaches back to the first value, at most the last one."""
 
-_STYLE = Style(
-    background="transparent",
-    plot_background="transparent",
-    foreground="var(--ink)",
-    foreground_strong="var(--ink)",
-    foreground_subtle="var(--rule)",
-    colors=("var(--line-1)", "var(--line-2)", "var(--line-3)", "var(--line-4)"),
-    font_family="inherit",
-    label_font_size=12,
-    major_label_font_size=12,
-    legend_font_size=13,
-    stroke_width="2",
-    transition="none",
-    guide_stroke_color="var(--rule)",
-    guide_stroke_dasharray="1,0",
-    major_guide_stroke_color="var(--rule)",
-    major_guide_stroke_dasharray="1,0",
-)
+LONG_SPANS_S = (*SPANS_S, *(hours * 3_600.0 for hours in (1, 3, 6, 12, 24, 72, 144, 720)))
+
+_BRIDGED = 3
+"""So many points without a value do not interrupt a line: a poll may take longer than the time between two points."""
+
+_TOP, _BOTTOM = 8, HEIGHT - 6
+"""Where the vertical axis ends, in pixels."""
+
+_LABEL_PX = 15
+"""Labels are so far apart."""
+
+_STEPS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1_200, 3_600)
+
+Values = Sequence[tuple[float, float]]
+"""Instants in seconds and values, oldest first."""
 
 
-def line_chart(lines: Mapping[str, Sequence[tuple[float, float]]], *, now_s: float, logarithmic: bool = False) -> str:
-    """Return a chart, empty where no line has a value.
+class Series(NamedTuple):
+    """What a line shows.
+
+    Attributes
+    ----------
+    label
+        Its name, which stands at its end.
+    values
+        Instants in seconds and values, oldest first.
+    style
+        Names of the classes that give it hue and dashes.
+    """
+
+    label: str
+    values: Values
+    style: str
+
+
+class Label(NamedTuple):
+    """A text at the end of a line: it may stand above or below it, and a leader joins the two."""
+
+    name: str
+    value: str
+    style: str
+    line_y: int
+    y: int
+
+
+class Chart(NamedTuple):
+    """What is drawn, in the coordinates of the plot.
+
+    Attributes
+    ----------
+    ticks
+        Heights and texts of the vertical axis.
+    paths
+        Path data and style of each line, the limit last.
+    labels
+        From top to bottom.
+    times
+        Texts of the horizontal axis, from left to right.
+    summary
+        The newest values in words.
+    """
+
+    ticks: list[tuple[int, str]]
+    paths: list[tuple[str, str]]
+    labels: list[Label]
+    times: list[str]
+    summary: str
+
+
+class Measure(NamedTuple):
+    """What a chart measures.
+
+    Attributes
+    ----------
+    words
+        Writes a value.
+    limit
+        Where there is one, it has a line of its own.
+    logarithmic
+        Whether the vertical axis is; values that are not above 0 are then left out.
+    timed
+        Whether values are seconds, which have round numbers of their own.
+    """
+
+    words: Callable[[float], str]
+    limit: float | None = None
+    logarithmic: bool = False
+    timed: bool = False
+
+
+class _Axis(NamedTuple):
+    """A vertical axis: where a value is, in pixels from the top, and the values that are marked."""
+
+    height: Callable[[float], int]
+    ticks: list[float]
+
+
+def draw(
+    series: Sequence[Series], measure: Measure, *, now_s: float, spans_s: Sequence[float] = SPANS_S
+) -> Chart | None:
+    """Return a chart, `None` where no line has a value.
 
     Parameters
     ----------
-    lines
-        By name, instants in seconds and values, oldest first.
+    series
+        The lines.
+    measure
+        What they show.
     now_s
         The right edge.
-    logarithmic
-        Whether the vertical axis is; values that are not above 0 are then left out.
+    spans_s
+        See `SPANS_S`.
     """
-    thinned = {name: thin(values, now_s) for name, values in lines.items()}
-    if logarithmic:
-        thinned = {name: [v if v and v > 0 else None for v in values] for name, values in thinned.items()}
-    shown = {name: values for name, values in thinned.items() if any(value is not None for value in values)}
-    if not shown:
-        return ""
-    chart = pygal.Line(
-        style=_STYLE,
-        js=[],
-        width=640,
-        height=230,
-        margin=6,
-        show_dots=False,
-        disable_xml_declaration=True,
-        legend_at_bottom=True,
-        truncate_label=-1,
-        legend_at_bottom_columns=min(4, len(shown)),
-        logarithmic=logarithmic,
-        value_formatter=lambda value: f"{value:,.3g}",
+    words, limit = measure.words, measure.limit
+    first_s = min((line.values[0][0] for line in series if line.values), default=now_s)
+    span_s = next((span for span in spans_s if now_s - first_s <= span), spans_s[-1])
+    lines = [(line, thin(line.values, now_s, span_s)) for line in series]
+    if measure.logarithmic:
+        lines = [(line, [v if v and v > 0 else None for v in values]) for line, values in lines]
+    lines = [(line, values) for line, values in lines if any(value is not None for value in values)]
+    if not lines:
+        return None
+    shown = [value for _, values in lines for value in values if value is not None]
+    greatest = max(shown if limit is None else [*shown, limit])
+    axis = _logarithmic(min(shown), greatest) if measure.logarithmic else _linear(greatest, timed=measure.timed)
+    paths = [(_path(values, axis.height), line.style) for line, values in lines]
+    labels = []
+    for line, values in lines:
+        newest = next(value for value in reversed(values) if value is not None)
+        labels.append(Label(line.label, words(newest), line.style, axis.height(newest), axis.height(newest)))
+    summary = ", ".join(f"{label.name} {label.value}" for label in labels)
+    if limit is not None:
+        y = axis.height(limit)
+        paths.append((f"M0 {y}H{WIDTH}", "limit-line"))
+        labels.append(Label("limit", round_words(words(limit)), "limit-line", y, y))
+    return Chart(
+        ticks=[(axis.height(value), round_words(words(value))) for value in axis.ticks],
+        paths=paths,
+        labels=_apart(labels),
+        times=[_ago(span_s), *(_ago(span_s * left / 3).removesuffix(" ago") for left in (2, 1)), "now"],
+        summary=summary,
     )
-    least, greatest = _span(shown)
-    if logarithmic:
-        chart.y_labels = [mark for mark in _MARKS if least / 3.5 < mark < greatest * 3.5]
-    else:
-        chart.range, chart.max_scale = (0, max(greatest, 1e-3)), 5
-    chart.add_xml_filter(_without_scripts)
-    minutes = SHOWN_S / 60
-    chart.x_labels = ["" if n % 20 else f"{minutes * (1 - n / POINTS):.0f} min ago" for n in range(POINTS)]
-    for name, values in shown.items():
-        chart.add(name, values)
-    return str(chart.render(is_unicode=True))
 
 
-def thin(values: Sequence[tuple[float, float]], now_s: float) -> list[float | None]:
+def thin(values: Values, now_s: float, span_s: float = SPANS_S[-1]) -> list[float | None]:
     """Return the means of `POINTS` equal stretches of time up to now, `None` where nothing was recorded.
 
     Examples
@@ -92,21 +174,79 @@ def thin(values: Sequence[tuple[float, float]], now_s: float) -> list[float | No
     """
     sums, counts = [0.0] * POINTS, [0] * POINTS
     for at_s, value in values:
-        place = min(POINTS - 1, int((at_s - (now_s - SHOWN_S)) / SHOWN_S * POINTS))
+        place = min(POINTS - 1, math.floor((at_s - (now_s - span_s)) / span_s * POINTS))
         if place >= 0:
             sums[place] += value
             counts[place] += 1
     return [total / count if count else None for total, count in zip(sums, counts, strict=True)]
 
 
-def _without_scripts(svg: Element) -> Element:
-    """Leave out what makes tooltips: the page lets no script in that is not a file of its own."""
-    for parent in svg.iter():
-        for script in [child for child in parent if child.tag == "script"]:
-            parent.remove(script)
-    return svg
+def round_words(text: str) -> str:
+    """Return a round figure without its decimals.
+
+    Examples
+    --------
+    >>> round_words("10.0 s"), round_words("2.05")
+    ('10 s', '2.05')
+    """
+    return re.sub(r"\.0(?!\d)", "", text)
 
 
-def _span(lines: Mapping[str, Sequence[float | None]]) -> tuple[float, float]:
-    values = [value for line in lines.values() for value in line if value is not None]
-    return min(values), max(values)
+def _path(values: Iterable[float | None], height: Callable[[float], int]) -> str:
+    """Return path data; a value alone is a dot, which round ends of lines make visible."""
+    parts: list[str] = []
+    last = -_BRIDGED - 2
+    for place, value in enumerate(values):
+        if value is None:
+            continue
+        x, y = (place + 1) * WIDTH // POINTS, height(value)
+        parts.append(f"L{x} {y}" if place - last <= _BRIDGED + 1 else f"M{x} {y}h0")
+        last = place
+    return "".join(parts)
+
+
+def _linear(greatest: float, *, timed: bool) -> _Axis:
+    step = _step(greatest / 3, timed=timed)
+    top = max(greatest * 1.05, step)
+    ticks = [step * n for n in range(int(top / step) + 1)]
+    return _Axis(lambda value: round(_BOTTOM - (_BOTTOM - _TOP) * value / top), ticks)
+
+
+def _step(least: float, *, timed: bool) -> float:
+    """Return the smallest round number that is not less."""
+    if timed and least <= _STEPS_S[-1]:
+        return next(step for step in _STEPS_S if step >= least)
+    power = 10.0 ** math.floor(math.log10(max(least, 1e-3)))
+    return next(mark * power for mark in (1, 2, 5, 10) if mark * power >= least)
+
+
+def _logarithmic(least: float, greatest: float) -> _Axis:
+    low = math.floor(math.log10(least))
+    high = max(low + 1, math.ceil(math.log10(greatest)))
+    ticks = [10.0**power for power in range(low, high + 1)]
+    slope = (_BOTTOM - _TOP) / (high - low)
+    return _Axis(lambda value: round(_BOTTOM - slope * (math.log10(value) - low)), ticks)
+
+
+def _apart(labels: Iterable[Label]) -> list[Label]:
+    """Return the labels from top to bottom, each as near to its line as the others allow."""
+    ordered = sorted(labels, key=lambda label: label.line_y)
+    heights = [float(label.line_y) for label in ordered]
+    for _ in range(2):
+        bottom = HEIGHT - 4.0
+        for place in reversed(range(len(heights))):
+            heights[place] = min(heights[place], bottom)
+            bottom = heights[place] - _LABEL_PX
+        top = float(_TOP)
+        for place, height in enumerate(heights):
+            heights[place] = max(height, top)
+            top = heights[place] + _LABEL_PX
+    return [label._replace(y=round(height)) for label, height in zip(ordered, heights, strict=True)]
+
+
+def _ago(seconds: float) -> str:
+    if seconds >= 2 * 86_400:
+        return f"{seconds / 86_400:g} days ago"
+    if seconds >= 3_600:
+        return f"{seconds / 3_600:g} h ago"
+    return f"{seconds / 60:g} min ago"

@@ -78,7 +78,9 @@ class Eyes:
         now.lists = lists or now.lists
         now.at_s, now.looks, now.faults, now.workers = time.time(), now.looks + 1, faults, workers
         now.unfit = {server: found.unfit for server, found in self._servers.conditions.items() if found.unfit}
-        now.warnings = {server: found.warnings for server, found in self._servers.conditions.items() if found.warnings}
+        now.server_warnings = {
+            server: found.warnings for server, found in self._servers.conditions.items() if found.warnings
+        }
         now.seen_s, now.restarts = time.monotonic(), _restarts(self._data_dir)
         if lag is not None:
             now.read_s = now.seen_s

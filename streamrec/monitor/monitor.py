@@ -75,12 +75,12 @@ class Monitor:
 
     async def _look(self, eyes: Eyes) -> None:
         """Poll once; what is unavailable keeps its last state, and is listed among the faults."""
-        now, before, warned = self.now, self.now.faults, self.now.warnings
+        now, before, warned = self.now, self.now.faults, self.now.server_warnings
         await eyes.look(now)
         if now.faults.keys() != before.keys():
             _log.warning("faults", **now.faults) if now.faults else _log.info("all servers answer")
-        if now.warnings != warned:
-            _log.warning("servers", **now.warnings)
+        if now.server_warnings != warned:
+            _log.warning("servers", **now.server_warnings)
         now.totals.take(now.seen_s, {_process(worker): worker.counters for worker in now.workers})
         if now.lag is not None and "Kafka" not in now.faults:
             await look_at_letters(self._census, now, now.lag)

@@ -14,9 +14,9 @@ from streamrec.adapters.postgres import RetentionReport
 from streamrec.contracts.model_version import ModelVersions
 from streamrec.monitor.groups import GroupState
 from streamrec.monitor.lists import Lists
-from streamrec.monitor.readiness import Cause, causes
+from streamrec.monitor.readiness import Cause, causes, warnings
 from streamrec.monitor.scrape import Scraped
-from streamrec.monitor.series import History, Totals
+from streamrec.monitor.series import History, Progress, Totals
 
 STAGES = {
     "interests": "in the interest state",
@@ -59,12 +59,15 @@ class Observation:
     faults: dict[str, str] = field(default_factory=dict)
     unfit: dict[str, Sequence[str]] = field(default_factory=dict)
     """Why available servers lose data or refuse writes."""
-    warnings: dict[str, Sequence[str]] = field(default_factory=dict)
+    server_warnings: dict[str, Sequence[str]] = field(default_factory=dict)
     """Warnings about servers."""
     servers: list[str] = field(default_factory=list)
     workers: list[Scraped] = field(default_factory=list)
     totals: Totals = field(default_factory=Totals)
     history: History = field(default_factory=History)
+    progress: Progress = field(default_factory=Progress)
+    fresh_s: dict[tuple[str, int], float | None] = field(default_factory=dict)
+    """Freshness over the window by stage and percentile, `None` where nothing came."""
     letters: list[DeadLetter] = field(default_factory=list)
     refused: dict[str, int] = field(default_factory=dict)
     """Number of distinct refused records by topic, at least."""
@@ -96,6 +99,32 @@ class Observation:
         return self.lag.held_back() if self.lag else []
 
     @property
+    def behind_s(self) -> float | None:
+        """Age of the oldest record that waits for one of our workers, `None` if it is not known."""
+        known = [group.behind_s for group in self.groups if group.ours and group.behind_s is not None]
+        return max(known) if known else None
+
+    @property
+    def model_age_s(self) -> float | None:
+        """Time from the newest event that the serving model has learned to the newest event; `None` without either."""
+        newest, learned = (self._newest_effect_s(stage) for stage in ("interests", "model"))
+        return None if newest is None or learned is None else max(0.0, newest - learned)
+
+    @property
+    def dead_letter_share(self) -> float | None:
+        """Share of the window's events that were dead-lettered, `None` if there were none."""
+        events, refused = (
+            self.totals.grown("streamrec_outcomes_total", worker="interests", **outcome)
+            for outcome in ({}, {"outcome": "dead-lettered"})
+        )
+        return refused / events if events else None
+
+    @property
+    def warnings(self) -> list[Cause]:
+        """What needs attention although the pipeline keeps up."""
+        return warnings(self)
+
+    @property
     def causes(self) -> list[Cause]:
         """Why the pipeline does not keep up, nothing if it does."""
         return causes(self)
@@ -120,15 +149,21 @@ class Observation:
         for stage in STAGES:
             for percent in (50, 99):
                 age_s = self.totals.quantile(percent / 100, "streamrec_freshness_seconds", stage=stage)
+                self.fresh_s[stage, percent] = age_s
                 add(f"freshness {stage} p{percent}", self.seen_s, age_s)
         for outcome in ("applied", "duplicate", "dead-lettered"):
             rate = self.totals.rate("streamrec_outcomes_total", worker="interests", outcome=outcome)
             add(f"rate {outcome}", self.seen_s, rate)
         add("rate lists", self.seen_s, self.totals.rate("streamrec_outcomes_total", worker="recall", outcome="lists"))
-        tested = self.totals.grown("streamrec_prequential_tested_total")
+        tested, *hits = (
+            self.totals.total(f"streamrec_prequential_{name}_total") for name in ("tested", "hits", "popular_hits")
+        )
         if tested:
-            for name in ("hits", "popular_hits"):
-                add(name, self.seen_s, self.totals.grown(f"streamrec_prequential_{name}_total") / tested)
+            self.progress.record(self.seen_s, tested, *hits)
         for worker in self.workers:
             if worker.endpoint.worker == "trainer":
                 add("loss", self.seen_s, worker.gauge("streamrec_training_loss") or None)
+
+    def _newest_effect_s(self, stage: str) -> float | None:
+        key = ("streamrec_newest_effect_timestamp_seconds", (("stage", stage),))
+        return max((worker.gauges[key] for worker in self.workers if key in worker.gauges), default=None)

@@ -11,23 +11,27 @@ import numpy as np
 from streamrec.adapters.kafka.dead_letters import DeadLetter
 from streamrec.contracts.derived import TopKList
 from streamrec.domain.interest import InterestState
-from streamrec.monitor.charts import line_chart
+from streamrec.monitor.cards import WORDS, cards, verdict_state
+from streamrec.monitor.charts import HEIGHT, LONG_SPANS_S, POINTS, WIDTH, Chart, Measure, Series, draw
 from streamrec.monitor.groups import GroupState
 from streamrec.monitor.observation import STAGES, Observation
-from streamrec.monitor.words import duration, interest
+from streamrec.monitor.words import duration, interest, percent
 from streamrec.visible import visible
 
 SECTIONS = (
     "status",
     "lag",
-    "partitions",
     "freshness",
-    "lists",
     "throughput",
+    "hits",
+    "loss",
+    "workers",
+    "groups",
+    "partitions",
     "model",
+    "lists",
     "retention",
     "letters",
-    "workers",
 )
 """In the order of the page."""
 
@@ -59,9 +63,9 @@ class Page:
         environment = jinja2.Environment(
             loader=jinja2.PackageLoader("streamrec.monitor"), autoescape=True, trim_blocks=True, lstrip_blocks=True
         )
-        environment.filters |= {"duration": duration, "at": _at, "percent": _percent, "printable": _printable}
+        environment.filters |= {"duration": duration, "at": _at, "percent": percent, "printable": _printable}
         self._templates = environment
-        self._charts: dict[str, str] = {}
+        self._charts: dict[str, Chart | None] = {}
 
     def sections(self, now: Observation, *, draw: bool) -> dict[str, str]:
         """Return the HTML of each section.
@@ -75,11 +79,18 @@ class Page:
         """
         if draw or not self._charts:
             self._charts = _charts(now)
+        causes, warnings = now.causes, now.warnings
         context = {
             "now": now,
-            "named": {(cause.name, cause.subject) for cause in now.causes},
+            "causes": causes,
+            "warnings": warnings,
+            "state": verdict_state(causes, warnings),
+            "words": WORDS,
+            "cards": cards(now, causes, warnings),
+            "named": {(cause.name, cause.subject) for cause in causes},
             "charts": self._charts,
             "stages": STAGES,
+            "plot": {"width": WIDTH, "height": HEIGHT},
             "rows": rows(now),
             "shown_partitions": SHOWN_PARTITIONS,
             "versions": list(reversed(now.versions.versions))[:SHOWN_VERSIONS],
@@ -91,7 +102,7 @@ class Page:
 
     def index(self, now: Observation) -> str:
         """Return the whole page."""
-        return self._render("index.html", {"sections": self.sections(now, draw=True)})
+        return self._render("index.html", {"sections": self.sections(now, draw=True), "healthy": not now.causes})
 
     def user(self, user_id: str, state: InterestState, topk: TopKList | None) -> str:
         """Return what is known of a user."""
@@ -138,30 +149,49 @@ def _rows_of(now: Observation, group: GroupState) -> list[PartitionRow]:
     ]
 
 
-def _charts(now: Observation) -> dict[str, str]:
-    def chart(names: dict[str, str], *, logarithmic: bool = False) -> str:
-        lines = {label: now.history.of(name) for label, name in names.items()}
-        return line_chart(lines, now_s=now.seen_s, logarithmic=logarithmic)
+def _charts(now: Observation) -> dict[str, Chart | None]:
+    def line(label: str, name: str, style: str) -> Series:
+        return Series(label, now.history.of(name), style)
 
     ours = [group.name for group in now.groups if group.ours]
+    lag = [
+        line(name.removeprefix("streamrec-"), f"behind {name}", f"hue-{n} dash-{n}") for n, name in enumerate(ours, 1)
+    ]
+    # a hue is a stage, a dash a percentile
+    freshness = [
+        line("list p99", "freshness recall p99", "hue-1 dash-2"),
+        line("list p50", "freshness recall p50", "hue-1"),
+        line("state p99", "freshness interests p99", "hue-2 dash-2"),
+        line("state p50", "freshness interests p50", "hue-2"),
+    ]
+    throughput = [
+        line("events", "rate applied", "hue-1"),
+        line("lists", "rate lists", "hue-2 dash-2"),
+        line("duplicates", "rate duplicate", "hue-3 dash-3"),
+        line("dead letters", "rate dead-lettered", "hue-4 dash-4"),
+    ]
+    lists, popular = now.progress.shares(POINTS)
+    hits = [Series("lists", lists, "hue-1"), Series("most popular", popular, "hue-2 dash-2")]
+    limit, now_s = now.lag_limit_s, now.seen_s
     return {
-        "behind": chart({name.removeprefix("streamrec-"): f"behind {name}" for name in ours}),
-        "freshness": chart(
-            {f"{stage} {p}": f"freshness {stage} {p}" for stage in ("interests", "recall") for p in ("p50", "p99")},
-            logarithmic=True,
-        ),
-        "throughput": chart({"events": "rate applied", "lists": "rate lists", "duplicates": "rate duplicate"}),
-        "loss": chart({"loss on new events": "loss"}),
-        "hits": chart({"lists": "hits", "most popular": "popular_hits"}),
+        "lag": draw(lag, Measure(duration, limit, timed=True), now_s=now_s),
+        "freshness": draw(freshness, Measure(duration, limit, logarithmic=True), now_s=now_s),
+        "throughput": draw(throughput, Measure(_rate), now_s=now_s),
+        "hits": draw(hits, Measure(percent), now_s=now_s, spans_s=LONG_SPANS_S),
+        "loss": draw([line("loss", "loss", "hue-1")], Measure(_loss), now_s=now_s),
     }
+
+
+def _loss(loss: float) -> str:
+    return f"{loss:.3g}"
 
 
 def _at(at_ms: float) -> str:
     return datetime.fromtimestamp(at_ms / 1_000, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{100 * share:.1f} %"
+def _rate(per_s: float) -> str:
+    return f"{per_s:,.0f}/s" if per_s >= 10 or not per_s else f"{per_s:.1f}/s"
 
 
 def _printable(letter: DeadLetter) -> str:

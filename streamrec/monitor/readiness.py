@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from streamrec.adapters.kafka.lag import GROUPS
@@ -18,8 +18,15 @@ BLIND_S = 15.0
 """Maximum age of the groups' figures."""
 
 
+MODEL_AGE_LIMIT_S = 600.0
+"""The serving model may lack so much of the stream; the alert `ModelNotUpdated` has the same limit."""
+
+DEAD_LETTER_LIMIT = 0.01
+"""So large a share of the events may be dead-lettered; the alert `DeadLetters` has the same limit."""
+
+
 class Cause(NamedTuple):
-    """A cause of an unhealthy pipeline."""
+    """A cause of an unhealthy pipeline, or a warning about a healthy one."""
 
     name: str
     """Kind of the cause: the value of the metric's label."""
@@ -51,9 +58,18 @@ class Check(NamedTuple):
 
 def causes(now: Observation) -> list[Cause]:
     """Return the causes of an unhealthy pipeline; empty if it is healthy."""
+    return _found(CHECKS, now)
+
+
+def warnings(now: Observation) -> list[Cause]:
+    """Return what needs attention although the pipeline may be healthy."""
+    return _found(WARNINGS, now)
+
+
+def _found(checks: Sequence[Check], now: Observation) -> list[Cause]:
     return [
         Cause(check.name, subject, visible(text), check.next_step)
-        for check in CHECKS
+        for check in checks
         for subject, text in check.find(now)
     ]
 
@@ -172,6 +188,33 @@ def _lists_waiting(now: Observation) -> Iterator[tuple[str, str]]:
         yield "recall", "lists of a model version that was rolled back are not marked yet"
 
 
+def _late_lists(now: Observation) -> Iterator[tuple[str, str]]:
+    p99_s = now.fresh_s.get(("recall", 99))
+    if p99_s is not None and p99_s > now.lag_limit_s:
+        limit = f"the limit is {now.lag_limit_s:g} s"
+        yield "recall", f"1 % of lists are published more than {p99_s:.0f} s after their event, {limit}"
+
+
+def _old_model(now: Observation) -> Iterator[tuple[str, str]]:
+    age_s = now.model_age_s
+    if age_s is not None and age_s > MODEL_AGE_LIMIT_S:
+        limit = f"the limit is {MODEL_AGE_LIMIT_S:g} s"
+        yield "trainer", f"the serving model lacks the last {age_s:.0f} s of events, {limit}"
+
+
+def _dead_letters(now: Observation) -> Iterator[tuple[str, str]]:
+    share = now.dead_letter_share
+    if share is not None and share > DEAD_LETTER_LIMIT:
+        limit = f"the limit is {100 * DEAD_LETTER_LIMIT:g} %"
+        yield "interests", f"{100 * share:.1f} % of the latest events are dead letters, {limit}"
+
+
+def _server_settings(now: Observation) -> Iterator[tuple[str, str]]:
+    for server, found in now.server_warnings.items():
+        for warning in found:
+            yield server, f"{server}: {warning}"
+
+
 def _ours(now: Observation) -> Iterator[GroupState]:
     return (group for group in now.groups if group.ours)
 
@@ -195,3 +238,11 @@ CHECKS = (
     Check("beyond-end", "Start with empty stores, or point the workers at the right broker.", _beyond_end),
 )
 """All checks, in the order in which causes are reported."""
+
+WARNINGS = (
+    Check("late-lists", "Start more processes of the worker with the greatest lag.", _late_lists),
+    Check("old-model", "Check that trainer runs and that recall serves its latest version.", _old_model),
+    Check("dead-letters", "See what is wrong with them: streamrec dlq list.", _dead_letters),
+    Check("server-setting", "Check the setting in the message; the pipeline continues meanwhile.", _server_settings),
+)
+"""What needs attention and does not make the pipeline unhealthy, in the order in which it is reported."""

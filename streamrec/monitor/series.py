@@ -18,6 +18,12 @@ MAX_PROCESSES = 64
 WINDOW = 15
 """Number of polls over which rates and percentiles are computed."""
 
+PROGRESS = 512
+"""Instants of which the counters of the model's tests are kept."""
+
+SMOOTHED = 5
+"""Hit rates are over so many of the stretches that a chart shows as points."""
+
 Key = tuple[str, tuple[tuple[str, str], ...]]
 """Name and labels of a sample."""
 
@@ -44,6 +50,36 @@ class History:
         """Return the latest value."""
         series = self._series.get(name)
         return series[-1][1] if series else None
+
+
+class Progress:
+    """Hit rates since the monitor started: when there are too many instants, every other one is forgotten."""
+
+    def __init__(self) -> None:
+        self._counts: list[tuple[float, float, float, float]] = []
+        self._least_s = 0.0
+        """From one instant that is kept to the next."""
+
+    def record(self, at_s: float, tested: float, hits: float, popular_hits: float) -> None:
+        """Take note of the counters: events that lists were tested on, and hits of the lists and of popularity."""
+        if self._counts and at_s - self._counts[-1][0] < self._least_s:
+            return
+        self._counts.append((at_s, tested, hits, popular_hits))
+        if len(self._counts) > PROGRESS:
+            del self._counts[1::2]
+            self._least_s = 1.5 * (self._counts[-1][0] - self._counts[0][0]) / len(self._counts)
+
+    def shares(self, points: int) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:
+        """Return instants and hit rates, of the lists and of popularity, at about so many instants."""
+        every = max(1, len(self._counts) // points)
+        kept = [*self._counts[:-1:every], *self._counts[-1:]]
+        lists, popular = [], []
+        for place, (at_s, tested, hits, popular_hits) in enumerate(kept):
+            _, tested_then, hits_then, popular_then = kept[max(0, place - SMOOTHED)]
+            if tested > tested_then:
+                lists.append((at_s, (hits - hits_then) / (tested - tested_then)))
+                popular.append((at_s, (popular_hits - popular_then) / (tested - tested_then)))
+        return lists, popular
 
 
 class Totals:

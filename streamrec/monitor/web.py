@@ -17,8 +17,8 @@ from streamrec.monitor.monitor import Monitor
 from streamrec.monitor.page import Page
 from streamrec.settings import Settings
 
-LOOKS_PER_DRAWING = 3
-"""Charts are drawn anew after so many looks, tables after each."""
+POLLS_PER_DRAWING = 3
+"""Charts are drawn after so many polls, tables after each one."""
 
 MAX_USER_ID = 256
 
@@ -41,7 +41,7 @@ class Site:
         self._page = Page()
         self._exposition = Exposition(lambda: monitor.now)
         self._watchers = 0
-        self._looks = 0
+        self._polls = 0
         self._sections: dict[str, str] = {}
         self._written = asyncio.Condition()
         self._states: RedisInterestStore | None = None
@@ -52,14 +52,14 @@ class Site:
             self._lists = TopKReader(url, installation=installation)
 
     async def write(self) -> None:
-        """Write the sections after each look, while somebody watches; until cancelled."""
+        """Write the sections after each poll, while somebody watches; until cancelled."""
         while True:
             async with self._monitor.looked:
                 await self._monitor.looked.wait()
             if not self._watchers:
                 continue
-            self._looks += 1
-            self._sections = self._page.sections(self._monitor.now, draw=self._looks % LOOKS_PER_DRAWING == 0)
+            self._polls += 1
+            self._sections = self._page.sections(self._monitor.now, draw=self._polls % POLLS_PER_DRAWING == 0)
             async with self._written:
                 self._written.notify_all()
 
@@ -68,7 +68,7 @@ class Site:
         return web.Response(text=self._page.index(self._monitor.now), content_type="text/html")
 
     async def events(self, request: web.Request) -> web.StreamResponse:
-        """Send the sections that have changed, after each look, until the reader leaves."""
+        """Send the sections that have changed, after each poll, until the reader leaves."""
         answer = web.StreamResponse(headers={**HEADERS, "Content-Type": "text/event-stream"})
         await answer.prepare(request)
         sent: dict[str, str] = {}

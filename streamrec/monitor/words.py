@@ -29,6 +29,17 @@ def duration(seconds: float | None) -> str:
     return f"{seconds / 86_400:.1f} days"
 
 
+def percent(share: float | None) -> str:
+    """Return a share in per cent.
+
+    Examples
+    --------
+    >>> percent(0.0149), percent(None)
+    ('1.5 %', '-')
+    """
+    return "-" if share is None else f"{100 * share:.1f} %"
+
+
 def interest(state: InterestState) -> list[str]:
     """Return what a user is after, in sentences."""
     if not state.sequence:

@@ -8,9 +8,17 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from streamrec.metrics import Endpoint, TrainerMetrics, WorkerMetrics
-from streamrec.monitor.charts import line_chart
 from streamrec.monitor.scrape import parse
-from streamrec.monitor.series import HISTORY, MAX_PROCESSES, MAX_SERIES, WINDOW, History, Totals
+from streamrec.monitor.series import (
+    HISTORY,
+    MAX_PROCESSES,
+    MAX_SERIES,
+    PROGRESS,
+    WINDOW,
+    History,
+    Progress,
+    Totals,
+)
 from streamrec.service.tally import Tally, TrainingProgress
 
 
@@ -88,12 +96,40 @@ def test_what_is_no_number_is_not_recorded():
     assert history.newest("x") is None
 
 
-def test_a_chart_has_no_script_and_is_empty_without_values():
-    drawn = line_chart({"a": [(100.0, 0.5), (101.0, 2.0)]}, now_s=101.0, logarithmic=True)
+def progress_of(looks, popular=0.05):
+    """Return hit rates of a model that learns: of ten events a second, more and more are hits."""
+    progress = Progress()
+    hits = 0.0
+    for look in range(looks):
+        hits += 10 * look / looks
+        progress.record(float(look), 10.0 * (look + 1), hits, 10.0 * (look + 1) * popular)
+    return progress
 
-    assert drawn.startswith("<svg")
-    assert "<script" not in drawn
-    assert line_chart({"a": []}, now_s=101.0) == ""
+
+@pytest.mark.parametrize("looks", [2, 30, PROGRESS, 20 * PROGRESS])
+def test_hit_rates_reach_back_to_the_start_however_long_ago_that_was(looks):
+    lists, popular = progress_of(looks).shares(60)
+
+    assert 1 <= len(lists) <= 2 * 60 + 2
+    assert lists[0][0] <= max(1, looks / 16)
+    assert lists[-1][0] >= looks * (1 - 3 / PROGRESS) - 1
+    assert [share for _, share in lists] == sorted(share for _, share in lists)
+    assert all(share == pytest.approx(0.05) for _, share in popular)
+
+
+def test_hit_rates_take_bounded_memory():
+    progress = progress_of(20 * PROGRESS)
+
+    assert len(progress._counts) <= PROGRESS
+
+
+def test_a_hit_rate_is_that_of_the_events_tested_meanwhile():
+    progress = Progress()
+    for at_s, tested, hits in ((0.0, 0, 0), (1.0, 10, 5), (2.0, 10, 5)):
+        progress.record(at_s, tested, hits, 0)
+
+    assert progress.shares(60)[0] == [(1.0, 0.5), (2.0, 0.5)]
+    assert Progress().shares(60) == ([], [])
 
 
 def test_a_version_from_before_a_worker_started_has_an_age_and_was_not_on_its_way():

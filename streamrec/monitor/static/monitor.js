@@ -9,6 +9,7 @@ let toldMs = Date.now();
 function say(text, classes) {
   if (said.textContent !== text) said.textContent = text;
   said.className = classes;
+  document.title = `${text} · streamrec`;
 }
 
 events.addEventListener("sections", (event) => {
