@@ -20,7 +20,8 @@ from streamrec.metrics import ListMetrics, ServingMetrics, TrainerMetrics, Worke
 from streamrec.monitor.exposition import Exposition
 from streamrec.monitor.groups import GroupWatch
 from streamrec.monitor.observation import Observation
-from streamrec.monitor.readiness import CHECKS
+from streamrec.monitor.readiness import CHECKS, DEAD_LETTER_LIMIT, MODEL_AGE_LIMIT_S
+from streamrec.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 RULES = [
@@ -95,6 +96,23 @@ def test_each_cause_fires_one_alert():
 )
 def test_rules_and_panels_ask_for_what_is_exported(expression):
     assert set(METRIC.findall(expression)) <= exported_names()
+
+
+def test_cards_of_grafana_have_the_limits_of_the_dashboard():
+    limits = {
+        panel["title"]: panel["fieldConfig"]["defaults"]["thresholds"]["steps"][-1]["value"]
+        for panel in PANELS
+        if panel["type"] == "stat"
+    }
+    lag_limit_s = Settings().lag_limit_s
+
+    for title, limit in {
+        "Lag": lag_limit_s,
+        "List freshness": lag_limit_s,
+        "Model age": MODEL_AGE_LIMIT_S,
+        "Dead letters": DEAD_LETTER_LIMIT,
+    }.items():
+        assert limits[title] == limit, title
 
 
 def test_partitions_are_told_under_the_names_of_other_exporters():

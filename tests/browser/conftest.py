@@ -54,7 +54,7 @@ def browser():
         yield running
 
 
-@pytest.fixture(params=[("light", 1200), ("dark", 390)], ids=["light-desktop", "dark-phone"])
+@pytest.fixture(params=[("light", 1280), ("dark", 390)], ids=["light-desktop", "dark-phone"])
 def page(browser, request):
     """Return a page of its own, which fails the test when it complains."""
     scheme, width = request.param

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from uuid import uuid4
 
@@ -50,7 +51,14 @@ def test_everybody_can_read_it(page, pipeline, address):
         return page.locator("#model table").count()
 
     pipeline.wait(has_a_version, "a model version")
-    for part in ("#retention .heat-7", "#model svg", "#freshness svg", "#throughput svg"):
+    for part in (
+        "#retention .heat-7",
+        "#hits .plot",
+        "#loss .plot",
+        "#lag .plot",
+        "#freshness .plot",
+        "#throughput .plot",
+    ):
         expect(page.locator(part).first).to_be_visible()
     for path in ("/", "/user?id=reader", "/user?id=nobody"):
         page.goto(address + path)
@@ -70,6 +78,36 @@ def test_a_monitor_that_falls_silent_is_told_until_it_speaks_again(page, address
     expect(said).to_have_text(page.locator("#status .verdict").inner_text())
 
 
+def test_cards_say_in_words_what_their_colours_say(page, pipeline, address):
+    pipeline.produce("clicks", [click("u1", "i1")])
+    page.goto(address)
+    cards = page.locator("#status .card")
+
+    expect(cards.nth(0).locator(".verdict")).to_have_text(re.compile("eeping up$"))
+    for place, words in enumerate(("Lag", "List freshness", "Model age", "Dead letters"), start=1):
+        expect(cards.nth(place)).to_contain_text(words)
+        expect(cards.nth(place).locator(".state")).to_have_text(re.compile("OK|Warning|Problem|No data"))
+        expect(cards.nth(place)).to_contain_text("limit")
+    expect(cards).to_have_count(5)
+    assert page.title() == f"{page.locator('#status .verdict').inner_text()} · streamrec"
+
+
+def test_each_line_is_labelled_in_the_panel_and_no_text_is_cut(page, pipeline, address):
+    pipeline.produce("clicks", [click("u1", "i1")])
+    page.goto(address)
+    expect(page.locator("#lag .labels text")).to_have_count(5, timeout=WHOLE_MS)  # four workers and the limit
+    cut = page.evaluate(
+        """() => [...document.querySelectorAll(".chart")].flatMap((chart) => {
+            const edge = chart.closest(".panel").getBoundingClientRect();
+            const inside = (box) => box.left >= edge.left && box.right <= edge.right;
+            const texts = [...chart.querySelectorAll("text")];
+            return texts.filter((text) => !inside(text.getBoundingClientRect())).map((text) => text.textContent);
+        })"""
+    )
+
+    assert cut == []
+
+
 def test_keyboard_reaches_everything(page, address):
     page.goto(address)
     reached = set()
@@ -79,7 +117,7 @@ def test_keyboard_reaches_everything(page, address):
             page.evaluate("document.activeElement.id || document.activeElement.textContent.trim().slice(0, 40)")
         )
 
-    assert {"Skip to the content", "user-id", "Look up", "Every partition"} <= reached
+    assert {"Skip to the content", "user-id", "Look up", "Every partition", "Dead letters"} <= reached
     page.locator("summary").focus()
     page.keyboard.press("Enter")
     expect(page.locator("#partitions table")).to_be_visible()
