@@ -45,10 +45,10 @@ def interest(state: InterestState) -> list[str]:
     if not state.sequence:
         return ["Nothing is known of this user."]
     summary = summarise(state)
-    sentences = [f"{state.events_count} events are known, the newest {len(state.sequence)} one by one."]
+    sentences = [f"{state.events_count} events are known, the latest {len(state.sequence)} one by one."]
     now = sorted(summary.short_term, key=lambda name: -summary.short_term[name])[:SHOWN_INTERESTS]
     visit = session(state.sequence)
-    sentences.append(f"The newest session has {len(visit)} events" + (f", on {_and(now)}." if now else "."))
+    sentences.append(f"The latest session has {len(visit)} events" + (f", on {_and(now)}." if now else "."))
     for place, (half_life, when) in enumerate(
         zip(HALF_LIVES_DAYS, ("lately", "this week", "this season"), strict=True)
     ):

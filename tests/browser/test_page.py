@@ -132,7 +132,7 @@ def test_a_user_is_told_in_words(page, pipeline, address):
     page.get_by_role("button", name="Look up").click()
 
     expect(page.get_by_text("3 events are known")).to_be_visible()
-    expect(page.get_by_text("The newest session has 3 events, on books.")).to_be_visible()
+    expect(page.get_by_text("The latest session has 3 events, on books.")).to_be_visible()
     assert page.locator("main tbody tr").count() >= 3
     page.get_by_label("User").fill("nobody")
     page.get_by_role("button", name="Look up").click()
