@@ -5,10 +5,11 @@ FROM python:3.11.14-slim-trixie AS build
 WORKDIR /src
 # who runs the image may write nothing to where it is installed, and would compile torch with every start
 ENV UV_COMPILE_BYTECODE=1
-COPY requirements/build.txt requirements/runtime.txt requirements/
+COPY requirements/build.txt requirements/runtime.txt requirements/torch.txt requirements/
 RUN pip install --no-cache-dir --require-hashes -r requirements/build.txt
 RUN uv venv /opt/streamrec \
-    && uv pip install --no-cache --python /opt/streamrec/bin/python --require-hashes -r requirements/runtime.txt
+    && uv pip install --no-cache --python /opt/streamrec/bin/python --require-hashes \
+       -r requirements/runtime.txt -r requirements/torch.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY streamrec streamrec
 COPY workers workers
