@@ -1,7 +1,7 @@
 """Real Kafka, Valkey and PostgreSQL from Python and Maven packages, and the workers beside them, on this machine."""
 
-from streamrec.local.stack import Stack, local_stack
+from streamrec.local.stack import USUAL_PORTS, Stack, local_stack
 from streamrec.local.supervisor import Supervisor
 from streamrec.running import find_running
 
-__all__ = ["Stack", "Supervisor", "find_running", "local_stack"]
+__all__ = ["USUAL_PORTS", "Stack", "Supervisor", "find_running", "local_stack"]

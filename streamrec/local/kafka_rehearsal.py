@@ -18,10 +18,10 @@ from confluent_kafka import Consumer, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 from filelock import FileLock
-from rich.console import Console
 
 from streamrec.errors import StreamrecError
 from streamrec.local.server import Server
+from streamrec.local.terminal import TERMINAL
 
 REHEARSAL_S = 5.0
 """How long the broker is used: the most used code is known by then."""
@@ -55,7 +55,7 @@ def quick_start(archive: Path, start: Start, *, progress: bool) -> list[str]:
 
 
 def _rehearse(archive: Path, start: Start, *, progress: bool) -> None:
-    status = Console(stderr=True).status("Apache Kafka: preparing quick starts, once") if progress else nullcontext()
+    status = TERMINAL.status("Apache Kafka: preparing quick starts, once") if progress else nullcontext()
     with TemporaryDirectory(dir=archive.parent, ignore_cleanup_errors=True) as name, status:
         directory = Path(name)
         left = directory / archive.name

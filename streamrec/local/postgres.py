@@ -42,8 +42,13 @@ _OPTIONS = {
 }
 
 
-def start_postgres(directory: Path, guardian: Guardian) -> Server:
+def start_postgres(directory: Path, guardian: Guardian, *, port: int = 0) -> Server:
     """Start PostgreSQL with a database for streamrec.
+
+    Parameters
+    ----------
+    port
+        The port to prefer at the first start in the directory, 0 for any that is free.
 
     Raises
     ------
@@ -59,7 +64,7 @@ def start_postgres(directory: Path, guardian: Guardian) -> Server:
         _initialise(data, binaries, password, uid)
     elif (data / "postmaster.pid").exists():
         _wait_for_orphans(data)
-    port = choose_port(directory, "postgres")
+    port = choose_port(directory, "postgres", preferred=port)
     log = directory / "postgres.log"
     options = [word for name, value in _OPTIONS.items() for word in ("-c", f"{name}={value}")]
     process = guardian.spawn([binaries / "postgres", "-D", data, "-p", str(port), *options], log=log, uid=uid)

@@ -62,6 +62,13 @@ def choose_port(directory: Path, name: str, *, preferred: int = 0) -> int:
     """Return the port that a server had the last time, else the preferred one, or a free one if somebody took it.
 
     An address that stays the same lets producers and readers find the server again after a restart.
+
+    Parameters
+    ----------
+    directory
+        Where `NAME.port` remembers the port.
+    preferred
+        The port for the first start, 0 for any that is free.
     """
     remembered = directory / f"{name}.port"
     port = _bind(_read_port(remembered) or preferred) or _bind(0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from streamrec.errors import StreamrecError, UsageError
 from streamrec.local.guardian import Guardian
 from streamrec.local.kafka_broker import start_kafka
 from streamrec.local.kafka_jars import JarsUnavailableError
+from streamrec.local.loops import compiled_meanwhile
 from streamrec.local.memory_broker import NAME as MEMORY_BROKER
 from streamrec.local.memory_broker import start_memory_broker
 from streamrec.local.postgres import start_postgres
@@ -28,6 +29,9 @@ from streamrec.service.largest_records import created_limits
 from streamrec.settings import Settings
 
 EXTERNAL = "external"
+
+USUAL_PORTS = {"kafka": 9092, "redis_url": 6379, "postgres_url": 5432}
+"""Where clients look for each server, by the setting that names its address."""
 
 LOCK_TIMEOUT_S = 0.5
 """Whoever asks whether a stack runs holds the lock for an instant."""
@@ -84,7 +88,9 @@ class Stack:
 
 
 @contextmanager
-def local_stack(settings: Settings, *, progress: bool, memory_broker_ok: bool = False) -> Iterator[Stack]:
+def local_stack(
+    settings: Settings, *, progress: bool, memory_broker_ok: bool = False, ports: Mapping[str, int] | None = None
+) -> Iterator[Stack]:
     """Start what has no address yet, with topics and tables, and stop it again in the end.
 
     Parameters
@@ -92,9 +98,13 @@ def local_stack(settings: Settings, *, progress: bool, memory_broker_ok: bool = 
     settings
         Where `kafka`, `redis_url` or `postgres_url` is set, nothing is started for it.
     progress
-        Whether downloads show a progress bar on standard error.
+        Whether a person waits: downloads show a progress bar on standard error, and what workers would compile is
+        compiled meanwhile.
     memory_broker_ok
         Whether an in-memory broker will do where Apache Kafka cannot be fetched: it forgets everything.
+    ports
+        The port that each server prefers at its first start on the data directory, by the setting that names its
+        address; any that is free where none is given.
 
     Raises
     ------
@@ -111,17 +121,32 @@ def local_stack(settings: Settings, *, progress: bool, memory_broker_ok: bool = 
     directory = settings.data_dir.expanduser().resolve()
     with ExitStack() as cleanup:
         with _usable(directory):
-            stack = _enter(settings, directory, cleanup, progress=progress, memory_broker_ok=memory_broker_ok)
+            guardian = _claim(directory, cleanup)
+            starters = _starters(
+                settings, directory, guardian, progress=progress, memory_broker_ok=memory_broker_ok, ports=ports or {}
+            )
+            with compiled_meanwhile(guardian, directory / "compile.log") if progress else nullcontext():
+                servers = _start(starters, cleanup)
+            stack = _prepare(settings, directory, guardian, starters, servers, cleanup)
         yield stack
 
 
-def _enter(settings: Settings, directory: Path, cleanup: ExitStack, *, progress: bool, memory_broker_ok: bool) -> Stack:
-    """Start everything; it is stopped when `cleanup` is left."""
+def _claim(directory: Path, cleanup: ExitStack) -> Guardian:
+    """Make the directory ours for as long as this process runs, and start what ends with it."""
     directory.mkdir(parents=True, exist_ok=True)
     _lock(directory, cleanup)
-    guardian = cleanup.enter_context(Guardian())
-    starters = _starters(settings, directory, guardian, progress=progress, memory_broker_ok=memory_broker_ok)
-    servers = _start(starters, cleanup)
+    return cleanup.enter_context(Guardian())
+
+
+def _prepare(
+    settings: Settings,
+    directory: Path,
+    guardian: Guardian,
+    starters: dict[str, Start],
+    servers: dict[str, Server],
+    cleanup: ExitStack,
+) -> Stack:
+    """Make topics and tables, and announce the servers until `cleanup` is left."""
     addresses = {name: server.address for name, server in servers.items()}
     filled = settings.model_copy(update={"data_dir": directory}).with_addresses(addresses)
     broker = servers["kafka"].name if "kafka" in servers else EXTERNAL
@@ -156,13 +181,19 @@ def _lock(directory: Path, cleanup: ExitStack) -> None:
 
 
 def _starters(
-    settings: Settings, directory: Path, guardian: Guardian, *, progress: bool, memory_broker_ok: bool
+    settings: Settings,
+    directory: Path,
+    guardian: Guardian,
+    *,
+    progress: bool,
+    memory_broker_ok: bool,
+    ports: Mapping[str, int],
 ) -> dict[str, Start]:
     """Return what starts each server that has no address yet."""
 
     def start_broker() -> Server:
         try:
-            return start_kafka(directory / "kafka", guardian, progress=progress)
+            return start_kafka(directory / "kafka", guardian, progress=progress, port=ports.get("kafka", 0))
         except JarsUnavailableError as error:
             if not memory_broker_ok:
                 raise
@@ -171,8 +202,8 @@ def _starters(
 
     starters: dict[str, Start] = {
         "kafka": start_broker,
-        "redis_url": lambda: start_valkey(directory / "valkey", guardian),
-        "postgres_url": lambda: start_postgres(directory / "postgres", guardian),
+        "redis_url": lambda: start_valkey(directory / "valkey", guardian, port=ports.get("redis_url", 0)),
+        "postgres_url": lambda: start_postgres(directory / "postgres", guardian, port=ports.get("postgres_url", 0)),
     }
     return {name: start for name, start in starters.items() if getattr(settings, name) is None}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from streamrec.adapters.kafka.departures import leave_for
 from streamrec.adapters.kafka.lag import GROUPS
 from streamrec.errors import StreamrecError
 from streamrec.local.stack import Stack
+from streamrec.metrics import find_endpoints
 from streamrec.settings import Settings
 
 WORKERS = ("interests", "trainer", "recall", "retention")
@@ -29,6 +31,11 @@ HEALTHY_S = 60.0
 """A process that lived so long is started again at once when it dies."""
 
 LOOK_S = 0.5
+PATIENCE_S = 15.0
+
+MAX_DEATHS = 3
+"""Workers that end so often before all have started will not start."""
+
 STOP_TIMEOUT_S = 15.0
 
 LOG = "supervisor.log"
@@ -78,6 +85,33 @@ class Supervisor:
         for slot, process in list(self._running.items()):
             found.setdefault(self._names[slot], []).append(process.pid)
         return found
+
+    def wait_until_started(self, say: Callable[[str], None]) -> None:
+        """Wait until every worker has begun to work, for as long as they live: on a slow machine that takes minutes.
+
+        Parameters
+        ----------
+        say
+            Told which workers are still starting, once it has taken `PATIENCE_S`.
+
+        Raises
+        ------
+        StreamrecError
+            If they keep dying; the message names their logs.
+        """
+        told_s = time.monotonic() + PATIENCE_S
+        while starting := self._starting():
+            if self.restarts >= MAX_DEATHS:
+                raise StreamrecError(f"{', '.join(starting)}: it does not start; see the logs in {self._log_dir}")
+            if time.monotonic() > told_s:
+                say(f"still starting: {', '.join(starting)}; the first time, workers may compile for minutes")
+                told_s = math.inf
+            time.sleep(LOOK_S)
+
+    def _starting(self) -> list[str]:
+        """Return the names of the workers that do not serve their metrics yet."""
+        serving = Counter(endpoint.worker for endpoint in find_endpoints(self._stack.settings))
+        return sorted(Counter(self._names) - serving)
 
     def __enter__(self) -> Self:
         self._log_dir.mkdir(parents=True, exist_ok=True)

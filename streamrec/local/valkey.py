@@ -14,10 +14,16 @@ REWRITE_FROM = "1gb"
 default, the lists of 500 events a second made that happen every 20 seconds, and took half a core for two of them."""
 
 
-def start_valkey(directory: Path, guardian: Guardian) -> Server:
-    """Start Valkey with an append-only file, so that a restart loses at most the last second."""
+def start_valkey(directory: Path, guardian: Guardian, *, port: int = 0) -> Server:
+    """Start Valkey with an append-only file, so that a restart loses at most the last second.
+
+    Parameters
+    ----------
+    port
+        The port to prefer at the first start in the directory, 0 for any that is free.
+    """
     directory.mkdir(parents=True, exist_ok=True)
-    port = choose_port(directory, "valkey")
+    port = choose_port(directory, "valkey", preferred=port)
     log = directory / "valkey.log"
     command = [get_binary_path(), "--bind", HOST, "--port", str(port), "--dir", str(directory)]
     options = ["--appendonly", "yes", "--appendfsync", "everysec", "--auto-aof-rewrite-min-size", REWRITE_FROM]

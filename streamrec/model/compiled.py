@@ -1,4 +1,8 @@
-"""Loops over arrays that are compiled to machine code when they are called first, and kept on disk from then on."""
+"""Loops over arrays that are compiled to machine code when they are called first, and kept on disk from then on.
+
+They are kept beside the source, else in the user's cache, or where `NUMBA_CACHE_DIR` says; where none of these can be
+written to, each process compiles them anew.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +17,19 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def compiled(function: F) -> F:
     """Compile a function; it runs without the interpreter's lock."""
-    return cast("F", njit(cache=True, nogil=True)(function))
+    return _jitted(function, fastmath=False)
 
 
 def compiled_loosely(function: F) -> F:
     """Compile a function that may add in any order, and so several numbers at once."""
-    return cast("F", njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})(function))
+    return _jitted(function, fastmath={"reassoc", "contract"})
+
+
+def _jitted(function: F, *, fastmath: bool | set[str]) -> F:
+    try:
+        return cast("F", njit(cache=True, nogil=True, fastmath=fastmath)(function))
+    except RuntimeError:  # no directory to keep it in
+        return cast("F", njit(nogil=True, fastmath=fastmath)(function))
 
 
 @compiled_loosely

@@ -172,6 +172,26 @@ def test_a_busy_port_is_no_error(tmp_path):
         assert choose_port(tmp_path, "server") not in (0, port)
 
 
+def test_a_preferred_port_is_taken_at_the_first_start_and_only_if_it_is_free(tmp_path):
+    for directory in ("first", "second", "third"):
+        (tmp_path / directory).mkdir()
+    preferred = choose_port(tmp_path / "first", "server")
+    assert choose_port(tmp_path / "second", "server", preferred=preferred) == preferred
+    with socket.socket() as busy:
+        busy.bind(("127.0.0.1", preferred))
+        busy.listen()
+        other = choose_port(tmp_path / "third", "server", preferred=preferred)
+        assert other not in (0, preferred)
+    assert choose_port(tmp_path / "third", "server", preferred=preferred) == other
+
+
+def test_servers_listen_on_the_ports_they_are_asked_for(tmp_path):
+    fields = ("kafka", "redis_url", "postgres_url")
+    ports = {field: choose_port(tmp_path, field) for field in fields}
+    with local_stack(Settings(data_dir=tmp_path / "data"), progress=False, ports=ports) as stack:
+        assert {field: server.port for field, server in stack.servers.items()} == ports
+
+
 def test_nothing_is_left_behind_when_the_parent_is_killed(tmp_path):
     parent = subprocess.Popen([sys.executable, "-c", PARENT, str(tmp_path)], stdout=subprocess.PIPE)
     assert parent.stdout.readline() == b"up\n"

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from types import SimpleNamespace
 
 import psycopg2
@@ -20,8 +21,11 @@ from streamrec.errors import StreamrecError
 from streamrec.local import Supervisor, local_stack
 from streamrec.local.guardian import Guardian
 from streamrec.local.supervisor import MAX_BACKOFF_S, _backoff_s, _log_names
+from streamrec.metrics import Endpoint, announced
 from streamrec.running import restarts_of
 from streamrec.settings import Settings
+
+SLEEP = "import time; time.sleep(600)"
 
 
 def lines(directory):
@@ -95,7 +99,7 @@ class FakeStack:
         self.launch()
 
     def launch(self):
-        process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+        process = subprocess.Popen([sys.executable, "-c", SLEEP])
         self.servers["redis_url"] = SimpleNamespace(name="valkey", process=process)
 
     def start(self, _name):
@@ -157,6 +161,36 @@ def test_a_worker_that_dies_is_logged_where_it_wrote_before(tmp_path):
 
     for name in ("interests-1.log", "interests-2.log"):
         assert "STREAMREC_TOP_K" in (tmp_path / "logs" / name).read_text()
+
+
+def test_workers_are_waited_for_until_they_have_begun(tmp_path, monkeypatch):
+    monkeypatch.setattr("streamrec.local.supervisor.PATIENCE_S", 0.0)
+    stack, said = FakeStack(), []
+    stack.durable = []
+    stack.settings = Settings(data_dir=tmp_path)
+    stack.guardian.spawn = lambda *_args, **_others: subprocess.Popen([sys.executable, "-c", SLEEP])
+    with ExitStack() as announcements, Supervisor(stack, tmp_path / "logs", ("recall", "trainer")) as supervisor:
+
+        def say(line):
+            said.append(line)
+            for worker in ("recall", "trainer"):  # this process stands for both
+                announcements.enter_context(announced(stack.settings, Endpoint(worker, "127.0.0.1", 1)))
+
+        supervisor.wait_until_started(say)
+    stack.end()
+
+    assert len(said) == 1
+    assert "still starting: recall, trainer" in said[0]
+
+
+def test_workers_that_keep_dying_are_not_waited_for(tmp_path):
+    stack = FakeStack()
+    stack.durable = []
+    stack.settings = Settings(data_dir=tmp_path)
+    stack.guardian.spawn = lambda *_args, **_others: subprocess.Popen([sys.executable, "-c", "raise SystemExit(1)"])
+    with Supervisor(stack, tmp_path / "logs", ("recall",)) as supervisor, pytest.raises(StreamrecError, match="recall"):
+        supervisor.wait_until_started(lambda _line: None)
+    stack.end()
 
 
 def test_a_stopped_supervisor_stops_nobody(kept):
