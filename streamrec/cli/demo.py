@@ -72,7 +72,7 @@ def demo(
         say("starting servers")
         stack = cleanup.enter_context(local_stack(settings, progress=True, memory_broker_ok=True))
         say(f"starting workers beside {stack.broker}")
-        cleanup.enter_context(Supervisor(stack, stack.settings.data_dir / "logs"))
+        cleanup.enter_context(Supervisor(stack, stack.settings.data_dir / "logs")).wait_until_started(say)
         demonstration = _prepare(stack.settings, file, limit)
         change = _play(demonstration, started_s)
         say("waiting until no worker has any lag")
