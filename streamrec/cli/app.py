@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import sys
 from importlib import import_module
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from streamrec import logs
+from streamrec import __version__, logs
 from streamrec.cli.last_resort import OutputClosedError, check_arguments, claim_standard_streams, fail, last_resort
 from streamrec.errors import UsageError
 from streamrec.settings import Settings
@@ -98,8 +98,18 @@ def _named(name: str, target: typer.Typer) -> Any:  # noqa: ANN401  # the type i
 app = typer.Typer(cls=LazyGroup, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        sys.stdout.write(f"streamrec {__version__}\n")
+        raise typer.Exit
+
+
 @app.callback()
-def root() -> None:
+def root(
+    version: Annotated[  # noqa: ARG001  # its callback prints it
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
     """streamrec: events in on Kafka, fresh top-K lists out in milliseconds."""
 
 
