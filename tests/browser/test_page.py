@@ -95,7 +95,7 @@ def test_cards_say_in_words_what_their_colours_say(page, pipeline, address):
 def test_each_line_is_labelled_in_the_panel_and_no_text_is_cut(page, pipeline, address):
     pipeline.produce("clicks", [click("u1", "i1")])
     page.goto(address)
-    expect(page.locator("#lag .labels text")).to_have_count(5, timeout=WHOLE_MS)  # four workers and the limit
+    expect(page.locator("#lag .labels text")).to_have_count(5)  # four workers and the limit
     cut = page.evaluate(
         """() => [...document.querySelectorAll(".chart")].flatMap((chart) => {
             const edge = chart.closest(".panel").getBoundingClientRect();
