@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from interests import stream
 
-from streamrec.contracts.model_update import ModelUpdate
+from streamrec.contracts.model_update import ModelUpdate, Rollbacks
 from streamrec.model import releases
 from streamrec.model.releases import SNAPSHOT_INTERVAL_S
 
@@ -42,3 +42,23 @@ def test_snapshots_come_at_their_pace_whatever_the_wall_clock_does(new_trainer, 
     clock[0] += SNAPSHOT_INTERVAL_S + 1
     assert kinds(trainer, 2) == {"delta", "snapshot"}
     assert kinds(trainer, 3) == {"delta"}
+
+
+def test_versions_tell_how_often_the_trainer_was_rolled_back_and_to_where(new_trainer):
+    def told(records):
+        return {msgspec.json.decode(record, type=ModelUpdate).rollbacks for record in records}
+
+    trainer = new_trainer()
+    trainer.train(stream(30), behind=0)
+    assert told(trainer.take_update()) == {Rollbacks(0, 0)}
+    trainer.save(b"")
+    trainer.wait_until_saved()
+    kept = trainer.lineage.versions[-1].name
+    trainer.train(stream(20, first_offset=30), behind=0)
+    trainer.take_update()
+    trainer.roll_back(kept, "by hand")
+    assert told(trainer.take_update()) == {Rollbacks(1, 30)}
+
+    trainer.train(stream(10, first_offset=50), behind=0)
+    trainer.save(b"")
+    assert told(new_trainer().take_update()) == {Rollbacks(1, 30)}, "after a restart as well"
