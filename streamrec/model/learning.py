@@ -17,6 +17,7 @@ import structlog
 import torch
 
 from streamrec.contracts.derived import UserInterest
+from streamrec.contracts.model_update import Rollbacks
 from streamrec.domain.interest import SequenceEvent
 from streamrec.model.candidates import encode
 from streamrec.model.catalogue import Catalogue
@@ -148,10 +149,10 @@ class Learning:
             [self.newest_produced_at_ms, *(interest.produced_at_ms for interest in interests)]
         )
 
-    @property
-    def learned(self) -> Learned:
-        """What is learned by now."""
-        return Learned(self.newest_produced_at_ms, self.events, self.contains)
+    def learned(self, rolled_back: int) -> Learned:
+        """Return what is learned by now, after so many rollbacks."""
+        rollbacks = Rollbacks(rolled_back, self.rolled_back_to)
+        return Learned(self.newest_produced_at_ms, self.events, self.contains, rollbacks)
 
     def state(self) -> tuple[Arrays, dict[str, bytes]]:
         """Return everything as arrays and documents, for a checkpoint."""

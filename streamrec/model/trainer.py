@@ -18,7 +18,6 @@ import torch
 
 from streamrec.contracts.derived import UserInterest
 from streamrec.contracts.incoming import Item
-from streamrec.contracts.model_update import Rollbacks
 from streamrec.contracts.model_version import ModelVersions
 from streamrec.errors import StreamrecError
 from streamrec.model import checkpoint, covisitation, lists
@@ -88,12 +87,10 @@ class Trainer:
             catalogue=self.catalogue,
         )
         self.learning = self._new_learning()
-        self.lineage = Lineage()
-        self.guard = Guard(hide_seen=hide_seen)
+        self.lineage, self.guard = Lineage(), Guard(hide_seen=hide_seen)
         self.spared = Fences()
         """Events that led to a version that was rolled back: counted, and never trained by gradient again."""
-        self.condemned = ""
-        self.admissions = b""
+        self.condemned, self.admissions = "", b""
         self._unsent: list[bytes] = []
         self._told_contains: dict[int, int] | None = None
         """What the newest version says that it contains."""
@@ -176,9 +173,7 @@ class Trainer:
         return self.lineage.record(drifts=self.learning.drifts)
 
     def take_update(self, *, whole: bool = False) -> list[bytes]:
-        """Return the records of `model-updates` that tell what was learned since the last call, perhaps none.
-
-        With `whole` they tell everything to readers that know nothing.
+        """Return the records of `model-updates` since the last call, perhaps none; with `whole` all that is known.
 
         A version that fails the check before serving is refused: there is none, and the trainer is condemned.
         """
@@ -192,9 +187,7 @@ class Trainer:
             return []
         version = self.lineage.next_name()
         self.guard.forget(learning.items.renamed)
-        rollbacks = Rollbacks(self.lineage.rolled_back, learning.rolled_back_to)
-        learned = learning.learned._replace(rollbacks=rollbacks)
-        changes, records = learning.releases.make(version, learned, whole=whole)
+        changes, records = learning.releases.make(version, learning.learned(self.lineage.rolled_back), whole=whole)
         self._told_contains = learning.contains
         # the network travels in some versions only
         self.condemned = self.guard.fault_of(self.serving, [changes, weights_of(learning.learner.model)])
@@ -308,8 +301,7 @@ class Trainer:
 
     def _judge(self) -> None:
         """Condemn what serves if it is worse than the last good version, or promote the one on trial."""
-        fault = self.guard.fault(self.lineage.last_good)
-        if fault:
+        if fault := self.guard.fault(self.lineage.last_good):
             self.condemned = fault
         elif self.lineage.candidate:
             is_good = self.guard.judgement()

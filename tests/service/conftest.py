@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from doubles import MemoryPublisher
+from rebuild_bench import Bench
 
 from streamrec.service.train_on_interests import TrainOnInterests
 
@@ -19,3 +20,8 @@ def training(clock):
         return TrainOnInterests(trainer, publisher or MemoryPublisher(), monotonic_s=lambda: clock[0])
 
     return start
+
+
+@pytest.fixture
+def bench():
+    return Bench()

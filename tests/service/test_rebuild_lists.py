@@ -2,81 +2,15 @@
 
 from __future__ import annotations
 
-import msgspec
 import pytest
-from builders import NOW_MS, batch, part
-from doubles import MemoryInterestStore, MemoryPublisher
-from list_doubles import CountingRanker, MemoryTopKStore
+from builders import NOW_MS
+from rebuild_bench import K
 
-from streamrec.contracts.derived import TopKList
-from streamrec.contracts.model_update import Rollbacks
 from streamrec.domain.event import Event, EventType, Source
 from streamrec.domain.interest import InterestState
 from streamrec.errors import TransientError
-from streamrec.service.interest_record import Changed, user_interest
 from streamrec.service.list_marks import TOLERATED_EVENTS, Facts, Knowledge, Made, is_tolerable, lacking
-from streamrec.service.make_lists import ListMaker
-from streamrec.service.rebuild_lists import BUSY_BATCH, LOOK_S, PATIENCE_S, QUIET_S, RebuildLists
-from streamrec.service.refresh_topk import RefreshTopK
-
-K = 3
-
-
-class Bench:
-    """Both use cases over one store, with clocks of their own."""
-
-    def __init__(self):
-        self.store, self.states, self.publisher = MemoryTopKStore(), MemoryInterestStore(), MemoryPublisher()
-        self.ranker, self.s = CountingRanker(), 1_000.0
-        self.maker = ListMaker(self.ranker, top_k=K, arm_of=lambda _: "personal", now_ms=lambda: NOW_MS)
-        self.refresh = RefreshTopK(self.store, self.publisher, self.maker, monotonic_s=lambda: self.s)
-        self.rebuild = self.again()
-        self.offset = 0
-
-    def again(self):
-        return RebuildLists(
-            self.store,
-            self.states,
-            self.publisher,
-            self.maker,
-            ends=lambda: self.refresh.ends,
-            monotonic_s=lambda: self.s,
-        )
-
-    def learn(self, events, *, contains=None, rollbacks=(0, 0)):
-        """Let a version serve that has learned so many events, by default all records so far."""
-        contains = {0: self.offset} if contains is None else contains
-        self.ranker.knowledge = Knowledge(f"v{events}", events, contains, rollbacks and Rollbacks(*rollbacks))
-        self.ranker.model_version = f"v{events}"
-
-    def act(self, *users, item_id="a"):
-        """Let users act at the same time, and make their lists."""
-        values = []
-        for number, user_id in enumerate(users):
-            state = self.states.states.setdefault(user_id, InterestState())
-            at_ms = NOW_MS + self.offset + number
-            event = Event(user_id, item_id, at_ms, Source(EventType.CLICK, 0), self.offset + number)
-            state.fold(event, sequence_length=50)
-            values.append(msgspec.json.encode(user_interest(user_id, state, Changed(produced_at_ms=at_ms))))
-        self.refresh.handle(batch(part("user-interests", values, start=self.offset)))
-        self.offset += len(users)
-
-    def run(self, seconds):
-        """Let time pass in the background."""
-        end_s = self.s + seconds
-        while self.s < end_s:
-            self.s += max(0.05, min(self.rebuild.step(), end_s - self.s))
-
-    @property
-    def again_for(self):
-        """Whose lists were published as made again, in order."""
-        lists = [msgspec.json.decode(record.value, type=TopKList) for record in self.publisher.of("recommendations")]
-        return [topk.user_id for topk in lists if topk.rebuilt]
-
-
-@pytest.fixture
-def bench():
-    return Bench()
+from streamrec.service.rebuild_lists import BUSY_BATCH, LOOK_S, PATIENCE_S, QUIET_S
 
 
 def test_a_list_that_was_short_is_made_again_as_soon_as_more_items_are_known(bench):
@@ -284,56 +218,6 @@ def test_a_state_that_is_older_than_its_list_makes_no_list_and_no_endless_work(b
     assert bench.again_for == []
     assert bench.store.read("u1").state_version == before
     assert bench.store.marks.newest(Made.BEHIND, BUSY_BATCH) == []
-
-
-def test_lists_of_a_version_that_was_rolled_back_are_made_again(bench):
-    bench.learn(1_000)
-    bench.act("before")
-    bench.learn(1_000)
-    bench.run(QUIET_S + 2 * LOOK_S)
-    bench.learn(1_010)
-    bench.act("after")
-    bench.learn(1_010)
-    bench.run(QUIET_S + 2 * LOOK_S)
-    made = len(bench.again_for)
-    bench.run(60.0)
-    assert len(bench.again_for) == made
-
-    bench.learn(1_000, rollbacks=(1, 1_000))
-    bench.run(LOOK_S)
-    assert bench.store.marks.facts().rollbacks == 1
-    bench.run(2 * LOOK_S)
-    assert bench.again_for[made:] == ["after"]
-    assert bench.rebuild.census.waiting == 0
-    bench.rebuild = bench.again()
-    bench.run(60.0)
-    assert bench.again_for[made:] == ["after"], "once for each rollback"
-    bench.learn(900, rollbacks=(3, 900))
-    bench.run(QUIET_S + 2 * LOOK_S)
-    assert sorted(bench.again_for[made + 1 :]) == ["after", "before"], "it cannot be told which of them two made"
-
-
-def test_lists_that_a_version_made_while_it_was_rolled_back_are_poor(bench):
-    bench.learn(1_000)
-    put_lists = bench.store.put_lists
-
-    def put_lists_before_a_rollback(*arguments):
-        bench.learn(900, rollbacks=(1, 900))
-        return put_lists(*arguments)
-
-    bench.store.put_lists = put_lists_before_a_rollback
-    bench.act("u1")
-    assert bench.store.marks.newest(Made.POOR, 9) == ["u1"]
-
-
-def test_rollbacks_before_anybody_remembered_them_are_none(bench):
-    for rollbacks in (None, (2, 10)):
-        bench.learn(1_000, rollbacks=rollbacks)
-        bench.act("u1")
-        bench.learn(1_000, rollbacks=rollbacks)
-        bench.run(QUIET_S + 2 * LOOK_S)
-    assert bench.store.marks.facts().rollbacks == 2
-    assert bench.store.marks.newest(Made.POOR, 9) == []
 
 
 def test_a_list_that_is_made_while_another_one_is_made_again_is_not_complete(bench):

@@ -86,7 +86,7 @@ class Retrained:
 
     def _release(self, learning: Learning, version: str) -> None:
         if learning.releases.is_due:
-            _, records = learning.releases.make(version, learning.learned)
+            _, records = learning.releases.make(version, learning.learned(0))
             for record in records:
                 self._ranker.apply_update(record)
 
