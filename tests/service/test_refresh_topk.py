@@ -7,68 +7,19 @@ import json
 import msgspec
 import pytest
 from builders import NOW_MS, batch, part
-from doubles import MemoryPublisher
-from list_doubles import CountingRanker, MemoryTopKStore
-from stored_lists import withdraw
+from list_doubles import MemoryTopKStore
+from refresh_bench import SOURCE, Bench, interest
 
-from streamrec.contracts.derived import EventPosition, TopKList, UserInterest
-from streamrec.domain.interest import SequenceEvent
+from streamrec.contracts.derived import TopKList
 from streamrec.errors import TransientError
-from streamrec.service.batch import TopicPartition
 from streamrec.service.list_aging import hide
 from streamrec.service.list_marks import Knowledge, Made
-from streamrec.service.make_lists import ListMaker
 from streamrec.service.record_size import size_of
-from streamrec.service.refresh_topk import RefreshTopK
-
-SOURCE = TopicPartition("user-interests", 0)
-
-
-class Clock:
-    now_ms = NOW_MS
-
-    def __call__(self):
-        return self.now_ms
-
-
-class Bench:
-    """The use case with its surroundings."""
-
-    def __init__(self, arm_of=lambda _user_id: "personal", store=None):
-        self.store, self.publisher, self.ranker, self.clock = (
-            store or MemoryTopKStore(),
-            MemoryPublisher(),
-            CountingRanker(),
-            Clock(),
-        )
-        self.monotonic_s = 0.0
-        maker = ListMaker(self.ranker, top_k=10, arm_of=arm_of, now_ms=self.clock)
-        self.again = lambda: RefreshTopK(self.store, self.publisher, maker, monotonic_s=lambda: self.monotonic_s)
-        self.refresh = self.again()
-        self.refresh.mark_all()
 
 
 @pytest.fixture
 def bench():
     return Bench()
-
-
-def interest(user_id, item_id, *, version=1):
-    return msgspec.json.encode(
-        UserInterest(
-            user_id=user_id,
-            state_version=version,
-            event_time_ms=NOW_MS + version,
-            produced_at_ms=NOW_MS + version,
-            sequence=[SequenceEvent(NOW_MS, 0, 0, version, item_id, "")],
-            new=[EventPosition(0, 0, version)],
-            short_term={},
-            long_term={},
-            long_term_items={},
-            transitions=[],
-            events_count=version,
-        )
-    )
 
 
 def test_lists_go_to_kafka_and_to_the_store(bench):
@@ -176,84 +127,6 @@ def test_the_default_list_is_made_anew_when_a_new_version_comes_after_the_last_e
     assert bench.store.read("nobody").model_version == "another"
 
 
-def test_a_withdrawn_or_deleted_item_leaves_all_lists(bench):
-    bench.refresh.handle(batch(part("user-interests", [interest(f"u{n}", item_id) for n, item_id in enumerate("abc")])))
-    bench.refresh.learn(batch(part("items", [json.dumps({"item_id": "a", "available": False}).encode()], key=b"a")))
-    bench.refresh.learn(batch(part("items", [None], key=b"b")))
-    assert [item.item_id for item in bench.store.read("u2").items] == ["c"]
-
-    bench.refresh.learn(batch(part("items", [json.dumps({"item_id": "a"}).encode()], key=b"a")))
-    assert "a" in [item.item_id for item in bench.store.read("u2").items]
-
-
-def test_a_batch_is_taken_in_once_though_the_store_is_away_at_first(bench):
-    """A part of a version that came twice would spoil the version."""
-    mark, failures = bench.store.mark_items, [TransientError("Redis: away")] * 2
-
-    def away_at_first(change):
-        if failures:
-            raise failures.pop()
-        mark(change)
-
-    bench.store.mark_items = away_at_first
-    withdrawal = part("items", [json.dumps({"item_id": "a", "available": False}).encode()], key=b"a")
-    records = batch(part("model-updates", [b"half a version"]), withdrawal)
-    for _ in range(2):
-        with pytest.raises(TransientError):
-            bench.refresh.learn(records)
-    bench.refresh.learn(records)
-    bench.refresh.handle(batch(part("user-interests", [interest("u1", "a"), interest("u2", "b")])))
-
-    assert bench.ranker.updates == [b"half a version"]
-    assert [item.item_id for item in bench.store.read("u2").items] == ["b"]
-
-
-def test_marks_wait_until_the_whole_catalogue_was_read(bench):
-    def withdrawn(item_id, *, available=False):
-        value = json.dumps({"item_id": item_id, "available": available}).encode()
-        return batch(part("items", [value], key=item_id.encode()))
-
-    bench.refresh.handle(batch(part("user-interests", [interest(f"u{n}", item_id) for n, item_id in enumerate("abc")])))
-    withdraw(bench.store, "a", "b")
-    fresh = bench.again()
-    fresh.learn(withdrawn("a", available=True))
-    assert [item.item_id for item in bench.store.read("u2").items] == ["c"], "what it was at first says nothing"
-    fresh.learn(withdrawn("a"))
-    fresh.mark_all()
-    assert [item.item_id for item in bench.store.read("u2").items] == ["b", "c"]
-    fresh.learn(withdrawn("c"))
-    assert [item.item_id for item in bench.store.read("u2").items] == ["b"]
-
-
-def test_a_recreated_catalogue_takes_the_place_of_the_old_one(bench):
-    def said(item_id, *, available=False):
-        return batch(part("items", [json.dumps({"item_id": item_id, "available": available}).encode()]))
-
-    bench.refresh.handle(batch(part("user-interests", [interest(f"u{n}", item_id) for n, item_id in enumerate("abc")])))
-    bench.refresh.mark_all()
-    bench.refresh.learn(said("a"))
-    bench.refresh.learn(said("b"))
-    assert [item.item_id for item in bench.store.read("u2").items] == ["c"]
-
-    bench.refresh.forget_catalogue()
-    assert bench.ranker.hidden == set()
-    bench.refresh.learn(said("b"))
-    assert [item.item_id for item in bench.store.read("u2").items] == ["c"], "nothing is marked before all was read"
-    bench.refresh.mark_all()
-    assert [item.item_id for item in bench.store.read("u2").items] == ["a", "c"]
-    assert bench.ranker.hidden == {"b"}
-
-
-def test_a_worker_that_has_just_started_makes_a_default_list_of_what_the_version_knows(bench):
-    bench.refresh.handle(batch(part("user-interests", [interest("u1", "a")])))
-    bench.ranker.model_version, bench.ranker.newest_event_time_ms = "newer", NOW_MS + 1
-    fresh = bench.again()
-    fresh.learn(batch(part("items", [None], key=b"gone")))
-    fresh.refresh_default()
-    default = bench.store.read("nobody")
-    assert (default.model_version, default.event_time_ms) == ("newer", NOW_MS + 1)
-
-
 def test_a_list_names_the_version_that_was_there_when_it_was_begun(bench):
     rank = bench.ranker.rank
 
@@ -273,16 +146,6 @@ def test_what_is_new_in_an_older_state_of_the_same_batch_counts_too(bench):
     states = [interest("u1", "a"), interest("u1", "b", version=2)]
     bench.refresh.handle(batch(part("user-interests", states)))
     assert [(one.state_version, [position.offset for position in one.new]) for one in ranked] == [(2, [1, 2])]
-
-
-def test_a_bad_item_is_passed_over(bench):
-    bench.refresh.learn(batch(part("items", [b"{", json.dumps({"item_id": "a", "available": False}).encode()])))
-    assert bench.ranker.hidden == {"a"}
-
-
-def test_model_updates_reach_the_ranker(bench):
-    bench.refresh.learn(batch(part("model-updates", [b"update"])))
-    assert bench.ranker.updates == [b"update"]
 
 
 def test_the_control_arm_gets_popular_items():
