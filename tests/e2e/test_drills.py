@@ -183,6 +183,7 @@ def test_topics_that_were_recreated_are_named_and_read_again(drill):
     pipeline = drill.pipeline
     recreate(pipeline.settings, "model-updates")
     pipeline.wait(lambda: "everything is published" in pipeline.log("trainer"), "the whole model")
+    pipeline.wait(lambda: "topic was re-created" in pipeline.log("recall"), "recall to read it from its beginning")
     drill.wait_until_ready()
     for topic in ("clicks", "purchases", "user-interests"):
         recreate(pipeline.settings, topic)
