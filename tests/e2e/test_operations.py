@@ -8,7 +8,8 @@ import time
 import psutil
 import pytest
 from confluent_kafka.admin import AdminClient, NewPartitions
-from pipeline import DEADLINE_S, own_servers, stop
+from pipeline import own_servers, stop
+from waiting import DEADLINE_S
 
 from streamrec.chaos.oracle import read_all
 from streamrec.monitor.look import look_once
@@ -77,6 +78,10 @@ def test_adding_partitions_loses_nothing(operated):
     grown = [NewPartitions(topic, wanted) for topic in ("clicks", "purchases", "user-interests")]
     for future in admin.create_partitions(grown).values():
         future.result(DEADLINE_S)
+    operated.wait(  # the broker confirms them before it knows them
+        lambda: {len(admin.list_topics(each.topic).topics[each.topic].partitions) for each in grown} == {wanted},
+        "the partitions",
+    )
     operated.connect_producer()  # one that runs on would learn of the partitions in its own time
     operated.produce("clicks", clicks("after"))
     operated.wait_until_folded()

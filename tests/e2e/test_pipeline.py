@@ -9,7 +9,7 @@ import msgspec
 import pytest
 import redis
 from confluent_kafka import Producer
-from pipeline import DEADLINE_S
+from waiting import DEADLINE_S
 
 from streamrec.chaos.oracle import read_all
 from streamrec.contracts.derived import TopKList

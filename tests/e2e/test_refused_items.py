@@ -6,7 +6,7 @@ import json
 import signal
 import time
 
-from pipeline import DEADLINE_S
+from waiting import DEADLINE_S
 
 from streamrec.chaos.oracle import read_all
 

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from contextlib import ExitStack
 from types import SimpleNamespace
 
@@ -56,7 +55,7 @@ def kill(stack, name):
 def test_a_valkey_that_died_is_started_again_on_what_it_left(kept):
     with redis.Redis.from_url(kept.settings.require_redis_url()) as client:
         client.set("key", "value")
-        time.sleep(1.5)  # its file is flushed every second
+        assert client.waitaof(1, 0, int(DEADLINE_S * 1_000))[0] == 1, "its file is flushed every second"
         for _ in range(2):
             kill(kept, "redis_url")
             assert client.get("key") == b"value"
