@@ -66,7 +66,7 @@ class Freshness(Struct, kw_only=True):
 
 
 def freshness(  # noqa: PLR0913, PLR0917  # options of a command
-    rate: Annotated[float, typer.Option(min=1, help="Clicks per second.")] = 500.0,
+    rate: Annotated[float, typer.Option(min=1, max=1_000_000, help="Clicks per second.")] = 500.0,
     seconds: Annotated[float, typer.Option(min=1, help="Length of a run.")] = 30.0,
     runs: Annotated[int, typer.Option(min=1, help="Number of runs; medians are over all of them.")] = 3,
     users: Annotated[int, typer.Option(min=1, help="Users with a history.")] = 300_000,
