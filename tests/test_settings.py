@@ -7,6 +7,7 @@ import pickle
 import pytest
 from pydantic import SecretStr
 
+from streamrec import settings_table
 from streamrec.adapters.redis.keys import Keys
 from streamrec.environment import KINDS_OF_KEYS, variable_name
 from streamrec.errors import SettingsError, UsageError
@@ -220,3 +221,23 @@ def test_every_kind_of_key_in_redis_is_refused_as_the_name_of_an_installation():
     keys, source = Keys(), TopicPartition("clicks", 0)
     kinds = [keys.state("u"), keys.topk("u"), keys.position("w", source), keys.topic("w", "t"), keys.lists("short")]
     assert {key.partition(":")[0] for key in kinds} == KINDS_OF_KEYS
+
+
+def test_the_table_in_the_docs_is_current(tmp_path, capsys):
+    assert settings_table.main(["--check"]) == 0
+
+    outdated = tmp_path / "settings.md"
+    outdated.write_text("")
+    assert settings_table.main(["--check", "--file", str(outdated)]) == 1
+    assert "make settings" in capsys.readouterr().err
+    assert settings_table.main(["--file", str(outdated)]) == 0
+    assert outdated.read_text() == settings_table.FILE.read_text()
+
+
+def test_every_setting_has_a_row_with_its_default_and_an_example():
+    rows = [line.split(" | ") for line in settings_table.table().splitlines() if line.startswith("| `STREAMREC_")]
+    assert [row[0] for row in rows] == [f"| `{variable_name(field)}`" for field in Settings.model_fields]
+    assert all(len(row) == 5 for row in rows)
+    defaults = {row[0].strip("| `"): row[2] for row in rows}
+    assert defaults["STREAMREC_HIDE_SEEN"] == "`false`"
+    assert defaults["STREAMREC_KAFKA"] == ""

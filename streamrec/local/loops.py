@@ -39,7 +39,7 @@ def compiled_meanwhile(guardian: Guardian, log: Path) -> Iterator[None]:
         The file that errors of the compilation are appended to.
     """
     sources = _model_files()
-    marker, state = CACHE / _digest(str(sources[0])), _state(sources)
+    marker, state = CACHE / _digest(str(sources[0])), f"{sources[0]}\n{_state(sources)}"
     if _is_compiled(marker, state):
         yield
         return
@@ -58,14 +58,17 @@ def _note(process: subprocess.Popen[bytes], marker: Path, state: str, log: Path)
         _log.warning("loops are not compiled", log=str(log), instead="each worker compiles for itself")
         return
     with suppress(OSError):  # the next start loads them once more
-        marker.parent.mkdir(parents=True, exist_ok=True)
+        CACHE.mkdir(parents=True, exist_ok=True)
+        for other in CACHE.iterdir():
+            if not Path(other.read_text().partition("\n")[0]).exists():  # removed since
+                other.unlink()
         marker.write_text(state)
 
 
 def _is_compiled(marker: Path, state: str) -> bool:
     try:
         return marker.read_text() == state
-    except (OSError, UnicodeDecodeError):
+    except OSError:
         return False
 
 
