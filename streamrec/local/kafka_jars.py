@@ -42,9 +42,12 @@ def fetch_jars(*, progress: bool) -> str:
     JarsUnavailableError
         If Maven Central cannot be reached.
     StreamrecError
-        If a jar is not the pinned one.
+        If a jar is not the pinned one, or there is no cache to keep it in.
     """
-    CACHE.mkdir(parents=True, exist_ok=True)
+    try:
+        CACHE.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StreamrecError(f"Apache Kafka's jars need a cache: {error}; set XDG_CACHE_HOME") from error
     # of two processes that fill an empty cache, jgo's resolver takes the other one's files for an error
     with FileLock(CACHE / "fetch.lock"), _download_bar(progress) as track:
         try:

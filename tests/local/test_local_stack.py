@@ -231,6 +231,13 @@ def test_another_jar_than_the_pinned_one_is_refused(tmp_path):
         check_jars([jar])
 
 
+def test_jars_that_no_cache_can_keep_are_an_error_that_says_what_to_set(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(kafka_jars, "CACHE", tmp_path / "file" / "kafka")
+    with pytest.raises(StreamrecError, match="XDG_CACHE_HOME"):
+        kafka_jars.fetch_jars(progress=False)
+
+
 def test_a_broker_that_is_not_there_is_noticed():
     with pytest.raises(StreamrecError, match="is missing"):
         check_jars([])
