@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from streamrec import __version__
 from streamrec.cli.app import COMMANDS, main
 
 
@@ -98,3 +99,7 @@ def test_help_names_all_commands_and_imports_none(capsys):
     assert code == 0
     assert [name for name in COMMANDS if f" {name} " in out] == list(COMMANDS)
     assert finished.stderr.strip() == ""
+
+
+def test_the_version_needs_nothing_else(capsys):
+    assert run(["--version"], capsys) == (0, f"streamrec {__version__}\n", "")
