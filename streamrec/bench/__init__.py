@@ -1,1 +1,1 @@
-"""Benchmarks of the running pipeline: how fast, and where the time goes."""
+"""Benchmarks of the running pipeline."""

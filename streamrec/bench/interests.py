@@ -1,7 +1,7 @@
-"""Events a second that one process folds into interest states, against other stream processors with the same fold.
+"""Events/s that one process folds into interest states, compared with other stream processors using the same fold.
 
-The clicks wait on the broker before anything starts, and start-up is left out: counting begins with the first event
-that is folded. The peers keep states and nothing else; the worker of streamrec also publishes every new state.
+All clicks are on the broker before anything starts, and start-up is excluded: timing begins with the first folded
+event. The other processors only keep state; streamrec's worker also publishes every new state.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from streamrec.service.batch import TopicPartition
 
 OWN = "streamrec"
 GUARANTEES = {
-    OWN: "durable in Redis; a crash loses and doubles nothing; publishes every new state",
-    "faust_table": "durable in a changelog on Kafka; counts twice after a crash",
-    "quix": "durable in a changelog on Kafka; at least once, so a crash may fold twice",
-    "bytewax": "not durable: a crash loses all states",
+    OWN: "durable in Redis; nothing lost or duplicated; publishes every new state",
+    "faust_table": "durable in a changelog topic; counts twice after a crash",
+    "quix": "durable in a changelog topic; at least once, so a crash may fold twice",
+    "bytewax": "not durable: all states are lost in a crash",
 }
 
 _PROGRAMS = {"faust_table": "faust_table.py", "quix": "quix.py", "bytewax": "bytewax_map.py"}
@@ -39,12 +39,12 @@ _POLL_S = 0.02
 
 
 def measure(stack: Stack, population: Population, events: int, names: list[str]) -> Iterator[tuple[str, float]]:
-    """Fill `clicks` and let each process fold all of it, one after the other; yield name and events a second.
+    """Fill `clicks` and let each process fold all of it, one after the other; yield name and events/s.
 
     Raises
     ------
     StreamrecError
-        If one does not end.
+        If one does not finish.
     """
     fill(stack, population, events)
     for name in names:
@@ -52,7 +52,7 @@ def measure(stack: Stack, population: Population, events: int, names: list[str])
 
 
 def fill(stack: Stack, population: Population, events: int) -> None:
-    """Put clicks of a population on the broker, each user as likely as any other."""
+    """Publish clicks of a population, with users sampled uniformly."""
     rng = np.random.default_rng(population.seed)
     publisher = KafkaPublisher(stack.settings.require_kafka())
     now_ms = time.time_ns() // 1_000_000 - events
@@ -74,12 +74,12 @@ def fill(stack: Stack, population: Population, events: int) -> None:
 
 
 def drain(stack: Stack, events: int, processes: int) -> float:
-    """Let processes of the `interests` worker fold what waits; return events a second after the first ones.
+    """Let processes of the `interests` worker fold the backlog; return events/s after the first ones.
 
     Raises
     ------
     StreamrecError
-        If they do not end.
+        If they do not finish.
     """
     settings = stack.settings
     store = RedisInterestStore(settings.require_redis_url(), state_ttl_days=settings.state_ttl_days)
@@ -94,7 +94,7 @@ def drain(stack: Stack, events: int, processes: int) -> float:
             time.sleep(_POLL_S)
             _check(end_s, OWN)
         if before == events:
-            raise StreamrecError(f"{events} events are folded too soon to be timed; take more of them")
+            raise StreamrecError(f"{events} events are folded too fast to be timed; use more events")
         started_s = time.monotonic()
         while (after := applied()) < events:
             time.sleep(_POLL_S)

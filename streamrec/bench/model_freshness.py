@@ -23,27 +23,27 @@ LEARNED_S = 300.0
 """So long after the last event its weights are waited for: a slow machine learns long after the clicks."""
 
 TRICKLE_PER_S = 20.0
-"""Clicks that go on after the load, until lists show that everything was learned."""
+"""Additional clicks after the load, until lists show that everything was learned."""
 
 _POLL_S = 0.2
 
 
 class _Version(msgspec.Struct):
-    """What is read of a model update: its weights are skipped, not decoded."""
+    """The decoded fields of a model update: its weights are skipped."""
 
     model_version: str
     newest_produced_at_ms: int
 
 
 class _Made(msgspec.Struct):
-    """What is read of a list."""
+    """The decoded fields of a list."""
 
     model_version: str
     made_at_ms: int
 
 
 class VersionWatch:
-    """Notes what each model version has learned, and when the first list was made with it; bounded by the run."""
+    """Records what each model version has learned, and when the first list was made with it; bounded by the run."""
 
     def __init__(self, kafka: KafkaAccess) -> None:
         self._consumer = open_observer(kafka)
@@ -53,7 +53,7 @@ class VersionWatch:
         self._served_ms: dict[str, int] = {}
 
     def start(self) -> None:
-        """Read all versions that are kept, and lists from now on."""
+        """Read all retained versions, and new lists."""
         ends = end_offsets(self._consumer, partitions_of(self._consumer, (RECOMMENDATIONS,)))
         updates = partitions_of(self._consumer, (MODEL_UPDATES,))
         self._consumer.assign(
@@ -68,15 +68,15 @@ class VersionWatch:
         self._thread.join()
 
     def served_at_ms(self, produced_at_ms: Sequence[int]) -> np.ndarray:
-        """Return when the first list was made by a version that learned each event, inf if none was yet, `(N,)`.
+        """Return the time of the first list by a version that learned each event, inf if there is none yet, `(N,)`.
 
-        A version has learned what was produced up to its newest event; one that was produced before it, and still
-        waited for its turn, cannot be told from outside.
+        A version counts as having learned everything produced up to its newest event; older events that still waited
+        cannot be distinguished from outside.
         """
         served = self._served_ms.copy()
         known = sorted((self._learned_ms[name], at_ms) for name, at_ms in served.items() if name in self._learned_ms)
         learned = np.array([pair[0] for pair in known], np.int64)
-        # a later version serves for all that earlier ones learned
+        # a later version includes what earlier ones learned
         since = np.minimum.accumulate(np.array([pair[1] for pair in known], np.float64)[::-1])[::-1]
         return np.append(since, np.inf)[np.searchsorted(learned, np.asarray(produced_at_ms))]
 
@@ -98,7 +98,7 @@ class VersionWatch:
 
 
 def measure(load: Load, seconds: float, *, warm_up_s: float) -> np.ndarray:
-    """Play a load into a running pipeline, and return the model freshness of each event after the warm-up, in seconds.
+    """Generate load on a running pipeline, and return the model freshness of each event after the warm-up, in seconds.
 
     Raises
     ------

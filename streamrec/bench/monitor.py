@@ -1,4 +1,4 @@
-"""What the monitor costs on a large cluster: real topics, real groups that lag everywhere, the real process."""
+"""Cost of the monitor on a large cluster, with real topics, lagging groups, and the real process."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from streamrec.settings import Settings
 
 TOPICS_AT_A_TIME = 5
 RECORDS = 3
-"""In each partition; every group has read the first one."""
+"""Records per partition; every group has read the first one."""
 
 SCRAPE_S = 15.0
-"""As often as Prometheus asks in `docker-compose.yml`."""
+"""The scrape interval in `docker-compose.yml`."""
 
 FIRST_LOOKS = 10
 
@@ -39,10 +39,10 @@ T = TypeVar("T")
 
 
 class MonitorCost(Struct, frozen=True, kw_only=True):
-    """What the monitor took.
+    """Resources used by the monitor.
 
-    `cores` is the processor time of all its threads over the time that passed, `scrape_cores` what answering Prometheus
-    took of that, `look_s` the time from one look to the next, and `rss_mb` the most memory that was seen.
+    `cores` is the CPU time of all its threads over the elapsed time, `scrape_cores` the part used for answering
+    Prometheus, `look_s` the interval between polls, and `rss_mb` the peak memory.
     """
 
     groups: int
@@ -56,12 +56,12 @@ class MonitorCost(Struct, frozen=True, kw_only=True):
 
 
 def fill(kafka: KafkaAccess, *, groups: int, topics: int, partitions: int, report: Callable[[int], None]) -> None:
-    """Make topics with records, and groups that have read the first record of each partition.
+    """Create topics with records, and groups that have read the first record of each partition.
 
     Parameters
     ----------
     report
-        Is told the number of groups that are done.
+        Called with the number of completed groups.
     """
     names = [f"topic-{n}" for n in range(topics)]
     admin = AdminClient(client_config(kafka))
@@ -75,14 +75,14 @@ def fill(kafka: KafkaAccess, *, groups: int, topics: int, partitions: int, repor
             for _ in range(RECORDS):
                 producer.produce(name, b"x" * 100, partition=partition)
         if producer.flush(_TIMEOUT_S):
-            raise StreamrecError("the broker did not take all records")
+            raise StreamrecError("the broker did not accept all records")
     for number in range(groups):
         commit(kafka, f"group-{number}", dict.fromkeys(names, partitions), 1)
         report(number + 1)
 
 
 def commit(kafka: KafkaAccess, group: str, topics: Mapping[str, int], offset: int) -> None:
-    """Let a group have read all partitions of topics up to an offset."""
+    """Commit an offset of a group in all partitions of topics."""
     consumer = Consumer(client_config(kafka) | {"group.id": group})
     for topic, partitions in topics.items():
         places = [KafkaPartition(topic, partition, offset) for partition in range(partitions)]
@@ -91,13 +91,13 @@ def commit(kafka: KafkaAccess, group: str, topics: Mapping[str, int], offset: in
 
 
 def measure(settings: Settings, *, groups: int, topics: int, partitions: int, seconds: float) -> MonitorCost:
-    """Run the monitor, and return what it took once it had found its feet."""
+    """Run the monitor, and return its resource use after the warm-up."""
     with _running(settings) as (process, url):
         before = _wait_for_first_looks(url)
         cpu_s, begun_s = _cpu_s(process), time.monotonic()
         scraped_s, scrape_cpu_s, rss = begun_s, 0.0, 0
         while (now_s := time.monotonic()) < begun_s + seconds:
-            turn = int(now_s)  # positions move here and there
+            turn = int(now_s)  # move some positions
             topic = {f"topic-{turn % topics}": partitions}
             commit(settings.require_kafka(), f"group-{turn % groups}", topic, 1 + turn % 2)
             if now_s - scraped_s >= SCRAPE_S:
@@ -132,8 +132,8 @@ def _running(settings: Settings) -> Iterator[tuple[psutil.Process, str]]:
 
 
 def _wait_for_first_looks(url: str) -> float:
-    """Wait until what is done once is done, and answer the number of looks."""
-    return _wait(lambda: looks if (looks := _looks(url)) > FIRST_LOOKS else None, "the first looks")
+    """Wait until start-up work is done, and return the number of polls."""
+    return _wait(lambda: looks if (looks := _looks(url)) > FIRST_LOOKS else None, "the first polls")
 
 
 def _looks(url: str) -> float:

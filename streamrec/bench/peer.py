@@ -1,4 +1,4 @@
-"""What all peers do with a click: the very decoding, fold and encoding of streamrec's own worker, and one report."""
+"""Processing of a click shared by all compared systems: the decoding, fold and encoding of streamrec's worker."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from streamrec.domain.event import Event, EventType, Source
 from streamrec.domain.interest import InterestState
 
 _VERSION = bytes(8)
-"""Stands before a stored state; a peer has its own way of knowing what it has written."""
+"""Version prefix of a stored state, unused by the other systems."""
 
 
 class Peer:
-    """One run of a peer; its command line: broker, topic, directory, partitions, events, length of sequences."""
+    """One run of a system; command line: broker, topic, directory, partitions, events, sequence length."""
 
     def __init__(self) -> None:
         self.broker, self.topic, self.directory, partitions, events, sequence_length = sys.argv[1:]
@@ -26,7 +26,7 @@ class Peer:
         self._started_s = 0.0
 
     def decode(self, partition: int, offset: int, timestamp_ms: int, value: bytes) -> Event:
-        """Return the event of a record."""
+        """Decode the event in a record."""
         return decode_event(Source(EventType.CLICK, partition), offset, timestamp_ms, value, {})
 
     def fold(self, state: InterestState, event: Event) -> None:
@@ -37,7 +37,7 @@ class Peer:
         state.fold(event, sequence_length=self._sequence_length)
 
     def fold_stored(self, stored: bytes | None, event: Event) -> bytes:
-        """Return a stored state with an event folded in."""
+        """Fold an event into an encoded state."""
         state = decode_state(stored)
         self.fold(state, event)
         return _VERSION + encode_state(state)
@@ -48,6 +48,6 @@ class Peer:
         return self._folded >= self.events
 
     def report(self) -> None:
-        """Print how many events were folded in how many seconds, from the first one to now."""
+        """Print the number of folded events and the seconds since the first one."""
         report = json.dumps({"events": self._folded, "seconds": time.monotonic() - self._started_s})
-        print("\n" + report, flush=True)  # noqa: T201  # Faust moves the cursor about in a line that it does not end
+        print("\n" + report, flush=True)  # noqa: T201  # Faust moves the cursor in an unterminated line

@@ -1,4 +1,4 @@
-"""The environment in which other software runs that is measured beside streamrec, and how a program is run in it."""
+"""Separate environment for software that streamrec is compared with."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DEADLINE_S = 900.0
 
 
 def peer_python(report: Callable[[str], None]) -> Path:
-    """Return the interpreter of the environment, which is made once for a user.
+    """Return the interpreter of the environment, which is created once per user.
 
     Raises
     ------
@@ -36,23 +36,23 @@ def peer_python(report: Callable[[str], None]) -> Path:
     python = directory / "bin" / "python"
     complete = directory / "complete"
     if not complete.exists():
-        report(f"installing what streamrec is compared with into {directory}")
+        report(f"installing the systems to compare with into {directory}")
         venv.create(directory, with_pip=True, clear=True)
         command = [str(python), "-m", "pip", "install", "--quiet", "--require-hashes", "-r", str(pinned)]
         installed = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  # our own command
         if installed.returncode:
-            raise StreamrecError(f"the peers cannot be installed: {installed.stderr.strip()}")
+            raise StreamrecError(f"the systems to compare with cannot be installed: {installed.stderr.strip()}")
         complete.touch()
     return python
 
 
 def run_peer(python: Path, program: str, *arguments: object) -> dict[str, Any]:
-    """Run a program of `peers/`, and return the object that it prints.
+    """Run a program in `peers/`, and return the JSON object that it prints.
 
     Raises
     ------
     StreamrecError
-        If it fails, or does not end.
+        If it fails, or times out.
     """
     try:
         finished = subprocess.run(  # noqa: S603  # our own programs
@@ -64,8 +64,8 @@ def run_peer(python: Path, program: str, *arguments: object) -> dict[str, Any]:
             timeout=DEADLINE_S,
         )
     except subprocess.TimeoutExpired:
-        raise StreamrecError(f"{program} did not end in {DEADLINE_S:.0f} s") from None
-    # they say other things there, too
+        raise StreamrecError(f"{program} did not finish in {DEADLINE_S:.0f} s") from None
+    # they print other lines there, too
     lines = [line for line in finished.stdout.splitlines() if line.startswith("{")]
     if finished.returncode or not lines:
         raise StreamrecError(f"{program} failed: {(finished.stderr or finished.stdout).strip()[-2_000:]}")

@@ -1,4 +1,4 @@
-"""A site to measure on: users with histories, a catalogue, and a model that knows both, made from a seed.
+"""Synthetic data for benchmarks: users with histories, a catalogue, and a model trained on both, from a seed.
 
 The defaults have the size of the news stream of Globo.com (Moreira et al. 2018): 300,000 users with nine events each on
 average, 46,000 items.
@@ -21,12 +21,12 @@ from streamrec.service.ports import InterestSnapshot
 from streamrec.settings import Settings
 
 CLUSTER_ITEMS = 200
-"""Items that are about the same; half of a user's events are in one cluster."""
+"""Number of clusters of similar items; half of a user's events are in one cluster."""
 
 HISTORY_DAYS = 14
 
 TAUGHT_USERS = 12_000
-"""So many users teach the model; together they have met every item."""
+"""Number of users that the model is trained on; together they have seen every item."""
 
 _USERS_AT_A_TIME = 1_000
 
@@ -34,7 +34,7 @@ Report = Callable[[int], None]
 
 
 _NOWHERE = Source(EventType.CLICK, 1_000_000)
-"""A partition that no broker has: the histories were never on one."""
+"""A partition that does not exist: the histories were never on a broker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +44,13 @@ class Population:
     Parameters
     ----------
     users, items
-        How many there are.
+        Number of users and items.
     mean_history
-        Events of a user before the measurement, on average, at least one; geometrically distributed.
+        Mean number of events per user before the measurement, at least one; geometrically distributed.
     full_histories
-        Every user has as many events as a sequence holds instead.
+        Whether every user has a full sequence instead.
     seed
-        Decides everything else.
+        Random seed.
     """
 
     users: int
@@ -60,9 +60,9 @@ class Population:
     seed: int
 
     def draw_items(self, user: int | np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-        """Return items that a user, or each of so many users, is interested in, `(count,)`.
+        """Sample items that a user, or each of several users, is interested in, `(count,)`.
 
-        Popular ones are more likely.
+        Popular items are more likely.
         """
         anywhere = self._popular(self.items, count, rng)
         cluster = user * 7_919 % max(1, self.items // CLUSTER_ITEMS) * CLUSTER_ITEMS
@@ -86,13 +86,13 @@ class Population:
             yield user_name(user), state
 
     def _share_of_items(self, user: int) -> np.ndarray:
-        """Return what a user has to have met, so that the taught ones have met every item."""
+        """Return the items that a training user must have seen, so that together they cover every item."""
         taught = min(self.users, TAUGHT_USERS)
         share: np.ndarray = np.arange(user, self.items if user < taught else 0, taught)
         return share
 
     def _popular(self, items: int, count: int, rng: np.random.Generator) -> np.ndarray:
-        """Draw from a Zipf-like distribution over `items`."""
+        """Sample from a Zipf-like distribution over `items`."""
         drawn: np.ndarray = (items ** rng.random(count) - 1).astype(np.int64)
         return drawn
 
@@ -119,16 +119,16 @@ def settle(population: Population, settings: Settings, *, now_ms: int, report: R
             continue
         store.compare_and_set(InterestSnapshot(states, {}))
         if number <= TAUGHT_USERS:
-            # as behind a long backlog: everything is counted, and a part of it trained
+            # as with a long backlog: everything is counted, and a part of it trained on
             trainer.train([_lesson(user_id, state) for user_id, state in states.items()], behind=MAX_WAITING_EVENTS)
         states = {}
-    trainer.take_update()  # a checkpoint is of a version
+    trainer.take_update()  # a checkpoint belongs to a version
     trainer.save(b"")
     trainer.wait_until_saved()
 
 
 def _lesson(user_id: str, state: InterestState) -> UserInterest:
-    """Return a state as the trainer sees it, with all its events new."""
+    """Return a state as an interest record in which all events are new."""
     return UserInterest(
         user_id=user_id,
         state_version=1,

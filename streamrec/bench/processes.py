@@ -1,4 +1,4 @@
-"""What the processes of a pipeline cost: processor time and memory."""
+"""CPU time and memory of a pipeline's processes."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _MIB = 1 << 20
 
 
 class ProcessWatch:
-    """Measures processes, each with its children, while it is open.
+    """Measures processes, including their children, while the context is active.
 
     Attributes
     ----------
     cpu
-        Cores that each kind of process kept busy.
+        Mean number of busy cores per kind of process.
     rss_mb
-        Memory of each kind in the end, MiB.
+        Final memory per kind, MiB.
     """
 
     def __init__(self, stack: Stack, supervisor: Supervisor) -> None:
@@ -55,7 +55,7 @@ class ProcessWatch:
 
 
 def _rss_bytes(process: psutil.Process) -> int:
-    with suppress(psutil.NoSuchProcess):  # one that PostgreSQL had for a while
+    with suppress(psutil.NoSuchProcess):  # a short-lived process of PostgreSQL
         return int(process.memory_info().rss)
     return 0
 

@@ -1,4 +1,4 @@
-"""What many users cost, what the pipeline costs when nothing happens, and what more processes bring."""
+"""Memory per user, cost of an idle pipeline, and throughput by number of processes."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from streamrec.bench.processes import ProcessWatch
 from streamrec.local import Stack, Supervisor
 
 SETTLING_S = 10.0
-"""A pipeline that has just worked is left alone for so long before it counts as idle."""
+"""Settling time before a pipeline counts as idle."""
 
 
 class Throughput(Struct, kw_only=True):
-    """Events a second that processes of the `interests` worker fold together."""
+    """Total events/s folded by processes of the `interests` worker."""
 
     partitions: int
     processes: int
@@ -28,10 +28,10 @@ class Throughput(Struct, kw_only=True):
 
 
 class Idle(Struct, kw_only=True):
-    """What each kind of process costs while nobody clicks."""
+    """CPU use of each kind of process without events."""
 
     cpu_percent: dict[str, float]
-    """Of one core."""
+    """Percent of one core."""
     rss_mb: dict[str, float]
 
 
@@ -42,14 +42,14 @@ def used_bytes(stack: Stack) -> int:
 
 
 def bytes_per_list(stack: Stack) -> float:
-    """Return the mean size in Redis of a user's list, key and bookkeeping included."""
+    """Return the mean size of a list in Redis, including key and overhead."""
     redis = connect(stack.settings.require_redis_url())
     sizes: list[Any] = [redis.memory_usage(key) for key in redis.scan_iter(match=Keys().topk("?*"), count=1_000)]
     return float(mean(sizes))
 
 
 def watch_idle(stack: Stack, supervisor: Supervisor, seconds: float) -> Idle:
-    """Leave the pipeline alone for so long."""
+    """Measure the idle pipeline for this long."""
     time.sleep(SETTLING_S)
     with ProcessWatch(stack, supervisor) as watch:
         time.sleep(seconds)
@@ -60,7 +60,7 @@ def watch_idle(stack: Stack, supervisor: Supervisor, seconds: float) -> Idle:
 
 
 def throughput(stack: Stack, population: Population, events: int, processes: int) -> Throughput:
-    """Fill `clicks`, and let so many processes fold all of it."""
+    """Fill `clicks`, and let this many processes fold all of it."""
     fill(stack, population, events)
     speed = drain(stack, events, processes)
     return Throughput(partitions=stack.settings.partitions, processes=processes, events_per_s=round(speed))

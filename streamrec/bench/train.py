@@ -1,4 +1,4 @@
-"""How fast gradient steps are, and that their cost does not depend on the number of items."""
+"""Speed of gradient steps by number of items."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WARM_UP_STEPS = 5
 
 
 class TrainSpeed(Struct, kw_only=True):
-    """Forward, backward and optimizer on whole micro-batches; a token is an event of a sequence."""
+    """Forward, backward and optimizer on full micro-batches; a token is an event of a sequence."""
 
     items: int
     device: str
@@ -29,7 +29,7 @@ class TrainSpeed(Struct, kw_only=True):
     tokens_per_s: float
     """Median over the steps."""
     slowest_tokens_per_s: float
-    """Of a tenth of the steps."""
+    """90th percentile over the steps."""
 
 
 def measure(sizes: Sequence[int], *, device: str, threads: int, steps: int, seed: int) -> Iterator[TrainSpeed]:
@@ -38,7 +38,7 @@ def measure(sizes: Sequence[int], *, device: str, threads: int, steps: int, seed
     Raises
     ------
     UsageError
-        If there is no such device.
+        If the device is not available.
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise UsageError("there is no GPU that torch can use here; --device cpu measures without one")
@@ -83,5 +83,5 @@ def _timed(learner: Learner, batch: Padded, items: int) -> float:
     started_s = time.perf_counter()
     learner.train(batch, items + 1)
     if learner.device.type == "cuda":
-        torch.cuda.synchronize()  # a step waits for nothing
+        torch.cuda.synchronize()  # steps are asynchronous
     return time.perf_counter() - started_s

@@ -1,1 +1,1 @@
-"""Killing things on purpose, and an oracle that says whether anything was lost, doubled or changed by it."""
+"""Fault injection, and an oracle that verifies that nothing was lost, duplicated or changed."""

@@ -1,4 +1,4 @@
-"""The processes of a chaos run: workers that come and go, and servers that are started again where they died."""
+"""The processes of a chaos run: workers and servers, which are restarted after they died."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from streamrec.local.supervisor import leave_group
 LOOK_S = 0.2
 
 MAX_PROCESSES = 3
-"""Of one worker."""
+"""Maximum number of processes per worker."""
 
 
 SERVERS = KAFKA, REDIS, POSTGRES = "kafka", "redis_url", "postgres_url"
@@ -37,7 +37,7 @@ SERVERS = KAFKA, REDIS, POSTGRES = "kafka", "redis_url", "postgres_url"
 
 
 class Worker(NamedTuple):
-    """A worker's process, and what was planted in it."""
+    """A worker's process, and the crash or bug injected into it."""
 
     name: str
     process: subprocess.Popen[bytes]
@@ -53,16 +53,16 @@ class Cast:
     stack
         The servers.
     log_dir
-        Where workers write.
+        Directory of worker logs.
     workers
-        Those that run, or ended by themselves and are to be replaced.
+        Running processes, and those that exited and are to be replaced.
     """
 
     stack: Stack
     log_dir: Path
     workers: list[Worker] = field(default_factory=list)
     _names: set[str] = field(default_factory=set)
-    """Of all workers that were ever started: their logs stay."""
+    """Log files of all workers ever started."""
     _started: list[subprocess.Popen[bytes]] = field(default_factory=list)
     _sleepers: list[threading.Thread] = field(default_factory=list)
     _supervisors: list[subprocess.Popen[bytes]] = field(default_factory=list)
@@ -74,23 +74,23 @@ class Cast:
     def __exit__(
         self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
-        """End all workers."""
+        """Stop all workers."""
         self.wake_all()
         for process in self._started:
             process.kill()
             process.wait()
 
     def start(self, name: str, *, plant: str | None = None) -> None:
-        """Start a worker, with a planted exit or bug if one is named."""
+        """Start a worker, with an injected crash or bug if given."""
         process = self._spawn(name, "streamrec.chaos.worker", name, plant or "", str(PLANTED_EVERY))
         self._names.add(name)
         self._started.append(process)
         self.workers.append(Worker(name, process, plant))
 
     def start_supervised(self, name: str) -> None:
-        """Start one more process of a worker below a supervisor, and stop the supervisor for a while as Ctrl-Z would.
+        """Start another process of a worker under a supervisor, and suspend the supervisor, as Ctrl-Z would.
 
-        The supervisor leaves with its worker soon after it was woken up.
+        The supervisor exits with its worker soon after it is resumed.
         """
         logs = self.log_dir / f"supervised-{len(self._supervisors)}"
         supervisor = self._spawn(f"{name}-supervisor", "streamrec.chaos.supervised", name, str(logs))
@@ -100,7 +100,7 @@ class Cast:
         def stop_for_a_while() -> None:
             log, end_s = logs / f"{name}.log", time.monotonic() + PATIENCE_S
             while not (log.exists() and log.stat().st_size) and time.monotonic() < end_s:
-                time.sleep(LOOK_S)  # it has nobody to supervise yet
+                time.sleep(LOOK_S)  # it has not started its worker yet
             supervisor.send_signal(signal.SIGSTOP)
             time.sleep(ASLEEP_S)
             supervisor.send_signal(signal.SIGCONT)
@@ -117,11 +117,11 @@ class Cast:
         )
 
     def kill(self, name: str, rng: random.Random) -> None:
-        """End one of a worker's processes at once."""
+        """Kill one of a worker's processes."""
         self._choose(name, rng).process.kill()
 
     def plant(self, name: str, place: str, rng: random.Random) -> None:
-        """Put one that ends itself at a place in the place of one of a worker's processes."""
+        """Replace one of a worker's processes with one that crashes at a given point."""
         victim = self._choose(name, rng)
         self.workers.remove(victim)
         victim.process.kill()
@@ -130,15 +130,15 @@ class Cast:
         self.start(name, plant=place)
 
     def sleep(self, name: str, rng: random.Random) -> None:
-        """Stop one of a worker's processes in its tracks for longer than its session lasts."""
+        """Freeze one of a worker's processes for longer than its session timeout."""
         sleeper = self._choose(name, rng).process
         sleeper.send_signal(signal.SIGSTOP)
         self._wake_after(ASLEEP_S, partial(sleeper.send_signal, signal.SIGCONT))
 
     def freeze(self, address: str) -> None:
-        """Stop a server in its tracks for a while: its clients wait for answers."""
+        """Freeze a server for a while: its clients wait for answers."""
         server = psutil.Process(self.stack.servers[address].process.pid)
-        # PostgreSQL answers from a process for each client
+        # PostgreSQL has a process per client
         frozen = [server, *server.children(recursive=True)]
         for process in frozen:
             _unless_gone(process.suspend)
@@ -146,23 +146,23 @@ class Cast:
 
     @property
     def sleeps(self) -> bool:
-        """Whether a process is still to be woken up, or to leave with its worker."""
+        """Whether a process is still frozen, or a supervisor has not exited yet."""
         return any(sleeper.is_alive() for sleeper in self._sleepers) or any(
             supervisor.poll() is None for supervisor in self._supervisors
         )
 
     def wake_all(self) -> None:
-        """Wait until every sleeper has woken up."""
+        """Wait until every frozen process has resumed."""
         for sleeper in self._sleepers:
             sleeper.join()
 
     def add(self, name: str) -> None:
-        """Start one more process of a worker, if there are not enough."""
+        """Start another process of a worker, up to the maximum."""
         if self._count(name) < MAX_PROCESSES:
             self.start(name)
 
     def remove(self, name: str, rng: random.Random) -> None:
-        """Stop one of a worker's processes in an orderly way, if it is not the last."""
+        """Stop one of a worker's processes gracefully, unless it is the last."""
         if self._count(name) < 2:
             return
         worker = self._choose(name, rng)
@@ -170,7 +170,7 @@ class Cast:
         worker.process.terminate()
 
     def stop(self, name: str) -> None:
-        """Let all processes of a worker end in an orderly way."""
+        """Stop all processes of a worker gracefully."""
         leaving = [worker for worker in self.workers if worker.name == name]
         for worker in leaving:
             self.workers.remove(worker)
@@ -179,7 +179,7 @@ class Cast:
             worker.process.wait(PATIENCE_S)
 
     def replace_dead(self) -> None:
-        """Start each worker again that ended by itself or was killed: a bug comes back, a planted exit does not."""
+        """Restart each worker that exited or was killed: with its bug, but without its injected crash."""
         for worker in list(self.workers):
             if worker.process.poll() is not None:
                 self.workers.remove(worker)
@@ -187,24 +187,24 @@ class Cast:
                 self.start(worker.name, plant=worker.plant if worker.plant in BUGS else None)
 
     def _leave_group(self, worker: Worker) -> None:
-        """Do what a supervisor does for a worker that died, beside the start of the next one."""
+        """Remove a dead worker from its group, as a supervisor does."""
 
         def leave() -> None:
-            with suppress(StreamrecError):  # the broker was struck, too: it misses the member by itself
+            with suppress(StreamrecError):  # the broker has failed, too: the member times out
                 leave_group(self.stack.settings, worker.name, worker.process.pid)
 
         threading.Thread(target=leave, name="leave-group", daemon=True).start()
 
     def pids(self) -> list[tuple[str, int]]:
-        """Return the name and the process id of each worker that runs."""
+        """Return name and process id of each running worker."""
         return [(worker.name, worker.process.pid) for worker in list(self.workers) if worker.process.poll() is None]
 
     def ended(self) -> int:
-        """Return how many workers have ended by themselves."""
+        """Return the number of workers that exited by themselves."""
         return sum(worker.process.poll() is not None for worker in self.workers)
 
     def assignments(self) -> dict[str, int]:
-        """Return how often partitions were assigned to each worker so far, as their logs have it."""
+        """Return the number of partition assignments of each worker so far, from their logs."""
         return {name: (self.log_dir / f"{name}.log").read_text().count('"event": "assigned"') for name in self._names}
 
     def wait_until_assigned(self) -> None:
@@ -222,7 +222,7 @@ class Cast:
         self._sleepers[-1].start()
 
     def has(self, name: str) -> bool:
-        """Return whether a worker takes part."""
+        """Return whether a worker has joined its group."""
         return bool(self._count(name))
 
     def _count(self, name: str) -> int:
@@ -232,7 +232,7 @@ class Cast:
         return rng.choice([worker for worker in self.workers if worker.name == name])
 
     def restart(self, address: str, damage: Callable[[Path], None] | None = None) -> None:
-        """Kill a server and start it again on what it left."""
+        """Kill a server and restart it on its data."""
         self.kill_server(address)
         if damage:
             damage(self.stack.settings.data_dir)
@@ -244,7 +244,7 @@ class Cast:
         self.stack.servers[address].process.wait()
 
     def start_server(self, address: str) -> None:
-        """Start it again on what it left."""
+        """Restart it on its data."""
         self.stack.start(address)
 
 

@@ -1,4 +1,4 @@
-"""One chaos run: events flow, things die, and in the end the oracle looks at what is left."""
+"""One chaos run: events flow, faults are injected, and finally the oracle checks the result."""
 
 from __future__ import annotations
 
@@ -25,26 +25,26 @@ from streamrec.settings import Settings
 WORKERS = ("interests", "trainer", "recall", "retention")
 
 CHECKPOINT_S = 3.0
-"""Between two checkpoints of the trainer: faults strike within."""
+"""Checkpoint interval of the trainer: faults occur within it."""
 
 LAST_EVENTS, LAST_RATE = 400, 1_000.0
-"""Events after all faults: some in every partition."""
+"""Number of events after all faults: some in every partition."""
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What a run showed.
+    """Result of a run.
 
     Parameters
     ----------
     verdict
-        What the oracle says.
+        Result of the oracle.
     duplicates
-        Events that were sent twice and counted once.
+        Number of events sent twice and counted once.
     longest_stall_s
-        The longest time in which a worker had work and was not seen to make headway.
+        The longest time for which a worker had work but made no observed progress.
     recoveries
-        The faults, each with the seconds until every worker had made headway or had nothing to do.
+        The faults, each with the seconds until every worker had made progress or had no work.
     """
 
     verdict: Verdict
@@ -55,18 +55,18 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What happens in a run: the same plan gives the same events and the same schedule of faults.
+    """Plan of a run: the same plan gives the same events and the same schedule of faults.
 
     Parameters
     ----------
     seed
-        What decides.
+        Random seed.
     events
-        Events to produce; copies and poison come on top.
+        Number of events to produce; duplicates and bad records are extra.
     rate
-        Events a second.
+        Events/s.
     mean_pause_s
-        Between two faults.
+        Mean time between two faults.
     """
 
     seed: int
@@ -76,16 +76,16 @@ class Plan:
 
 
 def run(plan: Plan, directory: Path, *, workers: Sequence[str] = WORKERS, bug: str | None = None) -> Outcome:
-    """Let a plan happen.
+    """Execute a plan.
 
     Parameters
     ----------
     directory
-        Where everything is kept.
+        Data directory.
     workers
-        Which ones run and are struck.
+        The workers to run and to inject faults into.
     bug
-        A bug to plant in `interests`, for tests of the oracle.
+        A bug to inject into `interests`, for tests of the oracle.
     """
     settings = Settings.for_own_servers(data_dir=directory, checkpoint_interval_s=CHECKPOINT_S)
     with (
@@ -101,7 +101,7 @@ def run(plan: Plan, directory: Path, *, workers: Sequence[str] = WORKERS, bug: s
             struck = _strike(cast, strikes, plan, workers)
             strikes.wait()
         with Load(stack.settings.require_kafka(), -plan.seed, LAST_RATE, LAST_EVENTS, acknowledged=load.acknowledged):
-            pass  # a record follows the marks of transactions in every partition: nobody reads up to a mark
+            pass  # a record follows the transaction markers in every partition: consumers do not read up to a marker
         come_to_rest(cast, headway)
         ledger, verdict = judge_all(stack.settings, workers, load.acknowledged)
     recoveries = [(fault, headway.recovery_s(at_s)) for fault, at_s in struck]
@@ -109,9 +109,9 @@ def run(plan: Plan, directory: Path, *, workers: Sequence[str] = WORKERS, bug: s
 
 
 def judge_all(settings: Settings, workers: Sequence[str], acknowledged: Acknowledged) -> tuple[Ledger, Verdict]:
-    """Compare the log with what the broker acknowledged, and all that these workers keep with the log.
+    """Compare the log with the acknowledged records, and everything stored by these workers with the log.
 
-    The trainer must have ended.
+    The trainer must have stopped.
     """
     kafka = settings.require_kafka()
     ledger = read_ledger(kafka, sequence_length=settings.sequence_length, keep_seen=settings.hide_seen)
@@ -121,7 +121,7 @@ def judge_all(settings: Settings, workers: Sequence[str], acknowledged: Acknowle
 
 
 def _strike(cast: Cast, strikes: Strikes, plan: Plan, workers: Sequence[str]) -> list[tuple[Fault, float]]:
-    """Let the scheduled faults happen; answer which, and when."""
+    """Inject the scheduled faults; return them with their times."""
     duration_s = plan.events / plan.rate
     faults = schedule(
         plan.seed,
@@ -165,7 +165,7 @@ def drain(cast: Cast, headway: Headway) -> None:
 
 
 def come_to_rest(cast: Cast, headway: Headway) -> None:
-    """Drain, and end what makes changes in the order of the flow: what one still sends finds the next one at work."""
+    """Drain, and stop workers in the order of the data flow, so that the next one processes each one's last records."""
     drain(cast, headway)
     cast.stop("interests")
     drain(cast, headway)
@@ -173,10 +173,10 @@ def come_to_rest(cast: Cast, headway: Headway) -> None:
 
 
 def _left(cast: Cast, headway: Headway) -> dict[str, int]:
-    """Return how many records wait for each worker that has any left."""
+    """Return the number of waiting records of each worker that has any."""
     left = headway.left()
     if not left and any(worker.name == "trainer" for worker in cast.workers):
-        # one that was killed may have committed what no checkpoint holds, and the next one reads that again
+        # a killed trainer may have committed offsets that are in no checkpoint; the next one reads them again
         unread = unread_by_checkpoint(cast.stack.settings)
         left = {"the trainer's checkpoint": unread} if unread else {}
     return left

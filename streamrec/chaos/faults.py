@@ -1,4 +1,4 @@
-"""What goes wrong, and when: a schedule that a seed reproduces."""
+"""Schedules of faults, reproducible by seed."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 MEAN_PAUSE_S = 8.0
-"""Between two faults: some strike before the one before has healed, and some after."""
+"""Mean time between two faults: some occur before recovery from the previous one, some after."""
 
 ASLEEP_S = 8.0
-"""Longer than a worker's session lasts: it wakes up as a zombie."""
+"""Longer than a worker's session timeout: it resumes as a zombie."""
 
 FROZEN_S = 6.0
-"""Longer than a client of a store waits for an answer, which then comes after all."""
+"""Longer than a store client's timeout; the answer arrives afterwards."""
 
 WINDOW_S = 3.0
-"""How long a server refuses, a transaction stays open or a supervisor is stopped."""
+"""How long a server refuses writes, a transaction stays open or a supervisor is suspended."""
 
 PLANTED_EVERY = 3
-"""Batches until a planted exit happens: under a backlog there are few, and large ones."""
+"""Batches until an injected crash: with a backlog there are few large ones."""
 
 
 class Kind(StrEnum):
-    """The kinds of fault."""
+    """Kinds of faults."""
 
     KILL_WORKER = "kill-worker"
     PLANTED_EXIT = "planted-exit"
@@ -51,15 +51,15 @@ class Fault:
     Parameters
     ----------
     at_s
-        When it strikes, seconds after the first event.
+        Time of the fault, seconds after the first event.
     kind
-        What it is.
+        Kind of the fault.
     worker
-        Which worker it strikes, where it strikes one.
+        The affected worker, if any.
     place
-        Where a planted exit happens.
+        The point of an injected crash.
     server
-        Which server it strikes, where the kind does not say.
+        The affected server, if the kind does not determine it.
     """
 
     at_s: float
@@ -78,7 +78,7 @@ def schedule(
     duration_s: float,
     mean_pause_s: float,
 ) -> list[Fault]:
-    """Return the faults of a run, each kind at least once if the time allows, in the order in which they strike."""
+    """Return the faults of a run in order, each kind at least once if time permits."""
     rng = random.Random(seed)  # noqa: S311  # a reproducible schedule, no secret
     faults: list[Fault] = []
     at_s = 1.0

@@ -1,4 +1,4 @@
-"""The oracle's look at what follows from the events: retention in PostgreSQL, lists in Redis, and the model."""
+"""The oracle's checks of derived data: retention in PostgreSQL, lists in Redis, and the model."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ EPOCH = date(1970, 1, 1)
 
 
 def judge_followers(ledger: Ledger, settings: Settings, workers: Sequence[str]) -> Verdict:
-    """Compare what these workers made with the ledger; the trainer must have ended, which makes its last checkpoint."""
+    """Compare the results of these workers with the ledger; the trainer must have stopped."""
     verdict = Verdict()
     if "retention" in workers:
         verdict += _judge_retention(ledger, settings.require_postgres_url())
@@ -41,7 +41,7 @@ def judge_followers(ledger: Ledger, settings: Settings, workers: Sequence[str]) 
 
 
 def _judge_retention(ledger: Ledger, postgres_url: str) -> Verdict:
-    """See whether every applied event counts once, on its user's day."""
+    """Check that every applied event counts once, on its user's day."""
     engine = connect(postgres_url)
     with engine.connect() as connection:
         rows = connection.execute(
@@ -55,7 +55,7 @@ def _judge_retention(ledger: Ledger, postgres_url: str) -> Verdict:
 
 
 def _judge_lists(ledger: Ledger, reader: TopKReader) -> Verdict:
-    """See whether each list was made from all events of its user: its version says so."""
+    """Check by its state version that each list was made from all events of its user."""
     user_ids = list(ledger.states)
     stale = [
         user_id
@@ -66,7 +66,7 @@ def _judge_lists(ledger: Ledger, reader: TopKReader) -> Verdict:
 
 
 def unread_by_checkpoint(settings: Settings) -> int:
-    """Return how many records of `user-interests` the newest checkpoint has not read."""
+    """Return the number of records of `user-interests` that the latest checkpoint has not read."""
     checkpoints = settings.checkpoint_dir
     admissions = Admissions([], [], [])
     if numbers := checkpoint.numbers(checkpoints):
@@ -79,9 +79,9 @@ def _admissions(documents: Mapping[str, bytes]) -> Admissions:
 
 
 def _judge_model(ledger: Ledger, kafka: KafkaAccess, checkpoints: Path) -> Verdict:
-    """See whether the newest checkpoint has admitted every event and read everything, and counted nothing twice.
+    """Check that the latest checkpoint has read everything, admitted every event, and counted nothing twice.
 
-    A step passes events over that are older than a whole sequence, so that fewer may be counted than were admitted.
+    A step skips events older than a whole sequence, so fewer events may be counted than admitted.
     """
     numbers = checkpoint.numbers(checkpoints)
     if not numbers:
@@ -90,7 +90,7 @@ def _judge_model(ledger: Ledger, kafka: KafkaAccess, checkpoints: Path) -> Verdi
     admissions = _admissions(documents)
     admitted = {place for fence in admissions.fences for place in _admitted(fence)}
     beyond = {(fence.event_type, fence.partition): fence.highest - WINDOW_OFFSETS for fence in admissions.fences}
-    # what lies below its window a fence knows no more
+    # a fence has forgotten offsets below its window
     applied = {place for place in ledger.applied if place[2] > beyond.get(place[:2], -1)}
     lost, made_up = applied - admitted, admitted - applied
     counted = Counter(
@@ -112,7 +112,7 @@ def _judge_model(ledger: Ledger, kafka: KafkaAccess, checkpoints: Path) -> Verdi
 
 
 def _admitted(fence: FenceState) -> Iterator[Place]:
-    """Return the places within its window that a fence has admitted."""
+    """Return the positions within a fence's window that it has admitted."""
     known = PositionFence(fence.highest, fence.bits)
     for offset in range(max(0, fence.highest - WINDOW_OFFSETS + 1), fence.highest + 1):
         if offset in known:

@@ -1,4 +1,4 @@
-"""Memory and handles of processes, sampled while a run goes on."""
+"""Memory and file descriptors of processes, sampled during a run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MIB = 1 << 20
 
 
 class Sample(NamedTuple):
-    """What one kind of process took at an instant."""
+    """Resources of one kind of process at one time."""
 
     at_s: float
     memory_mb: float
@@ -25,14 +25,14 @@ class Sample(NamedTuple):
 
 
 class Footprint:
-    """Samples, from a thread of its own, what the processes of each name take together.
+    """Samples the total resources of the processes of each name, in a separate thread.
 
     Parameters
     ----------
     processes
-        Returns the name and the id of each process that is to be looked at.
+        Returns the name and the id of each process to sample.
     every_s
-        Seconds between two samples; a run of an hour takes a few thousand of each name.
+        Seconds between two samples; a run of an hour has a few thousand per name.
     """
 
     def __init__(self, processes: Callable[[], Iterable[tuple[str, int]]], *, every_s: float) -> None:
@@ -53,7 +53,7 @@ class Footprint:
         self._thread.join()
 
     def growth_mb(self, since_s: float) -> dict[str, float]:
-        """Return the most memory of each name after an instant, less what it had just before."""
+        """Return the peak memory of each name after a time, minus its memory just before."""
         return {
             name: round(
                 max((sample.memory_mb for sample in samples if sample.at_s > since_s), default=0.0)
@@ -76,6 +76,6 @@ class Footprint:
 
 
 def slope_an_hour(points: Iterable[tuple[float, float]]) -> float:
-    """Return by how much a value grows in an hour, as the line of least squares through (seconds, value) has it."""
+    """Return the growth per hour of the least-squares line through (seconds, value)."""
     at_s, values = zip(*points, strict=True)
     return linear_regression(at_s, values).slope * 3_600

@@ -1,4 +1,4 @@
-"""How far each worker is, sampled while things die: stalls and recoveries are read from it."""
+"""Progress of each worker, sampled during a run, from which stalls and recovery times are derived."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ SAMPLE_S = 0.1
 
 
 class Headway:
-    """Watches, from a thread of its own, how far each worker is.
+    """Samples the progress of each worker in a separate thread.
 
     Parameters
     ----------
     settings
-        Where everything is.
+        Settings with all addresses.
     workers
-        Which ones run.
+        The running workers.
     """
 
     def __init__(self, settings: Settings, workers: Sequence[str]) -> None:
@@ -40,7 +40,7 @@ class Headway:
         retention = PostgresRetentionStore(settings.require_postgres_url())
         readers: dict[str, tuple[list[Any], Callable[..., Any]]] = {
             "interests": (partitions_of(self._observer, (CLICKS, PURCHASES)), interests.positions),
-            # what it has admitted is in its memory and its checkpoints; what it commits follows that within a second
+            # admitted events are in its memory and checkpoints; its committed offset follows within a second
             "trainer": (
                 partitions_of(self._observer, (USER_INTERESTS,)),
                 partial(committed_offsets, self._trainers_group),
@@ -53,7 +53,7 @@ class Headway:
         }
         self._readers = {worker: readers[worker] for worker in workers}
         self.samples: dict[str, list[tuple[float, int, int]]] = {worker: [] for worker in self._readers}
-        """By worker: when a look began, the position, how many records waited."""
+        """By worker: start time of a sample, position, number of waiting records."""
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="headway")
 
@@ -70,14 +70,14 @@ class Headway:
         self._trainers_group.close()
 
     def left(self) -> dict[str, int]:
-        """Return how many records wait, for each worker that has any left."""
+        """Return the number of waiting records of each worker that has any."""
         lags = {worker: self._look(worker)[1] for worker in self._readers}
         return {worker: lag for worker, lag in lags.items() if lag}
 
     def longest_stall_s(self) -> float:
-        """Return the longest time between two looks at which a worker had made headway or had nothing to do.
+        """Return the longest time between two samples at which a worker had made progress or had no work.
 
-        Between two looks nothing is taken for granted: a store that is away is not looked at, and nobody moves then.
+        Nothing is assumed between samples: an unavailable store cannot be sampled, and nothing progresses then.
         """
         longest = 0.0
         for samples in self.samples.values():
@@ -90,14 +90,14 @@ class Headway:
         return longest
 
     def near(self, workers: Sequence[str], since_s: float, *, records: float) -> bool:
-        """Return whether these workers were seen since then, had done something, and had no more than this left."""
+        """Return whether these workers were sampled since then, had progressed, and had few enough records left."""
         newest = [self.samples[worker][-1] if self.samples[worker] else (0.0, 0, 0) for worker in workers]
         return all(at_s > since_s and position and lag <= records for at_s, position, lag in newest)
 
     def recovery_s(self, fault_s: float) -> float:
-        """Return the time from a fault until every worker had made headway or had nothing to do, or until the end.
+        """Return the time from a fault until every worker had made progress or had no work, or until the end.
 
-        What was done just before the fault is no headway: it counts from the first look that began after it.
+        Work done just before the fault does not count: progress is measured from the first sample that began after it.
         """
         slowest = 0.0
         for samples in self.samples.values():
@@ -109,7 +109,7 @@ class Headway:
     def _watch(self) -> None:
         while not self._stopping.wait(SAMPLE_S):
             for worker, samples in self.samples.items():
-                with suppress(TransientError):  # the store or the broker is away: that is the point
+                with suppress(TransientError):  # an unavailable store or broker is expected
                     begun_s = time.monotonic()
                     samples.append((begun_s, *self._look(worker)))
 

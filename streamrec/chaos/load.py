@@ -1,4 +1,4 @@
-"""What flows in a chaos run: events at a rate, late ones, copies and poison among them."""
+"""Load of a chaos run: events at a fixed rate, including late ones, duplicates and bad records."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ USERS, ITEMS = 400, 200
 DUPLICATE_SHARE = 0.02
 PURCHASE_SHARE = 0.1
 LATE_MS = 60_000
-"""Events come up to so much out of order."""
+"""Maximum lateness of events."""
 
 POISON_SHARE = 0.01
 
@@ -63,10 +63,10 @@ _SPOILED: dict[str, Callable[[dict[str, object]], bytes | None]] = {
     "id-reused": lambda event: _with(event, item_id="another"),
     "bad-headers": lambda event: json.dumps(event).encode(),
 }
-"""How to spoil an event, by the reason that its dead letter must give."""
+"""Ways to corrupt an event, by the expected reason of its dead letter."""
 
 _HEADERS: dict[str, dict[str, str | bytes | None]] = {"bad-headers": {MARK: b"1"}}
-"""Headers of an event that is spoiled by them."""
+"""Headers that make an event invalid."""
 
 
 def _with(event: dict[str, object], **changes: object) -> bytes:
@@ -78,13 +78,13 @@ Settle = Callable[[KafkaError | None, Message], None]
 
 
 class Produced(NamedTuple):
-    """A record to be produced."""
+    """A record to produce."""
 
     topic: str
     key: str
     value: bytes | None
     reason: str = ""
-    """Why it must be refused, where it must."""
+    """The reason for which it must be refused, if any."""
 
     @property
     def headers(self) -> dict[str, str | bytes | None]:
@@ -93,7 +93,7 @@ class Produced(NamedTuple):
 
 
 def records(seed: int, *, poison_share: float = POISON_SHARE) -> Iterator[list[Produced]]:
-    """Yield a seed's records without end: those of one event together, its copy and poison beside it."""
+    """Yield the records of a seed indefinitely: each event with its duplicate and bad records."""
     rng = random.Random(seed)  # noqa: S311  # reproducible events, no secret
     for number in count():
         event = _event(rng, f"{seed}-{number}")
@@ -108,14 +108,14 @@ def records(seed: int, *, poison_share: float = POISON_SHARE) -> Iterator[list[P
 
 @dataclass(slots=True)
 class Acknowledged:
-    """What the broker says it has taken.
+    """Records acknowledged by the broker.
 
     Parameters
     ----------
     records
-        How many, by partition.
+        Number of records by partition.
     poison
-        Where a spoiled record stands → why it must be refused.
+        Expected reason by position of a bad record.
     """
 
     records: Counter[TopicPartition] = field(default_factory=Counter)
@@ -123,12 +123,12 @@ class Acknowledged:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def take_note(self, message: Message, reason: str) -> None:
-        """Take note of a record that was acknowledged, and of why it must be refused if it must."""
+        """Record an acknowledged record, with the reason for which it must be refused, if any."""
         topic, partition, offset = message.topic(), message.partition(), message.offset()
         assert topic is not None
         assert partition is not None
         assert offset is not None
-        with self._lock:  # several producers tell
+        with self._lock:  # shared by several producers
             self.records[TopicPartition(topic, partition)] += 1
             if reason:
                 self.poison[int(EVENT_TYPES[topic]), partition, offset] = reason
@@ -136,18 +136,18 @@ class Acknowledged:
 
 @dataclass(slots=True)
 class Load:
-    """Produces in a thread of its own, from entering until `events` are sent, or until it is left.
+    """Produces in a separate thread, from entering the context until `events` are sent or the context exits.
 
     Parameters
     ----------
     kafka
-        Where to.
+        Address and authentication of Kafka.
     seed
-        What is sent.
+        Random seed.
     rate
-        Events a second.
+        Events/s.
     events
-        How many; `None` for as many as fit.
+        Number of events; `None` for no limit.
     """
 
     kafka: KafkaAccess
@@ -168,7 +168,7 @@ class Load:
     def __exit__(
         self, kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
-        """Wait until the broker has all of it, or stop at once where something failed."""
+        """Wait until the broker has all records, or raise immediately on an error."""
         if kind is not None or self.events is None:
             self._stopping.set()
         self._thread.join()
@@ -198,11 +198,11 @@ class Load:
         if error is None:
             self.acknowledged.take_note(message, reason)
         else:
-            self._failures.append(StreamrecError(f"the broker did not take an event: {error}"))
+            self._failures.append(StreamrecError(f"the broker did not accept an event: {error}"))
 
 
 def produce(producer: Producer, record: Produced, settle: Settle | None = None) -> None:
-    """Hand a record over, and wait for room where there is none; `settle` is called with what became of it."""
+    """Produce a record, waiting for room in the queue; `settle` is called with its delivery report."""
     while True:
         try:
             producer.produce(

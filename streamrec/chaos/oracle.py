@@ -1,7 +1,7 @@
-"""The oracle: folds the whole log again, purely, and compares that with what the stores hold.
+"""The oracle: folds the whole log again and compares the result with the stores.
 
-It shares the decoder and the fold with the workers, and nothing else: no batch, no position, no store. What it cannot
-tell is whether the fold itself is right; the property tests of the domain do that.
+It shares only the decoder and the fold with the workers: no batches, positions or stores. It cannot verify the fold
+itself; the property tests of the domain do that.
 """
 
 from __future__ import annotations
@@ -39,24 +39,24 @@ _interest_decoder = msgspec.json.Decoder(UserInterest)
 
 @dataclass(slots=True)
 class Ledger:
-    """What the log says must be in the stores.
+    """Expected contents of the stores according to the log.
 
     Parameters
     ----------
     states
-        By user.
+        Interest state by user.
     applied
-        Places of the events that were applied.
+        Positions of applied events.
     refused
-        Places of the records that must be dead letters → the reason.
+        Expected reason of dead letters by position.
     duplicates
-        Number of events that were seen before.
+        Number of duplicate events.
     ends
-        Offset behind the last record of each partition.
+        End offset of each partition.
     records
-        Number of records of each partition; transactions leave offsets without one.
+        Number of records in each partition; transactions leave offsets without records.
     days
-        Number of applied events by user and UTC day since 1970.
+        Number of applied events by user and UTC day (days since 1970).
     items
         Number of applied events by item.
     """
@@ -73,18 +73,18 @@ class Ledger:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Differences between the log and the stores; all zero where nothing was lost, doubled or changed.
+    """Differences between the log and the stores; all zero if nothing was lost, duplicated or changed.
 
     Parameters
     ----------
     missing
-        Events of the log that no store accounts for, or that no derived record or dead letter carries.
+        Events in the log that are missing from the stores, or from derived records and dead letters.
     extra
-        Events that a store or a derived record accounts for and the log does not, or accounts for twice.
+        Events in a store or a derived record that are not in the log, or are counted twice.
     state_mismatches
-        Users whose stored interest state is not the fold of their events, or whose list was not made from it.
+        Users whose stored interest state is not the fold of their events, or whose list is not based on it.
     notes
-        A sample of what was found, for a person.
+        A sample of the differences.
     """
 
     missing: int = 0
@@ -94,7 +94,7 @@ class Verdict:
 
     @property
     def clean(self) -> bool:
-        """Whether nothing differs."""
+        """Whether there are no differences."""
         return not (self.missing or self.extra or self.state_mismatches)
 
     def __add__(self, other: Verdict) -> Verdict:
@@ -107,7 +107,7 @@ class Verdict:
 
 
 def read_ledger(kafka: KafkaAccess, *, sequence_length: int, keep_seen: bool = False) -> Ledger:
-    """Fold all of `clicks` and `purchases` as they stand in the log, one partition after the other."""
+    """Fold all of `clicks` and `purchases`, one partition after the other."""
     ledger = Ledger()
     for source, record in read_all(kafka, EVENT_TYPES):
         event_type = EVENT_TYPES[source.topic]
@@ -144,18 +144,18 @@ def judge(ledger: Ledger, kafka: KafkaAccess, store: RedisInterestStore) -> Verd
 
 
 def judge_log(ledger: Ledger, acknowledged: Acknowledged) -> Verdict:
-    """See whether the log has all that the broker acknowledged, and whether what was spoiled is what is refused."""
+    """Check that the log has all acknowledged records, and that exactly the bad records are refused."""
     missing = sum((acknowledged.records - ledger.records).values())
     wrong = set(ledger.refused.items()) ^ set(acknowledged.poison.items())
     findings = {
-        f"{missing} acknowledged records are not there": missing,
-        f"refused for another reason than spoiled for: {sorted(wrong)[:3]}": wrong,
+        f"{missing} acknowledged records are missing": missing,
+        f"refused for an unexpected reason: {sorted(wrong)[:3]}": wrong,
     }
     return Verdict(missing + len(wrong), notes=tuple(f"log: {found}" for found, is_so in findings.items() if is_so))
 
 
 def read_all(kafka: KafkaAccess, topics: Iterable[str]) -> Iterator[tuple[TopicPartition, Record]]:
-    """Yield every record of some topics, up to where they ended when the reading began.
+    """Yield every record of some topics, up to their ends when reading started.
 
     Raises
     ------
@@ -174,7 +174,7 @@ def read_all(kafka: KafkaAccess, topics: Iterable[str]) -> Iterator[tuple[TopicP
                 first = consumer.poll(PATIENCE_S)
                 if first is None:
                     raise TransientError(f"Kafka: {source.topic}:{source.partition} does not deliver up to {end}")
-                # consume() waits until it has all it was asked for; with no time it takes what is there
+                # consume() waits for the requested number; with timeout 0 it returns what is available
                 messages = [first, *consumer.consume(1_000, 0)]
                 for message in messages:
                     error = message.error()
@@ -183,14 +183,14 @@ def read_all(kafka: KafkaAccess, topics: Iterable[str]) -> Iterator[tuple[TopicP
                         if record.offset < end:
                             yield source, record
                         position = record.offset + 1
-                    elif error.code() == _END:  # what comes last in a log may be no record but a transaction's marker
+                    elif error.code() == _END:  # the last offset in a log may be a transaction marker
                         position = max(position, int(message.offset() or 0))
     finally:
         consumer.close()
 
 
 def _ends(consumer: Consumer, topics: Iterable[str]) -> Positions:
-    """Return the end of each partition that holds any records."""
+    """Return the end offset of each non-empty partition."""
     sources = partitions_of(consumer, list(topics))
     starts, ends = start_offsets(consumer, sources), end_offsets(consumer, sources)
     return {source: end for source, end in ends.items() if starts[source] < end}
@@ -211,7 +211,7 @@ def _fold(ledger: Ledger, event: Event, place: Place, fold: Callable[[InterestSt
 
 
 def _judge_counts(ledger: Ledger, store: RedisInterestStore, notes: list[str]) -> tuple[int, int]:
-    """Compare the counts that the store keeps beside its positions; answer how many are missing and extra."""
+    """Compare the counts stored with the positions; return how many are missing and extra."""
     progress = store.progress(list(ledger.ends))
     missing = sum(max(0, end - (progress[source].next_offset or 0)) for source, end in ledger.ends.items())
     extra = 0
@@ -244,7 +244,7 @@ def _new_in(record: Record) -> list[EventPosition]:
 
 
 def _dead_letters(kafka: KafkaAccess) -> set[tuple[Place, str]]:
-    """Return where each refused record stood, and why it was refused."""
+    """Return the original position and the reason of each refused record."""
     return {
         (
             (
@@ -268,7 +268,7 @@ def _mismatches(ledger: Ledger, store: RedisInterestStore) -> Iterator[str]:
 
 
 def _same(stored: InterestState, expected: InterestState) -> bool:
-    """Compare two states but for their versions: integers exactly, decayed sums to rounding."""
+    """Compare two states without their versions: integers exactly, decayed sums up to rounding."""
     if (stored.sequence, stored.fence, stored.seen) != (expected.sequence, expected.fence, expected.seen):
         return False
     if stored.beyond is None or expected.beyond is None:

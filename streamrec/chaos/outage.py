@@ -1,4 +1,4 @@
-"""A server goes away for a while under load: nothing may be lost, nothing may crash, memory must stay where it was."""
+"""A server outage under load: nothing may be lost, nothing may crash, and memory must not grow."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from streamrec.local import local_stack
 from streamrec.settings import Settings
 
 SERVERS = {"redis": REDIS, "postgres": POSTGRES, "kafka": KAFKA}
-"""The setting that names a server."""
+"""Setting with the address of each server."""
 
 WAITING = {
     "redis": ("interests", "recall"),
     "postgres": ("retention",),
     "kafka": ("interests", "recall", "retention"),
 }
-"""Who has to catch up after a server was away. The trainer gives way to them, and does so in its own time."""
+"""Workers that must catch up after an outage. The trainer has lower priority and may take longer."""
 
 NEAR_S = 2.0
-"""A worker has caught up when no more waits for it than arrives in so long."""
+"""A worker has caught up when at most this many seconds of load wait for it."""
 
 MAX_CATCH_UP_S = 60.0
 MAX_GROWTH_MB = 50.0
@@ -37,7 +37,7 @@ SAMPLE_S = 0.5
 
 
 class OutageFigures(Struct, kw_only=True):
-    """What an outage did."""
+    """Effects of an outage."""
 
     server: str
     away_s: float
@@ -47,18 +47,18 @@ class OutageFigures(Struct, kw_only=True):
     extra: int
     state_mismatches: int
     crashes: int
-    """Workers that ended."""
+    """Workers that exited."""
     rebalances: int
-    """Assignments of partitions since the server went away."""
+    """Partition assignments since the start of the outage."""
     catch_up_s: float
-    """From the return of the server until nobody who had waited for it was behind."""
+    """Seconds from the return of the server until all affected workers had caught up."""
     memory_growth_mb: dict[str, float]
-    """The most that each worker took after the server went away, less what it took before."""
+    """Peak memory of each worker since the start of the outage, minus that before."""
     notes: list[str]
 
     @property
     def passed(self) -> bool:
-        """Whether nothing was lost, nothing crashed, and those who waited kept within the limits of time and memory."""
+        """Whether nothing was lost, nothing crashed, and affected workers kept the limits of time and memory."""
         faults = self.missing + self.extra + self.state_mismatches + self.crashes
         return (
             not faults
@@ -76,22 +76,22 @@ def run(
     directory: Path,
     workers: Sequence[str] = WORKERS,
 ) -> OutageFigures:
-    """Let a server be away while events flow.
+    """Stop a server for a while under load.
 
     Parameters
     ----------
     server
-        Which one; see `SERVERS`.
+        The server; see `SERVERS`.
     away_s
-        For how long.
+        Length of the outage.
     rate
-        Events a second, all the time.
+        Events/s during the whole run.
     warm_s
-        How long all workers keep up before, so that their memory has found its size.
+        Warm-up, after which the workers' memory is stable.
     directory
-        Where everything is kept.
+        Data directory.
     workers
-        Which ones run.
+        The workers to run.
     """
     with (
         local_stack(Settings.for_own_servers(data_dir=directory), progress=False) as stack,
@@ -131,7 +131,7 @@ def run(
 
 
 def _wait_until_near(headway: Headway, workers: Sequence[str], records: float) -> float:
-    """Wait from now on until none of the workers is further behind, and return the seconds that it took."""
+    """Wait until all workers have caught up, and return the seconds it took."""
     since_s = time.monotonic()
     while not headway.near(workers, since_s, records=records):
         if time.monotonic() > since_s + PATIENCE_S:

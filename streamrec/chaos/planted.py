@@ -1,6 +1,6 @@
-"""What is planted in a worker: exits at chosen places, disturbances of what it stands on, and bugs.
+"""Code injected into a worker: crashes at chosen points, environment faults, and bugs.
 
-The oracle must forgive the first two and find the third. The worker's own code knows nothing of this; see
+The oracle must find no differences with the first two, and detect the third. The worker's code is unaware of this; see
 :mod:`streamrec.chaos.worker` for how it is run.
 """
 
@@ -24,16 +24,16 @@ from streamrec.service.ports import InterestSnapshot
 
 JUMP_S = 3_600
 JUMP_AFTER_S, JUMP_BACK_AFTER_S = 6.0, 12.0
-"""Seconds after the start of the process, which takes a few."""
+"""Seconds after the start of the process, which itself takes a few."""
 
 FULL_DISKS = 2
-"""Checkpoints that find no room."""
+"""Number of checkpoints that fail for lack of disk space."""
 
 Method = Callable[..., Any]
 
 
 def _ending(before: bool, every: int, method: Method) -> Method:
-    """Return a method that ends the process before or after its work, once in so many calls."""
+    """Return a method that ends the process before or after its work, on every n-th call."""
     calls = 0
 
     def planted(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  # whatever the method takes
@@ -54,26 +54,26 @@ def _plant(owner: type | ModuleType, name: str, *, before: bool, every: int) -> 
 
 
 def before_effect(every: int) -> None:
-    """End before anything of a batch went out."""
+    """Crash before anything of a batch is published."""
     _plant(KafkaPublisher, "start", before=True, every=every)
     _plant(PostgresTransaction, "write", before=True, every=every)
 
 
 def between_stores(every: int) -> None:
-    """End when derived records are acknowledged and the store's position knows nothing of them."""
+    """Crash when derived records are acknowledged but the store's position has not moved."""
     _plant(KafkaDelivery, "wait", before=False, every=every)
     _plant(PostgresTransaction, "write", before=False, every=every)
 
 
 def after_effect(every: int) -> None:
-    """End when the store, or the checkpoint, has everything and Kafka's committed offset does not."""
+    """Crash when the store, or the checkpoint, is written but Kafka's committed offset is not."""
     _plant(RedisInterestStore, "compare_and_set", before=False, every=every)
     _plant(RedisTopKStore, "advance", before=False, every=every)
     _plant(checkpoint, "write", before=False, every=1)  # there are few
 
 
 def commits_before_it_writes(every: int) -> None:
-    """Break the first rule: move the position first, and end in between once in so many batches."""
+    """Bug: move the position before the effects, and crash in between on every n-th batch."""
     write = RedisInterestStore.compare_and_set
     calls = 0
 
@@ -89,7 +89,7 @@ def commits_before_it_writes(every: int) -> None:
 
 
 def writes_twice(every: int) -> None:
-    """Break idempotence: let one event in so many into its state a second time."""
+    """Bug: fold every n-th event twice."""
     fold = InterestState.fold
     calls = 0
 
@@ -98,14 +98,14 @@ def writes_twice(every: int) -> None:
         calls += 1
         outcome = fold(self, event, sequence_length=sequence_length, keep_seen=keep_seen)
         if calls % every == 0:
-            self._insert(event, sequence_length, keep_seen=keep_seen)  # a bug reaches inside
+            self._insert(event, sequence_length, keep_seen=keep_seen)  # a bug uses internals
         return outcome
 
     InterestState.fold = broken  # type: ignore[method-assign]
 
 
 def clock_jumps(_every: int) -> None:
-    """Set the clock that the worker sees back by an hour, and later forward again; clocks of libraries in C stay."""
+    """Set the worker's clock back by an hour, and later forward again; clocks of C libraries are not affected."""
     started_s, wall_s, wall_ns = time.monotonic(), time.time, time.time_ns
 
     def shift_s() -> int:
@@ -116,7 +116,7 @@ def clock_jumps(_every: int) -> None:
 
 
 def full_disk(_every: int) -> None:
-    """Have no room for a few checkpoints."""
+    """Fail a few checkpoints with a full disk."""
     write, failures = checkpoint.write, 0
 
     def planted(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  # whatever it takes

@@ -1,4 +1,4 @@
-"""Poison costs its own: every bad record becomes a dead letter with the right reason, and the good ones go as fast."""
+"""Bad records under load: each becomes a dead letter with the right reason, without slowing down good ones."""
 
 from __future__ import annotations
 
@@ -31,39 +31,39 @@ MAX_SLOWDOWN = 0.1
 
 
 class PoisonFigures(Struct, kw_only=True):
-    """What poison did."""
+    """Effects of bad records."""
 
     events: int
-    """Of one round."""
+    """Number of bad records per round."""
     poison: int
     dead_letters: dict[str, int]
     """By reason."""
     wrong: int
-    """Bad records without a letter of the right reason, and letters that no bad record explains."""
+    """Bad records without a dead letter with the right reason, and unexplained dead letters."""
     clean_per_s: float
     poisoned_per_s: float
-    """Good events that `interests` folds in a second, the middle of all rounds."""
+    """Good events/s folded by `interests`, median over the rounds."""
     slowdown: float
 
     @property
     def passed(self) -> bool:
-        """Whether every letter is right and the slowdown within its limit."""
+        """Whether all dead letters are correct and the slowdown is within its limit."""
         return not self.wrong and self.slowdown <= MAX_SLOWDOWN
 
 
 def run(*, events: int, poison_share: float, rounds: int, directory: Path) -> PoisonFigures:
-    """Fold as many events with and without poison among them, in turns, each from a backlog.
+    """Fold the same number of events with and without bad records, alternating, each from a backlog.
 
     Parameters
     ----------
     events
-        Good events of a turn.
+        Good events per round.
     poison_share
-        Bad records for each good event, of all kinds alike.
+        Bad records per good event, with all kinds equally frequent.
     rounds
-        Turns of either kind.
+        Rounds of each kind.
     directory
-        Where everything is kept.
+        Data directory.
     """
     speeds: dict[bool, list[float]] = {False: [], True: []}
     bad: list[Produced] = []
@@ -103,7 +103,7 @@ def _produce(kafka: KafkaAccess, made: list[Produced]) -> None:
 
 
 def _fold(stack: Stack, cast: Cast) -> float:
-    """Let a worker fold what waits, and return the seconds from its first batch to its last."""
+    """Let a worker fold the backlog, and return the seconds from its first batch to its last."""
     kafka = stack.settings.require_kafka()
     store = RedisInterestStore(stack.settings.require_redis_url(), state_ttl_days=stack.settings.state_ttl_days)
     observer = open_observer(kafka)
@@ -122,9 +122,9 @@ def _fold(stack: Stack, cast: Cast) -> float:
             raise StreamrecError(f"after {PATIENCE_S:.0f} s {total - read} records wait; see {cast.log_dir}")
         time.sleep(LOOK_S)
     if first is None:
-        raise StreamrecError("one batch took all: more events are needed")
+        raise StreamrecError("all events were in one batch: use more events")
     started_s, already = first
-    # the first batch was folded before the clock began
+    # the first batch was folded before timing started
     return (time.monotonic() - started_s) * total / (total - already)
 
 

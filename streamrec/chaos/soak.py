@@ -1,4 +1,4 @@
-"""Hours at a steady rate: memory, handles and lag of the workers must stay flat."""
+"""Long runs at a steady rate: memory, file descriptors and lag of the workers must stay flat."""
 
 from __future__ import annotations
 
@@ -19,17 +19,16 @@ from streamrec.settings import Settings
 SAMPLE_S = 2.0
 
 WARM_SHARE = 1 / 3
-"""Of the run, which is not judged: caches and pools find their size."""
+"""Warm-up share of the run: caches and pools grow to their size."""
 
 MAX_GROWTH_MB = 50.0
 MAX_GROWTH_HANDLES = 5.0
 MAX_GROWTH_LAG_S = 2.0
-"""Growth over the judged time, as its line of least squares has it, that still counts as flat; lag in seconds of the
-rate."""
+"""Maximum growth of the least-squares line after the warm-up that counts as flat; lag in seconds of load."""
 
 
 class WorkerFigures(Struct, kw_only=True):
-    """How one worker went; what it began with is the middle of the first tenth of the judged time."""
+    """Resources of one worker; initial values are medians over the first tenth after the warm-up."""
 
     memory_mb_first: float
     memory_mb_last: float
@@ -44,7 +43,7 @@ class WorkerFigures(Struct, kw_only=True):
 
 
 class SoakFigures(Struct, kw_only=True):
-    """How a soak went."""
+    """Result of a soak test."""
 
     minutes: float
     rate: float
@@ -64,7 +63,7 @@ class SoakFigures(Struct, kw_only=True):
 
 
 def run(*, minutes: float, rate: float, directory: Path) -> SoakFigures:
-    """Let events flow at a rate for so long, and look at the workers meanwhile."""
+    """Produce events at a rate for this long, and sample the workers meanwhile."""
     with (
         local_stack(Settings.for_own_servers(data_dir=directory), progress=False) as stack,
         Headway(stack.settings, WORKERS) as headway,

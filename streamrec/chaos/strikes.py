@@ -1,4 +1,4 @@
-"""How each kind of fault is inflicted."""
+"""Implementation of each kind of fault."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from streamrec.chaos.transactions import Transactions
 from streamrec.chaos.windows import Windows
 
 LOST_TAIL_BYTES = 4_096
-"""What a killed Redis loses of its append-only file, as one does that was killed with its machine."""
+"""Bytes that a killed Redis loses from its append-only file, as if the machine had crashed."""
 
 _STATES = ("interests", "recall")
-"""The workers whose effects are in Redis."""
+"""Workers that store their effects in Redis."""
 
 _SAVES = "trainer"
 """The worker that writes checkpoints."""
 
 
 class Strikes:
-    """Inflicts faults on the processes of a run.
+    """Injects faults into the processes of a run.
 
     Parameters
     ----------
     cast
         All processes.
     acknowledged
-        Takes note of what transactions commit.
+        Records committed transactions.
     """
 
     def __init__(self, cast: Cast, acknowledged: Acknowledged) -> None:
@@ -40,7 +40,7 @@ class Strikes:
         self._transactions = Transactions(settings.require_kafka(), acknowledged)
 
     def wait(self) -> None:
-        """Wait until no server refuses any more and no transaction is open; dead workers come back meanwhile."""
+        """Wait until all servers accept writes and no transaction is open; dead workers are restarted meanwhile."""
         while self._windows.are_open or self._transactions.are_open:
             self._cast.replace_dead()
             time.sleep(LOOK_S)
@@ -48,7 +48,7 @@ class Strikes:
         self._transactions.wait()
 
     def inflict(self, fault: Fault, rng: random.Random) -> None:
-        """Let a fault strike."""
+        """Inject a fault."""
         match fault.kind:
             case Kind.EVICTING_REDIS:
                 self._evict(rng)
@@ -96,7 +96,7 @@ class Strikes:
                 self._cast.freeze(fault.server)
 
     def _evict(self, rng: random.Random) -> None:
-        """Let Redis evict, which it has no need to, and a worker start that must not trust it."""
+        """Allow Redis to evict, which it has no need to, and start a worker that must refuse it."""
         self._windows.open(Kind.EVICTING_REDIS)
         there = [name for name in _STATES if self._cast.has(name)]
         if there:

@@ -1,4 +1,4 @@
-"""A supervisor that a chaos run can stop as Ctrl-Z would: `python -m streamrec.chaos.supervised WORKER LOGS`.
+"""A supervisor that a chaos run can suspend as Ctrl-Z would: `python -m streamrec.chaos.supervised WORKER LOGS`.
 
 It keeps one worker running as `streamrec up` does, until SIGTERM.
 """

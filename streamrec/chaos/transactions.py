@@ -1,4 +1,4 @@
-"""A transactional producer beside the load: what it commits counts, and what it aborts was never there."""
+"""A transactional producer in addition to the load: committed records count, aborted ones do not."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from streamrec.chaos.load import Acknowledged, Produced, Settle, produce, record
 from streamrec.kafka_access import KafkaAccess
 
 EVENTS = 40
-"""Of a transaction."""
+"""Events per transaction."""
 
 TIMEOUT_S = 30.0
 _OF_TRANSACTIONS = 1_000_000
-"""Added to a seed: no other events have its ids."""
+"""Added to the seed, so that event ids are unique."""
 
 
 class Transactions:
-    """Makes transactions in threads of their own: one that is committed, then one that is open for a while and aborted.
+    """Runs transactions in separate threads: one that is committed, then one that stays open and is aborted.
 
     Parameters
     ----------
     kafka
-        Where to.
+        Address and authentication of Kafka.
     acknowledged
-        Takes note of what was committed.
+        Records committed events.
     """
 
     def __init__(self, kafka: KafkaAccess, acknowledged: Acknowledged) -> None:
@@ -38,13 +38,13 @@ class Transactions:
         self._threads: list[threading.Thread] = []
 
     def begin(self, seed: int) -> None:
-        """Make two transactions with the events of a seed."""
+        """Run two transactions with the events of a seed."""
         self._threads.append(threading.Thread(target=self._run, args=(seed,), name="transactions"))
         self._threads[-1].start()
 
     @property
     def are_open(self) -> bool:
-        """Whether one may be open."""
+        """Whether a transaction may be open."""
         return any(thread.is_alive() for thread in self._threads)
 
     def wait(self) -> None:
@@ -61,7 +61,7 @@ class Transactions:
             self._commit(producer, committed)
             self._abort(producer, aborted)
         except KafkaException:
-            # the broker was struck: whoever takes the name over aborts what its predecessor left open
+            # the broker failed: the next producer with the same transactional id aborts the open transaction
             while not self._is_ended(name):
                 time.sleep(1.0)
 
@@ -103,4 +103,4 @@ def _keep(taken: list[Message], error: KafkaError | None, message: Message) -> N
 
 
 def _forget(_error: KafkaError | None, _message: Message) -> None:
-    """Take no note."""
+    """Ignore an event."""

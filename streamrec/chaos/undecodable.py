@@ -1,7 +1,7 @@
-"""Records that the client cannot read all of, without any that is harmful: a double of the message raises.
+"""Records that the client cannot read completely, simulated by a test double of the message.
 
-Brokers accept a header whose name is not UTF-8, and the client raises when the headers are asked for. No client writes
-such a name, so that a record with a mark in its headers is taken for one by every reader of a chaos run.
+Brokers accept header names that are not UTF-8, for which the client raises on reading the headers. No client writes
+such names, so readers of a chaos run treat records with a marker header as if they had one.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from streamrec.adapters.kafka import client
 from streamrec.service.batch import Record
 
 MARK = "x-chaos-undecodable"
-"""Name of the header that marks such a record."""
+"""Name of the marker header."""
 
 
 class _Undecodable:
@@ -28,18 +28,18 @@ class _Undecodable:
         return getattr(self._message, name)
 
     def headers(self) -> None:
-        """Raise what the client raises."""
+        """Raise the client's error."""
         raise UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")
 
 
 def to_record(message: Message, read: Callable[[Message], Record] = client.to_record) -> Record:
-    """Return a message as the use cases see it, one with the mark as if its headers could not be read."""
+    """Convert a message for the use cases; with the marker, as if its headers could not be read."""
     is_marked = any(header[0] == MARK for header in client.headers_of(message) or ())
     return read(_Undecodable(message) if is_marked else message)  # type: ignore[arg-type]  # a double
 
 
 def plant() -> None:
-    """Have every reader of this process take such records for what they stand for."""
+    """Patch every reader of this process to treat such records as unreadable."""
     for name, module in list(sys.modules.items()):
         reads = name.startswith("streamrec.adapters") and getattr(module, "to_record", None) is client.to_record
         if reads and module is not client:

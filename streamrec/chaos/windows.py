@@ -1,4 +1,4 @@
-"""Servers that answer and refuse for a while: begun, and taken back again, whatever else is struck meanwhile."""
+"""Windows in which a server answers but refuses writes, closed reliably despite other faults."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from streamrec.errors import StreamrecError
 from streamrec.settings import Settings
 
 AMPLE_BYTES = 4_000_000_000
-"""Memory of a Redis that would evict, and never has to: what it evicted would be lost."""
+"""`maxmemory` of a Redis that could evict but never has to, since evicted keys would be lost."""
 
 NOBODY = ("127.0.0.1", "1")
-"""Where no server is that anybody could be a replica of."""
+"""Address without a server to replicate from."""
 
 TIMEOUT_S = 2.0
 LOOK_S = 0.1
@@ -29,12 +29,12 @@ _ERRORS = (redis.RedisError, psycopg2.Error)
 
 
 class Windows:
-    """Opens windows in which a server refuses, each in a thread of its own.
+    """Opens windows in which a server refuses writes, each in a separate thread.
 
     Parameters
     ----------
     settings
-        Where the servers are.
+        Settings with the servers' addresses.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -44,7 +44,7 @@ class Windows:
         self._failures: list[StreamrecError] = []
 
     def open(self, kind: Kind, *, variant: bool = False) -> None:
-        """Have a server refuse from now on for `WINDOW_S`; some do it in two ways."""
+        """Make a server refuse writes for `WINDOW_S`; some have two ways."""
         begin, end = {
             Kind.NO_REPLICAS: (self._no_replicas, self._replicas_again),
             Kind.EVICTING_REDIS: (self._evicting, self._no_longer_evicting),
@@ -64,7 +64,7 @@ class Windows:
 
     @property
     def are_open(self) -> bool:
-        """Whether a server still refuses, or may."""
+        """Whether a server may still refuse writes."""
         return any(thread.is_alive() for thread in self._threads)
 
     def wait(self) -> None:
@@ -123,7 +123,7 @@ class Windows:
         self._tell_postgres("ALTER DATABASE {} RESET default_transaction_read_only")
 
     def _tell_postgres(self, statement: str) -> None:
-        """Change the database, and end all sessions on it: only new ones are what it says."""
+        """Alter the database, and end all sessions on it, since only new ones use the setting."""
         options = "-c default_transaction_read_only=off"
         with closing(psycopg2.connect(self._postgres_url, connect_timeout=2, options=options)) as connection:
             connection.autocommit = True

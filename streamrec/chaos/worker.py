@@ -1,7 +1,7 @@
 """A worker of a chaos run: `python -m streamrec.chaos.worker NAME PLANT EVERY`.
 
-It takes marked records for undecodable ones, and has planted in it what PLANT names, if anything: see
-:mod:`streamrec.chaos.planted`. An exit happens once in EVERY passes.
+It treats marked records as unreadable, and injects the crash or bug named by PLANT, if any: see
+:mod:`streamrec.chaos.planted`. A crash happens on every EVERY-th call.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ def main(name: str, plant: str, every: str) -> None:
     """Run the worker."""
     worker = import_module(f"workers.{name}")
     undecodable.plant()
-    if plant:  # what can be planted imports all stores, which no other worker of the run shall wait for
+    if plant:  # the injected code imports all stores, which other workers do not need
         planted = import_module("streamrec.chaos.planted")
         (planted.PLACES | planted.DISTURBANCES | planted.BUGS)[plant](int(every))
     worker.main(Settings.from_env())

@@ -1,1 +1,1 @@
-"""Playing events into the pipeline, in time, and watching what comes out."""
+"""Playing events into the pipeline, and measuring the resulting lists."""

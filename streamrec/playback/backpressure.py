@@ -1,4 +1,4 @@
-"""Holds a producer to what the workers have handled, so that a recording that is played fast is not only a backlog."""
+"""Backpressure by the workers' progress, so that a recording played fast does not only build a backlog."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ from streamrec.settings import Settings
 
 MIN_IN_FLIGHT = 40
 MAX_IN_FLIGHT = 1_000
-"""More of them make lists older and the pipeline hardly faster: batches are as large as they get."""
+"""More records in flight make lists older but the pipeline hardly faster: batches have reached their maximum size."""
 
 STALLED_S = 300.0
 """Workers that handle nothing for so long do not run; starting them takes seconds, and minutes on a slow machine."""
 
 MAX_RETENTION_BEHIND = 3_000
-"""`retention` is not on the way to a list; but it has to be done in the end, and an in-memory broker keeps little."""
+"""`retention` is not needed for lists; but it must finish, and an in-memory broker retains little."""
 
 _LOOK_S = 0.01
 
 ReadPositions = Callable[[Sequence[TopicPartition]], Positions]
 Progress = tuple[list[TopicPartition], ReadPositions]
-"""What a worker reads, and how far it has come."""
+"""A worker's topics, and its positions."""
 
 
 class InFlight:
-    """Counts records that workers have still to handle.
+    """Counts records that workers have not processed yet.
 
     Parameters
     ----------
     settings
-        Where the servers are.
+        Settings with the servers' addresses.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -59,12 +59,12 @@ class InFlight:
         return partitions_of(self._observer, topics), positions
 
     def wait_until_at_most(self, records: int) -> None:
-        """Wait until `interests` and `recall` have no more than so many left, and `retention` is not far behind.
+        """Wait until `interests` and `recall` have at most this many records left, and `retention` is not far behind.
 
         Raises
         ------
         StreamrecError
-            If the workers make no headway.
+            If the workers make no progress.
         """
         self._wait(self._lists, records)
         self._wait(self._retention, MAX_RETENTION_BEHIND)
@@ -73,14 +73,14 @@ class InFlight:
         left = None
         moved_s = time.monotonic()
         while True:
-            with suppress(TransientError):  # a busy store is asked again
+            with suppress(TransientError):  # retry a busy store
                 now_left = self._count(workers)
                 if now_left <= records:
                     return
                 if now_left != left:
                     left, moved_s = now_left, time.monotonic()
             if time.monotonic() - moved_s > STALLED_S:
-                raise StreamrecError(f"the workers handled nothing for {STALLED_S:.0f} s; {left} records wait")
+                raise StreamrecError(f"the workers made no progress for {STALLED_S:.0f} s; {left} records wait")
             time.sleep(_LOOK_S)
 
     def _count(self, workers: Sequence[Progress]) -> int:
@@ -97,19 +97,19 @@ class InFlight:
 
 @dataclass(slots=True)
 class Throttle:
-    """Lets as few records be in flight as the time allows.
+    """Keeps as few records in flight as the time budget allows.
 
-    A recording that is played a thousand times faster than it happened leaves no time for a list between two clicks of
-    a user, unless few events are on their way at once.
+    A recording played a thousand times faster than it happened leaves no time for a list between two clicks of a user,
+    unless few events are in flight.
 
     Parameters
     ----------
     total
-        Turns to be played.
+        Turns to play.
     budget_s
-        In how much time.
+        Time budget.
     allowed
-        Records that may be in flight now.
+        Current maximum of records in flight.
     """
 
     total: int
@@ -117,7 +117,7 @@ class Throttle:
     allowed: float = MIN_IN_FLIGHT
 
     def adapt(self, played: int, elapsed_s: float) -> int:
-        """Return how many records may be in flight, more of them when the playing is behind its time."""
+        """Return how many records may be in flight; more when playback is behind schedule."""
         if self.in_time(played, elapsed_s):
             self.allowed = max(MIN_IN_FLIGHT, self.allowed / 1.2)
         else:
@@ -125,5 +125,5 @@ class Throttle:
         return int(self.allowed)
 
     def in_time(self, played: int, elapsed_s: float) -> bool:
-        """Return whether so many turns are enough for the time that has passed."""
+        """Return whether this many turns are on schedule."""
         return played >= self.total * elapsed_s / self.budget_s

@@ -1,4 +1,4 @@
-"""Measures freshness as consumers see it: how old lists are when they arrive, and what the newest model has learned."""
+"""Measures freshness at consumers: the age of lists on arrival, and what the latest model has learned."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from streamrec.errors import BadRecordError
 from streamrec.kafka_access import KafkaAccess
 
 MAX_DELAYS = 100_000
-"""The newest so many delays are kept."""
+"""Number of the latest delays to keep."""
 
 _POLL_S = 0.5
 _UPDATES_AT_A_TIME = 100
 
 
 class FreshnessWatch:
-    """Notes the delay of each list that arrives while it is open.
+    """Records the delay of each list that arrives while the context is active.
 
     Parameters
     ----------
@@ -74,13 +74,13 @@ class FreshnessWatch:
 
 
 class _Learned(msgspec.Struct):
-    """What is read of a model update: its weights are skipped, not decoded."""
+    """The decoded fields of a model update: its weights are skipped."""
 
     newest_produced_at_ms: UnixMs
 
 
 class ModelWatch:
-    """Knows which events the newest model has learned; one thread calls it.
+    """Tracks which events the latest model has learned; not thread-safe.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ class ModelWatch:
         self._consumer.assign([KafkaPartition(*source, end) for source, end in ends.items()])
 
     def has_learned(self, produced_at_ms: int) -> bool:
-        """Return whether the newest model knows an event that was produced then."""
+        """Return whether the latest model has learned an event produced at this time."""
         for message in self._consumer.consume(_UPDATES_AT_A_TIME, 0):
             if message.error() is None:
                 with suppress(BadRecordError):

@@ -1,4 +1,4 @@
-"""When an event of a recording is due: as fast as it goes, at a steady rate, or in the recording's own time, scaled."""
+"""Pacing of a recording: as fast as possible, at a steady rate, or at the original pace, scaled."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 MAX_CHUNK = 500
-"""Events that are handed on together at most: enough to spread a round trip to the broker thin."""
+"""Maximum number of events per chunk: enough to amortise a round trip to the broker."""
 
 T = TypeVar("T")
 
@@ -32,7 +32,7 @@ def at_rate(events_per_s: float) -> DueS:
 
 
 def at_speedup(factor: float) -> DueS:
-    """Events keep the distances of the recording, divided by a factor; the first one is due at once.
+    """Events keep their original intervals, divided by a factor; the first one is due immediately.
 
     Examples
     --------
@@ -58,16 +58,16 @@ def in_time(
     now_s: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[list[T]]:
-    """Hand events on when they are due, all that are due together, at most `MAX_CHUNK`.
+    """Yield chunks of due events, at most `MAX_CHUNK` each.
 
     Parameters
     ----------
     events
-        In the order of the recording.
+        Events in the order of the recording.
     due_s
         When an event is due.
     event_time_ms
-        The event time of an event; one that has none is due with the one before it.
+        The event time of an event; one without is due with the previous one.
     now_s, sleep
         The clock.
     """

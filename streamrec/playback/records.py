@@ -1,4 +1,4 @@
-"""Messages as the records that a producer sends."""
+"""Records of messages to produce."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _encoder = msgspec.json.Encoder()
 
 
 def event_record(message: Click | Purchase, headers: Mapping[str, bytes] | None = None) -> Outgoing:
-    """Return the record of an event, keyed by its user, with headers that name the event if it has any."""
+    """Return the record of an event, keyed by its user, with the headers of its event id, if any."""
     topic = CLICKS if isinstance(message, Click) else PURCHASES
     return Outgoing(topic, message.user_id.encode(), _encoder.encode(message), headers or {})
 
@@ -28,7 +28,7 @@ def item_record(item: Item) -> Outgoing:
 
 
 def publish_items(items: Iterable[Item], publisher: Publisher) -> dict[str, str]:
-    """Publish a catalogue, some items at a time, and return the category of each item that has one.
+    """Publish a catalogue in chunks, and return the category of each item that has one.
 
     The map is as large as the catalogue.
     """

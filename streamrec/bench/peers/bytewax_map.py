@@ -23,10 +23,10 @@ def fold(state: InterestState | None, record: KafkaSourceMessage) -> tuple[Inter
 
 
 class Nowhere(DynamicSink, StatelessSinkPartition):  # type: ignore[misc]  # no types there
-    """Takes what comes out, which a dataflow wants to put somewhere."""
+    """Discards the output: a dataflow requires a sink."""
 
     def build(self, _step_id: str, _worker_index: int, _worker_count: int) -> StatelessSinkPartition:
-        """Return the part of this worker."""
+        """Return the sink partition of this worker."""
         return self
 
     def write_batch(self, items: list[object]) -> None:

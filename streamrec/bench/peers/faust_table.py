@@ -30,7 +30,7 @@ async def fold(records: faust.StreamT[bytes]) -> None:
         states[message.key] = peer.fold_stored(states.get(message.key), event)
         if peer.done:
             peer.report()
-            os._exit(0)  # a stop takes seconds, and its state is thrown away
+            os._exit(0)  # stopping takes seconds, and its state is discarded
 
 
 faust.Worker(app, quiet=True, override_logging=False, redirect_stdouts=False).execute_from_commandline()

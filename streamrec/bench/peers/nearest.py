@@ -1,4 +1,4 @@
-"""Top-100 with faiss (exact, flat) and usearch (HNSW, approximate), some queries together, on one thread.
+"""Top-100 with faiss (exact, flat) and usearch (HNSW, approximate), with batched queries, on one thread.
 
 Command line: number of items, dimensions, repeats, seed, numbers of users together. Prints one JSON object, with the
 figures by number of users.
@@ -19,7 +19,7 @@ K = 100
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
-    """Return vectors of length one."""
+    """Return unit vectors."""
     scaled: np.ndarray = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     return scaled
 
