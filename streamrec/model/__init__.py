@@ -1,1 +1,1 @@
-"""The sequence model: the only place that imports torch and river."""
+"""The sequence model: the only package that imports torch and river."""

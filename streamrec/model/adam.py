@@ -1,4 +1,4 @@
-"""The Adam optimizer of dense weights, on torch's own kernel."""
+"""The Adam optimizer of dense weights, using torch's fused kernel."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ _BETA_1, _BETA_2, _EPSILON = 0.9, 0.999, 1e-8
 
 
 class Adam:
-    """Adam (Kingma and Ba 2015) with torch's fused step, as the function: the class imports torch's compiler for it.
+    """Adam (Kingma and Ba 2015) by torch's functional fused step: the optimizer class would import torch's compiler.
 
-    That takes seconds of each start of a trainer, and nothing here is compiled.
+    That import takes seconds at the start of a trainer, and nothing here is compiled.
 
     Parameters
     ----------
     parameters
-        What it changes; all on one device.
+        Parameters to optimize, all on one device.
     learning_rate
-        Size of a step; may be changed between steps.
+        May be changed between steps.
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter], *, learning_rate: float) -> None:
@@ -37,13 +37,13 @@ class Adam:
         }
 
     def forget_gradients(self) -> None:
-        """Let the next backward pass begin with none."""
+        """Reset all gradients."""
         for parameter in self._parameters:
             parameter.grad = None
 
     @torch.no_grad()
     def step(self) -> None:
-        """Move all parameters that have a gradient."""
+        """Update all parameters that have a gradient."""
         moved = [index for index, parameter in enumerate(self._parameters) if parameter.grad is not None]
         parameters = [self._parameters[index] for index in moved]
         adam(
@@ -65,7 +65,7 @@ class Adam:
         )
 
     def state(self) -> Arrays:
-        """Return the moments and the number of steps, by the place of their parameter."""
+        """Return the moments and the number of steps, by index of the parameter."""
         return {
             f"{index}.{name}": value.cpu().numpy().copy()
             for name, values in self._state.items()
@@ -73,7 +73,7 @@ class Adam:
         }
 
     def load(self, state: Mapping[str, np.ndarray]) -> None:
-        """Become what :meth:`state` returned."""
+        """Restore what :meth:`state` returned."""
         for name, value in state.items():
             index, field = name.split(".")
             self._state[field][int(index)].copy_(torch.from_numpy(value))

@@ -1,4 +1,4 @@
-"""The checkpoints of one trainer: written by a thread of its own, and read only where they are whole."""
+"""The checkpoints of one trainer: written in a separate thread, and read only if intact."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from streamrec.model import checkpoint
 from streamrec.model.checkpoint import DamagedCheckpointError
 
 Saved = tuple[dict[str, np.ndarray], dict[str, bytes]]
-"""Arrays and documents of a checkpoint."""
+"""Arrays and documents in a checkpoint."""
 
 _log = structlog.get_logger(__name__)
 
@@ -25,14 +25,14 @@ class Archive:
     Parameters
     ----------
     directory
-        Where they are.
+        Directory of the checkpoints.
 
     Attributes
     ----------
     failures
-        Checkpoints that could not be written since the start.
+        Number of failed checkpoints since the start.
     failing
-        Why the newest one could not be written, empty if it was.
+        Why the latest one could not be written; empty on success.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -42,19 +42,19 @@ class Archive:
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="save")
         self._writing: Future[int] | None = None
         if others := checkpoint.foreign(directory):
-            _log.warning("no checkpoints of ours", path=str(directory), ignored=others[:10], count=len(others))
+            _log.warning("ignoring unknown files", path=str(directory), ignored=others[:10], count=len(others))
 
     @property
     def numbers(self) -> list[int]:
-        """Numbers of the checkpoints that are there, oldest first."""
+        """Numbers of the existing checkpoints, oldest first."""
         return checkpoint.numbers(self.directory)
 
     def begin(self, number: int, contents: Mapping[str, bytes], *, kept: Collection[int]) -> None:
-        """Begin to write a checkpoint; see :func:`streamrec.model.checkpoint.write`."""
+        """Start writing a checkpoint; see :func:`streamrec.model.checkpoint.write`."""
         self._writing = self._writer.submit(self._write, number, contents, kept)
 
     def wait(self) -> int:
-        """Wait for the checkpoint that was begun, and return its number if it could not be written, else 0."""
+        """Wait for the checkpoint in progress, and return its number if it failed, else 0."""
         if self._writing is None:
             return 0
         lost = self._writing.result()
@@ -62,24 +62,24 @@ class Archive:
         return lost
 
     def read(self, number: int) -> Saved:
-        """Return what a checkpoint holds.
+        """Return the content of a checkpoint.
 
         Raises
         ------
         StreamrecError
-            If it is damaged, of another format, or must not be read.
+            If it is damaged, of another format, or not readable.
         """
         return checkpoint.read(self.directory, number)
 
     def newest_whole(self) -> tuple[int, Saved] | None:
-        """Return the newest checkpoint that is whole, after setting those aside that are damaged; `None` without any.
+        """Set damaged checkpoints aside, and return the latest intact one, `None` if there are none.
 
         Raises
         ------
         DamagedCheckpointError
-            If there are checkpoints and all of them are damaged: to begin anew is for a person to decide.
+            If all checkpoints are damaged: restarting from scratch is left to the operator.
         StreamrecError
-            If the newest one that is whole is of another format, or must not be read.
+            If the latest intact one is of another format, or not readable.
         """
         damaged: dict[int, DamagedCheckpointError] = {}
         for number in reversed(self.numbers):
@@ -97,7 +97,7 @@ class Archive:
         return None
 
     def arrays(self, number: int, *prefixes: str) -> list[dict[str, np.ndarray]] | None:
-        """Return the arrays below each prefix, `None` and a line in the log if the checkpoint cannot be read."""
+        """Return the arrays below each prefix; if the checkpoint cannot be read, log an error and return `None`."""
         try:
             return checkpoint.read_tensors(self.directory, number, *prefixes)
         except StreamrecError as error:
@@ -105,7 +105,7 @@ class Archive:
             return None
 
     def is_whole(self, number: int) -> bool:
-        """Return whether a checkpoint is there and can be read; a line in the log says why it cannot."""
+        """Return whether a checkpoint is intact; log an error if it is not."""
         if number not in self.numbers:
             return False
         try:
@@ -116,7 +116,7 @@ class Archive:
         return True
 
     def _write(self, number: int, contents: Mapping[str, bytes], kept: Collection[int]) -> int:
-        """Write a checkpoint; a disk that is full or away is told at once, and the next one may fit."""
+        """Write a checkpoint; errors such as a full disk are logged, and the next checkpoint may succeed."""
         try:
             checkpoint.write(self.directory, number, contents, kept=kept)
         except (OSError, StreamrecError) as error:

@@ -1,7 +1,7 @@
-"""Items that the serving version has no row for: counted from the stream, remembered from the catalogue.
+"""Items unknown to the serving version: counted from the stream, remembered from the catalogue.
 
-A version knows an item a second or more after its first event. Until then, and for what the catalogue holds and nobody
-has touched, this is all that is known of it, so that no list is short for want of a newer version.
+A version knows an item a second or more after its first event. Until then, and for catalogue items without events,
+these items fill lists that would otherwise be short.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ from streamrec.model.serving import ServingModel
 from streamrec.model.vocabulary import Vocabulary
 
 MAX_COUNTED_ITEMS = 10_000
-"""Items that are counted without a version; beyond it the one that is silent the longest is forgotten."""
+"""Maximum number of items counted without a version; beyond it the least recent one is dropped."""
 
 MAX_UNTOUCHED_ITEMS = 250_000
-"""Items of the catalogue that no version knows; beyond it the one that came first is forgotten."""
+"""Maximum number of catalogue items unknown to any version; beyond it the oldest one is dropped."""
 
 
 class StreamCounts:
-    """Counts the events of items that the serving version does not know; before the first version, of all items."""
+    """Counts the events of items unknown to the serving version; before the first version, of all items."""
 
     def __init__(self) -> None:
         self._lock = Lock()
         self._vocabulary = Vocabulary(max_items=MAX_COUNTED_ITEMS, on_free=self._clear)
         self._popularity = Popularity()
         self._ranked: list[str] | None = None
-        """Most popular first, until something is counted."""
+        """Cached order, most popular first; reset by counting."""
 
     def __len__(self) -> int:
         return self._vocabulary.live_items
 
     def learn(self, interests: Sequence[UserInterest]) -> ServingModel:
-        """Count the new events of each user, and return what serves before the first version."""
+        """Count the new events of each user, and return the lists served before the first version."""
         self.count(
             [
                 (interest.sequence[index], share_of(interest.sequence, index, is_whole=interest.is_whole))
@@ -51,7 +51,7 @@ class StreamCounts:
             return self._as_model()
 
     def count(self, events: Sequence[tuple[SequenceEvent, float]]) -> None:
-        """Count events, each for the share that :func:`~streamrec.model.popularity.share_of` gives it."""
+        """Count events, weighted by :func:`~streamrec.model.popularity.share_of`."""
         if not events:
             return
         with self._lock:
@@ -69,7 +69,7 @@ class StreamCounts:
         return bool(self._vocabulary.row(item_id))
 
     def forget(self, item_ids: Iterable[str]) -> None:
-        """Leave to the version what it knows now."""
+        """Remove items that the version knows now."""
         with self._lock:
             for item_id in item_ids:
                 if self._vocabulary.row(item_id):
@@ -112,7 +112,7 @@ class StreamCounts:
 
 
 class Untouched:
-    """Available items of the catalogue that the serving version does not know; any thread may read."""
+    """Available catalogue items unknown to the serving version; thread-safe for reading."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -122,14 +122,14 @@ class Untouched:
         return len(self._items)
 
     def put(self, item_id: str) -> None:
-        """Remember an item."""
+        """Add an item."""
         with self._lock:
             self._items[item_id] = None
             if len(self._items) > MAX_UNTOUCHED_ITEMS:
                 del self._items[next(iter(self._items))]
 
     def forget(self, item_ids: Iterable[str]) -> None:
-        """Forget items that the version knows now, or that were withdrawn."""
+        """Remove items that the version knows now, or that were withdrawn."""
         with self._lock:
             for item_id in item_ids:
                 self._items.pop(item_id, None)
@@ -140,6 +140,6 @@ class Untouched:
             self._items = {}
 
     def newest(self, count: int, *, but: Container[str]) -> list[str]:
-        """Return so many items at most, newest first."""
+        """Return at most this many items, newest first."""
         with self._lock:
             return list(islice((item_id for item_id in reversed(self._items) if item_id not in but), count))

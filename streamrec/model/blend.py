@@ -1,8 +1,8 @@
-"""What weighs the channels against each other: a small network over the features of a candidate.
+"""The second-stage ranker (blend): a small network over the features of a candidate.
 
-It is learned on the stream like everything else, on candidates as they serve, before the sequence model has been
-trained on the event (stacking, Wolpert 1992, on a stream: each event is first a test of what serves). So it knows how
-far to trust the model, which half-life of popularity matters here, and whether people repeat.
+It is trained on the stream, on the candidates as served, before the sequence model is trained on the event (stacking,
+Wolpert 1992, on a stream: each event is first a test of the serving version). So it learns how far to trust the model,
+which half-life of popularity matters, and whether users repeat items.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ FEATURES = (
     "user_silence",
     "session_length",
 )
-"""Of a candidate, all scaled to about 1."""
+"""Features of a candidate, scaled to about 1."""
 
 HIDDEN = 32
 
@@ -52,18 +52,18 @@ _PRIOR = {
     "neighbour": 1.0,
     "is_neighbour": 0.5,
 }
-"""Before anything is learned: recently popular items, neighbours first."""
+"""Initial weights: recently popular items, neighbours first."""
 
 
 class Blend(nn.Module):
-    """A linear score with a learned correction by a hidden layer.
+    """A linear score plus a correction by a hidden layer.
 
     Parameters
     ----------
     features
-        Names of what describes a candidate, in order.
+        Names of the features, in order.
     prior
-        Linear weights before anything is learned, by name.
+        Initial linear weights by name.
     """
 
     def __init__(self, features: Sequence[str] = FEATURES, prior: Mapping[str, float] = _PRIOR) -> None:
@@ -83,12 +83,12 @@ class Blend(nn.Module):
 
 
 def listwise_loss(scores: Tensor, target: Tensor) -> Tensor:
-    """Return the cross-entropy of the event among the candidates of its user.
+    """Return the cross-entropy of the event's item among the candidates of its user.
 
     Parameters
     ----------
     scores
-        Scores, -inf where there is no candidate, `(B, C)`.
+        Scores, -inf for padding, `(B, C)`.
     target
         Index of the event's item, `(B,)`.
 

@@ -1,4 +1,4 @@
-"""What `items` says of items, as far as the trainer needs it."""
+"""Item metadata from `items` for the trainer."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from collections.abc import Callable, Iterator
 from streamrec.contracts.incoming import Item
 
 MAX_CATALOGUE = 1_000_000
-"""Items that are remembered; beyond it the one that came first is forgotten."""
+"""Maximum number of items; beyond it the oldest one is dropped."""
 
 
 class Catalogue:
-    """Remembers items, and which known ones it spoke of since somebody listened; one thread writes, another listens."""
+    """Stores items and tracks updates of known ones; one thread writes, another polls updates."""
 
     def __init__(self) -> None:
         self._items: dict[str, Item] = {}
         self._told: dict[str, None] = {}
 
     def put(self, item: Item, *, is_known: bool) -> None:
-        """Learn what the catalogue says of an item, which whoever listens knows already or not."""
+        """Update an item's metadata; the polling thread may or may not know the item yet."""
         self._items[item.item_id] = item
         if len(self._items) > MAX_CATALOGUE:
             del self._items[next(iter(self._items))]
@@ -26,7 +26,7 @@ class Catalogue:
             self._told[item.item_id] = None
 
     def delete(self, item_id: str) -> None:
-        """Forget what the catalogue says of an item."""
+        """Remove an item's metadata."""
         self._items.pop(item_id, None)
 
     def clear(self) -> None:
@@ -34,11 +34,11 @@ class Catalogue:
         self._items = {}  # what was told of is passed over where it is not here
 
     def get(self, item_id: str) -> Item | None:
-        """Return what the catalogue says of an item."""
+        """Return an item's metadata."""
         return self._items.get(item_id)
 
     def heard(self) -> Iterator[Item]:
-        """Return what was said of known items since the last call."""
+        """Return updates of known items since the last call."""
         while self._told:
             item_id, _ = self._told.popitem()
             item = self._items.get(item_id)
@@ -46,6 +46,6 @@ class Catalogue:
                 yield item
 
     def tell_again(self, is_known: Callable[[str], object]) -> None:
-        """Say all that is known of some items once more."""
+        """Report the metadata of some items as updates again."""
         # list() is atomic: the other thread may be adding
         self._told.update((item_id, None) for item_id in list(self._items) if is_known(item_id))

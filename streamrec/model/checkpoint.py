@@ -1,7 +1,7 @@
-"""Checkpoints: directories of safetensors and JSON that are whole or not there.
+"""Checkpoints: directories of safetensors and JSON, written atomically.
 
-A checkpoint is written beside its place, flushed to the disk, and renamed into it. A digest of each file tells a
-damaged one. Nothing in it can run code.
+A checkpoint is written under a temporary name, flushed to disk, and renamed. Damage is detected by a digest of each
+file. Nothing in it can execute code.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from streamrec.model.claim import LOCK
 FORMAT = 2
 
 KEPT_DAMAGED = 2
-"""Damaged checkpoints stay for a look at what went wrong: the newest ones, so many."""
+"""Number of the latest damaged checkpoints to keep for inspection."""
 
 _PREFIX = "checkpoint-"
 _UNFINISHED = ".unfinished-"
@@ -38,7 +38,7 @@ _OURS = re.compile(rf"{_NUMBER.pattern}({re.escape(_DAMAGED)})?|{re.escape(_UNFI
 _MANIFEST = "manifest.json"
 _TENSORS = "tensors.safetensors"
 _OTHERS = {LOCK, "identity"}
-"""Files that the trainer keeps beside them."""
+"""Other files of the trainer in the directory."""
 
 _DIGEST_BYTES = 16
 
@@ -46,18 +46,18 @@ _log = structlog.get_logger(__name__)
 
 
 class DamagedCheckpointError(StreamrecError):
-    """A checkpoint is not what was written."""
+    """A checkpoint is damaged."""
 
 
 class Manifest(msgspec.Struct, frozen=True):
-    """What a checkpoint holds; the last file that is written."""
+    """Contents of a checkpoint; written as the last file."""
 
     format: int
     digests: dict[str, str]
 
 
 def numbers(root: Path) -> list[int]:
-    """Return the numbers of all checkpoints, oldest first; what has another name is none.
+    """Return the numbers of all checkpoints, oldest first, by exact name.
 
     Raises
     ------
@@ -69,7 +69,7 @@ def numbers(root: Path) -> list[int]:
 
 
 def foreign(root: Path) -> list[str]:
-    """Return the names of what others have put into the directory of checkpoints.
+    """Return the names of foreign files in the checkpoint directory.
 
     Raises
     ------
@@ -93,7 +93,7 @@ def _entries(root: Path) -> list[Path]:
 
 
 def packed(tensors: Mapping[str, np.ndarray], documents: Mapping[str, bytes]) -> dict[str, bytes]:
-    """Return the files of a checkpoint, contents by name; what is learned meanwhile does not change them.
+    """Return the files of a checkpoint, contents by name, as a snapshot independent of further training.
 
     Parameters
     ----------
@@ -108,18 +108,18 @@ def packed(tensors: Mapping[str, np.ndarray], documents: Mapping[str, bytes]) ->
 
 
 def write(root: Path, number: int, contents: Mapping[str, bytes], *, kept: Collection[int]) -> Path:
-    """Write a checkpoint, and remove those that are not kept.
+    """Write a checkpoint, and remove those not to be kept.
 
     Parameters
     ----------
     root
-        Directory of all checkpoints; made if it is not there.
+        Directory of all checkpoints; created if missing.
     number
-        Higher than that of every other checkpoint.
+        Higher than any other checkpoint's.
     contents
         The files.
     kept
-        Numbers of the older checkpoints that stay.
+        Numbers of older checkpoints to keep.
 
     Returns
     -------
@@ -132,7 +132,7 @@ def write(root: Path, number: int, contents: Mapping[str, bytes], *, kept: Colle
     try:
         path = _write_all(root, number, contents, unfinished)
     except OSError:
-        _remove(unfinished)  # half of it would keep a full disk full
+        _remove(unfinished)  # free the space on a full disk
         raise
     for old in [_path(root, old) for old in numbers(root) if old not in {*kept, number}]:
         _remove(old)
@@ -155,7 +155,7 @@ def _write_all(root: Path, number: int, contents: Mapping[str, bytes], unfinishe
 
 
 def set_aside(root: Path, number: int) -> None:
-    """Give a damaged checkpoint another name, so that none is read or removed in its place."""
+    """Rename a damaged checkpoint, so that it is neither read nor removed."""
     path = _path(root, number)
     aside = path.with_name(path.name + _DAMAGED)
     _remove(aside)
@@ -169,7 +169,7 @@ def set_aside(root: Path, number: int) -> None:
 
 
 def _remove(path: Path) -> None:
-    """Remove a directory; one that stays takes room, and keeps nothing from working."""
+    """Remove a directory; failure only costs disk space."""
     try:
         shutil.rmtree(path)
     except FileNotFoundError:
@@ -179,12 +179,12 @@ def _remove(path: Path) -> None:
 
 
 def read(root: Path, number: int) -> tuple[dict[str, np.ndarray], dict[str, bytes]]:
-    """Return arrays and documents of a checkpoint.
+    """Read the arrays and documents of a checkpoint.
 
     Raises
     ------
     DamagedCheckpointError
-        If it is not what was written; the message says what to do.
+        If a digest does not match; the message says what to do.
     StreamrecError
         If it is of another format, or must not be read.
     """
@@ -193,7 +193,7 @@ def read(root: Path, number: int) -> tuple[dict[str, np.ndarray], dict[str, byte
     for name, digest in _digests(path).items():
         contents[name] = _read(path / name)
         if _digest(contents[name]) != digest:
-            raise _damaged(path, f"{name} is not what was written")
+            raise _damaged(path, f"the digest of {name} does not match")
     try:
         tensors = load(contents.pop(_TENSORS))
     except SafetensorError as error:
@@ -202,7 +202,7 @@ def read(root: Path, number: int) -> tuple[dict[str, np.ndarray], dict[str, byte
 
 
 def check(root: Path, number: int) -> None:
-    """Compare the files of a checkpoint with what was written, and keep none of them in memory.
+    """Verify the digests of a checkpoint's files, without keeping them in memory.
 
     It raises what :func:`read` raises.
     """
@@ -212,7 +212,7 @@ def check(root: Path, number: int) -> None:
 
 
 def read_tensors(root: Path, number: int, *prefixes: str) -> list[dict[str, np.ndarray]]:
-    """Return the arrays below each prefix, and keep no others in memory.
+    """Return the arrays below each prefix, without keeping others in memory.
 
     It raises what :func:`read` raises.
     """
@@ -241,7 +241,7 @@ def _digests(path: Path) -> dict[str, str]:
         raise _damaged(path, f"{_MANIFEST}: {error}") from None
     if manifest.format != FORMAT:
         raise StreamrecError(
-            f"{path} has format {manifest.format}, this version of streamrec reads {FORMAT}: move it away to begin anew"
+            f"{path} has format {manifest.format}, this release reads {FORMAT}: move it away to start from scratch"
         )
     if _TENSORS not in manifest.digests:
         raise _damaged(path, f"{_MANIFEST} does not name {_TENSORS}")
@@ -257,7 +257,7 @@ def _check_file(file: Path, digest: str) -> None:
     with _readable(file), file.open("rb") as content:
         found = hashlib.file_digest(content, partial(blake2b, digest_size=_DIGEST_BYTES)).hexdigest()
     if found != digest:
-        raise _damaged(file.parent, f"{file.name} is not what was written")
+        raise _damaged(file.parent, f"the digest of {file.name} does not match")
 
 
 @contextmanager
@@ -265,8 +265,8 @@ def _readable(file: Path) -> Iterator[None]:
     try:
         yield
     except PermissionError:
-        # it may be whole: an older one in its place would lose what was learned since
-        raise StreamrecError(f"{file} must not be read by this user: change its owner or mode") from None
+        # it may be intact: using an older one instead would lose what was learned since
+        raise StreamrecError(f"{file} is not readable by this user: change its owner or mode") from None
     except OSError as error:
         raise _damaged(file.parent, str(error)) from None
 
@@ -276,7 +276,7 @@ def _path(root: Path, number: int) -> Path:
 
 
 def _damaged(path: Path, why: str) -> DamagedCheckpointError:
-    return DamagedCheckpointError(f"{path} is damaged ({why}): move it away to continue from the one before it")
+    return DamagedCheckpointError(f"{path} is damaged ({why}): move it away to continue from the previous one")
 
 
 def _digest(content: bytes) -> str:

@@ -1,4 +1,4 @@
-"""The claim on a directory of checkpoints: of all trainers that share it one writes, the others stand by."""
+"""Lock on a checkpoint directory: of the trainers sharing it one writes, the others stand by."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ import structlog
 from streamrec.errors import StreamrecError
 
 LOCK = "lock"
-"""Name of the file in the directory."""
+"""Name of the lock file."""
 
 _log = structlog.get_logger(__name__)
 
 
 @contextmanager
 def claimed(root: Path) -> Iterator[None]:
-    """Wait until no other process has claimed this directory, and keep it until the end: one writes, others stand by.
+    """Wait for the lock on this directory, and hold it until the process ends: one writes, others stand by.
 
-    The system gives the claim of a process up when that ends, in whatever way.
+    The operating system releases the lock when the process ends, in whatever way.
 
     Raises
     ------

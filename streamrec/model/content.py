@@ -1,4 +1,4 @@
-"""What an item is made of, category and title words, as buckets of a hashed table."""
+"""Item content, category and title words, as buckets of a hashed table."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from zlib import crc32
 import numpy as np
 
 BUCKETS = 16_384
-"""Categories and words share so many rows; row 0 stands for nothing."""
+"""Number of rows shared by categories and words; row 0 is padding."""
 
 MAX_PARTS = 8
-"""Category and the first words of a title."""
+"""Maximum number of parts: the category and the first words of the title."""
 
 _WORD = re.compile(r"\w{2,}")
 
 
 def category_code(category: str) -> int:
-    """Return a number for a category, 0 for none: the same in every process."""
+    """Return a code for a category, 0 for none; deterministic across processes."""
     return crc32(category.encode()) & 0x7FFF_FFFF | 1 if category else 0
 
 
 def content_buckets(category: int, title: str) -> np.ndarray:
-    """Return the distinct buckets of an item, filled up with 0, `(MAX_PARTS,)`.
+    """Return the distinct buckets of an item, padded with 0, `(MAX_PARTS,)`.
 
     Parameters
     ----------
     category
         From :func:`category_code`.
     title
-        Of which the first words count.
+        Title, of which only the first words are used.
 
     Examples
     --------

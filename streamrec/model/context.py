@@ -1,4 +1,4 @@
-"""A user as the retrievers see it: a sequence in the terms of one model version."""
+"""User context for retrievers: a sequence in terms of one model version."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from streamrec.model.serving import ServingModel
 
 @dataclass(slots=True)
 class Context:
-    """A user as the retrievers see it.
+    """User context for retrievers.
 
     Attributes
     ----------
     rows, event_types, times_ms, categories
-        The sequence, oldest first; row 0 where this version does not know the item.
+        The sequence, oldest first; row 0 for items unknown to this version.
     now_ms
-        The instant to recommend for.
+        Time to recommend for.
     seen_before
-        Rows of items that the user had before the sequence began, as far as that is known.
+        Rows of known seen items from before the sequence.
     """
 
     rows: np.ndarray
@@ -35,13 +35,13 @@ class Context:
 
     @property
     def left_out(self) -> np.ndarray:
-        """Rows of all that the user has had, for lists that hide it; row 0 and others may occur several times."""
+        """Rows of all seen items, for lists that hide them; may contain duplicates and row 0."""
         return np.concatenate([self.rows, self.seen_before])
 
 
 def make_context(model: ServingModel, sequence: Sequence[SequenceEvent], seen_before: Sequence[str] = ()) -> Context:
-    """Return the context of a user with this sequence, oldest first, and these items from before it began."""
-    # a user may be behind the stream, never ahead of it by more than the model's own delay
+    """Return the context of a user with this sequence, oldest first, and these seen items from before it."""
+    # a user may be behind the stream, but not ahead of it by more than the model's delay
     now_ms = max(model.newest_event_ms, sequence[-1].event_time_ms if sequence else 0)
     rows = np.array([model.row(event.item_id) for event in sequence], np.int64)
     categories = model.category[rows] if len(rows) else np.zeros(0, np.int64)

@@ -1,4 +1,4 @@
-"""Which items follow which in users' sequences: a bounded, decaying neighbour list per item.
+"""Item co-visitation in users' sequences: a bounded, decaying neighbour list per item.
 
 The neighbour methods that still beat most networks on session data (STAN, Garg et al. 2019; VSTAN, Ludewig et al. 2020)
 weigh a pair by how close its two events are, and by age. The same weights are kept here per item instead of per
@@ -16,22 +16,22 @@ from streamrec.model import neighbour_lists
 from streamrec.model.neighbour_lists import MAX_NEIGHBOURS, NeighbourLists
 
 LOOK_BACK = 8
-"""An event is paired with so many before it: `DISTANCE_DECAY` makes the rest worthless."""
+"""Number of previous events that an event is paired with: beyond that `DISTANCE_DECAY` makes weights negligible."""
 
 LEAST_SHARE = 1 / 64
-"""An event that counts for less makes no pair: it would take the place of one in a full list."""
+"""Minimum share of an event that is paired: others would displace pairs in a full list."""
 
 HALF_LIFE_MS = 7 * 86_400_000.0
 _MAX_DOUBLINGS = 32.0
 
 
 class Neighbours(NamedTuple):
-    """Neighbour lists of several rows, one row's after the other's.
+    """Concatenated neighbour lists of several rows.
 
     Attributes
     ----------
     lengths
-        How many neighbours each row has, `(R,)`.
+        Number of neighbours of each row, `(R,)`.
     others, weights
         Neighbours, best first, and their weights as of `Covisitation.reference_ms`, `(sum of lengths,)`.
     """
@@ -42,7 +42,7 @@ class Neighbours(NamedTuple):
 
 
 class Covisitation:
-    """Decayed weights of ordered pairs of rows, at most `MAX_NEIGHBOURS` after each row: 1 KiB a row.
+    """Decayed weights of ordered pairs of rows, at most `MAX_NEIGHBOURS` per row: 1 KiB per row.
 
     Examples
     --------
@@ -58,21 +58,21 @@ class Covisitation:
         self._lists = NeighbourLists.of(1024)
 
     def add(self, prefix: Sequence[tuple[int, int]], row: int, time_ms: int, share: float = 1.0) -> list[int]:
-        """Pair an event with those before it.
+        """Pair an event with the previous ones.
 
         Parameters
         ----------
         prefix
-            Row and event time of the user's events before this one, oldest first.
+            Row and event time of the user's previous events, oldest first.
         row, time_ms
             The event.
         share
-            What it counts for: a user who goes back and forth between two items makes one pair, not hundreds.
+            Weight of the event: a user who alternates between two items makes one pair, not hundreds.
 
         Returns
         -------
         list of int
-            The rows whose lists changed.
+            Rows whose lists changed.
         """
         if share < LEAST_SHARE:
             return []
@@ -86,19 +86,19 @@ class Covisitation:
         return changed
 
     def strongest(self, rows: Sequence[int] | np.ndarray, n: int) -> Neighbours:
-        """Return the strongest neighbours of each row, of equal ones those that came first."""
+        """Return the strongest neighbours of each row, ties by insertion order."""
         asked = np.asarray(rows, np.int64)
         self._lists = self._lists.grown(int(asked.max(initial=0)) + 1)
         return Neighbours(*neighbour_lists.strongest(self._lists, asked, n))
 
     def clear(self, row: int) -> list[int]:
-        """Forget a row, and return the rows whose lists changed."""
+        """Remove a row, and return the rows whose lists changed."""
         self._lists = self._lists.grown(row + 1)
         changed: list[int] = neighbour_lists.clear(self._lists, row).tolist()
         return changed
 
     def state(self) -> dict[str, np.ndarray]:
-        """Return everything as arrays, for a checkpoint."""
+        """Return the state as arrays, for a checkpoint."""
         lists = self._lists
         is_taken = np.arange(MAX_NEIGHBOURS) < lists.lengths[:, None]
         return {
@@ -109,7 +109,7 @@ class Covisitation:
         }
 
     def load(self, state: dict[str, np.ndarray]) -> None:
-        """Become what :meth:`state` returned."""
+        """Restore what :meth:`state` returned."""
         self.reference_ms = int(state["reference_ms"][0])
         rows, others = state["row"].astype(np.int64), state["other"].astype(np.int64)
         self._lists = NeighbourLists.of(1024).grown(int(max(rows.max(initial=0), others.max(initial=0))) + 1)
@@ -121,7 +121,7 @@ class Covisitation:
 
 
 def warm_up() -> None:
-    """Compile what keeps pairs, or read it from the disk, before an event waits for it."""
+    """Compile the loops, or load them from the cache, in advance."""
     pairs = Covisitation()
     pairs.add([(1, 0)], 2, 1)
     pairs.strongest([1], 1)

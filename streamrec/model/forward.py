@@ -1,9 +1,8 @@
-"""The sequence model as it serves: what follows the newest event of each user, in plain arrays.
+"""Serving implementation of the sequence model on plain arrays, for the latest event of each user.
 
-The same arithmetic as :class:`~streamrec.model.sequence_model.SequenceModel` without gradients. Torch takes a
-millisecond for the calls alone that a batch of few users makes; here events of all users lie one after the other, and
-only attention pads them. Products are torch's all the same: numpy's take as many threads as there are cores, and wait
-for each of them, also for one that gets no core.
+The same arithmetic as :class:`~streamrec.model.sequence_model.SequenceModel`, without gradients. Torch's call overhead
+is a millisecond for a batch of a few users; here the events of all users are concatenated, and only attention pads
+them. Matrix products still use torch: numpy's use a thread per core, and wait for all of them, even if a core is busy.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ _EPSILON = float(torch.finfo(torch.float32).eps)
 
 
 class Encoder:
-    """A network with the weights that a model had when this was made.
+    """A network with a copy of a model's weights.
 
     Shapes: B users, E events of all of them, L events of the longest sequence, D width, H heads.
     """
@@ -34,18 +33,18 @@ class Encoder:
     def __call__(
         self, items: np.ndarray, event_types: np.ndarray, times_s: np.ndarray, counts: np.ndarray
     ) -> np.ndarray:
-        """Return the unit vector near each user's next item, `(B, D)`.
+        """Return the predicted unit vector of each user's next item, `(B, D)`.
 
         Parameters
         ----------
         items
-            Unit item vectors, each user's oldest first, one user after the other, `(E, D)`.
+            Unit item vectors, concatenated by user, oldest first, `(E, D)`.
         event_types
             `(E,)`.
         times_s
-            Event times in seconds from any origin of the user's, float32, `(E,)`.
+            Event times in seconds from any origin per user, float32, `(E,)`.
         counts
-            Events of each user, at least one and at most `max_length`, `(B,)`.
+            Number of events of each user, from one to `max_length`, `(B,)`.
         """
         layout = _Layout(counts)
         gaps = np.zeros_like(times_s)
@@ -65,7 +64,7 @@ class Encoder:
         return unit
 
     def _bias(self, times_s: np.ndarray, looking: np.ndarray, looking_s: np.ndarray) -> np.ndarray:
-        """Return what attention adds for steps and time in between, -inf for what comes later, `(B, H, Q, L)`."""
+        """Return the attention bias for distance in steps and time, -inf for later events, `(B, H, Q, L)`."""
         steps = looking[:, :, None] - np.arange(times_s.shape[1])
         bucket = _time_bucket(looking_s[:, :, None] - times_s[:, None, :])
         bias = self._by_time[bucket] + self._by_steps[np.maximum(steps, 0)]
@@ -75,7 +74,7 @@ class Encoder:
 
 
 class _Layout:
-    """Where the events of each user are, flat and side by side."""
+    """Positions of each user's events in flat and padded layout."""
 
     def __init__(self, counts: np.ndarray) -> None:
         self.length = int(counts.max())
@@ -84,7 +83,7 @@ class _Layout:
         self.places = np.arange(len(self.users)) - (self.ends - counts)[self.users]
 
     def padded(self, flat: np.ndarray) -> np.ndarray:
-        """Lay users side by side, `(E, ...)` to `(B, L, ...)`."""
+        """Pad by user, `(E, ...)` to `(B, L, ...)`."""
         side_by_side = np.zeros((len(self.ends), self.length, *flat.shape[1:]), flat.dtype)
         side_by_side[self.users, self.places] = flat
         return side_by_side
@@ -106,7 +105,7 @@ class _Block:
         self._feedforward_gate = _Gate(block.feedforward_gate)
 
     def __call__(self, x: np.ndarray, layout: _Layout, bias: np.ndarray, *, asked: np.ndarray | None) -> np.ndarray:
-        """Mix events, `(E, D)`; return all of them, or each user's `asked` one, the last, `(B, D)`."""
+        """Apply the block, `(E, D)`; return all events, or each user's `asked` one, the last, `(B, D)`."""
         normed = _normed(x, self._attention_norm)
         key_value = layout.padded(self._key_value(normed))
         if asked is None:
@@ -123,7 +122,7 @@ class _Block:
         return gated
 
     def _attend(self, query: np.ndarray, key_value: np.ndarray, bias: np.ndarray) -> np.ndarray:
-        """Return values by attention, `(B, Q, D)`."""
+        """Return the attention output, `(B, Q, D)`."""
         users, length, both = key_value.shape
         size = both // 2 // self._heads
         query = query.reshape(users, -1, self._heads, size).transpose(0, 2, 1, 3)  # (B, H, Q, D/H)
@@ -137,7 +136,7 @@ class _Block:
 
 
 class _Linear:
-    """A product with weights, `(out, in)`."""
+    """A linear layer with weights `(out, in)`."""
 
     def __init__(self, weight: torch.Tensor) -> None:
         self._weight = weight.detach().cpu().float().T.contiguous()
@@ -158,7 +157,7 @@ class _Gate:
 
 
 def _by_bucket(table: torch.Tensor | None, width: int) -> np.ndarray:
-    """Return what each span of time adds: nothing in a model without times."""
+    """Return the bias of each time bucket: zero in a model without times."""
     return np.zeros((TIME_BUCKETS, width), np.float32) if table is None else _array(table)
 
 
@@ -168,14 +167,14 @@ def _array(tensor: torch.Tensor) -> np.ndarray:
 
 
 def _normed(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Divide by the root of the mean square, as `torch.nn.RMSNorm` does."""
+    """Divide by the root mean square, as `torch.nn.RMSNorm`."""
     mean_square = np.einsum("ed,ed->e", x, x) / x.shape[1]
     normed: np.ndarray = x * (1.0 / np.sqrt(mean_square + _EPSILON))[:, None].astype(np.float32) * weight
     return normed
 
 
 def _sigmoid(x: np.ndarray) -> np.ndarray:
-    with np.errstate(over="ignore"):  # of what is far below zero the exponential is infinite, and the gate shut
+    with np.errstate(over="ignore"):  # for large negative values the exponential is infinite and the gate 0
         gate: np.ndarray = 1.0 / (1.0 + np.exp(-x))
     return gate
 

@@ -1,4 +1,4 @@
-"""Steps on a GPU, replayed as graphs: to launch hundreds of small kernels one by one takes longer than they run."""
+"""Steps on a GPU, replayed as CUDA graphs: launching hundreds of small kernels takes longer than running them."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ class _Captured(NamedTuple):
 
 
 class ReplayedSteps:
-    """Makes steps on a GPU, the second and later ones of each shape from a graph; bounded by the number of shapes.
+    """Runs steps on a GPU, from the second one of each shape as a graph; bounded by the number of shapes.
 
-    The first step of a shape is made as it is: it prepares what a capture has to find, in torch and in the optimizer.
+    The first step of a shape runs eagerly: it initializes torch and the optimizer for the capture.
 
     Parameters
     ----------
     make
-        Makes a step; everything that it changes has to stay where it is, until :meth:`forget`.
+        Runs a step; tensors that it changes must not be reallocated before :meth:`forget`.
     device
         The GPU.
     """
@@ -37,7 +37,7 @@ class ReplayedSteps:
         self._pool = torch.cuda.graph_pool_handle()
 
     def __call__(self, step: Step) -> None:
-        """Make a step."""
+        """Run a step."""
         shape = tuple(tensor.shape for tensor in step)
         if shape not in self._captured:
             self._captured[shape] = None
@@ -51,13 +51,13 @@ class ReplayedSteps:
         captured.graph.replay()
 
     def forget(self) -> None:
-        """Capture anew: tables moved, or the rates of learning changed."""
+        """Discard all graphs: tables were reallocated, or learning rates changed."""
         self._captured.clear()
-        # a pool goes with the last graph in it
+        # a pool is freed with its last graph
         self._pool = torch.cuda.graph_pool_handle()
 
     def _capture(self, step: Step) -> _Captured:
-        """Record a step without making it."""
+        """Capture a step without running it."""
         graph, inputs = torch.cuda.CUDAGraph(), step.on(self._device)
         # other threads may use the GPU meanwhile
         with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):

@@ -1,18 +1,18 @@
-"""What keeps a bad version from serving, or from serving for long.
+"""Guard against bad versions.
 
-Before a version serves it is checked on held events: the newest ones of users whose events are counted and never
-trained by gradient. It has to be finite, and must not be far worse than the last good version.
+Before a version serves it is checked on held-out events: the latest ones of users whose events are counted but never
+trained on by gradient. It must be finite, and not much worse than the last good version.
 
-What serves is tested on new events before anything learns them (:mod:`streamrec.model.stacking`), and the last good
-version on some of the same events. Where what serves is worse beyond noise, it has to go; where a version had a full
-window of events after it and was not worse, it is the last good one.
+The serving version is tested on new events before they are learned (:mod:`streamrec.model.stacking`), and the last good
+version on some of the same events. If the serving version is significantly worse, it is rolled back; a version that is
+no worse over a full window of events becomes the last good one.
 
-The last good version always stands for its network, item vectors and blend, with the counts of today: a rollback brings
-those back anyway, and lists age by the hour, which says nothing of a version.
+The last good version is always compared with its network, item vectors and blend, but current counts: a rollback
+restores counts anyway, and lists age by the hour, which is unrelated to the version.
 
-Two losses are compared. That of the lists is what users see; but the blend soon learns to pass over a network that says
-nothing, and popularity hides the damage. So that of the network alone is compared too, among items that the last good
-version has a vector for: of the others it says nothing, which says nothing of it.
+Two losses are compared. The loss of the lists is what users see; but the blend soon learns to ignore a useless network,
+and popularity masks the damage. So the loss of the network alone is compared, too, among items for which the last good
+version has a vector.
 """
 
 from __future__ import annotations
@@ -34,87 +34,88 @@ from streamrec.model.tensors import Arrays
 from streamrec.model.updates import not_finite
 
 HELD_ONE_IN = 64
-"""One user in so many is never trained by gradient, only counted and served."""
+"""One user in this many is held out: counted and served, but never trained on by gradient."""
 
 HELD_EVENTS = 32
-"""The newest event of each of so many held users: on these versions are checked before they serve."""
+"""Number of held-out users whose latest event is used to check versions before they serve."""
 
 MIN_HELD = 8
-"""Fewer held events say nothing."""
+"""Minimum number of held-out events for a check."""
 
 FAR_WORSE = 1.5
-"""Nats by which a version may be worse on held events than the last good one. They are minutes old: lists that follow
-what is new may be worse for them, by 0.99 nats once in 130,000 events of news."""
+"""Nats by which a version may be worse on held-out events than the last good one. These are minutes old: lists that
+follow the latest trends may be worse for them, by 0.99 nats once in 130,000 events of news."""
 
 WINDOW = 1_024
-"""Newest events on which what serves is compared with the last good version."""
+"""Number of the latest events on which the serving version is compared with the last good one."""
 
 MIN_COMPARED = 256
-"""Fewer events never roll anything back. The newest ones, so many, are looked at by themselves too: what was good
-before them must not hide them."""
+"""Minimum number of events for a rollback. The latest events, this many, are also compared separately, so that good
+earlier ones do not mask them."""
 
 COMPARED_SHARE = 0.25
-"""Share of the tested events on which the last good version is tested too."""
+"""Share of the tested events on which the last good version is tested, too."""
 
 WORSE = 0.02
-"""Nats that matter: less is not worth a rollback, however sure it is."""
+"""Minimum effect in nats: less is not worth a rollback, however significant."""
 
 BEYOND_NOISE = 4.0
-"""Standard errors. The comparison is looked at after every step, so that two or three would come by chance."""
+"""Standard errors. Since the comparison is repeated after every step, two or three would occur by chance."""
 
 SAMPLED_ITEMS = 256
-"""The network is to tell the event's item from so many others, spread evenly over all that the last good one knows."""
+"""Number of items, spread evenly over those of the last good version, against which the network ranks the event's
+item."""
 
 MIN_KNOWN = 64
-"""Fewer compared events on items that the last good version knows say nothing of the network."""
+"""Minimum number of compared events on items known to the last good version, for comparing the network."""
 
 LOSSES = ("lists", "network")
 
 WORST_LOSS = 10.0
-"""Nats, for an item that is no candidate or a score that is no number: a blind guess among 22,000 items."""
+"""Loss in nats for an item that is not a candidate, or a NaN score: a random guess among 22,000 items."""
 
 NO_WORSE = 2.0
-"""Standard errors up to which a version counts as no worse."""
+"""Standard errors within which a version counts as no worse."""
 
 
 class Held(msgspec.Struct, array_like=True):
-    """The newest event of a held user."""
+    """The latest event of a held-out user."""
 
     user_id: str
     sequence: list[SequenceEvent]
-    """What came before it, oldest first."""
+    """Earlier events, oldest first."""
     item_id: str
 
 
 def is_held(user_id: str) -> bool:
-    """Whether a user is never trained by gradient."""
+    """Whether a user is held out."""
     return crc32(user_id.encode()) % HELD_ONE_IN == 0
 
 
 class Guard:
-    """Checks versions before they serve, and watches the one that does.
+    """Checks versions before they serve, and monitors the serving one.
 
     Parameters
     ----------
     hide_seen
-        As the ranker hides.
+        As for the ranker.
     """
 
     def __init__(self, *, hide_seen: bool) -> None:
         self.good = Weights()
         self._hide_seen = hide_seen
         self._held: dict[str, Held] = {}
-        """By user, the oldest first."""
+        """Held-out events by user, oldest first."""
         self._losses: deque[float] = deque(maxlen=WINDOW)
-        """Of the lists that served, oldest first."""
+        """Losses of served lists, oldest first."""
         self._differences: deque[np.ndarray] = deque(maxlen=WINDOW)
-        """Both losses of what served less those of the last good version."""
+        """Differences of both losses between the serving version and the last good one."""
         self._on_trial = 0
-        """Compared events since there is a candidate."""
+        """Number of compared events since the start of the trial."""
 
     @property
     def good(self) -> Weights:
-        """Of the last good version; before there is one, lists by popularity and neighbours alone."""
+        """Weights of the last good version; before there is one, lists use only popularity and neighbours."""
         return self._good
 
     @good.setter
@@ -123,7 +124,7 @@ class Guard:
         self._known_rows = np.flatnonzero(good.vectors.any(axis=1))
 
     def forget(self, rows: Iterable[int]) -> None:
-        """Let the last good version know nothing of these rows: they were given to other items since."""
+        """Clear these rows of the last good version: they were reassigned to other items."""
         vectors, given = self._good.vectors, np.fromiter(rows, np.int64)
         given = given[given < len(vectors)]
         forgotten = given[vectors[given].any(axis=1)]
@@ -135,25 +136,25 @@ class Guard:
 
     @property
     def loss(self) -> float | None:
-        """Mean loss of the lists that served on the newest compared events, in nats."""
+        """Mean loss of served lists on the latest compared events, in nats."""
         return float(np.mean(self._losses)) if self._losses else None
 
     def hold(self, user_id: str, sequence: Sequence[SequenceEvent], index: int) -> None:
-        """Keep the newest event of a held user, `sequence[index]`, for the check of later versions."""
+        """Store the latest event of a held-out user, `sequence[index]`, for checking later versions."""
         self._held.pop(user_id, None)
         self._held[user_id] = Held(user_id, list(sequence[:index]), sequence[index].item_id)
         if len(self._held) > HELD_EVENTS:
             del self._held[next(iter(self._held))]
 
     def fault_of(self, candidate: ServingModel, weights: Sequence[Mapping[str, np.ndarray]]) -> str:
-        """Say why a version must not serve, nothing if it may.
+        """Return why a version must not serve; empty if it may.
 
         Parameters
         ----------
         candidate
             The version.
         weights
-            All arrays by name that must be finite.
+            Arrays by name that must be finite.
         """
         for arrays in weights:
             if broken := not_finite(arrays):
@@ -167,7 +168,9 @@ class Guard:
         for name, differences in self._looked_at(than_good, least=MIN_HELD):
             mean, error = _mean_and_error(differences)
             if mean > FAR_WORSE and mean > BEYOND_NOISE * error:
-                return f"the loss of its {name} on {len(differences)} held events is {mean:.2f} above the good one's"
+                return (
+                    f"the loss of its {name} on {len(differences)} held-out events is {mean:.2f} above the good one's"
+                )
         return ""
 
     def compare(
@@ -178,14 +181,14 @@ class Guard:
         target_rows: Sequence[int],
         losses: Sequence[float | None],
     ) -> None:
-        """Test the last good version on events on which what serves was tested.
+        """Test the last good version on events on which the serving version was tested.
 
         Parameters
         ----------
         hidden
-            What serves said of the users, `(B, D)`.
+            User vectors of the serving version, `(B, D)`.
         losses
-            Of its lists, `None` where the event's item was no candidate.
+            Losses of its lists, `None` if the event's item was not a candidate.
         """
         if not serving.version:
             return
@@ -197,7 +200,7 @@ class Guard:
         self._on_trial += len(served)
 
     def fault(self, last_good: str) -> str:
-        """Say why what serves must go, nothing if it may stay."""
+        """Return why the serving version must be rolled back; empty if not."""
         if len(self._differences) < MIN_COMPARED:
             return ""
         all_of_them = np.array(self._differences)
@@ -210,14 +213,13 @@ class Guard:
         return ""
 
     def begin_trial(self) -> None:
-        """Begin the trial of a version: compared events count from here."""
+        """Start the trial of a version: compared events count from here."""
         self._on_trial = 0
 
     def judgement(self) -> bool | None:
-        """Return whether the version on trial is no worse than the last good one, `None` while that is open.
+        """Return whether the version on trial is no worse than the last good one, `None` while undecided.
 
-        The first one, which stands against no network at all, need not wait for a full window if it is better beyond
-        noise: nobody would want to go back that far.
+        The first one, compared with no network at all, need not wait for a full window if it is significantly better.
         """
         if self._on_trial < MIN_COMPARED or (self._on_trial < WINDOW and self.good.encoder is not None):
             return None
@@ -228,22 +230,22 @@ class Guard:
         return True if all(mean < -BEYOND_NOISE * error for mean, error in tested) else None
 
     def promote(self, good: Weights) -> None:
-        """Compare with another version from now on."""
+        """Set the last good version."""
         self.good = good
         self._differences.clear()
         self._on_trial = 0
 
     def go_back(self, good: Weights) -> None:
-        """Compare with the version that was rolled back to, which serves now.
+        """Set the version that was rolled back to, which serves now, as the last good one.
 
-        The held events led to that perhaps: only others may do it again.
+        Held-out events are cleared: they may have caused the rollback and must not cause another.
         """
         self.promote(good)
         self._losses.clear()
         self._held.clear()
 
     def state(self) -> tuple[Arrays, bytes]:
-        """Return everything but the good version, for a checkpoint."""
+        """Return the state without the good version, for a checkpoint."""
         arrays = {
             "losses": np.array(self._losses, np.float64),
             "differences": np.array(self._differences, np.float64).reshape(-1, len(LOSSES)),
@@ -252,16 +254,16 @@ class Guard:
         return arrays, msgspec.json.encode(list(self._held.values()))
 
     def load(self, arrays: Arrays, held: bytes) -> None:
-        """Become what :meth:`state` returned."""
+        """Restore what :meth:`state` returned."""
         self._losses.extend(arrays["losses"].tolist())
         self._differences.extend(arrays["differences"])
         self._on_trial = int(arrays["on_trial"][0])
         self._held = {each.user_id: each for each in msgspec.json.decode(held, type=list[Held])}
 
     def _looked_at(self, differences: np.ndarray, *, least: int) -> list[tuple[str, np.ndarray]]:
-        """Return the losses that count, by name, where they are of that many events.
+        """Return the relevant losses by name, if based on enough events.
 
-        While there is no good version, the network is allowed to be bad.
+        Without a good version, the network may be bad.
         """
         of_lists, of_network = differences.T
         of_network = of_network[~np.isnan(of_network)]
@@ -271,7 +273,7 @@ class Guard:
     def _losses_of_good(
         self, today: ServingModel, contexts: Sequence[Context], target_rows: Sequence[int]
     ) -> np.ndarray:
-        """Return the losses of the last good version with the counts of another one, `(B, 2)`."""
+        """Return the losses of the last good version with the counts of another version, `(B, 2)`."""
         self._good = self._good.grown(*today.vectors.shape)
         return self._losses_of(today.with_weights(self.good), contexts, target_rows)
 
@@ -290,9 +292,9 @@ class Guard:
         return np.column_stack([lists, self._network_losses(model, hidden, target_rows)])
 
     def _network_losses(self, model: ServingModel, hidden: np.ndarray, target_rows: Sequence[int]) -> np.ndarray:
-        """Return the cross-entropy of each event's item by the network alone, not a number if good does not know it.
+        """Return the cross-entropy of each event's item by the network alone, NaN if unknown to the good version.
 
-        It is told from a sample of the items that the last good version knows, `(B,)`.
+        It is computed against a sample of the items known to the last good version, `(B,)`.
         """
         known, rows = self._known_rows, np.asarray(target_rows)
         if not len(known):
@@ -311,5 +313,5 @@ def _bounded(loss: float) -> float:
 
 
 def _mean_and_error(values: np.ndarray) -> tuple[float, float]:
-    """Return the mean and its standard error."""
+    """Return mean and standard error."""
     return float(values.mean()), float(values.std(ddof=1) / math.sqrt(len(values)))

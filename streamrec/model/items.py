@@ -1,4 +1,4 @@
-"""All that is counted about items: who they are, how popular, what they occur with; and which of it changed."""
+"""Counts of items: vocabulary, popularity, co-visitation, and changes since the last version."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Items:
     Parameters
     ----------
     max_items, admit_after, time_to_live_days
-        As of :class:`~streamrec.model.vocabulary.Vocabulary`.
+        See :class:`~streamrec.model.vocabulary.Vocabulary`.
     """
 
     def __init__(self, *, max_items: int = 1_000_000, admit_after: int, time_to_live_days: float = 90.0) -> None:
@@ -40,16 +40,16 @@ class Items:
         """Rows whose neighbours changed since."""
 
     def __len__(self) -> int:
-        """Rows in use or free: tables need as many."""
+        """Return the number of rows, used or free: the required table size."""
         return len(self.vocabulary)
 
     def observe(self, sequence: Sequence[SequenceEvent], index: int, share: float = 1.0) -> tuple[int, bool]:
-        """Count one event of a sequence, oldest first; return its row and whether the item is new.
+        """Count one event of a sequence (oldest first); return its row and whether the item is new.
 
         Parameters
         ----------
         share
-            What the event counts for, from :func:`~streamrec.model.popularity.share_of`.
+            Weight of the event, from :func:`~streamrec.model.popularity.share_of`.
         """
         event = sequence[index]
         row, is_new = self.vocabulary.observe(event.item_id, event.event_time_ms, is_repeat=share < 1.0)
@@ -64,12 +64,12 @@ class Items:
         return row, is_new
 
     def set_category(self, row: int, category: int) -> None:
-        """Take note of the code of an item's category."""
+        """Set the category code of an item."""
         self.category[row] = category
         self.counted.add(row)
 
     def changes(self, *, everything: bool) -> Arrays:
-        """Return what changed since the last call as named arrays, or everything."""
+        """Return changes since the last call, or everything, as named arrays."""
         if everything:
             self.renamed = self.counted = set(range(1, len(self)))
             self.paired = set(range(1, len(self)))
@@ -95,7 +95,7 @@ class Items:
         return changes
 
     def state(self) -> Arrays:
-        """Return everything as arrays, for a checkpoint."""
+        """Return the state as arrays, for a checkpoint."""
         return {
             **prefixed("vocabulary", self.vocabulary.state()),
             **prefixed("popularity", self.popularity.state(len(self))),
@@ -105,7 +105,7 @@ class Items:
         }
 
     def load(self, state: Arrays) -> None:
-        """Become what :meth:`state` returned."""
+        """Restore what :meth:`state` returned."""
         self.vocabulary.load(below("vocabulary", state))
         self.popularity.load(below("popularity", state))
         self.covisitation.load(below("covisitation", state))
@@ -122,9 +122,9 @@ class Items:
     def _neighbour_lists(self, rows: np.ndarray) -> Arrays:
         lengths, others, weights = self.covisitation.strongest(rows, PUBLISHED_NEIGHBOURS)
         owners = np.repeat(np.arange(len(rows)), lengths)
-        # shares of the list travel: what matters is how the neighbours of one item compare
+        # weights are normalized per list: only the ratios between an item's neighbours matter
         totals = np.bincount(owners, weights, minlength=len(rows))
-        totals[totals == 0] = 1.0  # after years of silence
+        totals[totals == 0] = 1.0  # after years without events
         return {
             "neighbours.rows": rows,
             "neighbours.ends": np.cumsum(lengths, dtype=np.int64),

@@ -1,4 +1,4 @@
-"""What is trained by gradient: item rows, content rows and the sequence model."""
+"""Gradient training of item embeddings, content embeddings and the sequence model."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ from streamrec.model.tensors import Arrays, below, load_weights, prefixed, weigh
 from streamrec.model.vocabulary import grown
 
 RECENT_EVENTS = 8_192
-"""Half of the negatives are items of so many newest events, the other half are drawn from all items alike."""
+"""Half of the negatives are sampled from this many latest events, the other half uniformly from all items."""
 
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """How a step is made.
+    """Settings of a step.
 
     Parameters
     ----------
     negatives
-        Items that all targets of a step are told from.
+        Number of shared negatives per step.
     row_learning_rate, dense_learning_rate
-        Of item and content rows, which see few steps each, and of the network.
+        Learning rates of embeddings, which see few steps each, and of the network.
     average_decay
-        Dense weights serve as an average: 0.98 is one over about the last fifty steps.
+        Decay of the average of dense weights used for serving: 0.98 averages about the last fifty steps.
     """
 
     negatives: int = 512
@@ -54,11 +54,11 @@ class Learner:
     config
         Shape of the network.
     device
-        Where weights and tables live.
+        Device of weights and tables.
     seed
-        Seeds every draw.
+        Random seed.
     training
-        How a step is made.
+        Settings of a step.
     """
 
     def __init__(
@@ -82,14 +82,14 @@ class Learner:
         self._replayed = ReplayedSteps(self._make, device) if device.type == "cuda" else None
 
     def add_item(self, row: int, buckets: np.ndarray, direction: np.ndarray | None) -> None:
-        """Begin with a row that was free.
+        """Initialize a free row.
 
         Parameters
         ----------
         buckets
-            Its content, `(MAX_PARTS,)`.
+            Content buckets, `(MAX_PARTS,)`.
         direction
-            Where the model expected the first user's next item: a new item starts near those who found it.
+            Predicted vector of its first user: a new item starts near the users who found it.
         """
         if self.items.reserve(row + 1):
             self._forget_graphs()
@@ -112,7 +112,7 @@ class Learner:
         return unit
 
     def sample_negatives(self, rows_in_use: int) -> Negatives:
-        """Draw negatives: half from all rows alike, half from the newest events."""
+        """Sample negatives: half uniformly from all rows, half from the latest events."""
         recent = np.fromiter(self.recent, np.int64, len(self.recent))
         half = self.training.negatives // 2
         rows = np.concatenate([self.rng.integers(1, rows_in_use, half), self.rng.choice(recent, half)])
@@ -125,21 +125,21 @@ class Learner:
     def train(
         self, padded: Padded, rows_in_use: int, admitted: Callable[[np.ndarray], np.ndarray] = np.ones_like
     ) -> np.ndarray:
-        """Make one step, and return the rows that changed.
+        """Run one step, and return the changed rows.
 
         Parameters
         ----------
         rows_in_use
-            Negatives are drawn from so many.
+            Number of rows to sample negatives from.
         admitted
-            Says which of some rows learn; all do by default.
+            Returns which of some rows are trained; by default all.
         """
         if not padded.weights[:, 1:].any():
             return np.zeros(0, np.int64)
         step = Step.of(padded, self.sample_negatives(rows_in_use), self.buckets, admitted)
         self.steps += 1
         with torch.random.fork_rng(devices=[]):
-            # dropout draws from the global source: seeded by the step, so that a restart repeats it
+            # dropout uses the global generator: seeded per step, so that a restart is reproducible
             torch.manual_seed(self.seed * 1_000_003 + self.steps)
             if self._replayed:
                 self._replayed(step.filled(self.model.config.max_length))
@@ -149,20 +149,20 @@ class Learner:
         return rows[rows > 0]
 
     def loss(self, padded: Padded, rows_in_use: int) -> float:
-        """Return the loss that a step would begin with, without dropout, and learn nothing."""
+        """Return the loss of a batch, without dropout and without training."""
         step = Step.of(padded, self.sample_negatives(rows_in_use), self.buckets, np.ones_like).on(self.device)
         self.model.eval()
         with torch.inference_mode():
             return self._loss(step, self.items.weight[step.rows], self.content.weight[step.buckets]).item()
 
     def set_rates(self, share: float) -> None:
-        """Let steps be so much smaller than at first, for a schedule."""
+        """Scale the initial learning rates, for a schedule."""
         self.items.learning_rate = self.content.learning_rate = share * self.training.row_learning_rate
         self.optimizer.learning_rate = share * self.training.dense_learning_rate
         self._forget_graphs()
 
     def state(self, rows: int) -> Arrays:
-        """Return everything as arrays, item tables with their first rows, for a checkpoint."""
+        """Return the state as arrays, with the first rows of item tables, for a checkpoint."""
         generator = self.rng.bit_generator.state["state"]
         return {
             **prefixed("model", weights_of(self.model)),
@@ -173,14 +173,14 @@ class Learner:
             "buckets": self.buckets[:rows].copy(),
             "recent": np.array(self.recent, np.int64),
             "steps": np.array([self.steps]),
-            # the two numbers of a PCG64 have 128 bits
+            # the two integers of a PCG64 state have 128 bits
             "random": np.frombuffer(
                 b"".join(generator[name].to_bytes(16, "big") for name in ("state", "inc")), np.uint8
             ),
         }
 
     def load(self, state: Arrays) -> None:
-        """Become what :meth:`state` returned."""
+        """Restore what :meth:`state` returned."""
         load_weights(self.model, below("model", state))
         load_weights(self.average, below("average", state))
         self.optimizer.load(below("adam", state))
@@ -195,7 +195,7 @@ class Learner:
         self._forget_graphs()
 
     def _make(self, step: Step) -> None:
-        """Make a step: a pure sequence of calls for the device, which waits for none of their results."""
+        """Run a step without synchronizing with the device."""
         own = self.items.weight[step.rows].requires_grad_()
         content = self.content.weight[step.buckets].requires_grad_()
         self.model.train()
@@ -216,7 +216,7 @@ class Learner:
         """Return the weighted mean loss over the targets, with item rows, `(N, D)`, and content rows, `(M, D)`."""
         mean = _mixed(content[step.parts], step.shares)
         unit = functional.normalize(own + mean, dim=-1) * (step.rows > 0)[:, None]
-        # half width for the network alone, and on a GPU alone: a cosine over the temperature needs its digits
+        # bfloat16 only for the network, and only on a GPU: cosines over the temperature need the precision
         with torch.autocast("cuda", torch.bfloat16, enabled=self.device.type == "cuda"):
             hidden = self.model(functional.embedding(step.events, unit), step.event_types, step.times_s)
         targets = step.events.flatten()[step.before + 1]
@@ -236,5 +236,5 @@ class Learner:
 
 
 def _mixed(parts: Tensor, shares: Tensor) -> Tensor:
-    """Return the content vector of each item, `(n, P, D)` to `(n, D)`, zero without any part."""
+    """Return the content vector of each item, `(n, P, D)` to `(n, D)`, zero without content."""
     return (parts * shares[..., None]).sum(1)

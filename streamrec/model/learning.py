@@ -1,7 +1,7 @@
-"""A micro-batch is first a test of what serves, then a lesson.
+"""Learning a micro-batch: first test the serving version on it, then train.
 
-A step (1) tests what serves on some of the new events and lets the blend learn from them, (2) counts all of them,
-(3) trains the sequence model on them and on replayed sequences.
+A step (1) tests the serving version on some of the new events and trains the blend on them, (2) counts all of them, (3)
+trains the sequence model on them and on replayed sequences.
 """
 
 from __future__ import annotations
@@ -37,50 +37,50 @@ from streamrec.model.updates import Learned
 from streamrec.service.fence import Fences
 
 STEP_TESTS, TESTED_SHARES = 64, (0.05, 0.4)
-"""What serves is tested on so many of the events that wait when a step begins, and the blend learns from them; never on
-a smaller or a larger share of them than these. To rank for one costs about a millisecond."""
+"""Number of waiting events at the start of a step on which the serving version is tested and the blend trained, and the
+bounds of their share. Ranking for one event takes about a millisecond."""
 
 TESTED_TOGETHER = 8
-"""Events of one step of the blend: many small steps learn sooner than few large ones."""
+"""Events per step of the blend: many small steps learn faster than a few large ones."""
 
 MAX_SEQUENCES = 128
-"""Sequences of one gradient step."""
+"""Sequences per gradient step."""
 
 STEP_VISITS, VISITS = 128, (0.25, 2.0)
-"""For so many events that wait when a step begins, a sequence with new events is visited; never more seldom or more
-often than these for each event. Below one, some are only counted for now and trained when they are replayed. A step
-takes about the same time then, whatever waits, and what it learned serves soon after."""
+"""Total passes over sequences with new events, distributed over the events waiting at the start of a step, and the
+bounds per event. Below one pass, some events are only counted now and trained on when replayed. So the duration of a
+step hardly depends on the backlog, and what it learned serves soon after."""
 
 TRAINED_LENGTH = 32
-"""Newest events of a sequence in a gradient step: a longer one costs much more, and teaches little."""
+"""Maximum sequence length in a gradient step: longer ones cost much more, and add little."""
 
 REPLAY_SHARE = 0.5
-"""Replayed sequences for each fresh one."""
+"""Replayed sequences per new one."""
 
 DRIFT_EFFORT = 2
 DRIFT_STEPS = 50
-"""When the loss on new events has changed, so many steps take so many times the effort, if nothing waits."""
+"""After a drift of the loss on new events: number of steps with more effort, and the factor, without a backlog."""
 
 _log = structlog.get_logger(__name__)
 
 
 class Learning:
-    """All that a version is made of, and how it learns; what a restart or a rollback brings back.
+    """The complete training state of a version, as restored by a restart or a rollback.
 
     Parameters
     ----------
     config
         Shape of the network.
     hide_seen
-        Whether lists hide what is in the user's sequence.
+        Whether lists hide seen items.
     device
-        Where the network trains.
+        Device for training.
     admit_after
-        Events of an item before its row learns.
+        Events of an item before its embedding is trained.
     seed
-        Seeds every draw.
+        Random seed.
     catalogue
-        What is said of items.
+        Item metadata.
     """
 
     def __init__(
@@ -102,14 +102,14 @@ class Learning:
         self.releases = Releases(self.items, self.learner, self.stacking)
         self.newest_produced_at_ms = 0
         self.events = 0
-        """Events that were counted."""
+        """Number of counted events."""
         self.contains: dict[int, int] | None = None
         """Partition of `user-interests` → next offset, of the records that are learned; `None` where nobody has said
         so."""
         self.rolled_back_to = 0
         """Events that were counted when the last rollback led here."""
         self.drifts = 0
-        """How often the stream has changed."""
+        """Number of detected drifts."""
         self._drift_steps_left = 0
         self._catalogue = catalogue
 
@@ -119,11 +119,11 @@ class Learning:
         Parameters
         ----------
         guard
-            Sees how what serves fares.
+            Receives the test results of the serving version.
         spared
-            Events that are counted, and never trained by gradient.
+            Events that are counted, but not trained on by gradient.
         behind
-            Events that wait: with many, each of these gets less effort.
+            Number of waiting events: with a backlog, each event gets less effort.
         """
         self._hear()
         histories = by_user(interests)
@@ -155,7 +155,7 @@ class Learning:
         return Learned(self.newest_produced_at_ms, self.events, self.contains, rollbacks)
 
     def state(self) -> tuple[Arrays, dict[str, bytes]]:
-        """Return everything as arrays and documents, for a checkpoint."""
+        """Return the state as arrays and documents, for a checkpoint."""
         tensors = {
             **prefixed("items", self.items.state()),
             **prefixed("learner", self.learner.state(len(self.items))),
@@ -176,7 +176,7 @@ class Learning:
         }
 
     def load(self, tensors: Arrays, documents: dict[str, bytes]) -> None:
-        """Become what :meth:`state` returned; only before anything was learned."""
+        """Restore what :meth:`state` returned; only before anything was learned."""
         self.items.load(below("items", tensors))
         self.learner.load(below("learner", tensors))
         self.stacking.load(below("stacking", tensors))
@@ -192,18 +192,18 @@ class Learning:
         self.contains = None if contains is None else dict(map(tuple, contains))
 
     def _hear(self) -> None:
-        """Take in what the catalogue said of known items since the last step."""
+        """Apply catalogue updates of known items since the last step."""
         for item in self._catalogue.heard():
             row = self.items.vocabulary.row(item.item_id)
             if row:
-                # a catalogue that names no category does not take away the one that events named
+                # a catalogue entry without a category keeps the one from events
                 category = category_code(item.category or "") or int(self.items.category[row])
                 self.items.set_category(row, category)
                 self.learner.buckets[row] = content_buckets(category, item.title or "")
                 self.releases.moved([row])
 
     def _begin(self, row: int, event: SequenceEvent, expected: np.ndarray | None) -> None:
-        """Start a new item from what it is made of and from where the model expected its first user to go."""
+        """Initialize a new item from its content and the predicted vector of its first user."""
         item = self._catalogue.get(event.item_id)
         category = category_code((item and item.category) or event.category)
         self.items.set_category(row, category)
@@ -213,7 +213,7 @@ class Learning:
     def _test(
         self, histories: Sequence[UserHistory], may_teach: Sequence[Sequence[int]], guard: Guard, waiting: int
     ) -> dict[tuple[int, int], np.ndarray]:
-        """Test what serves, let the blend learn, and return where the model expected the first events of new items."""
+        """Test the serving version, train the blend, and return the predicted vectors for first events of new items."""
         serving = self.releases.serving
         events = [(place, index) for place, history in enumerate(histories) for index in history.new]
         taught = [(place, index) for place, indices in enumerate(may_teach) for index in indices]
@@ -238,7 +238,7 @@ class Learning:
         return {event: vector for event, vector in zip(wanted, hidden, strict=True) if vector.any()}
 
     def _count(self, histories: Sequence[UserHistory], expected: dict[tuple[int, int], np.ndarray]) -> None:
-        """Let everything that is counted take in the new events."""
+        """Count the new events."""
         rows, times_ms, shares = [], [], []
         for place, history in enumerate(histories):
             for index in history.new:
@@ -257,7 +257,7 @@ class Learning:
         self.learner.recent.extend(rows)
 
     def _fit(self, fresh: list[tuple[list[SequenceEvent], list[int]]], spared: Fences, waiting: int) -> None:
-        """Train the sequence model on new events and on replayed sequences, as often as the time allows."""
+        """Train the sequence model on new events and replayed sequences, with the available effort."""
         left = round(self._visits(waiting) * len(fresh))
         while left > 0:
             self.random.shuffle(fresh)
@@ -266,7 +266,7 @@ class Learning:
             left -= len(fresh)
 
     def _visits(self, waiting: int) -> float:
-        """Return how often to visit each sequence."""
+        """Return the number of passes over each sequence."""
         if self.stacking.take_drift():
             self._drift_steps_left = DRIFT_STEPS
             self.drifts += 1
@@ -278,7 +278,7 @@ class Learning:
         return DRIFT_EFFORT * visits
 
     def _visit(self, fresh: list[tuple[list[SequenceEvent], list[int]]], spared: Fences) -> None:
-        """Make one gradient step on fresh sequences and some that are replayed."""
+        """Run one gradient step on new and replayed sequences."""
         replay = self.reservoir.sample(round(REPLAY_SHARE * len(fresh)), self.random)
         row_of = self.items.vocabulary.row
         batch = fresh + [(entry.sequence, []) for entry in replay]
@@ -291,6 +291,6 @@ class Learning:
 
 
 def _share(together: int, waiting: int, bounds: tuple[float, float]) -> float:
-    """Return the effort for each of the events that wait if all of them are to share so much, within bounds."""
+    """Return the effort per waiting event for a given total effort, within bounds."""
     least, most = bounds
     return min(most, max(least, together / max(waiting, 1)))

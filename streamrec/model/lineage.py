@@ -1,7 +1,7 @@
-"""What became of the versions of a trainer: how they are named, which are kept, which one is the last good one.
+"""Names and status of a trainer's versions: which are kept, and which is the last good one.
 
-A name is the lineage, eight hexadecimal digits that are drawn anew at every start and every rollback, and a number that
-goes on from the version that the lineage goes on from: two versions never share a name.
+A name consists of the lineage, eight random hexadecimal digits that are new at every start and every rollback, and a
+number that continues from the version that the lineage continues from: names are unique.
 """
 
 from __future__ import annotations
@@ -15,36 +15,36 @@ import msgspec
 from streamrec.contracts.model_version import ModelVersion, ModelVersions, Status
 
 KEPT_NEWEST = 3
-"""Checkpoints of the newest versions that stay, whatever is known of them."""
+"""Number of the latest checkpoints to keep, whatever their status."""
 
 KEPT_GOOD = 2
-"""Good versions stay: the newest ones, so many,"""
+"""Number of the latest good versions to keep,"""
 
 KEPT_HOURLY = 2
 KEPT_DAILY = 2
-"""and the newest ones of so many older hours and of so many older days."""
+"""and number of earlier hours and days of which to keep the latest good version."""
 
 KEPT_ASIDE = 2
-"""Checkpoints of versions that were rolled back stay for a look at what went wrong: the newest ones, so many."""
+"""Number of the latest rolled back versions whose checkpoints are kept for inspection."""
 
 REMEMBERED = 16
-"""Versions without a checkpoint that the list still names."""
+"""Number of versions without a checkpoint in the list."""
 
 _HOUR_MS = 3_600_000
 _DAY_MS = 24 * _HOUR_MS
 
 
 class Lineage:
-    """Names versions, and remembers the newest ones and those that are kept.
+    """Names versions, and stores the status of the latest and the kept ones.
 
     Attributes
     ----------
     versions
-        Oldest first.
+        Versions, oldest first.
     candidate
-        The version that is on trial, empty if none is: it becomes the last good one, or does not.
+        The version on trial, empty if none.
     went_on_from
-        The version that was rolled back to, until the next one is kept.
+        The version rolled back to, until the next one is kept.
     """
 
     def __init__(self) -> None:
@@ -57,7 +57,7 @@ class Lineage:
 
     @property
     def last_good(self) -> str:
-        """The newest good version that is kept, empty before there is one."""
+        """The latest good version that is kept, empty if there is none."""
         good = (version.name for version in reversed(self.versions) if version.status == "good" and version.checkpoint)
         return next(good, "")
 
@@ -72,13 +72,13 @@ class Lineage:
 
     @property
     def checkpoints(self) -> list[int]:
-        """Numbers of the checkpoints that are kept."""
+        """Numbers of the kept checkpoints."""
         return [version.checkpoint for version in self.versions if version.checkpoint]
 
     def keep(self, name: str, *, events: int, loss: float | None, checkpoint: int) -> str:
-        """Take note of a checkpoint, and return its name; whatever is not kept beside it loses its own."""
+        """Add a checkpoint, and return its name; versions that are no longer kept lose theirs."""
         if not name or any(version.name == name for version in self.versions):
-            name = self.next_name()  # nothing was published, or it was trained on since
+            name = self.next_name()  # nothing was published, or training continued since
         self._add(name, "new", events=events, loss=loss, checkpoint=checkpoint)
         if not self.candidate:
             self.candidate = name
@@ -93,7 +93,7 @@ class Lineage:
         return name
 
     def lose(self, checkpoint: int) -> None:
-        """Take note that a checkpoint could not be written, or cannot be read."""
+        """Mark a checkpoint as failed or unreadable."""
         lost = {version.name for version in self.versions if version.checkpoint == checkpoint}
         self.versions = [
             msgspec.structs.replace(version, checkpoint=0) if version.name in lost else version
@@ -102,7 +102,7 @@ class Lineage:
         self.candidate = "" if self.candidate in lost else self.candidate
 
     def refuse(self, name: str, because: str, *, events: int) -> None:
-        """Take note of a version that failed the check before serving."""
+        """Add a version that failed the check before serving."""
         self.refused += 1
         self._add(name, "refused", events=events, because=because)
 
@@ -113,7 +113,7 @@ class Lineage:
         return name
 
     def roll_back(self, name: str, because: str) -> None:
-        """Begin a new lineage that goes on from a version, the empty name for nothing at all."""
+        """Start a new lineage that continues from a version; an empty name means from scratch."""
         self.rolled_back += 1
         names = [version.name for version in self.versions]
         self._mark(set(names[names.index(name) + 1 if name else 0 :]), "rolled back", because)
@@ -122,7 +122,7 @@ class Lineage:
         self._name = uuid.uuid4().hex[:8]
 
     def record(self, *, drifts: int) -> ModelVersions:
-        """Return what `model-versions` says."""
+        """Return the record of `model-versions`."""
         newest = next((version.name for version in reversed(self.versions) if version.checkpoint), "")
         return ModelVersions(
             versions=[
@@ -137,11 +137,11 @@ class Lineage:
         )
 
     def state(self) -> bytes:
-        """Return everything as JSON, for a checkpoint."""
+        """Return the state as JSON, for a checkpoint."""
         return msgspec.json.encode((self.versions, self.candidate, self.refused, self.rolled_back, self._number))
 
     def load(self, state: bytes, checkpoints: Collection[int]) -> None:
-        """Become what :meth:`state` returned, under a new name; a checkpoint that is gone is no longer kept."""
+        """Restore what :meth:`state` returned, under a new name; missing checkpoints are no longer kept."""
         self.versions, self.candidate, self.refused, self.rolled_back, self._number = msgspec.json.decode(
             state, type=tuple[list[ModelVersion], str, int, int, int]
         )
@@ -184,7 +184,7 @@ class Lineage:
         ]
 
     def _kept(self) -> set[str]:
-        """Return the names of the versions that keep their checkpoints."""
+        """Return the names of the versions whose checkpoints are kept."""
         held = [version for version in self.versions if version.checkpoint]
         good = [version for version in held if version.status == "good"]
         aside = [version.name for version in held if version.status == "rolled back"]
@@ -201,6 +201,6 @@ class Lineage:
 
 
 def _newest_of_each(versions: list[ModelVersion], span_ms: int, spans: int) -> list[str]:
-    """Return the newest version of each of the newest spans of time that have one."""
+    """Return the latest version of each of the latest time spans that have one."""
     newest = {version.made_at_ms // span_ms: version.name for version in versions}
     return list(newest.values())[-spans:]

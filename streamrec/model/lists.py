@@ -1,4 +1,4 @@
-"""From scored candidates to lists: the best of each user, how likely they are, and why each one is there."""
+"""Builds lists from scored candidates: the best per user, their probabilities and reasons."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from streamrec.model.products import KERNELS, chosen
 from streamrec.model.serving import ServingModel
 
 NEVER = -1.0
-"""Count of an item that may not be listed."""
+"""Count of an excluded item."""
 
 _CHANNELS: tuple[Channel, ...] = ("neighbour", "popular", "model", "recent")
 _NEIGHBOUR, _POPULAR, _MODEL, _RECENT = range(len(_CHANNELS))
 
 _WITHIN_BITS, _USER_SHIFT = 20, 52
-"""A key to sort by: user, score, place among the user's candidates. There is room for 2^11 users and 2^20 places."""
+"""Sort key: user, score, index among the user's candidates. Limits: 2^11 users and 2^20 candidates."""
 
 
 class Prior:
-    """How likely items are for a user nobody knows, as the newest default list has it.
+    """Log-probabilities of items for an unknown user, from the current default list.
 
     Parameters
     ----------
     scores
-        By item id.
+        Scores by item id.
     least
-        Of what is not in it.
+        Score of items not in the list.
     """
 
     def __init__(self, scores: Mapping[str, float], least: float) -> None:
@@ -43,7 +43,7 @@ class Prior:
         self._by_row: tuple[ServingModel | None, np.ndarray] = (None, np.zeros(0))
 
     def by_row(self, model: ServingModel) -> np.ndarray:
-        """Return it by row of a model, `(size,)`."""
+        """Return the scores by row of a model, `(size,)`."""
         of_model, by_row = self._by_row
         if of_model is not model:
             by_row = np.full(model.size, self._least)
@@ -53,7 +53,7 @@ class Prior:
         return by_row
 
 
-def best_lists(  # what a list is made of
+def best_lists(  # inputs of a list
     model: ServingModel,
     contexts: Sequence[Context],
     found: Candidates,
@@ -61,14 +61,14 @@ def best_lists(  # what a list is made of
     k: int,
     prior: Prior | None,
 ) -> list[list[ListItem]]:
-    """Return the `k` best candidates of each user, best first; none of a user whose scores are no numbers.
+    """Return the `k` best candidates of each user, best first; none for a user whose scores are NaN.
 
     Parameters
     ----------
     scores
-        Of each candidate, `(M,)`, float32.
+        Score of each candidate, `(M,)`, float32.
     prior
-        Goes into the items, if there is any yet.
+        Prior scores of the items, if available yet.
     """
     likely = _log_softmax(scores, found)
     order, ends = _best(likely, found, k)
@@ -107,7 +107,7 @@ def warm_up() -> None:
 
 
 def most_popular(model: ServingModel, counts: np.ndarray, k: int) -> list[ListItem]:
-    """Return the items with the highest counts, best first, `counts` by row; none whose count is below 0."""
+    """Return the items with the highest counts, best first, excluding negative ones; `counts` by row."""
     n = min(k, len(counts))
     top = np.argpartition(-counts, n - 1)[:n]
     top = top[np.argsort(-counts[top], kind="stable")]
@@ -119,9 +119,9 @@ def most_popular(model: ServingModel, counts: np.ndarray, k: int) -> list[ListIt
 
 
 def filled(items: Sequence[ListItem], popular: Sequence[ListItem], k: int) -> list[ListItem]:
-    """Return a list that is too short with popular items at its end, as likely as its last one at most.
+    """Fill up a short list with popular items, at most as likely as its last item.
 
-    Candidates are found before those that are withdrawn are left out, of which there may be many.
+    Lists may be short because withdrawn items are removed after retrieval.
     """
     if not items:
         return list(popular)
@@ -135,11 +135,11 @@ def filled(items: Sequence[ListItem], popular: Sequence[ListItem], k: int) -> li
 
 
 def _log_softmax(scores: np.ndarray, found: Candidates) -> np.ndarray:
-    """Return the logarithms of the probabilities that scores stand for, user by user, `(M,)`."""
+    """Return the log-softmax of scores by user, `(M,)`."""
     if not len(scores):
         return scores
     begins = found.starts[:-1][np.diff(found.starts) > 0]
-    # of several sections, one for each user with any candidates
+    # one section per user with candidates
     section = np.cumsum(np.bincount(begins, minlength=len(scores))) - 1
     below_best = scores - np.maximum.reduceat(scores, begins)[section]
     sums = np.add.reduceat(np.exp(below_best), begins, dtype=np.float64)
@@ -148,14 +148,14 @@ def _log_softmax(scores: np.ndarray, found: Candidates) -> np.ndarray:
 
 
 def _best(likely: np.ndarray, found: Candidates, k: int) -> tuple[np.ndarray, list[int]]:
-    """Return the places of each user's best candidates, best first, and where each user's end.
+    """Return the indices of each user's best candidates, best first, and the end of each user's.
 
-    Of equals the first comes first. What is no number is left out: what a broken network says is worse than popularity.
+    Ties keep their order. NaN scores are excluded: the output of a broken network is worse than popularity.
     """
     places = np.flatnonzero(np.isfinite(likely))
     users = found.users[places]
     bits = likely[places].view(np.int32).astype(np.int64)
-    ascending = np.where(bits < 0, bits ^ 0x7FFFFFFF, bits)  # as integers in the order of the numbers
+    ascending = np.where(bits < 0, bits ^ 0x7FFFFFFF, bits)  # integers in the order of the floats
     within = places - found.starts[users]
     keys = np.sort(users << _USER_SHIFT | (0x7FFFFFFF - ascending) << _WITHIN_BITS | within)
     users = keys >> _USER_SHIFT
@@ -166,7 +166,7 @@ def _best(likely: np.ndarray, found: Candidates, k: int) -> tuple[np.ndarray, li
 
 
 def _reasons(model: ServingModel, contexts: Sequence[Context], found: Candidates, order: np.ndarray) -> list[Reason]:
-    """Say for each listed item which channel speaks for it most, and which of the user's own items led to it."""
+    """Return the reason of each listed item: the strongest candidate source, and the triggering item in the history."""
     rows, leads, features = found.rows[order], found.leads[order], found.features[order]
     knows = features[:, 21] > 0
     popular = model.is_popular[rows] & (~knows | (features[:, 1] < -1.0))
@@ -183,7 +183,7 @@ def _reasons(model: ServingModel, contexts: Sequence[Context], found: Candidates
 
 
 def _own(contexts: Sequence[Context]) -> np.ndarray:
-    """Return the newest distinct rows of each user, newest first, 0 for none, `(B, NEIGHBOURS_OF)`."""
+    """Return the latest distinct rows of each user, newest first, 0 for padding, `(B, NEIGHBOURS_OF)`."""
     own = np.zeros((len(contexts), NEIGHBOURS_OF), np.int64)
     for user, context in enumerate(contexts):
         newest = list(dict.fromkeys(row for row in context.rows[::-1].tolist() if row))[:NEIGHBOURS_OF]

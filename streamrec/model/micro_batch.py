@@ -1,4 +1,4 @@
-"""From interests to what a training step works on: the new events of each user with what came before them."""
+"""Input of a training step: the new events of each user with their history."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from streamrec.service.fence import Fences
 
 PURCHASE_LOSS_WEIGHT = 2.0
 OLD_LOSS_WEIGHT = 0.25
-"""Events of a sequence that were trained before are in the forward pass anyway: replay that costs nothing."""
+"""Earlier events of a sequence are part of the forward pass anyway, so replaying them costs nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class UserHistory:
-    """A user's sequence in a micro-batch, oldest first, and which of its events are new."""
+    """A user's sequence in a micro-batch, oldest first, with the indices of its new events."""
 
     user_id: str
     sequence: list[SequenceEvent]
@@ -31,7 +31,7 @@ class UserHistory:
 
 @dataclass(slots=True)
 class Padded:
-    """Sequences as tensors need them, oldest first, padded at the end, all `(B, L)`.
+    """Sequences for tensors, oldest first, padded at the end, all `(B, L)`.
 
     Attributes
     ----------
@@ -50,9 +50,9 @@ class Padded:
 
 
 def by_user(interests: Sequence[UserInterest]) -> list[UserHistory]:
-    """Merge the interests of each user: the newest sequence holds the others' new events too.
+    """Merge the interests of each user: the latest sequence contains the new events of the others.
 
-    A new event that is older than a whole sequence is in none, and is passed over.
+    A new event older than the whole sequence is skipped.
     """
     newest: dict[str, UserInterest] = {}
     new: dict[str, set[tuple[int, int, int]]] = {}
@@ -83,16 +83,16 @@ def pad(
     *,
     spared: Fences | None = None,
 ) -> Padded:
-    """Lay sequences side by side.
+    """Stack sequences.
 
     Parameters
     ----------
     histories
         Sequence, indices of its new events, and the row of each event.
     max_length
-        Newest events that are kept.
+        Maximum number of events per sequence.
     spared
-        Events that are never a target.
+        Events that are not targets.
     """
     kept = [(sequence[-max_length:], len(sequence), new, rows[-max_length:]) for sequence, new, rows in histories]
     length = max(len(sequence) for sequence, *_ in kept)

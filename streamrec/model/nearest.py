@@ -1,4 +1,4 @@
-"""Exact nearest items: all items are scored roughly, and what can be among the best is scored again exactly.
+"""Exact nearest-neighbour search: approximate scores for all items, exact ones for possible results.
 
 Rough scores are products of vectors in whole numbers of 8 bits, a quarter of the memory that a search has to read, or
 of floats where those are faster. The error of one is bounded, so whoever is further than twice the bound below the n-th
@@ -15,32 +15,32 @@ from streamrec.model.compiled import compiled, compiled_loosely, dot
 from streamrec.model.products import Kernel, for_search
 
 GROUP = 32
-"""Rough scores are looked at in groups of so many, of which most are left out by their best one."""
+"""Group size of approximate scores; most groups are excluded by their maximum."""
 
 BLOCK = 32 * GROUP
-"""Rows of 32 groups that lie together. A group is every 32nd of them: maxima of neighbours are found in one step."""
+"""Rows of 32 interleaved groups. A group is every 32nd row, so that maxima are computed with SIMD."""
 
 SCORES_TOGETHER = 1 << 22
-"""So many rough scores of several users are in memory at once, 16 MiB; at least those of one user."""
+"""Approximate scores in memory at the same time, 16 MiB; at least those of one user."""
 
 _CODE = 63
-"""Of 7 bits: processors that multiply bytes without VNNI add two products in 16 bits, which must hold them."""
+"""7-bit codes: without VNNI, CPUs add two products of bytes in 16 bits, which must not overflow."""
 _QUERY_CODE = 127
 _ROUNDING = 1e-5
-"""What single precision adds to the error of a product of unit vectors, and more."""
+"""Upper bound on the single-precision error of a product of unit vectors."""
 
 
 class RoughTable(NamedTuple):
-    """Vectors in 8 bits.
+    """Vectors quantized to 8 bits.
 
     Attributes
     ----------
     codes
         `(N, D)`, int8.
     scale
-        What a step of the codes is worth.
+        Quantization step.
     error
-        How far a vector here is from what it stands for at most.
+        Maximum distance of a quantized vector from the original.
     """
 
     codes: np.ndarray
@@ -63,7 +63,7 @@ def rough_table(vectors: np.ndarray, size: int) -> RoughTable:
 def nearest(
     vectors: np.ndarray, rough: RoughTable, queries: np.ndarray, n: int, *, kernel: Kernel | None = None
 ) -> np.ndarray:
-    """Return the rows whose inner product with each query is highest, exactly.
+    """Return the rows with the highest inner product with each query, exactly.
 
     Parameters
     ----------
@@ -72,16 +72,16 @@ def nearest(
     rough
         The same rows from :func:`rough_table`.
     queries
-        Unit vectors, `(B, D)`, float32; what is no number in them counts as 0.
+        Unit vectors, `(B, D)`, float32; NaN counts as 0.
     n
-        How many rows.
+        Number of rows.
     kernel
-        What multiplies; without it the one that is fastest here.
+        Kernel of the products; by default the fastest on this machine.
 
     Returns
     -------
     np.ndarray
-        Rows in no order, `(B, min(n, N))`.
+        Unordered rows, `(B, min(n, N))`.
     """
     queries = _finite(queries)
     together = max(1, SCORES_TOGETHER // len(vectors))
@@ -144,7 +144,7 @@ def _encoded(queries: np.ndarray, scale: float, error: float) -> tuple[np.ndarra
 
 @compiled
 def _rounded(vectors: np.ndarray, scale: np.float32) -> tuple[np.ndarray, np.float32]:
-    """Return the codes of vectors, and the largest distance between one and what its codes stand for."""
+    """Quantize vectors, and return the codes and the maximum quantization error."""
     codes = np.empty(vectors.shape, np.int8)
     largest = np.float32(0.0)
     for row in range(len(vectors)):
@@ -154,7 +154,7 @@ def _rounded(vectors: np.ndarray, scale: np.float32) -> tuple[np.ndarray, np.flo
 
 @compiled_loosely
 def _round(vector: np.ndarray, scale: np.float32, codes: np.ndarray) -> np.float32:
-    """Write the codes of a vector, and return the square of its distance from what they stand for."""
+    """Write the codes of a vector, and return the squared quantization error."""
     per_step = np.float32(1.0) / scale
     squares = np.float32(0.0)
     for column in range(len(vector)):
@@ -167,7 +167,7 @@ def _round(vector: np.ndarray, scale: np.float32, codes: np.ndarray) -> np.float
 
 @compiled
 def _group_maxima(scores: np.ndarray) -> np.ndarray:
-    """Return the highest score of each group for each query, `(B, N // BLOCK * 32)`; what is left of N is in none."""
+    """Return the maximum score of each group for each query, `(B, N // BLOCK * 32)`; excludes the remainder of N."""
     lanes = BLOCK // GROUP
     maxima = np.empty((len(scores), scores.shape[1] // BLOCK * lanes), scores.dtype)
     for user in range(len(scores)):
@@ -184,18 +184,18 @@ def _group_maxima(scores: np.ndarray) -> np.ndarray:
 def _search(
     vectors: np.ndarray, queries: np.ndarray, scores: np.ndarray, maxima: np.ndarray, at_least: np.ndarray, n: int
 ) -> np.ndarray:
-    """Return the n best rows of each query among those whose rough score is high enough.
+    """Return the n best rows of each query among those with a sufficient approximate score.
 
     Parameters
     ----------
     scores
-        Rough scores, `(B, N)`.
+        Approximate scores, `(B, N)`.
     maxima
         From :func:`_group_maxima`.
     at_least
-        What a rough score has to be, `(B,)`.
+        Minimum approximate score, `(B,)`.
     """
-    found = np.zeros((len(queries), n), np.int64)  # rows that are there, even where no score is a number
+    found = np.zeros((len(queries), n), np.int64)  # valid rows, even if all scores are NaN
     rows, exact = np.empty(len(vectors), np.int64), np.empty(len(vectors), np.float32)
     for user in range(len(queries)):
         candidates = _collect(rows, scores[user], maxima[user], at_least[user])
@@ -207,7 +207,7 @@ def _search(
             if exact[candidate] > least:
                 found[user, taken] = rows[candidate]
                 taken += 1
-        for candidate in range(candidates):  # of equals some
+        for candidate in range(candidates):  # ties in any order
             if taken < n and exact[candidate] == least:
                 found[user, taken] = rows[candidate]
                 taken += 1
@@ -220,7 +220,7 @@ def _collect(rows: np.ndarray, scores: np.ndarray, maxima: np.ndarray, at_least:
     lanes = BLOCK // GROUP
     count = 0
     for group in range(len(maxima) + 1):
-        if group == len(maxima):  # what is left
+        if group == len(maxima):  # the remainder
             members = range(group * GROUP, len(scores), 1)
         elif maxima[group] < at_least:
             continue

@@ -1,4 +1,4 @@
-"""How often items occurred of late: counts that decay with event time, with several half-lives."""
+"""Item popularity: counts that decay with event time, with several half-lives."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ HOUR_MS = 60 * MINUTE_MS
 DAY_MS = 24 * HOUR_MS
 
 HALF_LIVES_MS = np.array([10 * MINUTE_MS, HOUR_MS, 6 * HOUR_MS, DAY_MS, 7 * DAY_MS, 30 * DAY_MS], np.float64)
-"""From breaking news to seasonal goods; which of them matter is learned."""
+"""From breaking news to seasonal goods; their weights are learned."""
 
 CONTROL_HALF_LIFE = 3
-"""The control arm ranks by the popularity of a day: a fixed yardstick."""
+"""The control arm ranks by popularity with a half-life of a day, a fixed baseline."""
 
 REPEAT_PERIOD_MS = DAY_MS
-"""A user's events on one item within this time are repetitions: popularity is about people, not clicks."""
+"""A user's events on the same item within this time are repetitions: popularity counts people, not clicks."""
 
 REPEAT_SHARE = 0.5
-"""Each repetition weighs this share of the one before it, so that one user never weighs as much as two."""
+"""Each repetition counts this share of the previous one, so that one user never counts as much as two."""
 
 _MAX_DOUBLINGS = 24.0
-"""Counts refer to one instant; it moves on before the newest events weigh 2^24 times as much as those at it."""
+"""Counts have a common reference time, which moves before the newest events weigh 2^24 times as much as those at it."""
 
 
 class Popularity:
-    """Decayed counts of all rows, one value per half-life; the cost of an event does not depend on their number.
+    """Decayed counts of all rows, one value per half-life; the cost of an event does not depend on the number of rows.
 
-    A count refers to `reference_ms`: an event at time t adds `2^((t - reference_ms) / half_life)`, so that older counts
-    need not be touched. The order of events does not matter.
+    Counts are relative to `reference_ms`: an event at time t adds `2^((t - reference_ms) / half_life)`, so that older
+    counts need no update. The order of events does not matter.
 
     Attributes
     ----------
@@ -53,20 +53,20 @@ class Popularity:
         self.last_ms = np.zeros(1024, np.int64)
 
     def reserve(self, rows: int) -> None:
-        """Make room for so many rows."""
+        """Grow to this many rows."""
         self.counts = grown(self.counts, rows)
         self.first_ms = grown(self.first_ms, rows)
         self.last_ms = grown(self.last_ms, rows)
 
     def add_many(self, rows: np.ndarray, times_ms: np.ndarray, shares: np.ndarray | float = 1.0) -> None:
-        """Count one event of each given row at the given time; a row may occur several times.
+        """Count one event per given row and time; a row may occur several times.
 
         Parameters
         ----------
         rows, times_ms
             The row and the event time of each event, int64.
         shares
-            What each event counts for, from :func:`share_of`, or all of them.
+            Weight of each event, from :func:`share_of`, or of all events.
         """
         if not len(rows):
             return
@@ -81,20 +81,20 @@ class Popularity:
         np.maximum.at(self.last_ms, rows, times_ms)
 
     def move_reference(self, to_ms: int) -> None:
-        """Let all counts refer to another instant."""
+        """Change the reference time of all counts."""
         factors = decay(to_ms - self.reference_ms)
         self.counts *= factors.astype(np.float32)
         self.totals *= factors
         self.reference_ms = to_ms
 
     def clear(self, row: int) -> None:
-        """Forget a row."""
+        """Clear a row."""
         self.totals = np.maximum(self.totals - self.counts[row], 0.0)
         self.counts[row] = 0.0
         self.first_ms[row] = self.last_ms[row] = 0
 
     def state(self, rows: int) -> dict[str, np.ndarray]:
-        """Return the first rows of everything, for a checkpoint."""
+        """Return the state of the first rows, for a checkpoint."""
         return {
             "reference_ms": np.array([self.reference_ms]),
             "counts": self.counts[:rows].copy(),
@@ -104,7 +104,7 @@ class Popularity:
         }
 
     def load(self, state: dict[str, np.ndarray]) -> None:
-        """Become what :meth:`state` returned."""
+        """Restore what :meth:`state` returned."""
         self.reference_ms = int(state["reference_ms"][0])
         self.counts = state["counts"].copy()
         self.totals = state["totals"].copy()
@@ -113,24 +113,24 @@ class Popularity:
 
 
 def decay(age_ms: float | np.ndarray) -> np.ndarray:
-    """Return what is left of a weight after some time, one value per half-life in the last axis."""
+    """Return the decay factor after some time, one value per half-life in the last axis."""
     factors: np.ndarray = np.exp2(-age_ms / HALF_LIVES_MS)
     return factors
 
 
 def share_of(sequence: Sequence[SequenceEvent], index: int, *, is_whole: bool) -> float:
-    """Return what an event counts for where people are counted: 1 for a user's first on an item, less for repeats.
+    """Return the weight of an event: 1 for a user's first event on an item, less for repetitions.
 
     Parameters
     ----------
     sequence
         The user's events, oldest first.
     index
-        Which of them.
+        Index of the event.
     is_whole
-        Whether the sequence holds all of the user's events. If not, whatever came before it is unknown, and an event is
-        judged by all events on its item within the period, the later ones included. A batch may hold a whole sequence
-        of repetitions, and none of them is the first.
+        Whether the sequence contains all of the user's events. If not, earlier events are unknown, and an event is
+        weighted by all events on its item within the period, including later ones: a batch may contain a whole sequence
+        of repetitions, none of which is the first.
 
     Examples
     --------

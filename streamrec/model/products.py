@@ -32,12 +32,12 @@ Products = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 class Kernel(NamedTuple):
-    """A way to multiply.
+    """A kernel.
 
     Attributes
     ----------
     name
-        As logs and benchmarks have it.
+        Name in logs and benchmarks.
     products
         The function.
     of_codes
@@ -50,7 +50,7 @@ class Kernel(NamedTuple):
 
 
 def _by_onednn(queries: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    # it is behind no public name of torch or numpy
+    # neither torch nor numpy has a public function for it
     return torch._int_mm(torch.from_numpy(queries), torch.from_numpy(rows).t()).numpy()  # noqa: SLF001
 
 

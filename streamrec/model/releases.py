@@ -1,4 +1,4 @@
-"""Making versions: what was learned since the last one as a delta, and from time to time everything beside it."""
+"""Makes versions: a delta since the previous one, and periodically a snapshot."""
 
 from __future__ import annotations
 
@@ -15,30 +15,31 @@ from streamrec.model.tensors import Arrays, prefixed, weights_of
 from streamrec.model.updates import Learned, as_sent, to_records
 
 LOOKED_AT_ROWS = 1_024
-"""A version also looks at so many rows in turn: a category or a word that learned moved all of its items."""
+"""Rows checked round-robin per version: training a category or word moves all of its items."""
 
 PUBLISHED_DISTANCE = 0.03
-"""A unit vector that is nearer than this to the published one is not sent again."""
+"""Minimum distance from the published unit vector for sending it again."""
 
 DENSE_EVERY = 8
-"""Versions from one with the network's weights to the next: an average over many steps, it changes slowly."""
+"""Interval, in versions, of sending the network's weights, which change slowly as an average over many steps."""
 
 SNAPSHOT_INTERVAL_S = 3_600.0
-"""A snapshot comes at least so often while events arrive, well within what `model-updates` keeps."""
+"""Maximum interval of snapshots while events arrive, well within the retention of `model-updates`."""
 
 SNAPSHOT_SHARE = 2.0
-"""A snapshot also comes when the versions since the last one outweigh it so much: reading all stays cheap."""
+"""A snapshot is also made when the deltas since the last one exceed this multiple of its size: reading all stays
+cheap."""
 
 
 class Releases:
-    """Makes each version from what the trainer has learned, and holds the newest one as readers will see it.
+    """Makes versions from the training state, and holds the latest one as readers will see it.
 
     Parameters
     ----------
     items, learner, stacking
-        What learns.
+        Training state.
     monotonic_s
-        The clock that paces snapshots.
+        Clock for snapshots.
     """
 
     def __init__(
@@ -54,14 +55,14 @@ class Releases:
         self._moved: set[int] = set()
         """Rows whose vectors changed since the last version."""
         self._look_at = 1
-        """From which row on the next version looks."""
+        """First row to check for the next version."""
         self._versions = 0
         self._monotonic_s = monotonic_s
         self._snapshot_s = float("-inf")
         self._snapshot_bytes = self._delta_bytes = 0
 
     def moved(self, rows: Iterable[int]) -> None:
-        """Take note of rows whose vectors have changed."""
+        """Mark rows whose vectors have changed."""
         self._moved.update(rows)
 
     @property
@@ -122,8 +123,8 @@ class Releases:
         known = moved < self.serving.size
         far = np.ones(len(moved), bool)
         distances = np.linalg.norm(vectors[known] - self.serving.vectors[moved[known]], axis=1)
-        far[known] = ~(distances <= PUBLISHED_DISTANCE)  # what is not a number is sent, and noticed
-        # what stays near waits until it has come far enough: most rows of a step are negatives that hardly move
+        far[known] = ~(distances <= PUBLISHED_DISTANCE)  # NaN is sent, and detected
+        # small changes accumulate until they exceed the distance: most rows of a step are negatives that hardly move
         self._moved.intersection_update(moved[~far].tolist())
         return {
             **self._items.changes(everything=False),
@@ -134,7 +135,7 @@ class Releases:
         }
 
     def _some_with_content(self) -> set[int]:
-        """Return those of the next rows that share what they are made of with others."""
+        """Return those of the next rows whose content is shared with other items."""
         rows = np.arange(self._look_at, min(self._look_at + LOOKED_AT_ROWS, len(self._items)))
         self._look_at = int(rows[-1]) + 1 if len(rows) == LOOKED_AT_ROWS else 1
         shared: list[int] = rows[self._learner.buckets[rows].any(axis=1)].tolist()

@@ -1,4 +1,4 @@
-"""A bounded sample of users' sequences, for replay against forgetting."""
+"""A bounded sample of users' sequences, for replay."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ REPLAY_USERS = 20_000
 
 
 class Entry(msgspec.Struct, frozen=True, array_like=True):
-    """A user's newest sequence, oldest first."""
+    """A user's latest sequence, oldest first."""
 
     user_id: str
     sequence: list[SequenceEvent]
 
 
 class Reservoir:
-    """The newest sequences of a uniform sample of users (reservoir sampling, Vitter 1985, algorithm R, by user).
+    """The latest sequences of a uniform sample of users (reservoir sampling, Vitter 1985, algorithm R, by user).
 
     Parameters
     ----------
     capacity
-        Users that are kept.
+        Maximum number of users.
     """
 
     def __init__(self, capacity: int = REPLAY_USERS) -> None:
@@ -35,7 +35,7 @@ class Reservoir:
         self._places: dict[str, int] = {}
 
     def offer(self, user_id: str, sequence: list[SequenceEvent], random_source: random.Random) -> None:
-        """Keep a user's newest sequence, perhaps in the place of somebody else."""
+        """Add a user's latest sequence, possibly replacing another user's."""
         if len(sequence) < 2:
             return
         place = self._places.get(user_id)
@@ -53,10 +53,10 @@ class Reservoir:
         self.entries[place] = Entry(user_id, sequence)
 
     def sample(self, n: int, random_source: random.Random) -> list[Entry]:
-        """Draw up to n entries, with replacement."""
+        """Sample up to n entries, with replacement."""
         return random_source.choices(self.entries, k=n) if self.entries else []
 
     def load(self, entries: Sequence[Entry], offered: int) -> None:
-        """Become what was saved."""
+        """Restore what was saved."""
         self.entries, self.offered = list(entries), offered
         self._places = {entry.user_id: place for place, entry in enumerate(entries)}

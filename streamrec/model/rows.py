@@ -1,4 +1,4 @@
-"""A table of embedding rows that grows, with an Adam optimizer that touches only the rows of a step."""
+"""A growing embedding table, with an Adam optimizer that only updates the rows of a step."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 _BETA_1, _BETA_2, _EPSILON = 0.9, 0.99, 1e-8
 _TABLES = ("weight", "momentum", "variance", "steps")
 _INITIAL_STD = 0.02
-"""Rows start short, so that the first steps turn them fast: only their direction counts."""
+"""Initial norm: small, so that the first steps rotate rows fast; only their direction matters."""
 
 
 class RowTable:
@@ -24,9 +24,9 @@ class RowTable:
     dim
         Width of a row.
     learning_rate
-        Of Adam; rows see few steps each, and take a much higher one than dense weights.
+        Learning rate of Adam; rows see few steps each, and need a much higher one than dense weights.
     device
-        Where the table lives.
+        Device of the table.
     """
 
     def __init__(self, dim: int, *, learning_rate: float, device: torch.device) -> None:
@@ -37,7 +37,7 @@ class RowTable:
         self.steps = torch.zeros(1024, device=device)
 
     def reserve(self, rows: int) -> bool:
-        """Make room for so many rows, and return whether the tables moved for it."""
+        """Grow to this many rows, and return whether the tables were reallocated."""
         if rows <= len(self.weight):
             return False
         extra = max(rows, 2 * len(self.weight)) - len(self.weight)
@@ -47,7 +47,7 @@ class RowTable:
         return True
 
     def reset(self, rows: Tensor, generator: torch.Generator) -> None:
-        """Begin anew with these rows: a small random direction and no optimizer state."""
+        """Reset these rows: a small random vector and no optimizer state."""
         noise = torch.randn(len(rows), self.weight.shape[1], generator=generator)
         self.weight[rows] = _INITIAL_STD * noise.to(self.weight.device)
         self.momentum[rows] = 0.0
@@ -55,28 +55,28 @@ class RowTable:
         self.steps[rows] = 0.0
 
     def point(self, rows: Tensor, directions: Tensor) -> None:
-        """Let new rows point in given directions, unit vectors `(rows, D)`."""
+        """Initialize new rows with given directions, unit vectors `(rows, D)`."""
         self.weight[rows] = directions * _INITIAL_STD * self.weight.shape[1] ** 0.5
 
     def update(self, rows: Tensor, gradient: Tensor) -> None:
-        """Make one Adam step on distinct rows; rows without gradient stay as they are."""
+        """Run one Adam step on distinct rows; rows without gradient are unchanged."""
         squared = gradient.square().mean(1)
-        # chosen by arithmetic, not by a mask, for whose size a GPU would be waited
+        # selected by arithmetic instead of a mask, whose size would require a GPU synchronization
         moved = (squared > 0).float()
         steps = self.steps[rows] + moved
         momentum = self.momentum[rows].lerp(gradient, (1 - _BETA_1) * moved[:, None])
         variance = self.variance[rows].lerp(squared, (1 - _BETA_2) * moved)
         self.steps[rows], self.momentum[rows], self.variance[rows] = steps, momentum, variance
-        taken = steps.clamp(min=1.0)  # of a row that never moved nothing is used
+        taken = steps.clamp(min=1.0)  # unused for rows that never moved
         size = self.learning_rate * moved / (1 - _BETA_1**taken)
         scale = size / ((variance / (1 - _BETA_2**taken)).sqrt() + _EPSILON)
         self.weight[rows] -= scale[:, None] * momentum
 
     def state(self, rows: int) -> dict[str, np.ndarray]:
-        """Return the first rows of everything, for a checkpoint."""
+        """Return the state of the first rows, for a checkpoint."""
         return {name: getattr(self, name)[:rows].cpu().numpy().copy() for name in _TABLES}
 
     def load(self, state: Mapping[str, np.ndarray]) -> None:
-        """Become what :meth:`state` returned."""
+        """Restore what :meth:`state` returned."""
         for name in _TABLES:
             setattr(self, name, torch.from_numpy(state[name]).to(self.weight.device))

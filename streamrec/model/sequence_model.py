@@ -1,12 +1,12 @@
-"""The sequence model: a causal Transformer over a user's events that says what vector the next item has.
+"""The sequence model: a causal Transformer over a user's events that predicts the vector of the next item.
 
 LiGR blocks (Borisyuk et al. 2025, "From Features to Transformers", arXiv 2502.03417): pre-norm attention and SwiGLU,
-each added through a learned sigmoid gate. Attention knows time through a bias per head, by distance in steps and by
+each added through a learned sigmoid gate. Attention includes time by a bias per head, by distance in steps and in
 log-time between the two events (HSTU, Zhai et al. 2024, arXiv 2402.17152). The output is compared with item vectors by
-cosine over a temperature.
+cosine similarity with a temperature.
 
 Shapes: B sequences, L events, D width, H heads, K shared negatives, T targets. Sequences are oldest first and padded at
-the end, so that causality alone keeps padding out of what matters.
+the end, so that the causal mask suffices to exclude padding.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 TIME_BUCKETS = 26
-"""log2 of seconds: the last bucket begins after a year."""
+"""log2 of seconds: the last bucket starts at a year."""
 
 EVENT_TYPES = 2
 
 _NEVER = -80.0
-"""A score without weight in a softmax; not -inf, so that a target without any negative has a gradient."""
+"""A score with zero weight in a softmax; not -inf, so that a target without negatives has a gradient."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,9 @@ class ModelConfig:
     feedforward
         Inner width of the SwiGLU in multiples of `dim`.
     dropout
-        On inputs and inside blocks, while training.
+        Dropout on inputs and inside blocks, in training.
     timed
-        Whether events have times; without, only their order counts.
+        Whether to use event times; otherwise only their order.
     """
 
     dim: int = 64
@@ -57,11 +57,11 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         if min(self.dim, self.max_length, self.blocks, self.heads, self.feedforward) < 1 or self.dim % self.heads:
-            raise ValueError(f"no network has this shape, dim must be a multiple of heads: {self}")
+            raise ValueError(f"invalid network shape, dim must be a multiple of heads: {self}")
 
 
 class TimeBias(nn.Module):
-    """What attention adds for how far apart two events are, in steps and in time."""
+    """Attention bias by the distance of two events in steps and time."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -69,15 +69,15 @@ class TimeBias(nn.Module):
         self.by_time = nn.Parameter(torch.zeros(TIME_BUCKETS, config.heads)) if config.timed else None
 
     def forward(self, times_s: Tensor, asked: Tensor | None) -> Tensor:
-        """Return the bias, -inf where an event would see a later one, `(B, L)` to `(B or 1, H, Q, L)`.
+        """Return the bias, -inf for later events, `(B, L)` to `(B or 1, H, Q, L)`.
 
-        Q is L, or 1 where only the events at `asked`, `(B,)`, look at the others.
+        Q is L, or 1 if only the events at `asked`, `(B,)`, attend to the others.
         """
         length = times_s.shape[1]
         seen = torch.arange(length, device=times_s.device)
         looking, looking_s = (seen[None], times_s) if asked is None else (asked[:, None], _at(times_s, asked))
         steps = looking[:, :, None] - seen  # (1 or B, Q, L)
-        # embedding, not indexing: its gradient is ten times as fast to add up
+        # embedding, not indexing: its gradient is accumulated ten times faster
         bias = functional.embedding(steps.clamp(min=0), self.by_steps)  # (1 or B, Q, L, H)
         if self.by_time is not None:
             bucket = time_bucket(looking_s[:, :, None] - times_s[:, None, :])  # (B, Q, L)
@@ -102,7 +102,7 @@ class LigrBlock(nn.Module):
         self.feedforward_gate = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor, bias: Tensor, asked: Tensor | None) -> Tensor:
-        """Mix the events `x`, `(B, L, D)`, under the attention bias; return those at `asked`, or all, `(B, Q, D)`."""
+        """Apply the block to events `x`, `(B, L, D)`; return those at `asked`, or all, `(B, Q, D)`."""
         batch, length, dim = x.shape
         normed = self.attention_norm(x)
         qkv = self.query_key_value(normed).view(batch, length, 3, self.heads, dim // self.heads)
@@ -122,9 +122,9 @@ class LigrBlock(nn.Module):
 
 
 class SequenceModel(nn.Module):
-    """From a sequence of item vectors with event types and times to a unit vector near the next item's.
+    """Maps a sequence of item vectors with event types and times to the predicted unit vector of the next item.
 
-    Item vectors live outside, in a table that grows: the model sees those of one batch only.
+    Item vectors are stored in an external growing table: the model only receives those of a batch.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -141,7 +141,7 @@ class SequenceModel(nn.Module):
         self.log_temperature = nn.Parameter(torch.tensor(math.log(0.1)))
 
     def forward(self, items: Tensor, event_types: Tensor, times_s: Tensor, asked: Tensor | None = None) -> Tensor:
-        """Return what follows each event, or one event of each sequence.
+        """Predict the item after each event, or after one event per sequence.
 
         Parameters
         ----------
@@ -152,7 +152,7 @@ class SequenceModel(nn.Module):
         times_s
             Event times in seconds from any origin, float32, `(B, L)`.
         asked
-            The event of each sequence, `(B,)`, int64; the rest of the last block is then spared.
+            One event per sequence, `(B,)`, int64; the last block is then computed only for it.
 
         Returns
         -------
@@ -174,19 +174,19 @@ class SequenceModel(nn.Module):
 
 
 def dropout(x: Tensor, share: float, *, active: bool) -> Tensor:
-    """Drop a share of the values: PyTorch's own draws them one by one on a CPU, which takes seven times as long."""
+    """Dropout by uniform numbers: PyTorch's dropout samples one by one on a CPU and takes seven times as long."""
     if not active or not share:
         return x
     return x * (torch.rand_like(x) >= share).to(x.dtype).mul_(1 / (1 - share))
 
 
 def _at(x: Tensor, places: Tensor) -> Tensor:
-    """Take one place of each sequence, `(B, L, ...)` to `(B, 1, ...)`."""
+    """Select one position per sequence, `(B, L, ...)` to `(B, 1, ...)`."""
     return x[torch.arange(len(x), device=x.device), places].unsqueeze(1)
 
 
 def time_bucket(seconds: Tensor) -> Tensor:
-    """Return the log2 bucket of a time span; below a second, and for padding, the first."""
+    """Return the log2 bucket of a time span; the first for less than a second and for padding."""
     return torch.log2(seconds.clamp(min=0.0) + 1.0).long().clamp(max=TIME_BUCKETS - 1)
 
 
@@ -200,22 +200,22 @@ def sampled_softmax_loss(
 ) -> Tensor:
     """Return the cross-entropy of each target against shared negatives.
 
-    The importance weight `1 / (K q)` goes on negatives alone: the positive is there with certainty, and weighing it
-    like a sample biases the gradient (Khrylchenko et al. 2025, "Correcting the LogQ Correction", arXiv 2507.09331). A
-    negative that is the target itself is left out.
+    The importance weight `1 / (K q)` is only applied to negatives: the positive is present with certainty, and
+    weighting it like a sample biases the gradient (Khrylchenko et al. 2025, "Correcting the LogQ Correction", arXiv
+    2507.09331). A negative that equals the target is excluded.
 
     Parameters
     ----------
     hidden
-        What the model says, unit vectors, `(T, D)`.
+        Predicted unit vectors, `(T, D)`.
     positives
         Unit vectors of the targets, `(T, D)`.
     negatives
         Unit vectors of the shared sample, `(K, D)`.
     log_expected_count
-        How often each negative is expected in the sample, `log(K q)`, `(K,)`.
+        Log of the expected count of each negative in the sample, `log(K q)`, `(K,)`.
     is_positive
-        Where a negative is the target, `(T, K)`.
+        Mask of negatives that equal the target, `(T, K)`.
     temperature
         Scalar.
 
@@ -224,7 +224,7 @@ def sampled_softmax_loss(
     Tensor
         `(T,)`
     """
-    # the large (T, K) is gone through as seldom as possible; cosines are bounded, so that no maximum is taken off
+    # as few passes over the large (T, K) as possible; cosines are bounded, so subtracting the maximum is unnecessary
     scaled = hidden / temperature
     negative = torch.addmm(-log_expected_count, scaled, negatives.T).masked_fill(is_positive, _NEVER)  # (T, K)
     return functional.softplus(negative.exp().sum(1).log() - (scaled * positives).sum(-1))

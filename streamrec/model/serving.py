@@ -1,7 +1,7 @@
-"""A model version as it serves: item vectors, counts, neighbours and the weights that rank.
+"""A serving model version: item vectors, counts, neighbours and ranking weights.
 
-The trainer tells what changed as named tensors; recall and the trainer itself apply them with the same code, so that
-what the blend is learned on is what serves.
+The trainer publishes changes as named tensors; recall and the trainer itself apply them with the same code, so that the
+blend is trained on exactly what serves.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from streamrec.model.vocabulary import grown, unpack_ids
 POPULAR_PER_HALF_LIFE = 64
 
 MAX_AHEAD_MS = 10 * HOUR_MS
-"""A weight doubles with each half-life after the reference instant, which moves on before a float cannot hold it."""
+"""A weight doubles per half-life after the reference time, which moves before floats overflow."""
 
 _COUNT_TABLES = ("counts", "first_ms", "last_ms", "events", "category")
 _ROW_TABLES = ("vectors", *_COUNT_TABLES, "neighbours", "shares")
@@ -30,7 +30,7 @@ _ROW_TABLES = ("vectors", *_COUNT_TABLES, "neighbours", "shares")
 
 @dataclass(frozen=True)
 class Weights:
-    """What is learned by gradient in a version: without it nothing is left but counts.
+    """The part of a version trained by gradient; the rest is counts.
 
     Attributes
     ----------
@@ -45,7 +45,7 @@ class Weights:
     blend: Blend = field(default_factory=Blend)
 
     def grown(self, rows: int, dim: int) -> Weights:
-        """Return the weights with vectors for so many rows, itself if it has them; new ones are zero."""
+        """Return the weights with vectors for this many rows, itself if it has them; new ones are zero."""
         if self.vectors.shape == (rows, dim):
             return self
         vectors = np.zeros((rows, dim), np.float32)
@@ -54,12 +54,12 @@ class Weights:
         return replace(self, vectors=vectors, rough=rough_table(vectors, rows))
 
     def state(self) -> Arrays:
-        """Return the weights as arrays, vectors in half width as they travel."""
+        """Return the weights as arrays, with vectors in half precision."""
         return {"vectors": self.vectors.astype(np.float16), **self.dense, **prefixed("blend", weights_of(self.blend))}
 
     @classmethod
     def of(cls, arrays: Mapping[str, np.ndarray]) -> Weights:
-        """Return what :meth:`state` was called on."""
+        """Restore the weights from :meth:`state`."""
         vectors, dense = arrays["vectors"].astype(np.float32), _dense_in(arrays)
         return cls(
             vectors=vectors,
@@ -72,30 +72,30 @@ class Weights:
 
 @dataclass
 class ServingModel:
-    """One version. Readers take a reference once and see one version, whatever is applied meanwhile.
+    """One version. Readers that keep a reference see a consistent version while updates are applied.
 
     Attributes
     ----------
     version
-        Its name, empty before the first.
+        Name, empty before the first version.
     ids, rows
         Id by row and row by id; rows at or beyond `size` belong to later versions.
     size
-        Number of rows, the padding row included.
+        Number of rows, including padding.
     vectors
         Unit item vectors, `(capacity, D)`, float32.
     counts, totals, first_ms, last_ms, reference_ms
-        As in :class:`~streamrec.model.popularity.Popularity`.
+        See :class:`~streamrec.model.popularity.Popularity`.
     events
         Events by row.
     category
         Category code by row, 0 for none.
     neighbours, shares
-        By row: neighbour rows, best first, 0 for none, and their weights, which sum to 1, `(capacity, N)`.
+        By row: neighbour rows, best first, 0 for padding, and their weights, which sum to 1, `(capacity, N)`.
     rough
-        The vectors as :func:`~streamrec.model.nearest.nearest` searches them.
+        Quantized vectors for :func:`~streamrec.model.nearest.nearest`.
     dense, encoder, blend
-        The network's weights as they travel, the network, `None` before it was trained; and what weighs the channels.
+        The network's weights as published, the network (`None` before training), and the second-stage ranker.
     newest_event_ms
         Event time of the newest event in it.
     """
@@ -124,13 +124,13 @@ class ServingModel:
     _in_use: np.ndarray | None = None
 
     def row(self, item_id: str) -> int:
-        """Return the row of an item in this version, 0 if it has none."""
+        """Return the row of an item in this version, 0 if unknown."""
         row = self.rows.get(item_id, 0)
         return row if row < self.size else 0
 
     @property
     def popular_rows(self) -> np.ndarray:
-        """The most popular rows of each half-life together, distinct."""
+        """The distinct most popular rows over all half-lives."""
         if self._popular is None:
             counts = self.counts[: self.size]
             n = min(POPULAR_PER_HALF_LIFE, self.size)
@@ -141,7 +141,7 @@ class ServingModel:
 
     @property
     def is_popular(self) -> np.ndarray:
-        """Whether a row is among the most popular of any half-life, `(size,)`."""
+        """Mask of the most popular rows of any half-life, `(size,)`."""
         if self._is_popular is None:
             self._is_popular = np.zeros(self.size, bool)
             self._is_popular[self.popular_rows] = True
@@ -149,18 +149,18 @@ class ServingModel:
 
     @property
     def in_use(self) -> np.ndarray:
-        """Whether a row has an item, `(size,)`."""
+        """Mask of rows with an item, `(size,)`."""
         if self._in_use is None:
             self._in_use = np.fromiter(map(bool, self.ids[: self.size]), bool, self.size)
         return self._in_use
 
     @property
     def weights(self) -> Weights:
-        """What is learned by gradient, as it is now: vectors are not copied."""
+        """The weights trained by gradient; vectors are not copied."""
         return Weights(self.vectors[: self.size], self.rough, self.dense, self.encoder, self.blend)
 
     def with_weights(self, weights: Weights) -> ServingModel:
-        """Return this version with the weights of another one, for as many rows."""
+        """Return this version with the weights of another one, for the same number of rows."""
         return replace(
             self,
             vectors=weights.vectors,
@@ -171,11 +171,11 @@ class ServingModel:
         )
 
     def countable(self) -> ServingModel:
-        """Return this version with counts of its own, which :meth:`count` may change."""
+        """Return this version with a copy of the counts, which :meth:`count` may change."""
         return replace(self, counts=self.counts.copy(), last_ms=self.last_ms.copy())
 
     def count(self, rows: Sequence[int], times_ms: Sequence[int], shares: Sequence[float]) -> None:
-        """Count events that came after this version, in place: a single number at a time, which readers may see."""
+        """Count events newer than this version, in place; readers may see partial updates."""
         newest_ms = max(times_ms)
         if newest_ms - self.reference_ms > MAX_AHEAD_MS:
             factors = decay(newest_ms - self.reference_ms)
@@ -189,7 +189,7 @@ class ServingModel:
         self.newest_event_ms = max(self.newest_event_ms, newest_ms)
 
     def applied(self, version: str, changes: Mapping[str, np.ndarray], *, in_place: bool = False) -> ServingModel:
-        """Return this version with changes; unless `in_place`, this one stays as it is for those who read it."""
+        """Return this version with changes; unless `in_place`, this one is not modified."""
         model = replace(self, version=version, _popular=None, _is_popular=None, _in_use=None)
         model._apply_ids(changes["vocabulary.rows"], unpack_ids(changes["vocabulary.ids"]), in_place=in_place)  # noqa: SLF001  # its own class
         model._apply_rows(changes, in_place=in_place)  # noqa: SLF001  # its own class
@@ -203,7 +203,7 @@ class ServingModel:
     def _apply_ids(self, rows: np.ndarray, ids: list[str], *, in_place: bool) -> None:
         changed = [(row, item_id) for row, item_id in zip(rows.tolist(), ids, strict=False)]
         if not in_place and any(row < self.size for row, _ in changed):
-            # a row was given to another item: readers of the older version must not see it
+            # a row was reassigned to another item: readers of the older version must not see it
             self.ids, self.rows = self.ids.copy(), self.rows.copy()
         for row, _ in changed:
             if row < self.size and self.rows.get(self.ids[row]) == row:
@@ -244,18 +244,18 @@ class ServingModel:
         places = np.arange(len(of)) - (ends - lengths)[of]
         weights = changes["neighbours.weights"].astype(np.float32)
         sums = np.bincount(of, weights, len(rows))
-        sums[sums == 0.0] = 1.0  # weights may decay to nothing
+        sums[sums == 0.0] = 1.0  # weights may decay to zero
         self.neighbours[rows[of], places] = changes["neighbours.others"]
         self.shares[rows[of], places] = weights / sums[of]
 
 
 def dense_shape(config: ModelConfig) -> np.ndarray:
-    """Return the shape of the network as numbers that travel with its weights."""
+    """Return the shape of the network as an array published with its weights."""
     return np.array([config.dim, config.max_length, config.blocks, config.heads, config.feedforward])
 
 
 def _dense_in(arrays: Mapping[str, np.ndarray]) -> Arrays:
-    """Return the weights of the network and its shape, nothing if they are not among the arrays."""
+    """Return the weights of the network and its shape, `None` if not in the arrays."""
     return {name: value for name, value in arrays.items() if name.startswith(("dense.", "dense_shape"))}
 
 

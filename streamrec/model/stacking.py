@@ -1,4 +1,4 @@
-"""The blend as it is learned: each event is first a test of the lists that serve, then a lesson for the weights."""
+"""Training of the blend: each event first tests the served lists, then trains the weights."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from streamrec.model.tensors import Arrays, below, load_weights, prefixed, weigh
 LEARNING_RATE = 3e-3
 
 HIT_AT = 10
-"""Places of a list in which the event's item counts as a hit."""
+"""Cutoff of hits."""
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """How one event fared.
+    """Test result of one event.
 
     Attributes
     ----------
     rank
-        Place of the event's item in the list, 0 is the top; `None` if it was no candidate.
+        Rank of the event's item in the list, from 0; `None` if it was not a candidate.
     loss
-        Cross-entropy among the candidates; `None` if it was no candidate.
+        Cross-entropy among the candidates; `None` if it was not a candidate.
     """
 
     rank: int | None
@@ -40,14 +40,14 @@ class Score:
 
 
 class Stacking:
-    """Learns the blend from events that nothing has been trained on yet.
+    """Trains the blend on events that nothing else has been trained on yet.
 
     Parameters
     ----------
     hide_seen
-        As the ranker hides.
+        As for the ranker.
     seed
-        Seeds the first weights.
+        Random seed of initial weights.
     """
 
     def __init__(self, *, hide_seen: bool, seed: int) -> None:
@@ -57,16 +57,16 @@ class Stacking:
             self.blend = Blend()
         self.optimizer = Adam(self.blend.parameters(), learning_rate=LEARNING_RATE)
         self.recent_loss = 0.0
-        """Moving average of the loss on new events, before anything learned from them."""
+        """Moving average of the loss on new events, before they are learned."""
         self._drifted = False
         self.tested = self.hits = self.popular_hits = 0
-        """How the lists that served fared against the most popular items, since this was made."""
+        """Results of served lists and of the most popular items, since the start."""
         self._drift: Any = None
 
     def learn(
         self, serving: ServingModel, contexts: Sequence[Context], hidden: np.ndarray, target_rows: Sequence[int]
     ) -> list[Score]:
-        """Test the lists of these users against what they did next, then learn from it."""
+        """Test the lists of these users against their next events, then train on these."""
         found = find(serving, contexts, hidden, hide_seen=self.hide_seen)
         places = found.places(np.asarray(target_rows))
         usable = np.flatnonzero((places >= 0) & (np.asarray(target_rows) > 0))
@@ -95,12 +95,12 @@ class Stacking:
         self.recent_loss += 0.02 * (loss - self.recent_loss) if self.recent_loss else loss
         if self._drift is None:
             self._drift = new_drift_detector()
-        # the detector sees one value a step: its cost is small, and single events are too noisy to say anything
+        # the detector gets one value per step: this is cheap, and single events are too noisy
         self._drift.update(loss)
         self._drifted |= self._drift.drift_detected
 
     def _is_popular(self, serving: ServingModel, context: Context, target_row: int) -> bool:
-        """Return whether an item is among the first ten of a user's list in the control arm."""
+        """Return whether an item is in the top 10 of a user's list in the control arm."""
         rows = serving.popular_rows
         if self.hide_seen:
             rows = rows[~np.isin(rows, context.rows)]
@@ -108,7 +108,7 @@ class Stacking:
         return target_row > 0 and target_row in rows[first]
 
     def take_drift(self) -> bool:
-        """Return whether the losses since the last call say that the stream has changed."""
+        """Return whether the losses since the last call indicate a drift."""
         drifted, self._drifted = self._drifted, False
         return drifted
 
@@ -117,18 +117,18 @@ class Stacking:
         return prefixed("blend", weights_of(self.blend))
 
     def state(self) -> Arrays:
-        """Return everything as arrays, for a checkpoint."""
+        """Return the state as arrays, for a checkpoint."""
         return {**self.changes(), **prefixed("adam", self.optimizer.state())}
 
     def load(self, state: Arrays) -> None:
-        """Become what :meth:`state` returned."""
+        """Restore what :meth:`state` returned."""
         load_weights(self.blend, below("blend", state))
         self.optimizer.load(below("adam", state))
 
 
 def new_drift_detector() -> Any:  # noqa: ANN401  # river has no types
-    """Return what tells from the losses that the stream has changed."""
-    # seconds to import: a trainer that starts takes in events first
+    """Return a drift detector for the losses."""
+    # takes seconds to import: a starting trainer admits events first
     from river.drift import ADWIN  # noqa: PLC0415
 
     return ADWIN()  # type: ignore[no-untyped-call]

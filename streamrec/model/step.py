@@ -1,4 +1,4 @@
-"""What a gradient step works on, as tensors on any device."""
+"""Input of a gradient step, as tensors on any device."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from streamrec.model.micro_batch import Padded
 
 @dataclass(frozen=True, slots=True)
 class Negatives:
-    """A sample of items that all targets of a step share.
+    """Negatives shared by all targets of a step.
 
     Attributes
     ----------
     rows
         `(K,)`, may repeat.
     log_expected_count
-        How often each is expected in such a sample, `(K,)`.
+        Log of the expected count of each in such a sample, `(K,)`.
     """
 
     rows: np.ndarray
@@ -31,30 +31,30 @@ class Negatives:
 
 
 class Step(NamedTuple):
-    """A gradient step; where it was filled up, the rest of it counts for nothing.
+    """A gradient step; padding has no effect.
 
     Shapes: B sequences of L events, T targets, K negatives, N rows of P parts, M buckets of content.
 
     Attributes
     ----------
     rows
-        Rows of items, 0 for none, `(N,)`.
+        Rows of items, 0 for padding, `(N,)`.
     events, negatives
-        Which of `rows` each event and each negative is, `(B, L)` and `(K,)`.
+        Indices into `rows` of each event and each negative, `(B, L)` and `(K,)`.
     log_expected_count
-        How often each negative is expected in the sample, `(K,)`.
+        Log of the expected count of each negative in the sample, `(K,)`.
     event_types, times_s
         Of each event, `(B, L)`.
     before
-        After which event each target comes, as an index into all `B * L`, `(T,)`.
+        Index into all `B * L` events of the event before each target, `(T,)`.
     weights
         Of the targets, `(T,)`.
     learns
-        1 for rows that learn, 0 for those that stay as they are, `(N,)`.
+        1 for trained rows, 0 for the others, `(N,)`.
     buckets
-        Buckets of content, 0 for none, `(M,)`.
+        Buckets of content, 0 for padding, `(M,)`.
     parts, shares
-        Which of `buckets` each part of each row is, and how much of the row's content it is, `(N, P)`.
+        Index into `buckets` of each part of each row, and its share of the row's content, `(N, P)`.
     """
 
     rows: Tensor
@@ -74,14 +74,14 @@ class Step(NamedTuple):
     def of(
         cls, padded: Padded, negatives: Negatives, content: np.ndarray, admitted: Callable[[np.ndarray], np.ndarray]
     ) -> Self:
-        """Return the step that learns from sequences.
+        """Return the step that trains on sequences.
 
         Parameters
         ----------
         content
             Buckets of each row, `(rows, P)`.
         admitted
-            Says which of some rows learn.
+            Returns which of some rows are trained.
         """
         rows, inverse = np.unique(np.concatenate([padded.rows.ravel(), negatives.rows]), return_inverse=True)
         events, negative_at = inverse[: padded.rows.size], inverse[padded.rows.size :]
@@ -106,16 +106,16 @@ class Step(NamedTuple):
         )
 
     def filled(self, max_length: int) -> Step:
-        """Return the same step in one of few shapes, which B, L and K alone decide: B and L become powers of two."""
+        """Pad the step to one of a few shapes, determined by B, L and K: B and L become powers of two."""
         sequences, length = self.events.shape
         wide = height, width = _power_of_two(sequences), min(_power_of_two(length), max_length)
-        # one more than there can be stands for nothing, for events to point at
+        # one extra row as padding for events to refer to
         rows = height * width + len(self.negatives) + 1
-        # all but the last event come before a target, most of them of one without weight
+        # all events but the last precede a target, most of them one without weight
         before = torch.arange(height * width - 1)
         weights = self.weights.new_zeros(len(before))
         weights[self.before // length * width + self.before % length] = self.weights
-        # parts without a share point anywhere: a GPU adds up slowly what many of them would send to one bucket
+        # parts without a share refer to varying buckets: a GPU accumulates many gradients of a single bucket slowly
         buckets = min(rows * MAX_PARTS, BUCKETS)
         parts = (torch.arange(rows * MAX_PARTS) % buckets).view(rows, MAX_PARTS)
         shares = _filled(self.shares, (rows, MAX_PARTS))
@@ -135,14 +135,14 @@ class Step(NamedTuple):
         )
 
     def on(self, device: torch.device) -> Step:
-        """Return the step on a device; a GPU fetches it by itself while this thread goes on."""
+        """Return the step on a device; transfers to a GPU are asynchronous."""
         if device.type != "cuda":
             return Step(*(tensor.to(device) for tensor in self))
         return Step(*(tensor.pin_memory().to(device, non_blocking=True) for tensor in self))
 
 
 def shares_of(parts: np.ndarray) -> np.ndarray:
-    """Return how much each part of an item's content counts, nothing for bucket 0, `(n, P)`, float32."""
+    """Return the share of each part in an item's content, zero for bucket 0, `(n, P)`, float32."""
     is_part = parts > 0
     shares: np.ndarray = (is_part / np.maximum(is_part.sum(1, keepdims=True), 1)).astype(np.float32)
     return shares
@@ -153,7 +153,7 @@ def _power_of_two(number: int) -> int:
 
 
 def _filled(tensor: Tensor, shape: int | tuple[int, ...], value: int = 0) -> Tensor:
-    """Return the tensor at the beginning of a larger one."""
+    """Return the tensor padded to a larger size."""
     larger = tensor.new_full((shape,) if isinstance(shape, int) else shape, value)
     larger[tuple(slice(size) for size in tensor.shape)] = tensor
     return larger

@@ -1,4 +1,4 @@
-"""Named arrays: weights and optimizer state as checkpoints and updates hold them."""
+"""Named arrays of weights and optimizer state for checkpoints and updates."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def prefixed(prefix: str, arrays: Mapping[str, np.ndarray]) -> Arrays:
 
 
 def below(prefix: str, arrays: Mapping[str, np.ndarray]) -> Arrays:
-    """Return what :func:`prefixed` was given.
+    """Invert :func:`prefixed`.
 
     Examples
     --------
@@ -33,5 +33,5 @@ def weights_of(module: nn.Module) -> Arrays:
 
 
 def load_weights(module: nn.Module, weights: Mapping[str, np.ndarray]) -> None:
-    """Give a module what :func:`weights_of` returned."""
+    """Load what :func:`weights_of` returned into a module."""
     module.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})

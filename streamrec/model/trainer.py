@@ -1,7 +1,7 @@
-"""The trainer: what learns, which of its versions may serve, and which are kept to go back to.
+"""The trainer: training, checks of versions before serving, checkpoints and rollback.
 
-What changed since the last version becomes the next, if the guard lets it pass; a kept version is a checkpoint, and so
-is what a rollback goes on from.
+Changes since the last version become the next one if the guard accepts it; kept versions are checkpoints, and rollbacks
+restore one.
 """
 
 from __future__ import annotations
@@ -45,20 +45,20 @@ class Trainer:
     config
         Shape of the network.
     hide_seen
-        Whether lists hide what is in the user's sequence.
+        Whether lists hide seen items.
     device
-        Where the network trains.
+        Device for training.
     checkpoints
-        Directory of the checkpoints; the newest one in it is where this trainer goes on.
+        Directory of the checkpoints; the trainer resumes from the latest one.
     admit_after
-        Events of an item before its row learns.
+        Events of an item before its embedding is trained.
     seed
-        Seeds every draw: the same interests in the same steps give the same model.
+        Random seed: the same interests in the same steps give the same model.
 
     Raises
     ------
     StreamrecError
-        If all checkpoints are damaged, or the newest one that is whole is of another format or shape.
+        If all checkpoints are damaged, or the latest intact one is of another format or shape.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Trainer:
         admit_after: int = 1,
         seed: int = 0,
     ) -> None:
-        # a first step that compiles would take half a minute, and the checkpoint after it would come as late
+        # compiling during the first step would delay it, and the checkpoint after it, by 30 s
         lists.warm_up()
         covisitation.warm_up()
         self.config = config
@@ -93,7 +93,7 @@ class Trainer:
         self.condemned, self.admissions = "", b""
         self._unsent: list[bytes] = []
         self._told_contains: dict[int, int] | None = None
-        """What the newest version says that it contains."""
+        """Contents of the latest version."""
         self._micro_batches = self._events = 0
         self._archive = Archive(checkpoints)
         if found := self._archive.newest_whole():
@@ -101,9 +101,9 @@ class Trainer:
 
     @classmethod
     def open(cls, settings: Settings) -> Self:
-        """Return a trainer that goes on from the newest checkpoint, or a new one."""
+        """Return a trainer resumed from the latest checkpoint, or a new one."""
         cuda = torch.cuda.is_available() if settings.model_device == "auto" else settings.model_device == "cuda"
-        # tensors are small: more threads make nothing faster, and take cores from what serves
+        # tensors are small: more threads are not faster, and take CPU time from recall
         torch.set_num_threads(1)
         config = ModelConfig(dim=settings.embedding_dim, max_length=settings.sequence_length)
         return cls(
@@ -116,7 +116,7 @@ class Trainer:
 
     @property
     def progress(self) -> TrainingProgress:
-        """How it gets on; what was tested is counted from the last rollback on."""
+        """Progress; test results are counted since the last rollback."""
         stacking = self.learning.stacking
         return TrainingProgress(
             micro_batches=self._micro_batches,
@@ -134,15 +134,15 @@ class Trainer:
 
     @property
     def unsaved(self) -> str:
-        """Why the newest checkpoint could not be written, empty while all is well."""
+        """Why the latest checkpoint could not be written; empty on success."""
         return self._archive.failing
 
     def put_item(self, item: Item) -> None:
-        """Learn what the catalogue says of an item; any one thread may call it."""
+        """Update an item's metadata from the catalogue; must be called by a single thread."""
         self.catalogue.put(item, is_known=bool(self.learning.items.vocabulary.row(item.item_id)))
 
     def delete_item(self, item_id: str) -> None:
-        """Forget what the catalogue says of an item; the same thread may call it."""
+        """Remove an item's metadata; must be called by the same thread."""
         self.catalogue.delete(item_id)
 
     def forget_catalogue(self) -> None:
@@ -150,32 +150,32 @@ class Trainer:
         self.catalogue.clear()
 
     def train(self, interests: Sequence[UserInterest], *, behind: int) -> None:
-        """Learn the `new` events of each interest; with many events behind them, with less effort on each."""
+        """Learn the `new` events of each interest; with a larger backlog, with less effort per event."""
         self.learning.learn(interests, self.guard, self.spared, behind=behind)
         self._micro_batches += 1
         self._events += sum(len(interest.new) for interest in interests)
         self._judge()
 
     def contain(self, contains: Mapping[int, int]) -> None:
-        """Take note that every record below these offsets of `user-interests` is learned now."""
+        """Record that all records below these offsets of `user-interests` have been learned."""
         if contains:
-            # replaced, not changed: a version that was made holds the old one
+            # replaced, not modified: an existing version refers to the old one
             self.learning.contains = {**(self.learning.contains or {}), **contains}
 
     @property
     def serving(self) -> ServingModel:
-        """The newest version, as readers see it once it is published."""
+        """The latest version, as readers see it once published."""
         return self.learning.releases.serving
 
     @property
     def versions(self) -> ModelVersions:
-        """The versions that are kept or were refused, and what became of them."""
+        """Kept and refused versions with their status."""
         return self.lineage.record(drifts=self.learning.drifts)
 
     def take_update(self, *, whole: bool = False) -> list[bytes]:
         """Return the records of `model-updates` since the last call, perhaps none; with `whole` all that is known.
 
-        A version that fails the check before serving is refused: there is none, and the trainer is condemned.
+        If the version fails the check before serving, no records are returned and the trainer is condemned.
         """
         if self._unsent:
             records, self._unsent = self._unsent, []
@@ -189,7 +189,7 @@ class Trainer:
         self.guard.forget(learning.items.renamed)
         changes, records = learning.releases.make(version, learning.learned(self.lineage.rolled_back), whole=whole)
         self._told_contains = learning.contains
-        # the network travels in some versions only
+        # only some versions contain the network
         self.condemned = self.guard.fault_of(self.serving, [changes, weights_of(learning.learner.model)])
         if self.condemned:
             _log.error("version refused", version=version, because=self.condemned)
@@ -198,9 +198,9 @@ class Trainer:
         return records
 
     def save(self, admissions: bytes) -> None:
-        """Begin to write a checkpoint of all that was learned by now, with the caller's own record of it.
+        """Start writing a checkpoint of everything learned so far, with the caller's own record.
 
-        Whole or not at all it is there when :meth:`wait_until_saved` returns; learning may continue meanwhile.
+        It is complete or has failed when :meth:`wait_until_saved` returns; training may continue meanwhile.
         """
         self.wait_until_saved()
         number = max([0, *self._archive.numbers, *self.lineage.checkpoints]) + 1
@@ -223,17 +223,17 @@ class Trainer:
         self._archive.begin(number, contents, kept=frozenset(self.lineage.checkpoints))
 
     def wait_until_saved(self) -> None:
-        """Return when the checkpoint that was begun is on the disk, or cannot be written: see :attr:`unsaved`."""
+        """Wait until the checkpoint is written or has failed: see :attr:`unsaved`."""
         if lost := self._archive.wait():
             self.lineage.lose(lost)
 
     def can_go_back_to(self, version: str) -> bool:
-        """Return whether a version is kept, whole."""
+        """Return whether a version has an intact checkpoint."""
         self.wait_until_saved()
         return self._archive.is_whole(self.lineage.checkpoint_of(version))
 
     def roll_back(self, version: str | None, because: str) -> bytes:
-        """Go on from a version that is kept; see :class:`streamrec.service.ports.Trainer`."""
+        """Restore a kept version; see :class:`streamrec.service.ports.Trainer`."""
         self.wait_until_saved()
         version = self._last_whole_good() if version is None else version
         _log.error("rolled back", to=version, served=self.serving.version, events=self.learning.events, because=because)
@@ -247,23 +247,23 @@ class Trainer:
         self.condemned = ""
         self.lineage.roll_back(version, because)
         self.guard.go_back(good)
-        # what the catalogue said since then is not in the version
+        # the version lacks catalogue updates since then
         self.catalogue.tell_again(learning.items.vocabulary.row)
         self._unsent = self.take_update()
         return admissions
 
     def spare(self, events: Fences) -> None:
-        """Count these events when they come again, and never train them by gradient."""
+        """Only count these events when they are read again; do not train on them."""
         self.spared.join(events)
 
     def _open(self, number: int, saved: Saved) -> None:
-        """Continue from a checkpoint, and from what was known of others when it was written."""
+        """Restore a checkpoint, with the status of other versions when it was written."""
         tensors, documents = saved
         shape, own = json.loads(documents["shape"]), dense_shape(self.config).tolist()
         if shape != own:
             raise StreamrecError(
                 f"checkpoint {number} in {self.checkpoints} is of a network of shape {shape}, not {own}: restore "
-                "STREAMREC_EMBEDDING_DIM and STREAMREC_SEQUENCE_LENGTH, or move the directory away to begin anew"
+                "STREAMREC_EMBEDDING_DIM and STREAMREC_SEQUENCE_LENGTH, or move the directory away to restart"
             )
         self.learning.load(tensors, documents)
         self.admissions = documents["admissions"]
@@ -278,15 +278,15 @@ class Trainer:
         self._unsent = self.take_update()
 
     def _last_whole_good(self) -> str:
-        """Return the newest good version that is kept, whole; empty if there is none."""
+        """Return the latest good version with an intact checkpoint; empty if there is none."""
         while self.lineage.last_good and not self.can_go_back_to(self.lineage.last_good):
             self.lineage.lose(self.lineage.checkpoint_of(self.lineage.last_good))
         return self.lineage.last_good
 
     def _weights_of(self, version: str) -> Weights | None:
-        """Read the weights of a version that is kept, without vectors of items whose rows are others' now.
+        """Read the weights of a kept version, without vectors of items whose rows were reassigned.
 
-        One that cannot be read is no longer kept, and there is nothing.
+        An unreadable one is no longer kept, and `None` is returned.
         """
         self.wait_until_saved()
         number = self.lineage.checkpoint_of(version)
@@ -311,7 +311,7 @@ class Trainer:
                 self.lineage.candidate = ""
 
     def _promote(self) -> None:
-        """Make the version on trial the last good one, unless nobody could go back to it."""
+        """Make the version on trial the last good one, unless it has no checkpoint."""
         weights = self._weights_of(self.lineage.candidate)
         if weights is None:
             return

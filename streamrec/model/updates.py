@@ -1,4 +1,4 @@
-"""Model versions as records of `model-updates`, and back."""
+"""Encoding of model versions as records of `model-updates`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _decoder = msgspec.json.Decoder(ModelUpdate)
 _log = structlog.get_logger(__name__)
 
 _NO_VERSION = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
-"""What is raised by tensors that are none of a version: others can write to the topic, too."""
+"""Errors raised by invalid tensors: others can write to the topic, too."""
 
 _HALF_WIDTH = ("vectors", "neighbours.weights")
 
@@ -55,7 +55,7 @@ def to_records(
     learned: Learned,
     changes: Mapping[str, np.ndarray],
 ) -> list[bytes]:
-    """Return the records of one version, each small enough for a broker."""
+    """Return the records of one version, each within the broker's size limit."""
     contains = None if learned.contains is None else sorted(learned.contains.items())
     blob = save({name: np.asarray(_narrowed(name, value), order="C") for name, value in changes.items()})
     parts = -(-len(blob) // MAX_PART_BYTES)
@@ -79,36 +79,36 @@ def to_records(
 
 
 def as_sent(changes: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return changes as readers of the records will see them, rounding included."""
+    """Return changes as decoded by readers, including rounding."""
     return {name: _widened(_narrowed(name, value)) for name, value in changes.items()}
 
 
 def not_finite(arrays: Mapping[str, np.ndarray]) -> str:
-    """Return the name of an array that holds what is no number, empty if there is none."""
+    """Return the name of an array with NaN or infinite values, empty if there is none."""
     return next(
         (name for name, value in arrays.items() if value.dtype.kind == "f" and not np.isfinite(value).all()), ""
     )
 
 
 class UpdateReader:
-    """Collects the parts of versions and applies whole ones.
+    """Collects the parts of versions and applies complete ones.
 
-    The snapshot of a version that serves already is passed over: to apply it would take in everything anew. A version
-    that is not whole, builds on one that is not here, or holds what is no number, waits for the next snapshot.
+    The snapshot of the serving version is skipped. After a version that is incomplete, builds on a missing one, or
+    contains NaN, updates wait for the next snapshot.
     """
 
     def __init__(self) -> None:
         self._parts: list[ModelUpdate] = []
         self.learned = Learned()
-        """What the version that was applied last has learned."""
+        """What the last applied version has learned."""
 
     def apply(self, value: bytes, model: ServingModel) -> ServingModel | None:
-        """Take one record; return the new version if this record completes one that applies to `model`.
+        """Process one record; return the new version if this record completes one that applies to `model`.
 
         Raises
         ------
         BadRecordError
-            If the record is no update, or the version that it completes cannot be used.
+            If the record is not an update, or the version that it completes is invalid.
         """
         update = decode_own(_decoder, value)
         serves = update.kind == "snapshot" and update.model_version == model.version
@@ -117,7 +117,7 @@ class UpdateReader:
         blob = b"".join(part.payload for part in self._parts)
         self._parts = []
         if update.kind == "delta" and update.base_version != model.version:
-            return None  # a gap, or the time before the first snapshot
+            return None  # a gap, or before the first snapshot
         base = model if update.kind == "delta" else ServingModel()
         try:
             changes = load(blob)
@@ -130,12 +130,12 @@ class UpdateReader:
         return applied
 
     def _completes(self, update: ModelUpdate) -> bool:
-        """Collect a part; answer whether all of its version are here now."""
+        """Collect a part; return whether its version is complete."""
         if self._parts and (_of(update) != _of(self._parts[0]) or update.part != len(self._parts)):
             _log.warning("model version incomplete", model_version=self._parts[0].model_version)
             self._parts = []
         if update.part != len(self._parts):
-            return False  # joined in the middle of a version
+            return False  # started in the middle of a version
         self._parts.append(update)
         return len(self._parts) == update.parts
 
@@ -145,7 +145,7 @@ def _of(update: ModelUpdate) -> tuple[str, str]:
 
 
 def _check(changes: Mapping[str, np.ndarray]) -> None:
-    """Raise a `ValueError` that names what is no number."""
+    """Raise a `ValueError` that names the array that is not finite."""
     if broken := not_finite(changes):
         raise ValueError(f"{broken} is not finite")
 

@@ -1,7 +1,7 @@
-"""Item ids to rows of the tables: no collisions, bounded, rows of items that died are used again.
+"""Maps item ids to table rows: without collisions, bounded, with reuse of expired rows.
 
-Monolith (Liu et al. 2022, arXiv 2209.07663) measures what hashed ids cost and describes the two filters used here: an
-item's embedding learns after some events only, and is forgotten after long silence.
+Monolith (Liu et al. 2022, arXiv 2209.07663) measures the cost of hashed ids and describes the two filters used here: an
+item's embedding is only trained after some events, and expires after a long time without events.
 """
 
 from __future__ import annotations
@@ -14,32 +14,32 @@ import numpy as np
 DAY_MS = 86_400_000
 
 BLOCK_ROWS = 64
-"""Tables grow by whole blocks of rows."""
+"""Tables grow in blocks of this many rows."""
 
 PADDING = 0
-"""Row of no item."""
+"""The padding row."""
 
 
 class Vocabulary:
-    """Gives every item that occurs a row, oldest occurrence forgotten first.
+    """Assigns a row to every item, evicting the least recent one.
 
-    All times are event times, so that a replay of old data forgets what the original forgot.
+    All times are event times, so that a replay of old data evicts the same items as the original stream.
 
     Parameters
     ----------
     max_items
-        Bound: a new item beyond it takes the row of the one that is silent the longest.
+        Maximum number of items: a new one beyond it takes the row of the least recent one.
     admit_after
-        Events of an item before its row learns; content, counts and where it began stand in until then.
+        Events of an item before its embedding is trained; until then its initial vector, content and counts are used.
     time_to_live_days
-        An item without an event for so long is forgotten.
+        An item without events for this long expires.
     on_free
-        Called with each row that is given up, before anything else can get it.
+        Called with each freed row, before it is reassigned.
 
     Attributes
     ----------
     ids
-        Id by row, an empty string where the row is free.
+        Id by row, an empty string for free rows.
     events
         Events by row, `(capacity,)`.
     """
@@ -59,17 +59,17 @@ class Vocabulary:
         self.ids: list[str] = [""]
         self.events = np.zeros(1024, np.int64)
         self._last_ms: OrderedDict[str, int] = OrderedDict()
-        """Time of the last event by id, longest silence first."""
+        """Time of the last event by id, least recent first."""
         self._rows: dict[str, int] = {}
         self._free: list[int] = []
 
     def __len__(self) -> int:
-        """Rows in use or free, the padding row included: tables need as many."""
+        """Return the number of rows, used or free, including padding: the required table size."""
         return len(self.ids)
 
     @property
     def live_items(self) -> int:
-        """Items that have a row."""
+        """Number of items with a row."""
         return len(self._rows)
 
     def row(self, item_id: str) -> int:
@@ -77,12 +77,12 @@ class Vocabulary:
         return self._rows.get(item_id, PADDING)
 
     def admitted(self, rows: np.ndarray) -> np.ndarray:
-        """Return which of these rows learn."""
+        """Return which of these rows are trained."""
         admitted: np.ndarray = self.events[rows] >= self.admit_after
         return admitted
 
     def observe(self, item_id: str, event_time_ms: int, *, is_repeat: bool = False) -> tuple[int, bool]:
-        """Count an event of an item, unless it repeats one of its user; return its row and whether the item is new."""
+        """Count an event of an item, unless it is a repetition; return its row and whether the item is new."""
         row = self._rows.get(item_id)
         is_new = row is None
         if row is None:
@@ -94,7 +94,7 @@ class Vocabulary:
         return row, is_new
 
     def remove(self, item_id: str) -> None:
-        """Give up the row of an item."""
+        """Free the row of an item."""
         row = self._rows.pop(item_id)
         del self._last_ms[item_id]
         self.on_free(row)
@@ -103,7 +103,7 @@ class Vocabulary:
         self._free.append(row)
 
     def state(self) -> dict[str, np.ndarray]:
-        """Return everything as arrays, for a checkpoint."""
+        """Return the state as arrays, for a checkpoint."""
         return {
             "ids": pack_ids(self.ids),
             "events": self.events[: len(self)].copy(),
@@ -113,7 +113,7 @@ class Vocabulary:
         }
 
     def load(self, state: dict[str, np.ndarray]) -> None:
-        """Become what :meth:`state` returned."""
+        """Restore what :meth:`state` returned."""
         self.ids = unpack_ids(state["ids"])
         self.events = state["events"].copy()
         self._free = state["free"].tolist()
@@ -143,7 +143,7 @@ class Vocabulary:
 
 
 def grown(table: np.ndarray, rows: int) -> np.ndarray:
-    """Return the table with room for so many rows: itself, or a copy of at least twice the size, in whole blocks."""
+    """Return the table with capacity for this many rows: itself, or a copy of at least twice the size."""
     if rows <= len(table):
         return table
     capacity = -(-max(rows, 2 * len(table)) // BLOCK_ROWS) * BLOCK_ROWS
@@ -153,10 +153,10 @@ def grown(table: np.ndarray, rows: int) -> np.ndarray:
 
 
 def pack_ids(ids: list[str]) -> np.ndarray:
-    """Return ids as one array of bytes; an id never holds the character NUL, which separates them."""
+    """Return ids as one array of bytes, separated by NUL, which ids never contain."""
     return np.frombuffer("\0".join(ids).encode(), np.uint8).copy()
 
 
 def unpack_ids(packed: np.ndarray) -> list[str]:
-    """Return what :func:`pack_ids` was given; of nothing packed, one empty id."""
+    """Invert :func:`pack_ids`; an empty array gives one empty id."""
     return packed.tobytes().decode().split("\0")

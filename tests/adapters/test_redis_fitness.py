@@ -200,7 +200,7 @@ def test_a_redis_cluster_is_refused_in_one_line(guardian, tmp_path):
 @pytest.mark.parametrize(
     ("about", "word"),
     [
-        ({"maxmemory_policy": "volatile-lru"}, "it evicts keys, and"),
+        ({"maxmemory_policy": "volatile-lru"}, "it evicts keys, including"),
         ({"maxmemory_policy": "allkeys-lru", "maxmemory": 1, "aof_enabled": 1}, "it evicts keys"),
         ({"redis_mode": "cluster"}, "Redis Cluster"),
         ({"cluster_enabled": 1}, "Redis Cluster"),

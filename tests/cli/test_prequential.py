@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from streamrec.cli.app import main
-from streamrec.model.evaluation.ablation import AS_IT_IS, VARIANTS
+from streamrec.model.evaluation.ablation import UNCHANGED, VARIANTS
 
 START_MS = 1_760_000_000_000
 
@@ -104,7 +104,7 @@ def test_what_the_contract_refuses_is_not_scored(command, events_file, capsys):
 
 
 def test_a_part_is_taken_out_in_a_process_of_its_own(events_file, capsys, monkeypatch):
-    names = (AS_IT_IS, "blend: no repeats")
+    names = (UNCHANGED, "blend: no repeats")
     for name in VARIANTS.keys() - set(names):
         monkeypatch.delitem(VARIANTS, name)
     code, out, err = run(["eval", "ablation", "--data", str(events_file), "--limit", "240", "--json"], capsys)

@@ -130,7 +130,7 @@ def test_names_are_matched_exactly_and_what_is_not_ours_is_left_alone(tmp_path):
     with capture_logs() as lines:
         archive = Archive(tmp_path)
     assert archive.numbers == [7]
-    assert [line["event"] for line in lines] == ["no checkpoints of ours"]
+    assert [line["event"] for line in lines] == ["ignoring unknown files"]
     assert lines[0]["count"] == len(strangers) + 3
     write(tmp_path, 8)
     assert archive.newest_whole()[0] == 8

@@ -111,5 +111,5 @@ def test_dropout_keeps_the_mean_and_drops_its_share():
 
 @pytest.mark.parametrize("changes", [{"dim": 15}, {"blocks": 0}, {"max_length": 0}])
 def test_a_shape_that_cannot_be_is_refused(changes):
-    with pytest.raises(ValueError, match="no network has this shape"):
+    with pytest.raises(ValueError, match="invalid network shape"):
         ModelConfig(**changes)

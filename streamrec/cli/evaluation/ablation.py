@@ -18,7 +18,7 @@ from streamrec.cli.evaluation.prequential import UNSCORED_SHARE, new_trainer, re
 from streamrec.cli.event_source import Data, EventSource, reads_events
 from streamrec.cli.output import DataTable, Json, console, print_json, progress_bar
 from streamrec.errors import UsageError
-from streamrec.model.evaluation.ablation import AS_IT_IS, VARIANTS, Outcome, Worth, worth
+from streamrec.model.evaluation.ablation import UNCHANGED, VARIANTS, Outcome, Worth, worth
 from streamrec.model.evaluation.prequential import Prequential
 from streamrec.model.ranker import ModelRanker
 from streamrec.model.sequence_model import ModelConfig
@@ -52,7 +52,7 @@ def ablation(
     file = source.open()
     rows = int(UNSCORED_SHARE * file.rows) if limit is None else min(limit, file.rows)
     outcomes = _play_all(source, rows, seed)
-    as_it_is = outcomes[AS_IT_IS]
+    as_it_is = outcomes[UNCHANGED]
     if not len(as_it_is.ranks):
         raise UsageError(f"{file.path}: too few events to score any")
     result = AblationResult(

@@ -1,1 +1,1 @@
-"""Judging the model on streams of events."""
+"""Offline evaluation of the model."""

@@ -1,6 +1,6 @@
-"""What each part of the model is worth: the same stream again, with the part taken out or made otherwise.
+"""Ablation: the same stream with a part of the model removed or changed.
 
-A variant changes the code of the process that it runs in, as no setting does; each runs in a process of its own.
+A variant patches the code of its process, since there are no such settings; each runs in a separate process.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ class Variant:
     Parameters
     ----------
     changes
-        What changes the code.
+        Patches of the code.
     shape
-        What changes the shape of the network, by its names in `ModelConfig`.
+        Changed fields of `ModelConfig`.
     """
 
     changes: tuple[Change, ...] = ()
@@ -46,15 +46,15 @@ class Variant:
 
 
 class Worth(Struct, kw_only=True):
-    """How a variant fared."""
+    """Result of a variant."""
 
     variant: str
     ndcg_at_10: float
     hit_rate_at_10: float
     gain: float
-    """Of NDCG@10 relative to the model as it is: below zero where the part is worth something."""
+    """Change of NDCG@10 relative to the unchanged model: negative if the part contributes."""
     gain_interval: tuple[float, float]
-    """95 %, by a bootstrap over users, both on the same events."""
+    """95 % interval by a bootstrap over users, paired by event."""
     rollbacks: int
     """How often the guard went back to the last good version."""
     cpu_s: float
@@ -62,18 +62,18 @@ class Worth(Struct, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a variant's lists came to, event by event.
+    """Results of a variant by event.
 
     Parameters
     ----------
     ranks
-        Of the event's item, `(events,)`.
+        Rank of each event's item, `(events,)`.
     users
-        Number of the event's user, `(events,)`.
+        Index of each event's user, `(events,)`.
     rollbacks
         How often the guard went back to the last good version.
     cpu_s
-        Processor time of training and ranking.
+        CPU time of training and ranking.
     """
 
     ranks: np.ndarray
@@ -91,7 +91,7 @@ class Outcome:
 
 
 def worth(variant: str, outcome: Outcome, as_it_is: Outcome, *, seed: int) -> Worth:
-    """Return how a variant fared beside the model as it is, on the same events."""
+    """Compare a variant with the unchanged model on the same events."""
     gains = np.stack([ndcg(outcome.ranks), ndcg(as_it_is.ranks)], axis=1)
     resampled = resampled_means(gains, outcome.users, np.random.default_rng(seed))
     mean, mean_as_it_is = gains.mean(0)
@@ -111,7 +111,7 @@ def _let(owner: object, name: str, value: object) -> Change:
 
 
 def _without(*features: str) -> Change:
-    """Hide features from the blend, when it learns and when it ranks."""
+    """Zero features of the blend, in training and ranking."""
     kept = torch.tensor([float(feature not in features) for feature in FEATURES])
 
     def forward(self: Blend, features: Tensor) -> Tensor:
@@ -122,19 +122,19 @@ def _without(*features: str) -> Change:
 
 
 def _linear(self: Blend, features: Tensor) -> Tensor:
-    """Score by the linear weights alone; the others stay what they are."""
+    """Score by the linear weights only; the others are not trained."""
     scores: Tensor = self.linear(features) + 0.0 * self.out(self.hidden(features))
     return scores.squeeze(-1)
 
 
 def _uncorrected(self: Learner, rows_in_use: int) -> Negatives:
-    """Draw negatives as they are drawn, and take each for as likely as any other."""
+    """Sample negatives as usual, but treat all as equally likely."""
     rows = _draw(self, rows_in_use).rows
     return Negatives(rows, np.zeros(len(rows), np.float32))
 
 
 def _undirected(self: Learner, row: int, buckets: np.ndarray, _direction: np.ndarray | None) -> None:
-    """Begin with a row at random."""
+    """Initialize an embedding randomly."""
     _add_item(self, row, buckets, None)
 
 
@@ -159,30 +159,30 @@ _NEIGHBOURS = "neighbour", "neighbour_of_last", "is_neighbour"
 _REPEATS = "repeats", "times_seen", "repeat_recency", "repeat_age", "repeat_of_session"
 _CATEGORIES = "same_category", "category_share"
 
-AS_IT_IS = "as it is"
+UNCHANGED = "unchanged"
 VARIANTS: dict[str, Variant] = {
-    AS_IT_IS: Variant(),
+    UNCHANGED: Variant(),
     "blend: no cosine of the network": Variant((_without("cosine", "cosine_below_best"),)),
     "blend: no neighbours": Variant((_without(*_NEIGHBOURS),)),
     "blend: no popularity": Variant((_without(*_POPULARITY),)),
     "blend: no repeats": Variant((_without(*_REPEATS),)),
     "blend: no categories": Variant((_without(*_CATEGORIES),)),
     "blend: linear": Variant((_let(Blend, "forward", _linear),)),
-    "blend: a step for 64 tested events, not 8": Variant((_let(learning, "TESTED_TOGETHER", 64),)),
+    "blend: a step per 64 tested events, not 8": Variant((_let(learning, "TESTED_TOGETHER", 64),)),
     "network: two blocks": Variant(shape={"blocks": 2}),
     "network: no times": Variant((_let(SequenceModel, "forward", _untimed), _let(Encoder, "__call__", _serve_untimed))),
     "items: no content": Variant((_let(learning, "content_buckets", _no_content),)),
-    "items: a new one begins at random": Variant((_let(Learner, "add_item", _undirected),)),
+    "items: random start": Variant((_let(Learner, "add_item", _undirected),)),
     "training: no replay": Variant((_let(learning, "REPLAY_SHARE", 0.0),)),
-    "training: one visit, not two": Variant((_let(learning, "VISITS", (0.25, 1.0)),)),
-    "training: four visits": Variant(
+    "training: one pass, not two": Variant((_let(learning, "VISITS", (0.25, 1.0)),)),
+    "training: four passes": Variant(
         (_let(learning, "VISITS", (0.25, 4.0)), _let(learning, "STEP_VISITS", 2 * learning.STEP_VISITS))
     ),
-    "training: earlier events are no targets": Variant((_let(micro_batch, "OLD_LOSS_WEIGHT", 0.0),)),
-    "training: a purchase weighs as a click": Variant((_let(micro_batch, "PURCHASE_LOSS_WEIGHT", 1.0),)),
+    "training: earlier events are not targets": Variant((_let(micro_batch, "OLD_LOSS_WEIGHT", 0.0),)),
+    "training: purchases weigh as clicks": Variant((_let(micro_batch, "PURCHASE_LOSS_WEIGHT", 1.0),)),
     "training: no log-q correction": Variant((_let(Learner, "sample_negatives", _uncorrected),)),
-    "training: the last weights serve, no average": Variant(
+    "training: latest weights, no averaging": Variant(
         (_let(learning, "Learner", partial(Learner, training=Training(average_decay=0.0))),)
     ),
 }
-"""By what is different."""
+"""Variants by name."""

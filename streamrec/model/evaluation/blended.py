@@ -1,8 +1,7 @@
-"""Ranking all items: the sequence model's exact nearest, and what happened in like sessions, weighed by a blend.
+"""Ranks all items by a blend of the sequence model and similar sessions.
 
-As in serving, retrievers bring in candidates, each is described by features, and a small network that was learned on
-events nothing had been trained on (Wolpert 1992) weighs them. An item that no retriever brings in ranks below all that
-they do.
+As in serving, retrievers return candidates with features, and a small network, trained on events that nothing else was
+trained on (Wolpert 1992), ranks them. Items that no retriever returns rank below all candidates.
 
 Shapes: B prefixes, N rows, C candidates of all prefixes, F features.
 """
@@ -34,7 +33,7 @@ FEATURES = (
     "prefix_length",
     "sureness",
 )
-"""Of a candidate, all scaled to about 1."""
+"""Features of a candidate, scaled to about 1."""
 
 PRIOR = {"log_probability": 1.0, "neighbour": 0.5}
 MODEL_CANDIDATES = 100
@@ -46,18 +45,18 @@ _FLOOR = 1e-4
 
 @dataclass(frozen=True, slots=True)
 class Questions:
-    """What is asked of a ranking.
+    """Queries to a ranking.
 
     Attributes
     ----------
     prefixes
-        What came before, oldest first, as much of it as the model sees.
+        Prefixes, oldest first, truncated to the model's length.
     hidden
-        What the model expects next, unit vectors, `(B, D)`.
+        Predicted unit vectors of the next item, `(B, D)`.
     targets
-        Row of what came next, `(B,)`.
+        Row of the next item, `(B,)`.
     seen
-        All that came before, which is not to be listed; none where items may repeat.
+        Seen items to exclude; `None` if items may repeat.
     """
 
     prefixes: Sequences
@@ -66,12 +65,12 @@ class Questions:
     seen: Sequences | None
 
     def take(self, chosen: np.ndarray) -> Questions:
-        """Return some of the questions."""
+        """Return a subset of the queries."""
         seen = None if self.seen is None else self.seen.take(chosen)
         return Questions(self.prefixes.take(chosen), self.hidden[chosen], self.targets[chosen], seen)
 
     def logits(self, vectors: np.ndarray, temperature: float = 1.0) -> Tensor:
-        """Return the score of every row, -inf where one is not to be listed, `(B, N)`."""
+        """Return the score of every row, -inf for excluded ones, `(B, N)`."""
         with torch.inference_mode():
             logits: Tensor = torch.from_numpy(self.hidden / np.float32(temperature)) @ torch.from_numpy(vectors).T
             logits[:, 0] = -torch.inf
@@ -80,7 +79,7 @@ class Questions:
         return logits
 
     def model_ranks(self, vectors: np.ndarray) -> np.ndarray:
-        """Return the place of each target by the sequence model alone, `NOT_LISTED` if it may not be, `(B,)`."""
+        """Return the rank of each target by the sequence model alone, `NOT_LISTED` if excluded, `(B,)`."""
         ranks = np.full(len(self.targets), NOT_LISTED)
         for chosen in _chunks(len(ranks)):
             part = self.take(chosen)
@@ -93,18 +92,18 @@ class Questions:
 
 @dataclass(slots=True)
 class Knowledge:
-    """What a ranking knows of the items when it is asked.
+    """Knowledge about items available to a ranking.
 
     Attributes
     ----------
     vectors
         Unit vectors by row, the padding row first, `(N, D)`.
     temperature
-        What cosines are divided by.
+        Divisor of cosines.
     neighbours
-        The sessions that are remembered.
+        Remembered sessions.
     counts_now, counts_ever
-        How often each item occurred in the last slice of time and in all of them, `(N,)`.
+        Number of occurrences of each item in the last time slice and in all of them, `(N,)`.
     """
 
     vectors: np.ndarray
@@ -116,22 +115,22 @@ class Knowledge:
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """Candidates of some questions with their features, in ascending order of the question."""
+    """Candidates of some queries with their features, in order of the queries."""
 
     questions: np.ndarray
     features: np.ndarray
     starts: np.ndarray
     targets: np.ndarray
-    """Where each question's target is among its candidates, -1 if it is none, `(B,)`."""
+    """Index of each query's target among its candidates, -1 if missing, `(B,)`."""
 
 
 def describe(known: Knowledge, asked: Questions) -> Described:
-    """Return the candidates of some questions."""
+    """Return the candidates of some queries."""
     size = len(asked.hidden)
     logits = asked.logits(known.vectors, known.temperature)
     width = logits.shape[1]
     strongest, nearest = logits.topk(min(MODEL_CANDIDATES, width), sorted=False)
-    # the probability among the nearest only: among all it would take as long as scoring them
+    # the probability among the nearest only: among all items it would take as long as scoring them
     partition, best = torch.logsumexp(strongest, 1).numpy(), strongest.amax(1).numpy()
     near = known.neighbours.weigh(asked.prefixes, width)
     own = asked.prefixes.sequence_of_event() * width + asked.prefixes.rows
@@ -157,15 +156,15 @@ def describe(known: Knowledge, asked: Questions) -> Described:
 
 
 class Ranks(NamedTuple):
-    """Places of the targets of some questions, 0 the first, `NOT_LISTED` if no retriever brought one in, `(B,)`."""
+    """Ranks of the targets of some queries, from 0, `NOT_LISTED` if no retriever returned them, `(B,)`."""
 
     blended: np.ndarray
     model_alone: np.ndarray
-    """By the sequence model alone: exact below `MODEL_CANDIDATES`, where every better item is a candidate."""
+    """By the sequence model alone: exact below `MODEL_CANDIDATES`, since every better item is a candidate."""
 
 
 class BlendedRanking:
-    """Learns to weigh the features, and ranks."""
+    """Trains the weights of the features, and ranks."""
 
     def __init__(self, *, seed: int) -> None:
         self.seed = seed
@@ -174,7 +173,7 @@ class BlendedRanking:
             self.blend = Blend(FEATURES, PRIOR)
 
     def learn(self, known: Knowledge, asked: Questions, *, epochs: int) -> float:
-        """Learn from questions with targets that nothing in `known` has learned from; return the last pass's loss."""
+        """Train on queries whose targets nothing in `known` has learned; return the loss of the last pass."""
         rng = np.random.default_rng(self.seed)
         parts = [describe(known, asked.take(chosen)) for chosen in _chunks(len(asked.targets))]
         steps = [
@@ -200,7 +199,7 @@ class BlendedRanking:
         return float(np.mean(losses)) if losses else float("nan")
 
     def ranks(self, known: Knowledge, asked: Questions) -> Ranks:
-        """Return the place of each target."""
+        """Return the rank of each target."""
         blended, alone = np.full((2, len(asked.targets)), NOT_LISTED)
         for chosen in _chunks(len(blended)):
             part = describe(known, asked.take(chosen))
@@ -215,13 +214,13 @@ def _places_of_targets(part: Described, scores: np.ndarray) -> np.ndarray:
     has = np.flatnonzero(part.targets >= 0)
     own = np.full(len(part.targets), np.inf, np.float32)
     own[has] = scores[part.starts[has] + part.targets[has]]
-    # an equal score is better: a target never wins by being asked for
+    # ties rank above the target, so that it has no advantage
     better = np.bincount(part.questions, scores >= own[part.questions], len(own)).astype(np.int64) - 1
     return np.where(part.targets >= 0, better, NOT_LISTED)
 
 
 def _side_by_side(blend: Blend, part: Described, chosen: np.ndarray) -> Tensor:
-    """Return the scores of some questions' candidates, -inf beyond, `(len(chosen), C)`."""
+    """Return the scores of some queries' candidates, padded with -inf, `(len(chosen), C)`."""
     lengths = np.diff(part.starts)[chosen]
     place = np.arange(lengths.max())
     is_candidate = place < lengths[:, None]
@@ -252,7 +251,7 @@ def _add_repeats(features: np.ndarray, prefixes: Sequences, keys: np.ndarray, wi
 
 
 def _places(among: np.ndarray, keys: np.ndarray) -> np.ndarray:
-    """Return where each key is in an ascending array, -1 where it is not."""
+    """Return the index of each key in an ascending array, -1 if missing."""
     if not len(among):
         return np.full(len(keys), -1)
     at = np.minimum(np.searchsorted(among, keys), len(among) - 1)

@@ -1,11 +1,11 @@
-"""Incremental learning in slices of time: learn from a slice, then be tested on the next.
+"""Incremental learning by time slices: train on a slice, test on the next.
 
 The protocol of ADER (Mi et al. 2020, "ADER: Adaptively Distilled Exemplar Replay", arXiv 2007.12000): every prefix of
-every session of the next slice predicts what comes next, items never seen before are left out of the test, all items
-seen so far are ranked. Of earlier slices only a bounded memory is kept.
+every session of the next slice predicts the next item, unseen items are excluded from the test, and all items seen so
+far are ranked. Only a bounded memory of earlier slices is kept.
 
-The blend learns from each slice what the lists made before it were worth, before anything else learns from it; the
-newest sessions of the first slice are held back for its first lesson.
+The blend is trained on each slice before anything else is; the latest sessions of the first slice are held out for its
+first training.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ from streamrec.model.sequence_model import ModelConfig
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IncrementalSettings:
-    """All that may be set.
+    """Settings.
 
     Parameters
     ----------
     model, training, fitting, neighbourhood
-        Each has its own settings; `fitting.epochs` is by slice.
+        Settings of the parts; `fitting.epochs` is per slice.
     first_epochs
-        Of the first slice, when everything is new.
+        Epochs on the first slice.
     memory
-        Bound of the sessions kept for replay, a uniform sample of all so far.
+        Maximum number of sessions kept for replay, a uniform sample of all so far.
     replay
-        Replayed sessions by session of the slice in each epoch.
+        Replayed sessions per session of the slice in each epoch.
     held_back
-        Share of the first slice, its newest sessions, that the blend learns from first.
+        Share of the first slice, its latest sessions, held out for the blend.
     lesson
-        Prefixes of a slice that the blend learns from.
+        Number of prefixes of a slice to train the blend on.
     lessons
-        Passes over them.
+        Number of passes over them.
     """
 
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -59,18 +59,18 @@ class IncrementalSettings:
 
 @dataclass(frozen=True, slots=True)
 class SliceRanks:
-    """Places of what came next in a slice, 0 the first.
+    """Ranks of the next items in a slice, from 0.
 
     Attributes
     ----------
     blended, model_alone
         With the blend, and by the sequence model alone.
     sessions
-        Which session each is of.
+        Session of each.
     unseen
-        Events on items never seen before, which are no part of the test.
+        Number of events on unseen items, which are not tested.
     items
-        How many were ranked.
+        Number of ranked items.
     """
 
     blended: np.ndarray
@@ -86,7 +86,7 @@ class Incremental:
     Parameters
     ----------
     slices
-        Sessions of each, in order of time; rows from 1 in the order of their first event.
+        Sessions by slice, in chronological order; rows from 1 in the order of their first event.
     """
 
     def __init__(self, slices: list[Sequences], settings: IncrementalSettings, *, seed: int) -> None:
@@ -100,12 +100,12 @@ class Incremental:
         self._chances = np.zeros(0)
 
     def play(self, *, on_step: Callable[[float], None]) -> Iterator[SliceRanks]:
-        """Learn from each slice but the last, and yield the test on the next.
+        """Train on each slice but the last, and yield the test on the next.
 
         Parameters
         ----------
         on_step
-            Told the share of a slice's training that is done.
+            Called with the completed share of a slice's training.
         """
         for time_slice, sessions in enumerate(self.slices[:-1]):
             if time_slice == 0:
@@ -137,7 +137,7 @@ class Incremental:
         self.fitter.fit(epoch, epochs=epochs, on_step=on_step)
 
     def _forget_counts(self) -> None:
-        """Let the first slice be counted anew, as a whole."""
+        """Count the whole first slice again."""
         self.neighbours = SessionNeighbours(self.settings.neighbourhood)
         self.counts_ever = np.zeros(1, np.float32)
 
@@ -158,7 +158,7 @@ class Incremental:
         )
 
     def _ask(self, sessions: Sequences, at_most: int | None = None) -> tuple[Questions, np.ndarray]:
-        """Ask for every event that has one before it, or for a sample of them; and say of which session each is."""
+        """Return queries for all events with a prefix, or a sample of them, and the session of each."""
         owner = sessions.sequence_of_event()
         place = np.arange(len(owner)) - sessions.starts[owner]
         at = np.flatnonzero(place > 0)
@@ -169,7 +169,7 @@ class Incremental:
         return Questions(prefixes, self._hidden(sessions, at, begin), sessions.rows[at], None), owner[at]
 
     def _hidden(self, sessions: Sequences, at: np.ndarray, begin: np.ndarray) -> np.ndarray:
-        """Return what the model expected at these events, from one pass over a session where it is short enough."""
+        """Return the model's predictions at these events, from a single pass over sessions that are short enough."""
         owner = sessions.sequence_of_event()[at]
         length = self.settings.model.max_length
         first = sessions.windows(sessions.starts[:-1], np.minimum(sessions.starts[:-1] + length, sessions.starts[1:]))
@@ -188,7 +188,7 @@ class Incremental:
         )
 
     def _keep(self, sessions: Sequences) -> None:
-        """Keep a uniform sample of all sessions so far: those with the highest of random numbers."""
+        """Keep a uniform sample of all sessions so far: those with the highest random numbers."""
         memory = self._memory.joined(sessions)
         chances = np.concatenate([self._chances, self.rng.random(len(sessions))])
         chosen = np.sort(np.argsort(-chances)[: self.settings.memory])
@@ -196,7 +196,7 @@ class Incremental:
 
 
 def known_items(sessions: Sequences, items: int) -> Sequences:
-    """Return sessions without the events on rows that are not below `items`."""
+    """Return sessions without events on rows of `items` and above."""
     keep = sessions.rows < items
     lengths = np.bincount(sessions.sequence_of_event()[keep], minlength=len(sessions))
     starts = np.concatenate([[0], np.cumsum(lengths)])
@@ -204,12 +204,12 @@ def known_items(sessions: Sequences, items: int) -> Sequences:
 
 
 def slices_of(groups: np.ndarray, rows: np.ndarray, periods: np.ndarray, times_s: np.ndarray | None) -> list[Sequences]:
-    """Return the sessions of each period, in the order of their last events.
+    """Return the sessions of each period, ordered by their last events.
 
     Parameters
     ----------
     groups, rows, periods, times_s
-        Session, row, slice and time of each event, in the order in which they happened, `(E,)`.
+        Session, row, slice and time of each event, in chronological order, `(E,)`.
     """
     slices = []
     for period in np.unique(periods):

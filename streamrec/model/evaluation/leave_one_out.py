@@ -1,9 +1,9 @@
 """Leave-one-out: each user's last item is the test, the second last the validation, all items are ranked.
 
-Items that a user has seen are not listed; one that is seen again is a miss, and the share of such users is reported.
-Training and the memory of neighbours see neither of the two items. The number of epochs and the blend come from the
-validation items. At the test these end the pasts of their own users, and nobody else knows of them: so it is in the
-published tables. Nothing learns from the test items.
+Seen items are excluded; a repeated test item is a miss, and the share of such users is reported. Training and the
+neighbour memory exclude both items. The number of epochs and the blend are determined by the validation items. In the
+test these end the histories of their own users and are unknown to all others, as in the published results. Nothing is
+trained on the test items.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from streamrec.model.sequence_model import ModelConfig
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeaveOneOutSettings:
-    """All that may be set.
+    """Settings.
 
     Parameters
     ----------
     model, training, fitting, neighbourhood
-        Each has its own settings.
+        Settings of the parts.
     validate_every
-        Epochs from one look at the validation items to the next.
+        Epochs between two validations.
     patience
-        Looks without a better NDCG@10 after which training ends.
+        Validations without a better NDCG@10 before training stops.
     lessons
-        Passes of the blend over the validation items.
+        Number of passes of the blend over the validation items.
     """
 
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -49,14 +49,14 @@ class LeaveOneOutSettings:
 
 @dataclass(frozen=True, slots=True)
 class LeaveOneOutRanks:
-    """Places of the test items, 0 the first, one of each user that has three events.
+    """Ranks of the test items, from 0, one per user with three events.
 
     Attributes
     ----------
     blended, model_alone
         With the blend, and by the sequence model alone.
     epochs
-        After which the model was best on validation.
+        Epoch with the best validation score.
     repeated
         Users whose test item they had seen before.
     """
@@ -73,9 +73,9 @@ class LeaveOneOut:
     Parameters
     ----------
     sequences
-        Of each user all events, rows from 1.
+        All events by user, rows from 1.
     items
-        Rows, the padding row included.
+        Number of rows, including padding.
     """
 
     def __init__(self, sequences: Sequences, items: int, settings: LeaveOneOutSettings, *, seed: int) -> None:
@@ -87,14 +87,14 @@ class LeaveOneOut:
         self.fitter = Fitter(settings.model, settings.training, settings.fitting, items=items, seed=seed)
 
     def run(self, *, report: Callable[[str], None], on_step: Callable[[float], None]) -> LeaveOneOutRanks:
-        """Train, choose by validation, then rank the test items once.
+        """Train, select by validation, then rank the test items once.
 
         Parameters
         ----------
         report
-            Told how each validation went.
+            Called with the result of each validation.
         on_step
-            Told the share of the training that is done.
+            Called with the completed share of training.
         """
         best, waited = (-1.0, 0), 0
         weights = self.fitter.weights()
@@ -132,7 +132,7 @@ class LeaveOneOut:
         )
 
     def _ask(self, later: int) -> Questions:
-        """Ask for the event that only so many come after."""
+        """Return queries for the event followed by this many others."""
         known = self.users.without_last(later + 1)
         begin = np.maximum(known.starts[:-1], known.starts[1:] - self.settings.model.max_length)
         prefixes = known.windows(begin, known.starts[1:])
@@ -140,7 +140,7 @@ class LeaveOneOut:
         return Questions(prefixes, hidden, self.users.rows[self.users.starts[1:] - 1 - later], known)
 
     def _knowledge(self) -> Knowledge:
-        """Return what is known of the past without validation and test items."""
+        """Return the histories without validation and test items."""
         neighbours = SessionNeighbours(self.settings.neighbourhood)
         neighbours.add(self.past, 0)
         counts = np.bincount(self.past.rows, minlength=self.fitter.items).astype(np.float32)

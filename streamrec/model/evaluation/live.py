@@ -1,4 +1,4 @@
-"""The trainer of an evaluation: it learns, keeps checkpoints and goes back as its worker lets it, without a broker."""
+"""Trainer of an evaluation: trains, keeps checkpoints and rolls back like its worker, without a broker."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from streamrec.model.trainer import Trainer
 from streamrec.service.fence import Fences
 
 CHECKPOINT_EVENTS = 15_000
-"""From one checkpoint to the next: half a minute at 500 events a second."""
+"""Events between two checkpoints: 30 s at 500 events/s."""
 
 
 class LiveTrainer:
     """Runs a trainer over a stream in one thread.
 
-    It remembers the events since the last good version, which come again where that one is gone back to.
+    It stores the events since the last good version, which are read again after a rollback.
 
     Parameters
     ----------
     trainer
-        Has learned nothing.
+        An untrained trainer.
 
     Attributes
     ----------
     rollbacks
-        How often what served was worse than the last good version.
+        Number of rollbacks.
     """
 
     def __init__(self, trainer: Trainer) -> None:
@@ -40,7 +40,7 @@ class LiveTrainer:
         """Events before each version that was kept since the last good one."""
 
     def learn(self, interests: Sequence[UserInterest]) -> list[bytes]:
-        """Learn a micro-batch, one event an interest, and return the records of `model-updates` that tell of it."""
+        """Learn a micro-batch, one event per interest, and return the resulting records of `model-updates`."""
         records = self._step(interests)
         self._forget()
         if self._events - self._saved >= CHECKPOINT_EVENTS:
@@ -58,7 +58,7 @@ class LiveTrainer:
         return self._go_back(len(interests)) if self.trainer.condemned else records
 
     def _go_back(self, together: int) -> list[bytes]:
-        """Go on from the last good version; what came after it is counted again, and trained no more."""
+        """Roll back to the last good version; later events are counted again, but no longer trained on."""
         self.rollbacks += 1
         before = int(self.trainer.roll_back(None, self.trainer.condemned) or 0) - self._forgotten
         undone, self._learned = self._learned[before:], self._learned[:before]
@@ -79,7 +79,7 @@ class LiveTrainer:
         self._events_before[self.trainer.versions.versions[-1].name] = self._saved
 
     def _forget(self) -> None:
-        """Forget events that no version that may be gone back to has still to learn."""
+        """Drop events that every restorable version has learned."""
         good = self.trainer.lineage.last_good
         if good in self._events_before:
             before = self._events_before[good]

@@ -1,4 +1,4 @@
-"""How good lists were: the usual measures, each over one relevant item."""
+"""Ranking metrics with one relevant item."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import numpy as np
 CUTOFF = 10
 LONGER_CUTOFF = 20
 NOT_LISTED = 1 << 30
-"""Rank of an item that is not in the list."""
+"""Rank of an unlisted item."""
 
 
 def ndcg(ranks: np.ndarray, cutoff: int = CUTOFF) -> np.ndarray:
-    """Return the discounted gain of each event, its item at rank 0 giving 1.
+    """Return the NDCG of each event; rank 0 gives 1.
 
     Examples
     --------
@@ -27,31 +27,31 @@ def ndcg(ranks: np.ndarray, cutoff: int = CUTOFF) -> np.ndarray:
 
 
 def reciprocal_rank(ranks: np.ndarray, cutoff: int = CUTOFF) -> np.ndarray:
-    """Return one over the place of each event's item, 0 beyond the cutoff."""
+    """Return the reciprocal rank of each event's item, 0 beyond the cutoff."""
     gains: np.ndarray = np.where(ranks < cutoff, 1.0 / (np.minimum(ranks, cutoff) + 1.0), 0.0)
     return gains
 
 
 @dataclass(slots=True)
 class Scores:
-    """What happened to the events that were scored, in their order.
+    """Scores of events, in order.
 
     Attributes
     ----------
     names
-        Of what was judged: the model first, then the baselines.
+        Names of the methods: the model first, then the baselines.
     """
 
     names: list[str]
     _ranks: array[int] = field(default_factory=lambda: array("i"))
     _listed: array[int] = field(default_factory=lambda: array("i"))
     users: array[int] = field(default_factory=lambda: array("i"))
-    """Number of each event's user, in order of first appearance."""
+    """Index of each event's user, in order of first occurrence."""
     times_ms: array[int] = field(default_factory=lambda: array("q"))
     is_new: array[int] = field(default_factory=lambda: array("b"))
     """Whether the item had never occurred before."""
     known_items: array[int] = field(default_factory=lambda: array("i"))
-    """How many items had occurred before."""
+    """Number of items that had occurred before."""
     novelty: array[float] = field(default_factory=lambda: array("d"))
     """Mean self-information of the ten items of the model's list, in bits."""
 
@@ -60,16 +60,16 @@ class Scores:
         return len(self.users)
 
     def add(self, ranks: Iterable[int], listed: list[int]) -> None:
-        """Take the rank of the event's item by each name, `NOT_LISTED` where there is none, and the model's list."""
+        """Add the rank of the event's item by each method, `NOT_LISTED` if none, and the model's list."""
         self._ranks.extend(ranks)
         self._listed.extend(listed + [-1] * (CUTOFF - len(listed)))
 
     @property
     def ranks(self) -> np.ndarray:
-        """By event and name, `(events, names)`."""
+        """Ranks by event and method, `(events, names)`."""
         return np.frombuffer(self._ranks, np.int32).reshape(len(self), len(self.names))
 
     @property
     def listed(self) -> np.ndarray:
-        """Numbers of the items of the model's lists, -1 for none, `(events, CUTOFF)`."""
+        """Indices of the items in the model's lists, -1 for none, `(events, CUTOFF)`."""
         return np.frombuffer(self._listed, np.int32).reshape(len(self), CUTOFF)

@@ -1,10 +1,10 @@
 """Prequential evaluation (Vinagre et al. 2015, arXiv 1504.08175): recommend, score, then learn, in stream order.
 
-What runs is the workers' own fold, training step and ranking. A user's list is made for the moment before the user's
-event, by the version that serves then and with all events so far counted. Lists of a few consecutive events of distinct
-users are made together, before the first of them, which makes them a few events older than the baselines that learn
-from the log alone: those know every event at once. The model learns in micro-batches; until one is full its events are
-in the users' sequences and counts, not in the model.
+It runs the workers' fold, training step and ranking. A user's list is made for the moment before the user's event, by
+the version serving then and with all events so far counted. Lists for a few consecutive events of distinct users are
+made together, before the first of them, so they are a few events older than those of baselines that learn from the log
+alone, which learn every event immediately. The model learns in micro-batches; until one is full its events are in the
+users' sequences and counts, but not in the model.
 """
 
 from __future__ import annotations
@@ -32,38 +32,38 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 LISTS_TOGETHER = 32
-"""Lists are made for so many events at once: cheaper by far, and seconds old at most on a busy stream."""
+"""Number of events whose lists are made together: much cheaper, and lists are at most seconds old on a busy stream."""
 
 RETRAININGS = 3
-"""The scored part is cut in so many; before each, the retrained model is trained anew."""
+"""Number of parts of the scored events; the retrained model is trained before each."""
 
 
 def one_cpu_thread() -> torch.device:
-    """Keep this process's training and ranking to one thread of the CPU, and return that device."""
+    """Limit this process to one CPU thread, and return the device."""
     torch.set_num_threads(1)
     return torch.device("cpu")
 
 
 class Prequential:
-    """Plays a stream through a trainer and a ranker in one thread, and through everything they are compared with.
+    """Plays a stream through trainer, ranker and baselines in one thread.
 
-    Its size is that of the users and items of the stream, and of the scores.
+    It grows with the users and items of the stream, and with the scores.
 
     Parameters
     ----------
     trainer, ranker
-        What is judged.
+        The evaluated model.
     baselines
-        What learns from the log alone, with every event known at once.
+        Methods that learn from the log alone, every event immediately.
     frozen, retrained
-        What the same model would be with less learning; `None` to do without.
+        The same model with less training; `None` to omit.
     micro_batch_events
-        Events of a training step; the version after it serves at once.
+        Events per training step; the resulting version serves immediately.
     sequence_length
-        Newest events of a user's sequence.
+        Maximum number of events in a user's sequence.
     """
 
-    def __init__(  # noqa: PLR0913  # what is compared
+    def __init__(  # noqa: PLR0913  # compared methods
         self,
         trainer: Trainer,
         ranker: ModelRanker,
@@ -84,13 +84,13 @@ class Prequential:
         self.scores = Scores(["streamrec", *(rival.name for rival in self._rivals), *names])
         self.events = 0
         self.cpu_s: defaultdict[str, float] = defaultdict(float)
-        """Processor time of the thread, by what it was spent on."""
+        """CPU time of the thread by activity."""
         self._states: dict[str, InterestState] = {}
         self._interests: dict[str, UserInterest] = {}
         self._user_numbers: dict[str, int] = {}
         self._item_numbers: dict[str, int] = {}
         self._occurrences: list[int] = []
-        """Events by item number."""
+        """Events by item index."""
         self._waiting: list[UserInterest] = []
 
     @property
@@ -104,9 +104,9 @@ class Prequential:
         Parameters
         ----------
         unscored
-            The first ones are learned without being scored.
+            Number of initial events that are learned without being scored.
         total
-            How many events there are, about: it decides when a model is trained anew.
+            Approximate number of events: determines when a model is retrained.
         """
         anew = {unscored + part * (total - unscored) // RETRAININGS for part in range(RETRAININGS)}
         for together in self._together(events, cuts=anew | {unscored}):
@@ -119,7 +119,7 @@ class Prequential:
                 self._learn(event, is_scored=lists is not None)
 
     def _together(self, events: Iterable[Event], cuts: set[int]) -> Iterator[list[Event]]:
-        """Cut the stream into events of distinct users, with every cut and every training step between two parts."""
+        """Split the stream into groups of events of distinct users, aligned with retraining and training steps."""
         part: list[Event] = []
         users: set[str] = set()
         for event in events:
@@ -133,7 +133,7 @@ class Prequential:
             yield part
 
     def _lists(self, together: list[Event]) -> list[list[list[str]]]:
-        """Return the lists of the users of these events, by the model and by what it would be with less learning."""
+        """Return the lists of the users of these events, by the model and its variants with less training."""
         interests = [self._interests.get(event.user_id) or _nobody(event.user_id) for event in together]
         items = self._ranker.rank(interests, k=LONGER_CUTOFF)
         return [
@@ -181,7 +181,7 @@ class Prequential:
         self._waiting = []
 
     def _timed(self, name: str, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Do some work, and note the processor time that it takes."""
+        """Run some work, and add up its CPU time."""
         started_s = time.thread_time()
         done = work(*args, **kwargs)
         self.cpu_s[name] += time.thread_time() - started_s
@@ -189,9 +189,9 @@ class Prequential:
 
 
 def _interest(event: Event, state: InterestState, number: int) -> UserInterest:
-    """Return what `interests` says of a user, without the summaries, which the model does not read.
+    """Return the interest record of a user, without the summaries, which the model does not use.
 
-    Its time of production goes by the number of the event: in a file several events may have happened at once.
+    Production times are event numbers, because several events in a file may have the same time.
     """
     return UserInterest(
         user_id=event.user_id,

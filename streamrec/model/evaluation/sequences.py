@@ -1,4 +1,4 @@
-"""Whole data sets of sequences as flat arrays, and their batches.
+"""Data sets of sequences as flat arrays, and their batches.
 
 Shapes: S sequences, E events of all of them, B sequences of a batch, L events of its longest.
 """
@@ -15,16 +15,16 @@ from streamrec.model.micro_batch import Padded
 
 @dataclass(frozen=True, slots=True)
 class Sequences:
-    """Sequences one after the other, each oldest first.
+    """Concatenated sequences, each oldest first.
 
     Attributes
     ----------
     rows
-        Row of each event's item, 1 and up, `(E,)`.
+        Row of each event's item, from 1, `(E,)`.
     starts
-        Where each sequence begins, and where the last one ends, `(S + 1,)`.
+        Start of each sequence, and end of the last one, `(S + 1,)`.
     times_s
-        Seconds since the sequence's first event, `(E,)`; zeros where no times are known.
+        Seconds since the sequence's first event, `(E,)`; zeros if times are unknown.
     """
 
     rows: np.ndarray
@@ -37,7 +37,7 @@ class Sequences:
 
     @property
     def lengths(self) -> np.ndarray:
-        """Return the events of each sequence, `(S,)`."""
+        """Return the length of each sequence, `(S,)`."""
         return np.diff(self.starts)
 
     def take(self, chosen: np.ndarray) -> Sequences:
@@ -45,7 +45,7 @@ class Sequences:
         return self.windows(self.starts[chosen], self.starts[chosen + 1])
 
     def windows(self, begin: np.ndarray, end: np.ndarray) -> Sequences:
-        """Return pieces, each from one event to before another of the same sequence."""
+        """Return slices of sequences, given start and end events."""
         lengths = end - begin
         starts = np.concatenate([[0], np.cumsum(lengths)])
         at = np.arange(starts[-1]) + np.repeat(begin - starts[:-1], lengths)
@@ -55,11 +55,11 @@ class Sequences:
         return Sequences(self.rows[at], starts, times_s)
 
     def without_last(self, events: int) -> Sequences:
-        """Return every sequence without its newest events."""
+        """Return every sequence without its latest events."""
         return self.windows(self.starts[:-1], np.maximum(self.starts[1:] - events, self.starts[:-1]))
 
     def joined(self, other: Sequences) -> Sequences:
-        """Return these sequences, then others."""
+        """Return these sequences followed by others."""
         return Sequences(
             np.concatenate([self.rows, other.rows]),
             np.concatenate([self.starts, self.starts[-1] + other.starts[1:]]),
@@ -67,11 +67,11 @@ class Sequences:
         )
 
     def sequence_of_event(self) -> np.ndarray:
-        """Return which sequence each event is in, `(E,)`."""
+        """Return the sequence index of each event, `(E,)`."""
         return np.repeat(np.arange(len(self)), self.lengths)
 
     def padded(self, chosen: np.ndarray) -> Padded:
-        """Lay some of the sequences side by side, padded at the end; every event but the first is a target."""
+        """Stack some of the sequences, padded at the end; every event but the first is a target."""
         lengths = self.lengths[chosen]
         place = np.arange(lengths.max(initial=1))
         is_event = place < lengths[:, None]
@@ -84,12 +84,12 @@ class Sequences:
 
 
 def from_groups(groups: np.ndarray, rows: np.ndarray, times_s: np.ndarray | None) -> tuple[Sequences, np.ndarray]:
-    """Gather the events of each group into a sequence, in the order in which they stand.
+    """Group events into sequences, keeping their order.
 
     Returns
     -------
     Sequences
-        In ascending order of the group.
+        Sequences in ascending order of the group.
     numpy.ndarray
         The group of each sequence.
     """
@@ -104,9 +104,9 @@ def from_groups(groups: np.ndarray, rows: np.ndarray, times_s: np.ndarray | None
 
 
 def pieces(sequences: Sequences, max_length: int, rng: np.random.Generator) -> Sequences:
-    """Cut long sequences into pieces that overlap by one event, so that every event but the first is a target once.
+    """Split long sequences into pieces that overlap by one event, so that every event but the first is a target once.
 
-    The cuts fall anew each time; what is left over at the beginning is a short piece.
+    The splits are random; the remainder at the beginning is a short piece.
     """
     first, last = sequences.starts[:-1], sequences.starts[1:]
     cut = last - rng.integers(0, max_length - 1, len(last)) * (last - first > max_length)
@@ -121,7 +121,7 @@ def pieces(sequences: Sequences, max_length: int, rng: np.random.Generator) -> S
 
 
 def newest(sequences: Sequences, max_length: int) -> Sequences:
-    """Return the newest events of each sequence that has a target."""
+    """Return the latest events of each sequence that has a target."""
     end = sequences.starts[1:]
     begin = np.maximum(sequences.starts[:-1], end - max_length)
     enough = end - begin > 1
@@ -129,10 +129,10 @@ def newest(sequences: Sequences, max_length: int) -> Sequences:
 
 
 def batches(lengths: np.ndarray, events: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """Yield batches of sequences of like length, each of about so many events, in random order."""
+    """Yield batches of sequences of similar length, each of about this many events, in random order."""
     if not len(lengths):
         return
-    # like lengths, but not always the same ones together
+    # similar lengths, but varying batches
     order = np.argsort(lengths * rng.uniform(0.9, 1.1, len(lengths)), kind="stable")
     of_batch = np.cumsum(lengths[order]) // events
     parts = np.split(order, np.flatnonzero(np.diff(of_batch)) + 1)

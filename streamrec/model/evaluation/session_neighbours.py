@@ -1,9 +1,9 @@
-"""Sessions like this one, and what came next in them: a neighbour method with a bounded memory.
+"""A session-based nearest-neighbour method with bounded memory.
 
 STAN (Garg et al. 2019, "Sequence and Time Aware Neighborhood for Session-based Recommendations", arXiv 1905.07965) and
-VSTAN (Ludewig et al. 2021, arXiv 1910.12781): a past session is near if it shares items, newest ones first and rare
-ones most; its items count by their distance from the newest shared one, what came after it more than what came before,
-and by the age of the session.
+VSTAN (Ludewig et al. 2021, arXiv 1910.12781): past sessions are similar if they share items, weighted by recency and
+rarity; their items are weighted by distance from the latest shared one, more after it than before, and by the age of
+the session.
 
 Shapes: B prefixes, M remembered events, N items.
 """
@@ -19,28 +19,28 @@ from streamrec.model.evaluation.sequences import Sequences
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Neighbourhood:
-    """What is near.
+    """Settings of the neighbourhood.
 
     Parameters
     ----------
     events
-        Bound of the memory; the oldest sessions leave.
+        Maximum number of stored events; the oldest sessions are dropped.
     look_back
-        Newest events of a prefix that are compared.
+        Number of the latest events of a prefix to compare.
     postings
-        Newest occurrences of an item that are looked at.
+        Number of the latest occurrences of an item to consider.
     sessions
-        Nearest sessions that count.
+        Number of nearest sessions.
     reach
-        How far from the newest shared item another counts.
+        Maximum distance from the latest shared item.
     step_decay
-        Weight of an event of the prefix one step further back.
+        Decay per step back in the prefix.
     reach_decay
-        Weight of an event of the session one step further from the shared one.
+        Decay per step from the shared item in the session.
     backward
-        Weight of what came before the shared item, after it being 1.
+        Weight of items before the shared item, relative to those after it.
     age_decay
-        Weight of a session a whole slice of time older.
+        Decay of a session per time slice of age.
     """
 
     events: int = 500_000
@@ -71,7 +71,7 @@ class Weights:
 
 
 class SessionNeighbours:
-    """Remembers sessions and finds those that are like a prefix."""
+    """Stores sessions and finds those similar to a prefix."""
 
     def __init__(self, neighbourhood: Neighbourhood) -> None:
         self.neighbourhood = neighbourhood
@@ -79,7 +79,7 @@ class SessionNeighbours:
         self._slices = np.zeros(0, np.int64)
 
     def add(self, sequences: Sequences, time_slice: int) -> None:
-        """Remember the sessions of a slice of time, oldest first."""
+        """Add the sessions of a time slice, oldest first."""
         sessions = self._sessions.joined(sequences)
         slices = np.concatenate([self._slices, np.full(len(sequences), time_slice)])
         keep = np.flatnonzero(sessions.starts[-1] - sessions.starts[:-1] <= self.neighbourhood.events)
@@ -94,12 +94,12 @@ class SessionNeighbours:
         self._session_weights = self.neighbourhood.age_decay**ages / np.sqrt(lengths)
 
     def weigh(self, prefixes: Sequences, items: int) -> Weights:
-        """Return the weights of what is in sessions like each prefix, summing to 1.
+        """Return the weights of items in sessions similar to each prefix, summing to 1.
 
         Parameters
         ----------
         items
-            N: rows are below it.
+            N, the number of rows.
         """
         prefix, session, shared, near = self._nearest(prefixes)
         settings, starts = self.neighbourhood, self._sessions.starts
@@ -116,7 +116,7 @@ class SessionNeighbours:
         return Weights(found, (values / totals[found // items]).astype(np.float32))
 
     def _nearest(self, prefixes: Sequences) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Return prefix, session, newest shared event and weight of the nearest sessions."""
+        """Return prefix, session, latest shared event and weight of the nearest sessions."""
         settings = self.neighbourhood
         ends = prefixes.starts[1:]
         lengths = np.minimum(prefixes.lengths, settings.look_back)
@@ -141,7 +141,7 @@ class SessionNeighbours:
 
 
 def _ranges(begin: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """Return `begin, begin + 1, ...` of each length, one after the other."""
+    """Return concatenated ranges `begin, begin + 1, ...` of each length."""
     ends = np.cumsum(lengths)
     total = int(ends[-1]) if len(ends) else 0
     out: np.ndarray = np.arange(total) + np.repeat(begin - (ends - lengths), lengths)
@@ -149,7 +149,7 @@ def _ranges(begin: np.ndarray, lengths: np.ndarray) -> np.ndarray:
 
 
 def _summed(keys: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return distinct keys, ascending, the sum of each one's values, and where each occurs first."""
+    """Return distinct keys, ascending, the sum of each one's values, and the index of its first occurrence."""
     order = np.argsort(keys, kind="stable")
     ordered = keys[order]
     begins = np.flatnonzero(np.diff(ordered, prepend=-1))

@@ -1,4 +1,4 @@
-"""Whether a difference is more than chance."""
+"""Statistical significance."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import numpy as np
 
 RESAMPLES = 1_000
 EXACT_UP_TO = 1_000
-"""So many discordant pairs are tested by the binomial itself, more of them by its normal approximation."""
+"""Up to this many discordant pairs the exact binomial test is used, beyond it the normal approximation."""
 
 
 def mcnemar(hits: np.ndarray, other_hits: np.ndarray) -> float:
-    """Return how likely such a difference between two methods on the same events is, if they are equally good.
+    """Return the p-value of the difference between two methods on the same events.
 
     Parameters
     ----------
@@ -23,7 +23,7 @@ def mcnemar(hits: np.ndarray, other_hits: np.ndarray) -> float:
     Returns
     -------
     float
-        Of the two-sided test of McNemar (Psychometrika, 1947), 1 if the two never differ.
+        p of the two-sided test of McNemar (Psychometrika, 1947), 1 if the two never differ.
 
     Examples
     --------
@@ -46,9 +46,9 @@ def confidence_interval(
     Parameters
     ----------
     values
-        Of each part, one value an event.
+        By part, one value per event.
     owners
-        Of each part, whose event each is; each has an owner of its own if not given.
+        By part, the owner of each event; by default each event has its own.
     """
     rng = np.random.default_rng(seed)
     means = [
@@ -59,14 +59,14 @@ def confidence_interval(
 
 
 def resampled_means(values: np.ndarray, owners: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Return means over the events of owners drawn with replacement: the events of a user are not independent.
+    """Return means over the events of owners resampled with replacement, since events of a user are not independent.
 
     Parameters
     ----------
     values
         `(events, columns)`.
     owners
-        Whose event each is, numbers, `(events,)`.
+        Index of each event's owner, `(events,)`.
 
     Returns
     -------
@@ -84,6 +84,6 @@ def resampled_means(values: np.ndarray, owners: np.ndarray, rng: np.random.Gener
 
 
 def interval(resampled: np.ndarray) -> tuple[float, float]:
-    """Return the 95 % confidence interval that resampled figures span."""
+    """Return the 95 % confidence interval of resampled figures."""
     low, high = np.quantile(resampled, [0.025, 0.975])
     return round(float(low), 5), round(float(high), 5)

@@ -1,4 +1,4 @@
-"""What the scores of a prequential run come to."""
+"""Summary of the scores of a prequential run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ WINDOWS = 10
 
 
 class Measures(Struct, kw_only=True):
-    """How the model's lists fared on some events."""
+    """Metrics of the model's lists on some events."""
 
     events: int
     ndcg_at_10: float
@@ -24,11 +24,11 @@ class Measures(Struct, kw_only=True):
     mrr_at_10: float
     mrr_at_20: float
     coverage: float
-    """Share of the items that had occurred by then that were in any list of ten."""
+    """Share of the items so far that were in any top 10 list."""
     novelty: float
-    """Mean self-information of the items of a list of ten, in bits: -log2 of an item's share of the events so far."""
+    """Mean self-information of the items in a top 10 list, in bits: -log2 of an item's share of the events so far."""
     new_item_share: float
-    """Share of events on items never seen before: misses of every method."""
+    """Share of events on new items, which are misses for every method."""
 
 
 class Window(Measures, kw_only=True):
@@ -41,30 +41,30 @@ class Window(Measures, kw_only=True):
 
 
 class PrequentialResult(Measures, kw_only=True):
-    """How the lists fared on a stream; `events` are the scored ones."""
+    """Metrics over a stream; `events` are the scored ones."""
 
     ndcg_at_10_interval: tuple[float, float]
-    """95 %, by a bootstrap over users; so are the others."""
+    """95 % interval by a bootstrap over users, like the others."""
     ndcg_at_10_of_known_items: float
-    """Over the events on items that had occurred before."""
+    """Over events on items that had occurred before."""
     baselines: dict[str, float]
     """NDCG@10 by name, on the same events."""
     baseline_hit_rates_at_10: dict[str, float]
     best_baseline: str
     relative_gain: float
-    """Of NDCG@10 over the best baseline."""
+    """Relative gain in NDCG@10 over the best baseline."""
     relative_gain_interval: tuple[float, float]
     p_value: float
-    """That the best baseline hits as often at 10, by McNemar's test."""
+    """p of McNemar's test on hits at 10 against the best baseline."""
     windows: list[Window]
     learned_events: int
-    """Those before the scored ones included."""
+    """Including those before the scored ones."""
     rollbacks: int
-    """How often what served was worse than the last good version, which was gone back to."""
+    """Number of rollbacks by the guard."""
     skipped: dict[str, int]
-    """Rows that are no event, by their event type."""
+    """Skipped rows by event type."""
     cpu_s: dict[str, float]
-    """Processor time by what it was spent on."""
+    """CPU time by activity."""
     seconds: float
     seed: int
     settings: dict[str, Any]
@@ -76,9 +76,9 @@ def summarize(scores: Scores, *, seed: int, **run: Any) -> PrequentialResult:  #
     Parameters
     ----------
     seed
-        Of the run, and of the resampling.
+        Random seed of the run and the resampling.
     run
-        What else the result holds: `learned_events`, `rollbacks`, `skipped`, `cpu_s`, `seconds`, `settings`.
+        Other fields of the result: `learned_events`, `rollbacks`, `skipped`, `cpu_s`, `seconds`, `settings`.
     """
     ranks = scores.ranks
     gains = ndcg(ranks)

@@ -1,4 +1,4 @@
-"""Training in epochs over sequences that are all there, with the learner of the stream."""
+"""Training in epochs over a data set, with the streaming learner."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from streamrec.model.tensors import Arrays, below, load_weights, prefixed, weigh
 
 
 def use_threads(threads: int) -> None:
-    """Let this process compute with so many CPU threads."""
+    """Set the number of CPU threads of this process."""
     torch.set_num_threads(threads)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fitting:
-    """How long and in what steps to train.
+    """Settings of training.
 
     Parameters
     ----------
     epochs
         Passes over the sequences.
     batch_events
-        Events of a step.
+        Events per step.
     whole
-        Whether long sequences are cut into pieces and all of them used, or only their newest events.
+        Whether long sequences are split and used completely, or truncated to their latest events.
     warm_up, cool_down
-        Shares of the steps in which the learning rate rises and falls linearly.
+        Shares of the steps with linearly increasing and decreasing learning rate.
     """
 
     epochs: int = 20
@@ -49,7 +49,7 @@ class Fitter:
     Parameters
     ----------
     items
-        Rows of the table, the padding row included.
+        Number of rows of the table, including padding.
     """
 
     def __init__(self, config: ModelConfig, training: Training, fitting: Fitting, *, items: int, seed: int) -> None:
@@ -60,7 +60,7 @@ class Fitter:
         self.grow(items)
 
     def grow(self, items: int) -> None:
-        """Give new rows a random direction."""
+        """Initialize new rows randomly."""
         self.learner.items.reserve(items)
         generator = torch.Generator().manual_seed(int(self.rng.integers(1 << 40)))
         self.learner.items.reset(torch.arange(self.items, items), generator)
@@ -76,16 +76,16 @@ class Fitter:
         after_epoch: Callable[[int], bool] = lambda _epoch: True,
         on_step: Callable[[float], None] = lambda _share: None,
     ) -> None:
-        """Train for so many epochs.
+        """Train for a number of epochs.
 
         Parameters
         ----------
         sequences
-            What an epoch is made of, asked anew each time.
+            Returns the sequences of an epoch; called for each.
         after_epoch
-            Called with the number of epochs done; training ends when it says no.
+            Called with the number of completed epochs; training stops if it returns false.
         on_step
-            Called with the share of the epochs that is done.
+            Called with the completed share of the epochs.
         """
         for epoch in range(epochs):
             cut = self._cut(sequences())
@@ -125,18 +125,18 @@ class Fitter:
         return vectors
 
     def weights(self) -> Arrays:
-        """Return a copy of what ranks: rows and averaged network."""
+        """Return a copy of the ranking weights: rows and averaged network."""
         rows = self.learner.items.weight[: self.items].cpu().numpy().copy()
         return {"rows": rows, **prefixed("average", weights_of(self.learner.average))}
 
     def load(self, weights: Arrays) -> None:
-        """Rank as when :meth:`weights` were taken; the optimizer goes on from where it is."""
+        """Restore what :meth:`weights` returned; the optimizer state is kept."""
         self.learner.items.weight[: self.items] = torch.from_numpy(weights["rows"])
         load_weights(self.learner.average, below("average", weights))
 
     @property
     def temperature(self) -> float:
-        """Return what the cosine is divided by in the loss."""
+        """Return the temperature of the loss."""
         return float(self.learner.average.log_temperature.exp())
 
     def _cut(self, sequences: Sequences) -> Sequences:

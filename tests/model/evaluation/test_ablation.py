@@ -8,7 +8,7 @@ import torch
 
 from streamrec.model import learning
 from streamrec.model.blend import FEATURES, Blend
-from streamrec.model.evaluation.ablation import AS_IT_IS, VARIANTS, Outcome, worth
+from streamrec.model.evaluation.ablation import UNCHANGED, VARIANTS, Outcome, worth
 from streamrec.model.evaluation.metrics import NOT_LISTED
 
 
@@ -29,7 +29,7 @@ def test_a_change_is_one(changed):
 
 def test_shapes_travel_with_a_version():
     assert all(variant.shape.keys() <= {"dim", "blocks", "heads", "feedforward"} for variant in VARIANTS.values())
-    assert all(bool(variant.changes) != bool(variant.shape) for name, variant in VARIANTS.items() if name != AS_IT_IS)
+    assert all(bool(variant.changes) != bool(variant.shape) for name, variant in VARIANTS.items() if name != UNCHANGED)
 
 
 def test_a_hidden_feature_weighs_nothing():
@@ -50,7 +50,7 @@ def test_worth_is_relative_to_the_model_as_it_is():
     assert (found.ndcg_at_10, found.hit_rate_at_10, found.gain, found.gain_interval) == (0.5, 0.5, -0.5, (-0.5, -0.5))
 
 
-@pytest.mark.parametrize(("name", "visits"), [("training: one visit, not two", 1), ("training: four visits", 4)])
+@pytest.mark.parametrize(("name", "visits"), [("training: one pass, not two", 1), ("training: four passes", 4)])
 def test_sequences_of_a_micro_batch_are_visited_so_often(monkeypatch, name, visits):
     for change in VARIANTS[name].changes:
         monkeypatch.setattr(*change.args)

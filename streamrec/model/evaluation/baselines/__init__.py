@@ -1,1 +1,1 @@
-"""What the sequence model is compared with: each learns from every event at once, and ranks all items."""
+"""Baselines: each learns from every event immediately, and ranks all items."""

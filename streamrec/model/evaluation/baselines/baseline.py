@@ -1,4 +1,4 @@
-"""What the evaluation asks of a baseline."""
+"""Interface of baselines."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ from typing import Protocol
 import numpy as np
 
 UNKNOWN = 1 << 30
-"""Place of an item that is in no list."""
+"""Rank of an unlisted item."""
 
 
 class Baseline(Protocol):
-    """Something that ranks all items for a user; it may hold several rankings."""
+    """Ranks all items for a user, by one or several rankings."""
 
     @property
     def names(self) -> Sequence[str]:
-        """What its rankings are called."""
+        """Names of its rankings."""
 
     def ranks(self, user_id: str, item_id: str) -> np.ndarray:
-        """Return the place of an item in the user's list by each ranking: how many items stand above it."""
+        """Return the rank of an item in the user's list by each ranking: the number of items above it."""
 
     def learn_one(self, user_id: str, item_id: str, event_time_ms: int) -> None:
         """Take in an event."""
 
 
 class Histories:
-    """Rows of items, and the newest events of each user; its size is that of the users and items of the stream.
+    """Rows of items, and the latest events of each user; grows with the users and items of the stream.
 
     Parameters
     ----------
     hide_seen
-        Whether the items of a user's newest events are left out of the user's lists.
+        Whether the items of a user's latest events are excluded from the user's lists.
     sequence_length
-        How many of a user's newest events are known.
+        Number of latest events per user.
     """
 
     def __init__(self, *, hide_seen: bool, sequence_length: int) -> None:
@@ -43,19 +43,19 @@ class Histories:
         self._rows: dict[str, list[int]] = {}
 
     def __len__(self) -> int:
-        """Items so far."""
+        """Return the number of items so far."""
         return len(self.row_of)
 
     def newest(self, user_id: str) -> list[int]:
-        """Return the rows of a user's newest events, oldest first."""
+        """Return the rows of a user's latest events, oldest first."""
         return self._rows.get(user_id, [])
 
     def hidden(self, user_id: str) -> np.ndarray:
-        """Return the distinct rows that are left out of a user's lists."""
+        """Return the distinct rows excluded from a user's lists."""
         return np.array(list(set(self.newest(user_id))) if self._hide_seen else [], np.int64)
 
     def learn_one(self, user_id: str, item_id: str) -> int:
-        """Take in an event, and return the row of its item."""
+        """Learn an event, and return the row of its item."""
         row = self.row_of.setdefault(item_id, len(self.row_of))
         rows = self._rows.setdefault(user_id, [])
         rows.append(row)
@@ -65,11 +65,11 @@ class Histories:
 
 
 EXACT_PLACES = 100
-"""Further down, equals count as standing below: no measure looks there."""
+"""Beyond this rank ties count as below: no metric reaches that far."""
 
 
 def place_of(row: int, scores: np.ndarray, hidden: np.ndarray) -> int:
-    """Return how many items that are not hidden stand above this one; of two that are equal the older one does.
+    """Return the number of unhidden items above this one; ties are ordered by age, older first.
 
     Shape
     -----

@@ -1,4 +1,4 @@
-"""Incremental matrix factorization on clicks alone (ISGD)."""
+"""Incremental matrix factorization on positive feedback (ISGD)."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ INITIAL_STD = 0.1
 
 
 class MatrixFactorization:
-    """Moves the vectors of a user and of an item towards each other with each event, and ranks by inner product.
+    """Moves the vectors of user and item towards each other with each event, and ranks by inner product.
 
-    Its size is that of the users and items of the stream. A user whom it does not know has no list.
+    Grows with the users and items of the stream. Unknown users have no list.
 
     Parameters
     ----------
     hide_seen, sequence_length
-        As of :class:`~streamrec.model.evaluation.baselines.popularity.RecentPopularity`.
+        See :class:`~streamrec.model.evaluation.baselines.popularity.RecentPopularity`.
     seed
-        Seeds the first vectors.
+        Random seed of initial vectors.
 
     References
     ----------
@@ -41,14 +41,14 @@ class MatrixFactorization:
         self._items = self._begun(1_024)
 
     def ranks(self, user_id: str, item_id: str) -> np.ndarray:
-        """Return the place of an item in the user's list, `(1,)`."""
+        """Return the rank of an item in the user's list, `(1,)`."""
         row, user = self._histories.row_of.get(item_id), self._users.get(user_id)
         hidden = self._histories.hidden(user_id)
         if row is None or user is None or row in hidden:
             return np.array([UNKNOWN])
         return np.array([place_of(row, self._items[: len(self._histories)] @ user, hidden)])
 
-    def learn_one(self, user_id: str, item_id: str, event_time_ms: int) -> None:  # noqa: ARG002  # it knows no time
+    def learn_one(self, user_id: str, item_id: str, event_time_ms: int) -> None:  # noqa: ARG002  # time is not used
         """Make one gradient step towards 1."""
         row = self._histories.learn_one(user_id, item_id)
         if row == len(self._items):

@@ -1,4 +1,4 @@
-"""The same model, whose trainer stopped."""
+"""The same model with a stopped trainer."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from streamrec.model.ranker import ModelRanker
 
 
 class Frozen:
-    """Ranks by the version that serves when scoring begins.
+    """Ranks by the version serving when scoring begins.
 
-    It is a recall worker whose trainer stopped: sequences and the popularity of known items go on.
+    Like a recall worker whose trainer has stopped: sequences and the popularity of known items are still updated.
 
     Parameters
     ----------
     hide_seen
-        As of the ranker.
+        As for the ranker.
     """
 
     name = "frozen"
@@ -25,7 +25,7 @@ class Frozen:
         self._ranker = ModelRanker(hide_seen=hide_seen)
 
     def apply_update(self, record: bytes) -> None:
-        """Take in a record of `model-updates`, before scoring begins."""
+        """Apply a record of `model-updates`, before scoring begins."""
         self._ranker.apply_update(record)
 
     def rank(self, interests: Sequence[UserInterest], *, k: int) -> list[list[str]]:

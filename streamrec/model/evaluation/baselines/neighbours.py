@@ -1,4 +1,4 @@
-"""Nearest sessions, weighted by position and by recency (VSTAN), on a stream."""
+"""Nearest sessions, weighted by position and recency (VSTAN), on a stream."""
 
 from __future__ import annotations
 
@@ -11,38 +11,38 @@ from streamrec.model.evaluation.baselines.baseline import UNKNOWN, Histories, pl
 from streamrec.model.evaluation.baselines.popularity import DecayedCounts
 
 SESSIONS = 200_000
-"""The newest ones are kept."""
+"""Number of the latest sessions to keep."""
 
 SESSION_ITEMS = 50
-"""Of a longer session the first ones."""
+"""Maximum number of items per session; later ones are dropped."""
 
 SESSIONS_OF_ITEM = 500
-"""The newest ones with it are compared."""
+"""Number of the latest sessions with an item to compare."""
 
 ASKED_ITEMS = 10
-"""So many of a user's newest distinct items are the session that is compared with others."""
+"""Number of a user's latest distinct items that form the current session."""
 
 NEIGHBOURS = 300
 POSITION_DECAY = 0.5
-"""Of the user's items, by steps back."""
+"""Decay of the user's items per step back."""
 
 DISTANCE_STEPS = 3.0
-"""An item so many steps from the one in common counts 1/e."""
+"""Distance in steps from the shared item at which an item's weight is 1/e."""
 
 NEGLIGIBLE = 1e-9
-"""What popularity adds at most: it decides where neighbours do not."""
+"""Maximum contribution of popularity, a tie-breaker."""
 
 DAY_MS = 86_400_000.0
 HALF_LIVES_MS = np.array([DAY_MS / 4, 7 * DAY_MS])
-"""Of a session. The better one is chosen in hindsight, as with popularity."""
+"""Half-lives of a session. The better one is chosen in hindsight, as for popularity."""
 
 
 class SessionNeighbours:
-    """Ranks items by how often they occur in the sessions that are most like the user's newest items.
+    """Ranks items by their frequency in the sessions most similar to the user's latest items.
 
-    A stored session counts by the user's items in it (newer ones and rarer ones more), its length and its age; an item
-    in it by its distance to the newest item in common, and by its rarity. A user's own earlier sessions are sessions
-    like others. What no neighbour has ranks by popularity, as does everything for a user without events.
+    A stored session is weighted by the shared items (more for newer and rarer ones), its length and its age; an item in
+    it by its distance to the latest shared item, and by its rarity. A user's own earlier sessions are treated like
+    others. Items of no neighbour are ranked by popularity, as are all items for a user without events.
 
     Parameters
     ----------
@@ -61,21 +61,21 @@ class SessionNeighbours:
     def __init__(self, *, hide_seen: bool, sequence_length: int) -> None:
         self._histories = Histories(hide_seen=hide_seen, sequence_length=sequence_length)
         self._items = np.zeros((SESSIONS, SESSION_ITEMS), np.int32)
-        """Items of the session with number n at `n % SESSIONS`: row + 1, oldest first, 0 for none."""
+        """Items of session n at `n % SESSIONS`: row + 1, oldest first, 0 for padding."""
         self._lengths = np.zeros(SESSIONS, np.int64)
         self._last_ms = np.zeros(SESSIONS, np.int64)
         self._next = 0
         self._open: dict[str, int] = {}
-        """Number of each user's newest session."""
+        """Index of each user's latest session."""
         self._postings = np.zeros((1_024, SESSIONS_OF_ITEM), np.int64)
-        """Numbers of the newest sessions with an item, a ring."""
+        """Ring buffer of the latest sessions with an item."""
         self._posted = np.zeros(1_024, np.int64)
-        """How many there were."""
+        """Total number of sessions with an item."""
         self._popularity = DecayedCounts(np.array([DAY_MS / 4]))
         self._now_ms = 0
 
     def ranks(self, user_id: str, item_id: str) -> np.ndarray:
-        """Return the place of an item in the user's list for each half-life of a session."""
+        """Return the rank of an item in the user's list for each half-life of a session."""
         row = self._histories.row_of.get(item_id)
         hidden = self._histories.hidden(user_id)
         if row is None or row in hidden:
@@ -83,7 +83,7 @@ class SessionNeighbours:
         return np.array([place_of(row, scores, hidden) for scores in self._scores(user_id)])
 
     def learn_one(self, user_id: str, item_id: str, event_time_ms: int) -> None:
-        """Add an event to the user's session, or begin one."""
+        """Add an event to the user's session, or start a new one."""
         row = self._histories.learn_one(user_id, item_id)
         if row == len(self._posted):
             self._postings = np.pad(self._postings, ((0, row), (0, 0)))
@@ -102,7 +102,7 @@ class SessionNeighbours:
         self._posted[row] += 1
 
     def _session(self, user_id: str, event_time_ms: int) -> int:
-        """Return the number of the session that an event belongs to."""
+        """Return the index of the session that an event belongs to."""
         number = self._open.get(user_id, -1)
         is_kept = number >= max(0, self._next - SESSIONS)
         if is_kept and event_time_ms - self._last_ms[number % SESSIONS] <= SESSION_GAP_MS:
@@ -136,7 +136,7 @@ class SessionNeighbours:
         return scores
 
     def _with_any(self, rows: list[int], weights: np.ndarray, *, without: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the sessions that have any of these items, and the weights of those that each of them has."""
+        """Return the sessions with any of these items, and the weights of each one's shared items."""
         lengths = np.minimum(self._posted[rows], SESSIONS_OF_ITEM)
         numbers = np.concatenate([self._postings[row, :length] for row, length in zip(rows, lengths, strict=True)])
         kept = (numbers >= self._next - SESSIONS) & (numbers != without)
@@ -144,7 +144,7 @@ class SessionNeighbours:
         return distinct, np.bincount(inverse, np.repeat(weights, lengths)[kept], len(distinct))
 
     def _sum(self, slots: np.ndarray, weights: np.ndarray, own: np.ndarray) -> np.ndarray:
-        """Return what the items of these sessions sum up to, `(items,)`."""
+        """Return the summed weights of the items of these sessions, `(items,)`."""
         items = self._items[slots, : self._lengths[slots].max()]  # (sessions, L)
         in_common = own[items].argmax(1)
         distance = np.abs(np.arange(items.shape[1]) - in_common[:, None])
@@ -155,6 +155,6 @@ class SessionNeighbours:
         return summed
 
     def _rarity(self, rows: np.ndarray) -> np.ndarray:
-        """Return the logarithm of how many sessions there are for each that has an item."""
+        """Return the logarithm of the number of sessions per session with an item."""
         rarity: np.ndarray = np.log(1.0 + self._next / np.maximum(self._posted[rows], 1))
         return rarity

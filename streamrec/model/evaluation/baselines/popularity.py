@@ -1,4 +1,4 @@
-"""The yardstick: what was popular of late, the same for everybody."""
+"""Recent popularity, the same for all users."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from streamrec.model.evaluation.baselines.baseline import UNKNOWN, Histories, pl
 
 HOUR_MS = 3_600_000
 HALF_LIVES_MS = np.array([HOUR_MS, 6 * HOUR_MS, 24 * HOUR_MS, 7 * 24 * HOUR_MS], np.float64)
-"""The best of these is chosen in hindsight, which is more than any recommender gets."""
+"""The best one is chosen in hindsight, an advantage over real recommenders."""
 
 _MAX_DOUBLINGS = 500.0
-"""Weights refer to one instant, which moves on long before a weight leaves the range of a double (2^1023)."""
+"""Weights have a common reference time, which moves long before a weight leaves the range of a double (2^1023)."""
 
 
 class DecayedCounts:
-    """Counts of rows that decay with event time, by half-life.
+    """Decayed counts of rows by half-life of event time.
 
     Parameters
     ----------
     half_lives_ms
-        One or several, `(H,)`.
+        Half-lives, `(H,)`.
     """
 
     def __init__(self, half_lives_ms: np.ndarray) -> None:
@@ -33,11 +33,11 @@ class DecayedCounts:
 
     @property
     def counts(self) -> np.ndarray:
-        """Up to a factor by half-life, `(H, rows)`."""
+        """Counts up to a factor per half-life, `(H, rows)`."""
         return self._counts[:, : self._size]
 
     def add(self, row: int, event_time_ms: int) -> None:
-        """Count an event of a row, which is one of those so far or the next."""
+        """Count an event of a row, which may be the next new one."""
         self._size = max(self._size, row + 1)
         if row == self._counts.shape[1]:
             self._counts = np.pad(self._counts, ((0, 0), (0, row)))
@@ -48,17 +48,17 @@ class DecayedCounts:
 
 
 class RecentPopularity:
-    """Ranks items by counts that decay with event time, and leaves out what a user has seen.
+    """Ranks items by decayed counts, excluding a user's seen items.
 
-    It knows every event at once: no recommender behind a stream is fresher. Its size is that of the catalogue, and a
-    bounded history of each user.
+    It learns every event immediately: no streaming recommender is fresher. It grows with the catalogue, and keeps a
+    bounded history per user.
 
     Parameters
     ----------
     hide_seen
-        Whether items of a user's newest events are left out, as in the lists that are compared.
+        Whether items of a user's latest events are excluded, as in the compared lists.
     sequence_length
-        How many of a user's newest events those are.
+        Number of those events.
     """
 
     def __init__(self, *, hide_seen: bool, sequence_length: int) -> None:
@@ -67,7 +67,7 @@ class RecentPopularity:
 
     @property
     def names(self) -> Sequence[str]:
-        """One for each half-life."""
+        """One name per half-life."""
         return [f"popular_{half_life_ms / HOUR_MS:g}h" for half_life_ms in HALF_LIVES_MS]
 
     def would_hit(self, user_id: str, item_id: str, *, k: int) -> np.ndarray:
@@ -81,7 +81,7 @@ class RecentPopularity:
         return hits
 
     def ranks(self, user_id: str, item_id: str) -> np.ndarray:
-        """Return for each half-life the place of an item in the user's list, 0 is the top; `UNKNOWN` if it is in none.
+        """Return the rank of an item in the user's list by half-life, from 0; `UNKNOWN` if it is in none.
 
         Shape
         -----

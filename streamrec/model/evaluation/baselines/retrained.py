@@ -1,4 +1,4 @@
-"""The same model, trained from scratch from time to time, as is common practice."""
+"""The same model, periodically retrained from scratch, as is common practice."""
 
 from __future__ import annotations
 
@@ -15,38 +15,38 @@ from streamrec.model.ranker import ModelRanker
 from streamrec.service.fence import Fences
 
 MAX_EVENTS = 100_000
-"""The newest ones are trained on."""
+"""Number of the latest events to train on."""
 
 HELD_OUT_SHARE = 0.2
-"""Of these events, the newest: they say when to stop, and the blend learns from them."""
+"""Share of these events, the latest, held out for early stopping and for training the blend."""
 
 MAX_EPOCHS = 30
 PATIENCE = 2
-"""Epochs without a lower loss on what is held out."""
+"""Epochs without a lower held-out loss before stopping."""
 
 CONTEXT = 8
-"""A sequence that is longer than a training step takes is cut into parts that overlap by so many events."""
+"""Overlap in events of the parts of sequences longer than a training step accepts."""
 
 BATCH_EVENTS = 1_024
 NO_EFFORT = 1 << 20
-"""Events behind a step, so that it does little but count."""
+"""Backlog passed to a step, so that it mostly counts."""
 
 Part = tuple[list[SequenceEvent], list[int]]
 
 
 class Retrained:
-    """Trains a new model on the events before a point, in epochs with early stopping, and serves it until the next.
+    """Trains a new model on the events before each retraining point, in epochs with early stopping.
 
-    Between the points it is what :class:`~streamrec.model.evaluation.baselines.frozen.Frozen` is.
+    Between the points it is served like :class:`~streamrec.model.evaluation.baselines.frozen.Frozen`.
 
     Parameters
     ----------
     new_learning
-        Makes a model that has learned nothing; no guard stands between it and the lists.
+        Factory of untrained models; used without a guard.
     hide_seen
-        As of the ranker.
+        As for the ranker.
     micro_batch_events
-        Events of a step on what was held out.
+        Events per step on held-out data.
     """
 
     name = "retrained"
@@ -63,13 +63,13 @@ class Retrained:
         return [[item.item_id for item in items] for items in self._ranker.rank(interests, k=k)]
 
     def count(self, interest: UserInterest) -> None:
-        """Keep an event for the next training, and count it."""
+        """Store an event for the next training, and count it."""
         self._newest.append(interest)
         if self._ranker.model_version:
             self._ranker.count(interest)
 
     def retrain(self) -> None:
-        """Train a new model on what is kept, and serve it from now on."""
+        """Train a new model on the stored events, and serve it from now on."""
         learning, guard = self._new_learning(), Guard(hide_seen=self._hide_seen)
         interests = list(self._newest)
         held_out = int(HELD_OUT_SHARE * len(interests))
@@ -92,7 +92,7 @@ class Retrained:
 
 
 def _parts(interests: Sequence[UserInterest], length: int) -> list[Part]:
-    """Return all events of each user in parts that a training step takes, each event once as a target."""
+    """Split each user's events into parts for training steps, with each event as a target once."""
     events: dict[str, list[SequenceEvent]] = {}
     for interest in interests:
         events.setdefault(interest.user_id, []).append(interest.sequence[-1])
@@ -107,11 +107,11 @@ def _parts(interests: Sequence[UserInterest], length: int) -> list[Part]:
 
 
 def _train_in_epochs(learning: Learning, parts: list[Part], held_out: list[UserHistory], length: int) -> None:
-    """Train until the loss on what is held out falls no more, and keep the weights of its minimum."""
+    """Train until the held-out loss stops falling, and keep the weights of its minimum."""
     rows, learner = len(learning.items), learning.learner
     tests = list(_batches(learning, [(history.sequence, history.new) for history in held_out], length))
     for padded in tests:
-        padded.weights[padded.weights < 1.0] = 0.0  # what came before is context here, and was trained on
+        padded.weights[padded.weights < 1.0] = 0.0  # earlier events are only context here; they were trained on
     best, best_loss, since = learner.state(rows), math.inf, 0
     for _ in range(MAX_EPOCHS if parts and tests else 0):
         learning.random.shuffle(parts)
