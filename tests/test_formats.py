@@ -163,7 +163,7 @@ FIRST_BYTE = {"interest-state-1.bin": 8, "interest-progress-1.bin": 8, "retentio
         ("retention-memory-1.bin", lambda value: _decode_user(None, None, value)),
     ],
 )
-def test_what_another_release_or_nobody_wrote_is_refused_in_words(name, read):
+def test_data_of_another_release_and_garbage_are_refused_with_a_clear_error(name, read):
     value = bytearray((FILES / name).read_bytes())
     value[FIRST_BYTE[name] + 1] = 2
     with pytest.raises(StreamrecError, match="has format 2, this release reads 1"):
@@ -201,7 +201,7 @@ def test_a_derived_record_of_a_newer_release_is_read(name, kind):
     assert msgspec.json.decode(newer, type=kind) == msgspec.json.decode(json.dumps(document).encode(), type=kind)
 
 
-def test_tables_of_a_newer_release_are_left_alone(postgres_url):
+def test_tables_of_a_newer_release_are_unchanged(postgres_url):
     with closing(psycopg2.connect(postgres_url)) as connection, connection, connection.cursor() as cursor:
         cursor.execute("UPDATE alembic_version SET version_num = '9999'")
     with pytest.raises(StreamrecError, match=r"newer release.*'9999'"):

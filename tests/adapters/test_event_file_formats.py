@@ -227,7 +227,7 @@ def test_the_unit_of_times_is_guessed_and_can_be_said(tmp_path, unit, times, sai
         (FileOptions(header=False), "--columns user_id=COLUMN"),
     ],
 )
-def test_what_is_said_and_not_so_is_an_error_in_words(tmp_path, options, message):
+def test_options_that_contradict_the_file_are_a_clear_error(tmp_path, options, message):
     path = written(tmp_path, "events.csv", f"user_id,item_id,event_type,timestamp\nu,i,view,{NOON_MS}\n")
     with pytest.raises(UsageError, match=message):
         EventFile.open(path, options)

@@ -111,6 +111,6 @@ def test_states_expire(redis_url, redis_client):
     assert 86_000 < redis_client.ttl(Keys().state("u1")) <= 86_400
 
 
-def test_a_server_that_is_away_is_transient():
+def test_an_unavailable_server_is_transient():
     with pytest.raises(TransientError, match="Redis"):
         RedisInterestStore("redis://127.0.0.1:1/0", state_ttl_days=1).load(["u1"], [])

@@ -15,7 +15,7 @@ NOWHERE = "127.0.0.1:1"
 
 
 @pytest.mark.parametrize("client", [Consumer, Producer])
-def test_a_client_that_knows_no_broker_is_told_from_brokers_that_are_away(kafka, client):
+def test_a_client_that_lost_all_brokers_is_distinguished_from_unavailable_brokers(kafka, client):
     config = {"group.id": "test"} if client is Consumer else {}
     check_reach(client({"bootstrap.servers": kafka.bootstrap} | config), kafka)
     nowhere = client({"bootstrap.servers": NOWHERE} | config)
@@ -24,7 +24,7 @@ def test_a_client_that_knows_no_broker_is_told_from_brokers_that_are_away(kafka,
         check_reach(nowhere, kafka)
 
 
-def test_a_reader_is_looked_after_when_it_was_quiet_for_a_while(kafka):
+def test_a_reader_is_checked_when_it_was_quiet_for_a_while(kafka):
     now_s = 0.0
     reader = Consumer({"bootstrap.servers": NOWHERE, "group.id": "test"})
     line = Lifeline(reader, kafka, monotonic_s=lambda: now_s)

@@ -131,7 +131,7 @@ def test_a_list_that_comes_again_is_counted_once(record, report):
     assert report().arms[0].lists == 1
 
 
-def test_bad_records_are_passed_over(record, store, report):
+def test_bad_records_are_skipped(record, store, report):
     positions = record.handle(batch(part("clicks", [b"{", None, event("u1")]), part("recommendations", [b"{"])))
     assert positions == store.positions([TopicPartition("clicks", 0), TopicPartition("recommendations", 0)])
     assert report().arms[0].clicks == 1
@@ -147,7 +147,7 @@ def test_an_error_leaves_nothing_behind(record, store, report, monkeypatch):
     assert report().days == []
 
 
-def test_a_server_that_is_away_is_transient():
+def test_an_unavailable_server_is_transient():
     store = PostgresRetentionStore("postgresql://nobody@127.0.0.1:1/none")
     with pytest.raises(TransientError, match="PostgreSQL"):
         store.positions([TopicPartition("clicks", 0)])

@@ -31,7 +31,7 @@ def test_a_broken_build_does_not_pass(tmp_path, bug):
     assert any(note.startswith("state of") for note in outcome.verdict.notes), outcome.verdict.notes
 
 
-def test_redis_may_be_away(tmp_path):
+def test_redis_may_be_unavailable(tmp_path):
     figures = outage.run("redis", away_s=4.0, rate=200.0, warm_s=0.0, directory=tmp_path, workers=SWIFT)
 
     assert (figures.missing, figures.extra, figures.state_mismatches) == (0, 0, 0), figures.notes

@@ -126,7 +126,7 @@ def test_lag_and_topics_print_figures(capsys):
     assert json.loads(run(["topics", "create", "--json"], capsys)) == {"created": []}
 
 
-def test_lists_are_counted_and_marked_to_be_made_again(servers, capsys):
+def test_lists_are_counted_and_marked_to_be_rebuilt(servers, capsys):
     assert "no lists yet" in run(["lists", "status"], capsys, code=2)
     store = RedisTopKStore(servers.require_redis_url(), list_ttl_days=1)
     store.put_lists([EncodedList("u1", 1, msgspec.json.encode(a_list("u1")))], [])

@@ -107,7 +107,7 @@ TABLES = {
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_a_table_shows_data_as_it_is(name):
+def test_a_table_shows_data_unchanged(name):
     text = rendered(*TABLES[name]())
 
     assert SHOWN in text
@@ -131,7 +131,7 @@ def test_topk_of_anybody_prints_any_item(monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("arguments", [["dlq", "list"], ["dlq", "show", "clicks.dlq:0:0"]])
-def test_dead_letters_are_shown_as_they_are(arguments, monkeypatch, capsys):
+def test_dead_letters_are_shown_unchanged(arguments, monkeypatch, capsys):
     monkeypatch.setattr(dlq, "read_dead_letters", lambda _access: iter([LETTER]))
 
     assert SHOWN in shown_by(arguments, capsys)
@@ -179,7 +179,7 @@ def test_what_a_replay_says_is_data():
 
 
 @pytest.mark.parametrize("configure", [logs.configure_command, lambda: logs.configure("INFO", worker="test")])
-def test_lines_for_people_show_data_as_it_is(configure, monkeypatch):
+def test_lines_for_people_show_data_unchanged(configure, monkeypatch):
     stream = io.StringIO()
     stream.isatty = lambda: True
     monkeypatch.setattr("sys.stderr", stream)

@@ -81,7 +81,7 @@ def test_show_prints_nothing_that_moves_the_terminal(kafka, reason, capsys):
     assert document["headers"]["dlq.message"] == "what is wrong"
 
 
-def test_show_of_a_letter_that_is_not_there_is_a_users_error(reason, capsys):
+def test_show_of_a_dead_letter_that_does_not_exist_is_a_users_error(reason, capsys):
     with pytest.raises(SystemExit) as exit_info:
         main(["dlq", "show", f"clicks.dlq:0:{10**9}"])
 
@@ -117,7 +117,7 @@ def test_a_record_that_names_its_event_keeps_the_name(kafka, reason, value, head
     assert record == Outgoing("clicks", b"u1", value, headers)
 
 
-def test_a_record_that_was_refused_again_is_put_back_once(kafka, reason):
+def test_a_record_that_was_refused_again_is_replayed_once(kafka, reason):
     named = {"ce_source": CE_SOURCE.encode(), "ce_id": b"clicks:3:17"}
     KafkaPublisher(kafka).publish([letter(reason, b"{", offset=17), letter(reason, b"{", offset=99, headers=named)])
     (record,) = records_to_replay(letters_of(kafka, reason))
@@ -125,7 +125,7 @@ def test_a_record_that_was_refused_again_is_put_back_once(kafka, reason):
     assert record.headers == named
 
 
-def test_a_record_that_is_put_back_twice_is_applied_once():
+def test_a_record_that_is_replayed_twice_is_applied_once():
     """It was refused by a release that could not read it, and is put back, by mistake twice, under one that can."""
     refused = letter("unknown-type", click("u1", "i1"))
     again = [record for _ in range(2) for record in records_to_replay([found(refused)])]
@@ -182,7 +182,7 @@ def test_what_was_said_of_an_item_since_is_not_undone_by_a_replay():
 
 
 @pytest.mark.parametrize("topic", ["items", "impressions"])
-def test_letters_of_other_topics_are_listed_shown_and_replayed(kafka, reason, capsys, topic):
+def test_dead_letters_of_other_topics_are_listed_shown_and_replayed(kafka, reason, capsys, topic):
     key, value = reason.encode(), json.dumps({"test": reason}).encode()
     publisher = KafkaPublisher(kafka)
     publisher.publish([Outgoing(topic, key, value)])
@@ -198,7 +198,7 @@ def test_letters_of_other_topics_are_listed_shown_and_replayed(kafka, reason, ca
     assert again["replayed"] == ({} if topic == "items" else {topic: 1}), "a newer record of the item is there"
 
 
-def test_a_letter_that_is_not_whole_is_not_put_back_as_if_it_were(kafka, reason, capsys):
+def test_a_shortened_dead_letter_is_not_replayed_as_if_it_were_whole(kafka, reason, capsys):
     """Sizes are checked where records leave: a part of a record is no record, and some fit in no topic but this."""
     cut = letter(reason, b'{"user_id": "u1", "item', offset=1, headers={"dlq.cut": b"headers,value"})
     large = letter(reason, b"[" * 1_048_500, offset=2)

@@ -57,7 +57,7 @@ def run(arguments, capsys, *, code=0):
     return captured.out or captured.err
 
 
-def test_list_shows_every_version_with_what_became_of_it(told, capsys):
+def test_list_shows_every_version_with_its_status(told, capsys):
     table = run(["model", "list"], capsys)
     document = json.loads(run(["model", "list", "--json"], capsys))
 

@@ -64,7 +64,7 @@ def test_one_json_object_says_it_all_and_windows_are_drawn(events_file, tmp_path
     assert plot.read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_picture_needs_its_library(events_file, tmp_path, capsys, monkeypatch):
+def test_a_plot_needs_matplotlib(events_file, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     code, out, err = run(
         ["eval", "prequential", "--data", str(events_file), "--plot", str(tmp_path / "windows.png")], capsys
@@ -75,7 +75,7 @@ def test_a_picture_needs_its_library(events_file, tmp_path, capsys, monkeypatch)
 
 
 @pytest.mark.parametrize("name", ["windows.jpg", "nowhere/windows.png"])
-def test_a_picture_that_cannot_be_written_is_refused_before_the_run(name, events_file, tmp_path, capsys):
+def test_a_plot_that_cannot_be_written_is_refused_before_the_run(name, events_file, tmp_path, capsys):
     code, out, err = run(["eval", "prequential", "--data", str(events_file), "--plot", str(tmp_path / name)], capsys)
 
     assert (code, out) == (2, "")

@@ -60,7 +60,7 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
-def test_the_newest_whole_one_is_used_in_the_place_of_a_damaged_one(tmp_path, damage):
+def test_the_latest_intact_checkpoint_replaces_a_damaged_one(tmp_path, damage):
     write(tmp_path, 1)
     damage(write(tmp_path, 2, kept=[1]))
     archive = Archive(tmp_path)
@@ -89,7 +89,7 @@ def test_arrays_are_not_read_without_a_look_at_their_digest(tmp_path, damage):
         checkpoint.read_tensors(tmp_path, 1, "serving")
 
 
-def test_where_all_are_damaged_a_person_decides(tmp_path):
+def test_if_all_are_damaged_the_operator_decides(tmp_path):
     DAMAGES["a flipped byte"](write(tmp_path, 1))
     DAMAGES["an empty directory"](write(tmp_path, 2, kept=[1]))
 
@@ -107,7 +107,7 @@ def test_few_damaged_ones_are_kept(tmp_path):
     assert len(list(tmp_path.glob("*.damaged"))) == checkpoint.KEPT_DAMAGED
 
 
-def test_names_are_matched_exactly_and_what_is_not_ours_is_left_alone(tmp_path):
+def test_names_are_matched_exactly_and_what_is_not_ours_is_unchanged(tmp_path):
     path = write(tmp_path, 7)
     strangers = [
         "checkpoint-000000007.bak",
@@ -147,7 +147,7 @@ def test_a_directory_that_must_not_be_read_is_none_without_checkpoints(tmp_path,
         checkpoint.numbers(tmp_path)
 
 
-def test_a_checkpoint_that_must_not_be_read_is_not_passed_over(tmp_path, monkeypatch):
+def test_a_checkpoint_that_must_not_be_read_is_not_skipped(tmp_path, monkeypatch):
     write(tmp_path, 1)
     write(tmp_path, 2, kept=[1])
 
@@ -162,7 +162,7 @@ def test_a_checkpoint_that_must_not_be_read_is_not_passed_over(tmp_path, monkeyp
 
 
 @pytest.mark.parametrize("below", ["", "model"])
-def test_a_directory_that_is_a_file_is_refused_in_words(tmp_path, below):
+def test_a_directory_that_is_a_file_is_refused_with_a_clear_error(tmp_path, below):
     (tmp_path / "file").touch()
     with (
         pytest.raises(StreamrecError, match="cannot be used for checkpoints"),
@@ -171,7 +171,7 @@ def test_a_directory_that_is_a_file_is_refused_in_words(tmp_path, below):
         pass
 
 
-def test_a_full_disk_is_told_at_once_and_the_last_checkpoint_stays(tmp_path, monkeypatch):
+def test_a_full_disk_is_reported_immediately_and_the_last_checkpoint_stays(tmp_path, monkeypatch):
     write(tmp_path, 1)
     archive = Archive(tmp_path)
     contents = checkpoint.packed({}, {"admissions": b"2"})
@@ -264,7 +264,7 @@ def test_a_damaged_last_good_one_is_replaced_by_the_one_before_it_at_the_start(n
     assert again.lineage.last_good == first
 
 
-def test_a_newer_format_is_not_passed_over(tmp_path):
+def test_a_newer_format_is_not_skipped(tmp_path):
     write(tmp_path, 1)
     manifest = write(tmp_path, 2, kept=[1]) / "manifest.json"
     manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"format": 99}))

@@ -57,7 +57,7 @@ def break_blend(trainer):
 
 
 @pytest.mark.parametrize("plant", [break_network, break_vectors, break_blend])
-def test_a_version_that_is_no_number_never_serves(new_trainer, plant):
+def test_a_version_with_nan_never_serves(new_trainer, plant):
     running = Running(new_trainer(), log_of(2_000))
     running.play(1_000)
     plant(running.trainer)
@@ -154,7 +154,7 @@ def test_a_spared_event_is_no_target_of_a_later_step_either(new_trainer, monkeyp
     assert len(set(targets)) > 300
 
 
-def test_held_users_are_counted_and_never_trained(new_trainer):
+def test_held_out_users_are_counted_and_never_trained(new_trainer):
     held = [name for name in map("user{}".format, range(1_000)) if guard.is_held(name)][:8]
     states, log = {name: InterestState() for name in held}, []
     for offset in range(200):
@@ -174,7 +174,7 @@ def test_held_users_are_counted_and_never_trained(new_trainer):
     assert all(np.array_equal(after[name], blend[name]) for name in blend)
 
 
-def test_a_trainer_that_began_anew_can_be_restarted(new_trainer):
+def test_a_trainer_that_restarted_from_scratch_can_be_restarted(new_trainer):
     log = log_of(400)
     running = Running(new_trainer(), log)
     running.play(200)
@@ -203,7 +203,7 @@ def test_the_last_good_version_is_tested_as_it_served(new_trainer):
     assert again.encoder is not serving.encoder
 
 
-def test_a_rollback_by_hand_brings_back_the_lists_of_the_older_version(new_trainer):
+def test_a_manual_rollback_brings_back_the_lists_of_the_older_version(new_trainer):
     running = Running(new_trainer(hide_seen=False), log_of(2_400))
     running.play(1_200)
     running.use_case.checkpoint()
@@ -226,7 +226,7 @@ def test_a_rollback_by_hand_brings_back_the_lists_of_the_older_version(new_train
     assert running.counted == 2_400
 
 
-def test_a_command_is_obeyed_once(new_trainer):
+def test_a_command_takes_effect_once(new_trainer):
     log = log_of(2_000)
     running = Running(new_trainer(), log)
     running.play(800)

@@ -30,7 +30,7 @@ def test_no_two_versions_share_a_name():
     assert len({first, again, third, keep(restarted, 4)}) == 4
 
 
-def test_what_came_after_the_version_that_was_gone_back_to_is_rolled_back():
+def test_versions_after_the_restored_one_are_rolled_back():
     lineage = Lineage()
     names = [keep(lineage, number) for number in (1, 2, 3)]
     lineage.roll_back(names[0], "worse")

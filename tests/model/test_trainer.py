@@ -58,7 +58,7 @@ def test_lists_follow_users_better_than_popularity_does(new_trainer):
     assert personal > 1.5 * popular
 
 
-def test_a_restarted_trainer_goes_on_from_where_it_was(new_trainer):
+def test_a_restarted_trainer_picks_up_where_it_left_off(new_trainer):
     """Restarts agree to the bit. No restart differs a little: its readers have vectors that may lag behind somewhat."""
     interests = stream(400)
     undisturbed, killed = new_trainer("a"), new_trainer("b")

@@ -51,18 +51,18 @@ def test_what_was_not_read_yet_is_unknown_not_zero():
     assert state_after((0.0, look_of([4, 4, 10], since_s=(30, -1, -1)))).behind_s == 30.0
 
 
-def test_a_position_that_does_not_move_while_records_wait_stands_still_since_it_was_seen_first():
+def test_a_position_that_does_not_move_while_records_wait_stalls_since_it_was_seen_first():
     still = look_of([4, 10, 10])
 
     assert state_after((100.0, still), (160.0, still)).stalled_s == 60.0
 
 
 @pytest.mark.parametrize("later", [look_of([5, 10, 10]), look_of([10, 10, 10]), look_of([4, 10, 10], end=(4, 10, 10))])
-def test_a_position_that_moves_or_waits_for_nothing_does_not_stand_still(later):
+def test_a_position_that_moves_or_waits_for_nothing_does_not_stall(later):
     assert state_after((100.0, look_of([4, 10, 10])), (160.0, later)).stalled_s == 0.0
 
 
-def test_standing_still_begins_when_records_come_not_when_the_last_one_was_handled():
+def test_a_stall_starts_when_records_arrive_not_when_the_last_one_was_processed():
     idle, waiting = look_of([10, 10, 10]), look_of([10, 10, 10], end=(11, 10, 10))
 
     assert state_after((0.0, idle), (1_000.0, idle), (1_001.0, waiting), (1_002.0, waiting)).stalled_s == 2.0
@@ -72,7 +72,7 @@ def test_records_that_went_before_they_were_read_are_lost_and_not_those_nobody_c
     assert state_after((0.0, look_of([4, 10, -1], start=(7, 0, 9)))).lost == 3
 
 
-def test_partitions_that_change_begin_anew():
+def test_the_state_of_changed_partitions_is_reset():
     changed = Lag(NOW_MS, Partitions({"clicks": 1}), np.zeros(1, int), np.full(1, 5))
     changed.groups[OURS] = GroupLag(np.arange(1), np.zeros(1, int), changed.start, changed.end, np.full(1, -1), 1)
 
@@ -91,7 +91,7 @@ def test_each_kind_of_cause_has_a_word_of_its_own_and_a_next_step():
     assert all(check.next_step.endswith(".") and check.name.islower() for check in CHECKS)
 
 
-def test_a_pipeline_that_keeps_up_is_ready():
+def test_a_healthy_pipeline_is_ready():
     assert why(state_after((0.0, look_of([9, 10, 10], since_s=(9, -1, -1))))) == []
 
 
@@ -108,7 +108,7 @@ def test_every_cause_is_named():
     assert why(late, faults={"Redis": "refused"})[0] == "Redis does not answer: refused"
 
 
-def test_what_may_wait_for_longer_may_stand_still_for_longer():
+def test_what_may_wait_for_longer_may_stall_for_longer():
     """A single look sees no standstill; what it sees, the age of the records, must come to the same verdict."""
     waiting = look_of([4, 10, 10], since_s=(STALLED_S + 1, -1, -1))
     state = state_after((0.0, waiting), (STALLED_S + 1, waiting))
@@ -136,7 +136,7 @@ def test_of_a_partition_that_no_broker_leads_nothing_is_concluded_but_that():
     assert why(state) == ["streamrec-interests waits for 1 partitions without a leader"]
 
 
-def test_a_topic_that_is_not_there_is_named():
+def test_a_topic_that_does_not_exist_is_named():
     left = Lag(NOW_MS, Partitions({"purchases": 1}), np.zeros(1, int), np.zeros(1, int))
     left.groups[OURS] = GroupLag(np.arange(1), np.zeros(1, int), left.start, left.end, np.full(1, -1), 1)
     assert why(state_after((0.0, left))) == ["streamrec-interests reads topics that do not exist: clicks"]

@@ -160,7 +160,7 @@ def test_what_a_worker_says_cannot_move_a_terminal_and_is_bounded():
     assert len(cause.text) < MAX_REASON + 100
 
 
-def test_a_standstill_is_told_while_it_lasts_by_each_thread_for_itself():
+def test_each_thread_reports_its_own_stall_while_it_lasts():
     registry = CollectorRegistry()
     standstill = Standstill(registry)
 

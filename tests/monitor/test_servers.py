@@ -51,7 +51,7 @@ def test_one_that_hangs_is_named_and_neither_hides_the_others_nor_is_asked_again
     assert len(asked) == 1
 
 
-def test_a_server_that_answers_says_how_it_is_set_up_and_one_that_is_away_nothing(servers):
+def test_an_available_server_reports_its_condition_and_an_unavailable_one_nothing(servers):
     answers = {"Redis": lambda: Condition(["it evicts keys"], ["nothing on disk"]), "PostgreSQL": lambda: None}
     servers._asks = answers
     assert asyncio.run(servers.faults()) == {}

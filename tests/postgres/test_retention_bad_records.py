@@ -49,7 +49,7 @@ BAD = {
 
 
 @pytest.mark.parametrize(("topic", "bad"), [(topic, bad) for topic, values in BAD.items() for bad in values])
-def test_a_bad_record_is_passed_over_and_the_next_one_is_recorded(postgres_url, topic, bad):
+def test_a_bad_record_is_skipped_and_the_next_one_is_recorded(postgres_url, topic, bad):
     good = {
         "impressions": impression(),
         "recommendations": made(),

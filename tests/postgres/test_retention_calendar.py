@@ -67,7 +67,7 @@ def test_stored_days_are_never_mixed_with_those_of_another_zone(postgres_url):
     assert PostgresRetentionStore(postgres_url, time_zone="UTC").positions([CLICKS]) == {CLICKS: 2}
 
 
-def test_the_procedure_for_another_time_zone_counts_all_days_anew(postgres_url):
+def test_the_procedure_for_another_time_zone_counts_all_days_again(postgres_url):
     record(postgres_url, EVENING)
     (statement,) = re.findall(r"```sql\n\s*(.*?)\n\s*```", PROCEDURES.read_text(), re.DOTALL)
     engine = connect(postgres_url)

@@ -56,12 +56,12 @@ def test_the_older_a_list_the_less_it_says_of_what_it_leaves_out():
 
 
 @pytest.mark.parametrize("age_ms", [0, -1])
-def test_a_list_as_new_as_the_default_stays_as_it_is(age_ms):
+def test_a_list_as_new_as_the_default_is_unchanged(age_ms):
     own = listed({"a": (-1.0, -2.0)}, age_ms=age_ms)
     assert brought_up_to_date(own, default(b=-0.1)) is own
 
 
-def test_a_list_that_knows_no_probabilities_stays_as_it_is():
+def test_a_list_that_knows_no_probabilities_is_unchanged():
     """As those of the control arm, and all that were made before the first model."""
     counted = listed({"a": (3.0, None)}, age_ms=LONG_MS)
     assert brought_up_to_date(counted, default(b=-0.1)) is counted

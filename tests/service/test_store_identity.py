@@ -70,7 +70,7 @@ def test_the_registered_store_is_taken_and_stays_registered():
     assert (shop.held, shop.registered) == ("a", "a")
 
 
-def test_a_store_of_another_installation_is_refused_in_words():
+def test_a_store_of_another_installation_is_refused_with_a_clear_error():
     message = refusal(Shop(held="b", registered="a"))
     assert "belongs to another installation" in message
     assert "STREAMREC_INSTALLATION=shop2" in message
@@ -145,7 +145,7 @@ def test_a_store_that_is_exchanged_under_a_running_worker_is_refused():
     assert not isinstance(refused.value, TransientError)
 
 
-def test_a_worker_that_slept_while_its_store_was_emptied_and_taken_anew_works_on():
+def test_a_worker_that_slept_while_its_store_was_emptied_and_taken_over_works_on():
     shop = Shop(held="a", registered="a")
     check = shop.check()
     check.check()

@@ -32,7 +32,7 @@ def test_shapes_travel_with_a_version():
     assert all(bool(variant.changes) != bool(variant.shape) for name, variant in VARIANTS.items() if name != UNCHANGED)
 
 
-def test_a_hidden_feature_weighs_nothing():
+def test_a_hidden_feature_has_no_weight():
     (hide,) = VARIANTS["blend: no neighbours"].changes
     _owner, _name, forward = hide.args
     blend, features = Blend(), torch.rand(5, len(FEATURES))
@@ -42,7 +42,7 @@ def test_a_hidden_feature_weighs_nothing():
     assert torch.equal(forward(blend, features), forward(blend, other))
 
 
-def test_worth_is_relative_to_the_model_as_it_is():
+def test_worth_is_relative_to_the_unchanged_model():
     users = np.array([0, 0, 1, 1])
     as_it_is = Outcome(np.array([0, 0, 0, 0]), users, 0, 1.0)
     variant = Outcome(np.array([0, NOT_LISTED, 0, NOT_LISTED]), users, 1, 2.0)

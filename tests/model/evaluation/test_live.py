@@ -28,7 +28,7 @@ def play(learner, ranker, interests):
 
 
 @pytest.mark.parametrize("checkpoint_events", [200, 10_000], ids=["with a good version", "without any"])
-def test_a_version_that_is_worse_is_gone_back_from_and_every_event_stays_counted_once(
+def test_a_version_that_is_worse_is_rolled_back_and_every_event_stays_counted_once(
     learner, monkeypatch, checkpoint_events
 ):
     monkeypatch.setattr(live, "CHECKPOINT_EVENTS", checkpoint_events)
