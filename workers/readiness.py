@@ -33,7 +33,7 @@ def paused(app_id: str, because: str) -> Iterator[None]:
 
 def _mark(file: Path, because: str) -> None:
     file.unlink(missing_ok=True)  # left by a killed process with our id
-    # made anew and not followed: anybody may write where temporary files are
+    # re-created instead of followed: temporary directories are world-writable
     with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as marker:
         marker.write(because)
 

@@ -109,7 +109,7 @@ class RefreshTopK:
         Raises
         ------
         TransientError
-            If the store or the broker is away; the same batch can be handed in again.
+            If the store or the broker is unavailable; the same batch can be handed in again.
         """
         self.tally = Tally()
         if self._begun is None or self._begun.batch is not batch:
