@@ -25,15 +25,13 @@ from streamrec.model.popularity import CONTROL_HALF_LIFE, share_of
 from streamrec.model.serving import ServingModel
 from streamrec.model.updates import UpdateReader
 from streamrec.service.list_marks import Knowledge
+from streamrec.service.withdrawn import MAX_WITHDRAWN
 
 MAX_RECENT_EVENTS = 8_192
 """Events that are counted on top of a version until the next one has learned them."""
 
 MAX_RISEN = 256
 """Their newest rows are candidates of every user."""
-
-MAX_WITHDRAWN = 1_000_000
-"""Withdrawn items that are remembered; beyond it the one that was withdrawn first is forgotten."""
 
 MAX_SCORES = 8_000_000
 """Lists are made together as long as users times items are not more: 32 MiB of scores."""
