@@ -11,9 +11,12 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import requests
 from chromium import chromium
 
 from streamrec.adapters.kafka import KafkaPublisher
@@ -28,38 +31,55 @@ from streamrec.settings import Settings
 from streamrec.simulated_shop import SimulatedShop
 
 SEED = 1
+TOP_K = 50
+"""A list of the default length would be longer than what this shop sells in a category."""
+
 SICK_EVERY = 100
 """One record is refused for so many visits, well below the limit."""
 
 REFUSED = (b'{"user_id": "u1", "event_time_ms": 1735689600000}', b"{broken", b'{"user_id": "u7", "item_id": ""}')
-DEADLINE_S = 120.0
+DEADLINE_S = 400.0
+CALM_VISITS_PER_S = 3.0
+CALM_S = 40.0
+"""After the shop was played for long, workers catch up; then it is played calmly, which a busy machine can bear."""
 
 
-class Shop(threading.Thread):
-    """Plays visits at a steady rate; half of the users look at their lists."""
+class Shop:
+    """Plays visits; half of the users look at their lists."""
 
-    def __init__(self, settings: Settings, visits_per_s: float) -> None:
-        super().__init__(daemon=True)
+    def __init__(self, settings: Settings) -> None:
         self._reader = TopKReader(settings.require_redis_url())
         self._publisher = KafkaPublisher(settings.require_kafka())
-        self._visits_per_s = visits_per_s
-        self.closing = threading.Event()
+        self._turns = shop_turns(SimulatedShop(SEED))
+        self._visits = 0
         self.user_id = ""
         """Who came last."""
 
-    def run(self) -> None:
-        number = 0
-        for chunk in in_time(shop_turns(SimulatedShop(SEED)), at_rate(self._visits_per_s), lambda _turn: 0):
-            if self.closing.is_set():
+    def play(self, visits_per_s: float, closing: threading.Event) -> None:
+        """Play at a steady rate until told to stop."""
+        for chunk in in_time(self._turns, at_rate(visits_per_s), lambda _turn: 0):
+            if closing.is_set():
                 return
             lists = self._reader.read_many([turn.user_id for turn in chunk])
             for turn, shown in zip(chunk, lists, strict=True):
                 self._publisher.publish(turn.play(shown).records())
-                number += 1
-                if number % SICK_EVERY == 0:
-                    refused = REFUSED[number // SICK_EVERY % len(REFUSED)]
+                self._visits += 1
+                if self._visits % SICK_EVERY == 0:
+                    refused = REFUSED[self._visits // SICK_EVERY % len(REFUSED)]
                     self._publisher.publish([Outgoing("clicks", b"u1", refused)])
             self.user_id = chunk[-1].user_id
+
+    @contextmanager
+    def played(self, visits_per_s: float) -> Iterator[None]:
+        """Play meanwhile."""
+        closing = threading.Event()
+        playing = threading.Thread(target=self.play, args=(visits_per_s, closing))
+        playing.start()
+        try:
+            yield
+        finally:
+            closing.set()
+            playing.join()
 
 
 def wait(condition, what):
@@ -86,15 +106,46 @@ def photograph(browser, url, file, *, width, scheme="light", until="body"):
     context.close()
 
 
+def take(browser, url, shop, supervisor, options):
+    """Play the shop until the model has learned, and photograph the dashboard: healthy, then with a stopped worker."""
+
+    def is_healthy():
+        return requests.get(f"{url}/readyz", timeout=10).ok
+
+    charts, into = "section:has(#throughput)", options.into
+    with shop.played(options.visits):
+        time.sleep(60 * options.minutes)
+    wait(is_healthy, "a healthy pipeline")
+    with shop.played(CALM_VISITS_PER_S):
+        time.sleep(CALM_S)
+        for name, view in {
+            "light": {"width": 1280, "until": charts},
+            "dark": {"width": 1280, "until": charts, "scheme": "dark"},
+            "tables": {"width": 1280},
+            "phone": {"width": 390, "until": charts},
+        }.items():
+            wait(is_healthy, "a healthy pipeline")
+            photograph(browser, url, into / f"monitor-{name}.png", **view)
+        photograph(browser, f"{url}/user?id={shop.user_id}", into / "monitor-user.png", width=1280)
+        stopped = supervisor.pids()["recall"][0]
+        os.kill(stopped, signal.SIGSTOP)
+        try:
+            page = browser.new_page()
+            page.goto(url)
+            wait(lambda: page.get_by_text("s behind, more than").count(), "a cause on the dashboard")
+            photograph(browser, url, into / "monitor-problem.png", width=1280, until=charts)
+        finally:
+            os.kill(stopped, signal.SIGCONT)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=12.0, help="how long the shop is played before")
-    parser.add_argument("--visits", type=float, default=12.0, help="visits per second, of about four events each")
+    parser.add_argument("--visits", type=float, default=10.0, help="visits per second, of about four events each")
     parser.add_argument("--into", type=Path, default=Path("docs"), help="where photographs go")
     options = parser.parse_args()
-    into = options.into
     with TemporaryDirectory(prefix="streamrec-photographs-") as directory:
-        settings = Settings(data_dir=Path(directory), monitor_port=0)
+        settings = Settings(data_dir=Path(directory), monitor_port=0, top_k=TOP_K)
         with (
             local_stack(settings, progress=False) as stack,
             Supervisor(stack, stack.settings.data_dir / "logs", (*WORKERS, "monitor")) as supervisor,
@@ -104,27 +155,8 @@ def main():
                 lambda: [point for point in find_endpoints(stack.settings) if point.worker == "monitor"], "the monitor"
             )
             url = f"http://127.0.0.1:{monitors[0].port}"
-            shop = Shop(stack.settings, options.visits)
-            shop.start()
-            time.sleep(60 * options.minutes)
-            charts = "main > .grid"
-            photograph(browser, url, into / "monitor-light.png", width=1280, until=charts)
-            photograph(browser, url, into / "monitor-dark.png", width=1280, scheme="dark", until=charts)
-            photograph(browser, url, into / "monitor-tables.png", width=1280)
-            photograph(browser, url, into / "monitor-phone.png", width=390, until="#hits")
-            photograph(browser, f"{url}/user?id={shop.user_id}", into / "monitor-user.png", width=1280)
-            stopped = supervisor.pids()["recall"][0]
-            os.kill(stopped, signal.SIGSTOP)
-            try:
-                page = browser.new_page()
-                page.goto(url)
-                wait(lambda: page.get_by_text("s behind, more than").count(), "a cause on the dashboard")
-                photograph(browser, url, into / "monitor-problem.png", width=1280, until=charts)
-            finally:
-                os.kill(stopped, signal.SIGCONT)
-            shop.closing.set()
-            shop.join()
-    sys.stdout.write(f"photographs are in {into}\n")
+            take(browser, url, Shop(stack.settings), supervisor, options)
+    sys.stdout.write(f"photographs are in {options.into}\n")
 
 
 if __name__ == "__main__":

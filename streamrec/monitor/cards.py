@@ -83,6 +83,7 @@ def cards(now: Observation, causes: Sequence[Cause], warnings: Sequence[Cause]) 
         return UNKNOWN if figure is None else OK
 
     waiting = sum(group.lag for group in now.groups if group.ours)
+    rebuilt = now.lists.census.waiting if now.lists else 0
     p50_s, p99_s = (now.history.newest(f"freshness recall p{percent}") for percent in (50, 99))
     age_s, share, limit = now.model_age_s, now.dead_letter_share, round_words(duration(now.lag_limit_s))
     letters = f"{'' if now.refused_are_all else 'at least '}{now.refused_records:,} in total"
@@ -93,7 +94,7 @@ def cards(now: Observation, causes: Sequence[Cause], warnings: Sequence[Cause]) 
             [Figure("", duration(now.behind_s))],
             _used(now.behind_s, now.lag_limit_s),
             limit,
-            f"oldest waiting record; {waiting:,} waiting",
+            f"{waiting:,} records waiting",
         ),
         Card(
             "List freshness",
@@ -101,7 +102,7 @@ def cards(now: Observation, causes: Sequence[Cause], warnings: Sequence[Cause]) 
             [Figure("p50", duration(p50_s)), Figure("p99", duration(p99_s))],
             _used(p99_s, now.lag_limit_s),
             limit,
-            "from event to published list",
+            f"{rebuilt:,} lists wait to be rebuilt" if rebuilt else "from event to published list",
         ),
         Card(
             "Model age",
@@ -109,7 +110,7 @@ def cards(now: Observation, causes: Sequence[Cause], warnings: Sequence[Cause]) 
             [Figure("", duration(age_s))],
             _used(age_s, MODEL_AGE_LIMIT_S),
             duration(MODEL_AGE_LIMIT_S),
-            "events that the serving model lacks",
+            "behind the stream of events",
         ),
         Card(
             "Dead letters",
@@ -117,7 +118,7 @@ def cards(now: Observation, causes: Sequence[Cause], warnings: Sequence[Cause]) 
             [Figure("", round_words(percent(share or 0.0)))],
             _used(share or 0.0, DEAD_LETTER_LIMIT),
             f"{100 * DEAD_LETTER_LIMIT:g} %",
-            f"of the latest events; {letters}",
+            f"of latest events; {letters}",
         ),
     ]
 

@@ -14,10 +14,10 @@ from typing import NamedTuple
 POINTS = 60
 """Points of a line: each is the mean of what was recorded in its share of the time shown."""
 
-WIDTH, HEIGHT = 600, 168
+WIDTH, HEIGHT = 600, 156
 """Of a plot, in units of its own that are stretched, and in pixels."""
 
-SPANS_S = (180.0, 360.0, 900.0)
+SPANS_S = (180.0, 360.0, 540.0, 900.0)
 """A chart shows the shortest of these that reaches back to the first value, at most the last one."""
 
 LONG_SPANS_S = (*SPANS_S, *(hours * 3_600.0 for hours in (1, 3, 6, 12, 24, 72, 144, 720)))
@@ -148,8 +148,8 @@ def draw(
     paths = [(_path(values, axis.height), line.style) for line, values in lines]
     labels = []
     for line, values in lines:
-        newest = next(value for value in reversed(values) if value is not None)
-        labels.append(Label(line.label, words(newest), line.style, axis.height(newest), axis.height(newest)))
+        y = axis.height(next(value for value in reversed(values) if value is not None))
+        labels.append(Label(line.label, words(line.values[-1][1]), line.style, y, y))
     summary = ", ".join(f"{label.name} {label.value}" for label in labels)
     if limit is not None:
         y = axis.height(limit)
@@ -206,7 +206,7 @@ def _path(values: Iterable[float | None], height: Callable[[float], int]) -> str
 
 
 def _linear(greatest: float, *, timed: bool) -> _Axis:
-    step = _step(greatest / 3, timed=timed)
+    step = _step(greatest / 4.2, timed=timed)
     top = max(greatest * 1.05, step)
     ticks = [step * n for n in range(int(top / step) + 1)]
     return _Axis(lambda value: round(_BOTTOM - (_BOTTOM - _TOP) * value / top), ticks)

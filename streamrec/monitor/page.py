@@ -22,16 +22,16 @@ SECTIONS = (
     "status",
     "lag",
     "freshness",
-    "throughput",
     "hits",
+    "throughput",
     "loss",
+    "model",
     "workers",
     "groups",
     "partitions",
-    "model",
     "lists",
-    "retention",
     "letters",
+    "retention",
 )
 """In the order of the page."""
 
@@ -171,7 +171,7 @@ def _charts(now: Observation) -> dict[str, Chart | None]:
         line("dead letters", "rate dead-lettered", "hue-4 dash-4"),
     ]
     lists, popular = now.progress.shares(POINTS)
-    hits = [Series("lists", lists, "hue-1"), Series("most popular", popular, "hue-2 dash-2")]
+    hits = [Series("lists", lists, "hue-1"), Series("popularity", popular, "hue-2 dash-2")]
     limit, now_s = now.lag_limit_s, now.seen_s
     return {
         "lag": draw(lag, Measure(duration, limit, timed=True), now_s=now_s),
