@@ -11,7 +11,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from pipeline import DEADLINE_S, own_servers
+from pipeline import own_servers
+from waiting import DEADLINE_S
 
 from streamrec.chaos.oracle import read_all
 from streamrec.contracts.derived import TopKList
@@ -21,8 +22,6 @@ from streamrec.local.kafka_jars import fetch_jars
 README = Path(__file__).parents[2].joinpath("README.md").read_text()
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 NODE_CLIENTS = ("kafkajs@2.2.4", "redis@6.3.1")
-START_S = 4 * DEADLINE_S
-"""Workers may have to compile first."""
 
 
 def snippet(language, containing):
@@ -37,7 +36,7 @@ def running(tmp_path_factory):
     with own_servers(tmp_path_factory.mktemp("readme")) as pipeline:
         pipeline.start("interests", "trainer", "recall")
         pipeline.produce("clicks", [{"user_id": "u42", "item_id": "i1", "event_time_ms": time.time_ns() // 1_000_000}])
-        pipeline.wait(lambda: own_list(pipeline), "a list of u42", deadline_s=START_S)
+        pipeline.wait(lambda: own_list(pipeline), "a list of u42")
         yield pipeline
 
 
@@ -85,7 +84,7 @@ def node(tmp_path_factory):
     needs("node", "npm")
     directory = tmp_path_factory.mktemp("node")
     command = ["npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix", directory, *NODE_CLIENTS]
-    installed = subprocess.run(command, capture_output=True, text=True, check=False, timeout=START_S)
+    installed = subprocess.run(command, capture_output=True, text=True, check=False, timeout=DEADLINE_S)
     if installed.returncode:
         pytest.skip(f"npm cannot install {' '.join(NODE_CLIENTS)}: {' '.join(installed.stderr.split())[:300]}")
     return directory

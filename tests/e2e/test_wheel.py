@@ -40,7 +40,6 @@ def test_the_wheel_holds_the_packages_and_its_types(wheel):
     }
 
 
-@pytest.mark.timeout(600)
 def test_the_demo_runs_from_the_wheel(wheel, tmp_path):
     site = tmp_path / "site"
     zipfile.ZipFile(wheel).extractall(site)
