@@ -72,10 +72,12 @@ def _rehearse(archive: Path, start: Start, *, progress: bool) -> None:
 def _use(address: str) -> None:
     """Write and read a few records at a time."""
     topic = "rehearsal"
-    admin = AdminClient({"bootstrap.servers": address})
+    # what a client reports while the broker settles concerns nobody
+    quiet: dict[str, str | int | float | bool] = {"bootstrap.servers": address, "log_level": 0}
+    admin = AdminClient(quiet)
     admin.create_topics([NewTopic(topic, 4, 1)])[topic].result(_LEAVE_S)
-    producer = Producer({"bootstrap.servers": address, "enable.idempotence": True})
-    consumer = Consumer({"bootstrap.servers": address, "group.id": topic, "auto.offset.reset": "earliest"})
+    producer = Producer(quiet | {"enable.idempotence": True})
+    consumer = Consumer(quiet | {"group.id": topic, "auto.offset.reset": "earliest"})
     consumer.subscribe([topic])
     end_s = time.monotonic() + REHEARSAL_S
     while time.monotonic() < end_s:
