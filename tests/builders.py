@@ -37,7 +37,7 @@ def batch(*slices: Slice) -> Batch:
 
 
 def sequences(*lists: list[int]) -> Sequences:
-    """Return sequences of these rows, an event a second."""
+    """Return sequences of these rows, one event per second."""
     starts = np.cumsum([0, *(len(one) for one in lists)])
     rows = np.array([row for one in lists for row in one], np.int64)
     return Sequences(rows, starts, np.arange(len(rows), dtype=np.float32))

@@ -112,7 +112,7 @@ def secured_kafka(directory: Path, certificates: Certificates, guardian: Guardia
 
 @contextlib.contextmanager
 def tls_before(port: int, certificates: Certificates, *, speaks_postgres: bool = False) -> Iterator[int]:
-    """Speak TLS on a port of its own before a server that has none; answer the port."""
+    """Terminate TLS on a separate port in front of a server without it; return the port."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificates.server)
     with socket.create_server((HOST, 0)) as listener:

@@ -1,4 +1,4 @@
-"""What one release stores, the next one reads, or refuses in words.
+"""What one release stores, the next one reads, or rejects with a clear error.
 
 `tests/formats` holds what the stores held when a format was the current one; files stay as they are for as long as
 their format is read. A change of layout takes the next format number, and files of its own.
@@ -177,7 +177,7 @@ def test_data_of_another_release_and_garbage_are_refused_with_a_clear_error(name
 
 
 def test_old_and_new_producers_share_a_topic():
-    """The oldest form has what is required alone; a newer one has fields and headers that nobody here knows."""
+    """The oldest form has what is required alone; a newer one has unknown fields and headers."""
     old = [click("u1", f"i{n}", NOW_MS + n) for n in range(3)]
     new = [
         click("u1", f"i{n}", NOW_MS + n, event_id=f"e{n}", category="c", list_id="l", schema=2, device={"os": ["x"]})

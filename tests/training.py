@@ -14,7 +14,7 @@ BATCH = 40
 
 
 class Running:
-    """A trainer that reads a log of `user-interests` records; each batch takes half a second."""
+    """A trainer that reads a log of `user-interests` records; each batch takes 0.5 s."""
 
     def __init__(self, trainer, log, *, checkpoint_interval_s=10.0):
         self.trainer = trainer

@@ -1,4 +1,4 @@
-"""What librdkafka has to say is heard, and not twenty times a second."""
+"""Log lines of librdkafka are written, but rate-limited."""
 
 from __future__ import annotations
 

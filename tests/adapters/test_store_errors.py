@@ -151,7 +151,7 @@ PASSING_STATES = {
     "XX000": "internal error",
 }
 OUR_STATES = {
-    "22P02": "a text that is no number",
+    "22P02": "text that is not a number",
     "23505": "a duplicate key",
     "42601": "syntax",
     "42703": "no such column",

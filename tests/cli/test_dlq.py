@@ -199,7 +199,7 @@ def test_dead_letters_of_other_topics_are_listed_shown_and_replayed(kafka, reaso
 
 
 def test_a_shortened_dead_letter_is_not_replayed_as_if_it_were_whole(kafka, reason, capsys):
-    """Sizes are checked where records leave: a part of a record is no record, and some fit in no topic but this."""
+    """Sizes are checked on replay: a shortened record is incomplete, and some fit in no other topic."""
     cut = letter(reason, b'{"user_id": "u1", "item', offset=1, headers={"dlq.cut": b"headers,value"})
     large = letter(reason, b"[" * 1_048_500, offset=2)
     without_headers = letter(reason, b"{", offset=3, headers={"dlq.cut": b"headers"})

@@ -17,7 +17,7 @@ START_MS = 1_760_000_000_000
 
 @pytest.fixture
 def events_file(tmp_path):
-    """Write 240 events of 9 users, of which three are of a type that is no event."""
+    """Write 240 events of 9 users, three of which have a type that is skipped."""
     path = tmp_path / "events.csv"
     draw = random.Random(0)
     with path.open("w", newline="") as stream:

@@ -1,4 +1,4 @@
-"""Pipelines with servers of their own: topics have fixed names, and no test must see another one's events."""
+"""Pipelines with separate servers: topics have fixed names, and tests must not see each other's events."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is broken or badly trained does not serve, or not for long, and the trainer goes on from what was good."""
+"""Broken or badly trained versions do not serve, or not for long, and the trainer rolls back to a good one."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ def look_of(committed, *, end=(10, 10, 10), start=(0, 0, 0), since_s=(-1, -1, -1
 
 
 def state_after(*looks):
-    """Return the state of the only group after looks at these instants."""
+    """Return the state of the only group after polls at these times."""
     watch = GroupWatch()
     for now_s, lag in looks:
         (state,) = watch.look(lag, now_s)

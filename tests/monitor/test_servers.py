@@ -1,4 +1,4 @@
-"""Servers that are away, and one that hangs."""
+"""Unavailable servers, and one that hangs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""No record of any topic stops retention: what cannot be stored is passed over, and its neighbours are recorded."""
+"""No record of any topic stops retention: what cannot be stored is skipped, and its neighbours are recorded."""
 
 from __future__ import annotations
 

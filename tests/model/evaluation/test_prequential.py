@@ -117,7 +117,7 @@ def test_items_never_seen_before_are_misses_of_everyone(play):
 
 
 def test_a_frozen_model_does_not_learn_and_the_others_do(play):
-    """After the first part users change to items that nobody had before."""
+    """After the first part users change to new items."""
     stream = events(300)
     moved = [
         Event(event.user_id, f"new {event.item_id}", event.event_time_ms + 300_000, event.source, event.offset + 300)

@@ -1,4 +1,4 @@
-"""Figures and their chances, by hand."""
+"""Figures and p-values, compared with manual calculations."""
 
 from __future__ import annotations
 
