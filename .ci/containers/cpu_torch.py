@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -49,12 +50,22 @@ def main(folder: Path) -> None:
     with zipfile.ZipFile(wheel, "w") as archive, TemporaryDirectory() as directory:
         record = []
         for source, name in [*_kept(torch), *_stubs(libraries, Path(directory))]:
-            archive.write(source, name)
+            entry = zipfile.ZipInfo.from_file(source, name)
+            entry.date_time = (
+                1980,
+                1,
+                1,
+                0,
+                0,
+                0,
+            )  # the same wheel each time, so that what it was built into can be kept
+            with Path(source).open("rb") as content, archive.open(entry, "w") as member:
+                shutil.copyfileobj(content, member)
             record.append(name)
-        archive.writestr(f"{info}/METADATA", _metadata(torch, version))
-        archive.writestr(f"{info}/WHEEL", torch.read_text("WHEEL") or "")
-        names = [*record, f"{info}/METADATA", f"{info}/WHEEL", f"{info}/RECORD"]
-        archive.writestr(f"{info}/RECORD", "".join(f"{name},,\n" for name in names))
+        texts = {"METADATA": _metadata(torch, version), "WHEEL": torch.read_text("WHEEL") or ""}
+        record += [f"{info}/{name}" for name in (*texts, "RECORD")]
+        for name, text in {**texts, "RECORD": "".join(f"{name},,\n" for name in record)}.items():
+            archive.writestr(zipfile.ZipInfo(f"{info}/{name}"), text)
     with wheel.open("rb") as content:
         sys.stdout.write(f"torch=={version} --hash=sha256:{hashlib.file_digest(content, 'sha256').hexdigest()}\n")
 
