@@ -41,7 +41,7 @@ ENV PATH=/opt/streamrec/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     STREAMREC_DATA_DIR=/var/lib/streamrec \
     NUMBA_CACHE_DIR=/tmp/compiled
-USER streamrec
+USER 10001:10001
 WORKDIR /var/lib/streamrec
 LABEL org.opencontainers.image.title="streamrec" \
       org.opencontainers.image.description="A streaming, event-driven recommender" \
