@@ -15,7 +15,8 @@ DEADLINE_S = 30
 
 def test_markers_and_aborted_records_of_transactions_are_not_counted(kafka):
     topic = f"test-{uuid4().hex}"
-    AdminClient({"bootstrap.servers": kafka.bootstrap}).create_topics([NewTopic(topic, 2)])[topic].result(DEADLINE_S)
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
+    admin.create_topics([NewTopic(topic, 2, 1)])[topic].result(DEADLINE_S)
     producer = Producer({"bootstrap.servers": kafka.bootstrap, "transactional.id": topic})
     producer.init_transactions(DEADLINE_S)
     for count, end in (
