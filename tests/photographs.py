@@ -113,6 +113,7 @@ def take(browser, url, shop, supervisor, options):
         return requests.get(f"{url}/readyz", timeout=10).ok
 
     charts, into = "section:has(#throughput)", options.into
+    wait(is_healthy, "all workers")
     with shop.played(options.visits):
         time.sleep(60 * options.minutes)
     wait(is_healthy, "a healthy pipeline")
