@@ -31,7 +31,7 @@ from streamrec.settings import Settings
 from streamrec.simulated_shop import SimulatedShop
 
 SEED = 1
-TOP_K = 50
+TOP_K = 20
 """A list of the default length would be longer than what this shop sells in a category."""
 
 SICK_EVERY = 100
@@ -41,7 +41,9 @@ REFUSED = (b'{"user_id": "u1", "event_time_ms": 1735689600000}', b"{broken", b'{
 DEADLINE_S = 400.0
 CALM_VISITS_PER_S = 3.0
 CALM_S = 40.0
-"""After the shop was played for long, workers catch up; then it is played calmly, which a busy machine can bear."""
+"""After the shop was played for long, workers catch up; then it is played calmly, which a busy machine can bear.
+
+Photographs follow at once: rates and percentiles are over the last 15 polls."""
 
 
 class Shop:
@@ -119,15 +121,16 @@ def take(browser, url, shop, supervisor, options):
     wait(is_healthy, "a healthy pipeline")
     with shop.played(CALM_VISITS_PER_S):
         time.sleep(CALM_S)
-        for name, view in {
-            "light": {"width": 1280, "until": charts},
-            "dark": {"width": 1280, "until": charts, "scheme": "dark"},
-            "tables": {"width": 1280},
-            "phone": {"width": 390, "until": charts},
-        }.items():
-            wait(is_healthy, "a healthy pipeline")
-            photograph(browser, url, into / f"monitor-{name}.png", **view)
-        photograph(browser, f"{url}/user?id={shop.user_id}", into / "monitor-user.png", width=1280)
+    for name, view in {
+        "light": {"width": 1280, "until": charts},
+        "dark": {"width": 1280, "until": charts, "scheme": "dark"},
+        "tables": {"width": 1280},
+        "phone": {"width": 390, "until": charts},
+    }.items():
+        wait(is_healthy, "a healthy pipeline")
+        photograph(browser, url, into / f"monitor-{name}.png", **view)
+    photograph(browser, f"{url}/user?id={shop.user_id}", into / "monitor-user.png", width=1280)
+    with shop.played(CALM_VISITS_PER_S):
         stopped = supervisor.pids()["recall"][0]
         os.kill(stopped, signal.SIGSTOP)
         try:
