@@ -13,8 +13,8 @@ import torch
 from msgspec import Struct
 
 from streamrec.bench.peer_environment import run_peer
-from streamrec.model.nearest import RoughTable, nearest, rough_table
-from streamrec.model.products import Kernel, for_search
+from streamrec.model.nearest import RoughTable, kernel_for, nearest, rough_table
+from streamrec.model.products import Kernel
 from streamrec.model.vocabulary import grown
 
 K = 100
@@ -57,7 +57,7 @@ def measure(
         vectors = grown(_unit(rng.standard_normal((size, DIM), np.float32)), size + 1)
         rough = rough_table(vectors, size)
         peers = run_peer(python, "nearest.py", size, DIM, repeats, seed, *users)
-        for together, kernel in [(count, each) for count in users for each in kernels or [for_search(size, count)]]:
+        for together, kernel in [(count, each) for count in users for each in kernels or [kernel_for(size, count)]]:
             search = partial(_exact, vectors, rough, kernel)
             search(size, vectors[:together])  # compiled or loaded before anything is timed
             queries = [_unit(rng.standard_normal((together, DIM), np.float32)) for _ in range(repeats)]

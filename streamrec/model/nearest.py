@@ -20,8 +20,8 @@ GROUP = 32
 BLOCK = 32 * GROUP
 """Rows of 32 interleaved groups. A group is every 32nd row, so that maxima are computed with SIMD."""
 
-SCORES_TOGETHER = 1 << 22
-"""Approximate scores in memory at the same time, 16 MiB; at least those of one user."""
+SCORES_TOGETHER = 1 << 23
+"""Approximate scores of several users in memory at the same time, 32 MiB; at least those of one user."""
 
 _CODE = 63
 """7-bit codes: without VNNI, CPUs add two products of bytes in 16 bits, which must not overflow."""
@@ -84,11 +84,21 @@ def nearest(
         Unordered rows, `(B, min(n, N))`.
     """
     queries = _finite(queries)
-    together = max(1, SCORES_TOGETHER // len(vectors))
+    together = _together(len(vectors), len(queries))
     parts = [queries[first : first + together] for first in range(0, len(queries), together)]
-    kernel = kernel or for_search(len(vectors), min(together, len(queries)))
+    kernel = kernel or kernel_for(len(vectors), len(queries))
     found = [_nearest(vectors, rough, part, min(n, len(vectors)), kernel) for part in parts]
     return found[0] if len(found) == 1 else np.concatenate(found)
+
+
+def kernel_for(rows: int, queries: int) -> Kernel:
+    """Return the kernel that a search of so many rows and queries is given here."""
+    return for_search(rows, _together(rows, queries))
+
+
+def _together(rows: int, queries: int) -> int:
+    """Return how many queries are scored together."""
+    return min(queries, max(1, SCORES_TOGETHER // rows))
 
 
 def _nearest(vectors: np.ndarray, rough: RoughTable, queries: np.ndarray, n: int, kernel: Kernel) -> np.ndarray:

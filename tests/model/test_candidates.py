@@ -14,7 +14,7 @@ from streamrec.model import products
 from streamrec.model.candidates import encode, find
 from streamrec.model.context import make_context
 from streamrec.model.forward import Encoder
-from streamrec.model.nearest import nearest, rough_table
+from streamrec.model.nearest import SCORES_TOGETHER, kernel_for, nearest, rough_table
 from streamrec.model.products import KERNELS, LARGE_ROWS, MANY_QUERIES, Kernel, chosen, fastest, for_search
 from streamrec.model.sequence_model import ModelConfig, SequenceModel
 
@@ -148,6 +148,7 @@ def test_the_kernel_is_measured_once_for_each_kind_of_search():
     assert for_search(small, MANY_QUERIES) is for_search(1, 500) is fastest(many=True, large=False)
     assert for_search(large, 1) is fastest(many=False, large=True)
     assert for_search(large, MANY_QUERIES) is fastest(many=True, large=True)
+    assert kernel_for(SCORES_TOGETHER, 500) is fastest(many=False, large=True), "they are scored one at a time"
     assert set(chosen().split(" / ")) <= {kernel.name for kernel in KERNELS}
 
 
