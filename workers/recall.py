@@ -137,7 +137,7 @@ def _following(
             refresh.forget_catalogue()
 
     def follow(worker: Background) -> None:
-        """Learn the catalogue and the model, for as long as the worker runs."""
+        """Read the catalogue and model updates while the worker runs."""
         _log.info("search", kernel=products.chosen())
         opened = partial(BroadcastReader, kafka=kafka, topics=[ITEMS, MODEL_UPDATES], on_recreated=begin_anew)
         reader = persist_until(worker.stopping, opened)

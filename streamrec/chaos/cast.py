@@ -208,7 +208,7 @@ class Cast:
         return {name: (self.log_dir / f"{name}.log").read_text().count('"event": "assigned"') for name in self._names}
 
     def wait_until_assigned(self) -> None:
-        """Wait until every worker that was started has partitions."""
+        """Wait until every started worker has partitions."""
         give_up_s = time.monotonic() + PATIENCE_S
         while waiting := [name for name, count in self.assignments().items() if not count]:
             # the first start on a machine compiles loops, which takes minutes where cores are slow or busy

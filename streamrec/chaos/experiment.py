@@ -149,7 +149,7 @@ def _replace_until(end_s: float, cast: Cast) -> None:
 
 
 def drain(cast: Cast, headway: Headway) -> None:
-    """Wait until nothing waits; whatever is still asleep or dead comes back first."""
+    """Wait until no work is left; frozen and dead processes are resumed and restarted first."""
     end_s = time.monotonic() + PATIENCE_S
     left: object = None
     while time.monotonic() < end_s:
@@ -161,7 +161,7 @@ def drain(cast: Cast, headway: Headway) -> None:
         if not left:
             return
         time.sleep(LOOK_S)
-    raise StreamrecError(f"after {PATIENCE_S:.0f} s there is left: {left}; the workers' logs are in {cast.log_dir}")
+    raise StreamrecError(f"after {PATIENCE_S:.0f} s work is left: {left}; the workers' logs are in {cast.log_dir}")
 
 
 def come_to_rest(cast: Cast, headway: Headway) -> None:

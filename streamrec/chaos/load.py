@@ -192,7 +192,7 @@ class Load:
             self.sent += 1
             producer.poll(max(0.0, started_s + self.sent / self.rate - time.monotonic()))
         if producer.flush(PATIENCE_S):
-            raise StreamrecError("the broker did not take all events")
+            raise StreamrecError("the broker did not accept all events")
 
     def _settle(self, reason: str, error: KafkaError | None, message: Message) -> None:
         if error is None:

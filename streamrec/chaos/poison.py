@@ -99,7 +99,7 @@ def _produce(kafka: KafkaAccess, made: list[Produced]) -> None:
     for record in made:
         produce(producer, record)
     if producer.flush(PATIENCE_S):
-        raise StreamrecError("the broker did not take all events")
+        raise StreamrecError("the broker did not accept all events")
 
 
 def _fold(stack: Stack, cast: Cast) -> float:

@@ -81,7 +81,7 @@ class Windows:
             raise self._failures[0]
 
     def _insist(self, act: Callable[[], None]) -> None:
-        """Do it again and again while the server is away: another fault may have struck it."""
+        """Retry while the server is unavailable because of another fault."""
         end_s = time.monotonic() + PATIENCE_S
         while time.monotonic() < end_s:
             with suppress(*_ERRORS):

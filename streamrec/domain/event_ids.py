@@ -79,7 +79,7 @@ def _named(id_hash: int) -> int:
 
 
 def _is_among(named: int, recent: Sequence[int]) -> bool:
-    """Return whether an entry begins with these 48 bits; a search in bytes takes half the time of one in numbers."""
+    """Return whether an entry begins with these 48 bits; searching bytes takes half the time of searching numbers."""
     entries = array("Q", recent).tobytes()
     wanted = named.to_bytes(6, sys.byteorder)
     at = entries.find(wanted)

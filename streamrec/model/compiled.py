@@ -1,4 +1,4 @@
-"""Loops over arrays that are compiled to machine code when they are called first, and kept on disk from then on.
+"""Loops over arrays that are compiled on their first call and cached on disk.
 
 They are kept beside the source, else in the user's cache, or where `NUMBA_CACHE_DIR` says; where none of these can be
 written to, each process compiles them anew.
@@ -16,12 +16,12 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def compiled(function: F) -> F:
-    """Compile a function; it runs without the interpreter's lock."""
+    """Compile a function; it runs without the GIL."""
     return _jitted(function, fastmath=False)
 
 
 def compiled_loosely(function: F) -> F:
-    """Compile a function that may add in any order, and so several numbers at once."""
+    """Compile a function with reassociation of additions, so that loops can be vectorized."""
     return _jitted(function, fastmath={"reassoc", "contract"})
 
 

@@ -1,8 +1,8 @@
 """Item co-visitation in users' sequences: a bounded, decaying neighbour list per item.
 
 The neighbour methods that still beat most networks on session data (STAN, Garg et al. 2019; VSTAN, Ludewig et al. 2020)
-weigh a pair by how close its two events are, and by age. The same weights are kept here per item instead of per
-session, so that an event costs a few numbers and no old session needs to be stored.
+weight a pair by the distance of its two events and by age. Here the same weights are kept per item instead of per
+session, so that an event costs a few updates and no sessions need to be stored.
 """
 
 from __future__ import annotations

@@ -104,8 +104,7 @@ class Learning:
         self.events = 0
         """Number of counted events."""
         self.contains: dict[int, int] | None = None
-        """Partition of `user-interests` → next offset, of the records that are learned; `None` where nobody has said
-        so."""
+        """Next offset of learned records by partition of `user-interests`; `None` if unknown."""
         self.rolled_back_to = 0
         """Events that were counted when the last rollback led here."""
         self.drifts = 0
@@ -186,7 +185,7 @@ class Learning:
         self.random.setstate((version, tuple(numbers), gauss))
         self.newest_produced_at_ms, self.events = own["newest_produced_at_ms"], own["events"]
         self.drifts = own["drifts"]
-        # missing in what an older release wrote
+        # missing in checkpoints of older releases
         self.rolled_back_to = own.get("rolled_back_to", 0)
         contains = own.get("contains")
         self.contains = None if contains is None else dict(map(tuple, contains))

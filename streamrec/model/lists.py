@@ -81,7 +81,7 @@ def best_lists(  # inputs of a list
 
 
 def warm_up() -> None:
-    """Compile what lists are made with, or read it from the disk, before anybody waits for one."""
+    """Compile the loops, or load them from the cache, in advance."""
     vectors = np.eye(4, dtype=np.float32)
     for kernel in KERNELS:
         nearest(vectors, rough_table(vectors, len(vectors)), vectors, 1, kernel=kernel)

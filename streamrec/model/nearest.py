@@ -112,11 +112,11 @@ def _nearest(vectors: np.ndarray, rough: RoughTable, queries: np.ndarray, n: int
     maxima = _group_maxima(scores)
     groups = maxima.shape[1]
     if n <= groups:
-        # the n-th best score is no lower than the n-th best of the groups' best ones
+        # the n-th best score is at least the n-th best of the groups' maxima
         bounds = np.partition(maxima, groups - n, axis=1)[:, groups - n] - margins
     else:
         bounds = np.full(len(queries), lowest)
-    # no bound for a query of zeros, or among vectors that are no numbers
+    # no bound for zero queries or NaN vectors
     at_least = np.fmax(bounds, lowest).astype(scores.dtype)
     return _search(vectors, queries, scores, maxima, at_least, n)
 
@@ -238,6 +238,6 @@ def _collect(rows: np.ndarray, scores: np.ndarray, maxima: np.ndarray, at_least:
             first = group // lanes * BLOCK
             members = range(first + group % lanes, first + BLOCK, lanes)
         for row in members:
-            rows[count] = row  # without a branch, which the processor could not foretell
+            rows[count] = row  # branch-free: the branch would be unpredictable
             count += 1 - (scores[row] < at_least)
     return count

@@ -108,7 +108,7 @@ def fastest(*, many: bool, large: bool) -> Kernel:
     for _ in range(_TRIALS):
         for kernel, operands in trials.items():
             if best_s.get(kernel, 0.0) <= _HOPELESS * min(best_s.values(), default=0.0):
-                kernel.products(operands[0], operands[1][:1])  # compiled or loaded before it is timed
+                kernel.products(operands[0], operands[1][:1])  # compiled or loaded before timing
                 started_s = time.perf_counter()
                 kernel.products(*operands)
                 best_s[kernel] = min(best_s.get(kernel, np.inf), time.perf_counter() - started_s)

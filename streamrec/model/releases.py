@@ -73,9 +73,9 @@ class Releases:
         return bool(self._items.counted or self._items.renamed)
 
     def make(self, version: str, learned: Learned, *, whole: bool = False) -> tuple[Arrays, list[bytes]]:
-        """Make a version, which serves here at once; return what changed, and the records that tell readers.
+        """Make a version, which serves here immediately; return the changes, and the records for readers.
 
-        Readers that follow take the delta; those that begin take the snapshot of the same version, where there is one.
+        Current readers apply the delta; new readers apply the snapshot of the same version, if any.
 
         Parameters
         ----------

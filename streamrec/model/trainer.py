@@ -89,7 +89,7 @@ class Trainer:
         self.learning = self._new_learning()
         self.lineage, self.guard = Lineage(), Guard(hide_seen=hide_seen)
         self.spared = Fences()
-        """Events that led to a version that was rolled back: counted, and never trained by gradient again."""
+        """Events learned by rolled back versions: counted, but no longer trained on by gradient."""
         self.condemned, self.admissions = "", b""
         self._unsent: list[bytes] = []
         self._told_contains: dict[int, int] | None = None
@@ -181,7 +181,7 @@ class Trainer:
             records, self._unsent = self._unsent, []
             return records
         learning = self.learning
-        # records that held nothing new are learned, too: readers wait for a version that contains them
+        # records without new events count as learned, too: readers wait for a version that contains them
         says_more = bool(self.serving.version) and (whole or learning.contains != self._told_contains)
         if self.condemned or not (learning.releases.is_due or says_more):
             return []
@@ -300,7 +300,7 @@ class Trainer:
         return Weights.of(arrays)
 
     def _judge(self) -> None:
-        """Condemn what serves if it is worse than the last good version, or promote the one on trial."""
+        """Condemn the serving version if it is worse than the last good one, or promote the one on trial."""
         if fault := self.guard.fault(self.lineage.last_good):
             self.condemned = fault
         elif self.lineage.candidate:

@@ -36,8 +36,7 @@ class Learned(NamedTuple):
     events
         Number of events in it.
     contains
-        Partition of `user-interests` → next offset: every record below it is learned. `None` where the trainer does not
-        say.
+        Next offset by partition of `user-interests`: every record below it is learned. `None` if not reported.
     rollbacks
         How often the trainer was rolled back before, `None` where it does not say.
     """

@@ -28,7 +28,7 @@ class ListOrigin(msgspec.Struct, frozen=True):
 
 
 class EncodedList(NamedTuple):
-    """A list as it is written, to the store and to the topic alike."""
+    """An encoded list, the same for the store and the topic."""
 
     user_id: str
     state_version: int
@@ -144,7 +144,7 @@ class StoredLists(Protocol):
         """Take note that no stored list holds what was chosen, unless somebody else cleans by now."""
 
     def lists_to_clean(self, cursor: int) -> tuple[int, list[tuple[bytes, list[str]]]]:
-        """Look into the next few lists.
+        """Scan the next few lists.
 
         Parameters
         ----------

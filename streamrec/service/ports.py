@@ -168,11 +168,11 @@ class Trainer(Protocol):
         """Record that all records below these offsets of `user-interests`, by partition, have been learned."""
 
     def take_update(self, *, whole: bool = False) -> list[bytes]:
-        """Return the records of `model-updates` that tell what was learned since the last call, perhaps none.
+        """Return the records of `model-updates` with what was learned since the last call, possibly none.
 
         With `whole` they tell everything to readers that know nothing.
 
-        A version that fails the check before serving is refused: there is none, and the trainer is condemned.
+        If the version fails the check before serving, no records are returned and the trainer is condemned.
         """
 
     def save(self, admissions: bytes) -> None:

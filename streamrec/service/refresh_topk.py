@@ -123,7 +123,7 @@ class RefreshTopK:
             self._begun = None  # the lists are made and sent again
             raise
         written = written and self._store.advance(batch.slices, self._marks(begun.lists, begun.knowledge))
-        # not before: while the store alone is away, nothing is sent again
+        # not earlier: while only the store is unavailable, nothing is sent again
         self._begun = None
         if not written:
             return positions_of(batch.slices, self._store.positions([part.source for part in batch.slices]))

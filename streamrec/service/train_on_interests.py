@@ -84,7 +84,7 @@ class TrainOnInterests:
         self._published_s = float("-inf")
         self._checkpointed_s = monotonic_s()
         self._must_be_saved = False
-        """Whether a rollback is not on the disk yet."""
+        """Whether a rollback is not saved yet."""
         self._must_tell_all = False
         """Whether readers of `model-updates` may know nothing: the topic was re-created."""
         self.tally = Tally()

@@ -1,4 +1,4 @@
-"""Who takes part in a consumer group, as the broker sees it.
+"""Members of consumer groups, from the broker.
 
 Groups are described over aiokafka's connections: the requests that librdkafka's AdminClient sends to a group's
 coordinator abort the whole process where that connection breaks (https://github.com/confluentinc/librdkafka/issues/4605).
@@ -103,7 +103,7 @@ class GroupMembers:
         await self._client.close()
 
     async def refresh(self, groups: Sequence[str], *, others: bool) -> None:
-        """Ask for the members of these groups, which may not exist, and of all `others` that the broker knows.
+        """Request the members of these groups, which may not exist, and optionally of all `others` on the broker.
 
         Raises
         ------

@@ -33,5 +33,5 @@ class Claim:
         """What the key holds while it is held here."""
 
     def take(self, seconds: int) -> bool:
-        """Hold the key for so many seconds from now; return `False` if another worker holds it."""
+        """Acquire or renew the lease for this many seconds; return `False` if another worker holds it."""
         return bool(self._script(keys=[self.key], args=[self.name, seconds]))

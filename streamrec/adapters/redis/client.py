@@ -36,7 +36,7 @@ def connect(url: str) -> redis.Redis:
 
 
 def values(client: redis.Redis, keys: list[str] | list[bytes]) -> list[bytes | None]:
-    """Return the values of keys in their order, in one round trip."""
+    """Return the values of keys in order, in one round trip."""
     reply: Any = client.mget(keys) if keys else []
     return list(reply)
 

@@ -26,7 +26,7 @@ class Keys:
         self.withdrawn = f"{self._prefix}withdrawn"
         """Sorted set of withdrawn items by time of withdrawal."""
         self.withdrawn_waiting = f"{self._prefix}withdrawn-waiting"
-        """Withdrawn items that may still be in stored lists, a set."""
+        """Set of withdrawn items that may still be in stored lists."""
         self.withdrawn_leaving = f"{self._prefix}withdrawn-leaving"
         """Those of them that are being taken out of all lists, a set."""
         self.withdrawn_digest = f"{self._prefix}withdrawn-digest"

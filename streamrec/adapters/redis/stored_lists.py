@@ -117,7 +117,7 @@ class RedisStoredLists:
     def lists_to_clean(self, cursor: int) -> tuple[int, list[tuple[bytes, list[str]]]]:
         """Look into the next few lists, from a cursor on, and return the next cursor and those that are to change.
 
-        The cost is that of `SCAN` over all keys and of a read of each list; see `docs/performance.md`. Which items to
+        The cost is a `SCAN` over all keys and a read of each list; see `docs/performance.md`. Which items to
         look for, Redis knows: they are not sent.
         """
         with translated_errors(self._redis):
@@ -137,6 +137,6 @@ class RedisStoredLists:
             return []
         with translated_errors(self._redis), self._redis.pipeline(transaction=False) as pipeline:
             for user_id, before, after in lists:
-                # a registered script would first be looked for, in a round trip of its own
+                # a registered script would first be looked up, in an extra round trip
                 pipeline.eval(_SWAP, 1, self._keys.topk(user_id), digest_of(before), after)
             return [bool(replaced) for replaced in pipeline.execute()]

@@ -166,7 +166,7 @@ class RedisTopKStore:
         return {source: int(value) for source, value in zip(sources, stored, strict=True) if value is not None}
 
     def replace_marks(self, withdrawn: Withdrawn) -> None:
-        """Tell readers to drop these items from older lists, and no others; as in :meth:`mark_items`.
+        """Set the withdrawn items that readers drop from older lists; see :meth:`mark_items`.
 
         Where the digest says that they are marked, nothing else is read.
         """
@@ -187,7 +187,7 @@ class RedisTopKStore:
         self._change_digest(comparison, withdrawn.digest)
 
     def mark_items(self, change: WithdrawnChange) -> None:
-        """Tell readers which items to drop from lists that are older than the withdrawal.
+        """Add and remove withdrawn items that readers drop from lists older than the withdrawal.
 
         Marks go when no list can be as old.
         """
