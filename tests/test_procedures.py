@@ -12,12 +12,20 @@ import typer
 from streamrec.cli.app import COMMANDS, load
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = ("README.md", "SECURITY.md", "docs/procedures.md", "docs/runbook.md", "docs/monitoring.md")
+DOCUMENTS = (
+    "README.md",
+    "SECURITY.md",
+    "docs/guarantees.md",
+    "docs/procedures.md",
+    "docs/runbook.md",
+    "docs/monitoring.md",
+)
 PROCEDURES = {
     section.split("\n", 1)[0]: section
     for section in re.split(r"^## ", (ROOT / "docs/procedures.md").read_text(), flags=re.MULTILINE)[1:]
 }
 NO_PROCEDURES = {"Try it"}
+GUARANTEES = (ROOT / "docs/guarantees.md").read_text()
 
 
 def command_lines():
@@ -57,6 +65,14 @@ def test_each_procedure_names_a_test_that_is_there(title):
 
     assert named
     assert all((ROOT / name).is_file() for name in named)
+
+
+@pytest.mark.parametrize("row", re.findall(r"^\| (?!\*\*|-|guarantee)(.+) \|$", GUARANTEES, flags=re.MULTILINE))
+def test_each_guarantee_names_tests_that_exist(row):
+    named = re.findall(r"`(tests/[\w/.]+)`", row)
+
+    assert named
+    assert all((ROOT / name).exists() for name in named)
 
 
 @pytest.mark.parametrize(("document", "line"), command_lines())
