@@ -1,4 +1,4 @@
-"""What is wrong with the settings, in the words of whoever sets them: variables, with a value that works."""
+"""Error messages for settings, with variable names and valid example values."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from streamrec.errors import SettingsError
 
 
 def example(field: str, fields: Mapping[str, FieldInfo]) -> str:
-    """Return the variable of a field with a value that works."""
+    """Return the variable of a field with a valid example value."""
     examples = fields[field].examples or [""]
     return f"{variable_name(field)}={examples[0]}"
 
 
 def missing(field: str, fields: Mapping[str, FieldInfo]) -> SettingsError:
-    """Return the error that an address is not set."""
+    """Return the error for a missing address."""
     return SettingsError(
         f"{variable_name(field)} is not set (example: {example(field, fields)}); "
         "`streamrec up` starts local servers and needs none"
@@ -26,7 +26,7 @@ def missing(field: str, fields: Mapping[str, FieldInfo]) -> SettingsError:
 
 
 def explain(error: ValidationError, fields: Mapping[str, FieldInfo]) -> str:
-    """Return which variables have wrong values and why, in one line that shows none of these values."""
+    """Describe invalid variables in one line, without showing their values."""
     lines = []
     for fault in error.errors(include_input=False, include_url=False):
         field = str(fault["loc"][0])

@@ -1,4 +1,4 @@
-"""What a worker must know of its servers before it reads anything: that they are ours, and fit."""
+"""Checks of a worker's servers before it reads anything: their identity and configuration."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from workers.readiness import paused
 from workers.waiting import PAUSE_REMINDER_S, Background, persist_until
 
 RECHECK_S = 3.0
-"""A server that was not fit is asked again so often."""
+"""Interval between checks of an unfit server."""
 
-ASKING = "its servers are asked first: the log names what does not answer"
+ASKING = "waiting for its servers; the log names those that do not answer"
 """Why a worker is not ready meanwhile."""
 
 ReadPositions = Callable[[Sequence[TopicPartition]], Positions]
@@ -28,21 +28,21 @@ _log = structlog.get_logger(__name__)
 
 
 class Store(NamedTuple):
-    """What a worker must know of the store that holds its effects."""
+    """The store of a worker's effects."""
 
     positions: ReadPositions
-    """Reads how far each partition is contained in it."""
+    """Reads the positions of partitions."""
     identity: StoreIdentityCheck
-    """Tells, before anything is read, whether it belongs to this installation."""
+    """Checks, before anything is read, that it belongs to this installation."""
     check: Callable[[], Sequence[str]] = tuple
-    """Returns what an operator should know of the servers. While it raises an `UnfitServerError` nothing is read: the
-    worker waits, alive and not ready, and says why."""
+    """Returns warnings about the servers. While it raises an `UnfitServerError` nothing is read: the worker waits,
+    alive but not ready, and reports the reason."""
 
 
 def ask_servers(worker: Background, app_id: str, store: Store) -> None:
-    """Make sure that the servers are ours and fit, before the group is joined.
+    """Check the servers' identity and configuration before joining the group.
 
-    A probe finds no member of the group meanwhile, and must not end a worker that waits.
+    Probes find no member of the group meanwhile, but must not kill a waiting worker.
     """
     with paused(app_id, ASKING):
         because = persist_until(worker.stopping, partial(_unfit, store.check))
@@ -52,7 +52,7 @@ def ask_servers(worker: Background, app_id: str, store: Store) -> None:
 
 
 def _unfit(check: Callable[[], Sequence[str]]) -> str:
-    """Return why a server is unfit, empty if none is."""
+    """Return why a server is unfit, empty if all are fit."""
     try:
         for warning in check():
             _log.warning("server", because=warning)
@@ -62,7 +62,7 @@ def _unfit(check: Callable[[], Sequence[str]]) -> str:
 
 
 def _wait_until_fit(worker: Background, app_id: str, check: Callable[[], Sequence[str]], because: str) -> None:
-    """Wait, not ready, while a server is set up so that work would be lost; an operator mends that meanwhile."""
+    """Wait, not ready, until an operator has fixed the configuration of an unfit server."""
     reminder_due_s = time.monotonic()
     with standstill().of(PAUSED) as say:
         while because and not worker.stopping.is_set():

@@ -1,7 +1,7 @@
 """Lists of neighbours as arrays, and the compiled loops over them; see :mod:`streamrec.model.covisitation`.
 
-A pair has a place in the list of the row it follows. The places that hold the same neighbour are chained, so that a row
-that is given up leaves every list without a search.
+A pair has a slot in the list of the row it follows. Slots with the same neighbour are linked, so that a freed row is
+removed from every list without a search.
 """
 
 from __future__ import annotations
@@ -14,35 +14,35 @@ from streamrec.model.compiled import compiled
 from streamrec.model.vocabulary import grown
 
 MAX_NEIGHBOURS = 64
-"""Of each item, the strongest."""
+"""Maximum number of neighbours per item."""
 
 KEPT_WHEN_FULL = 48
-"""A list that overflows keeps so many, so that eviction is rare and a new pair gets its chance."""
+"""Neighbours kept when a list overflows, so that eviction is rare and new pairs can grow."""
 
 DISTANCE_DECAY = 0.75
 SESSION_GAP_MS = 30 * 60_000
 OTHER_SESSION_WEIGHT = 0.35
-"""A pair with a pause of half an hour in between says less."""
+"""Factor for pairs separated by a pause of half an hour."""
 
 BACKWARD_WEIGHT = 0.3
-"""Order matters, but the pair itself says something in the other direction too."""
+"""Factor for the reverse direction of a pair."""
 
 
 class NeighbourLists(NamedTuple):
-    """Neighbour lists by row, and the chain of the places that hold each row.
+    """Neighbour lists by row, with linked lists of the slots of each neighbour.
 
-    A place is `MAX_NEIGHBOURS * row + column`; the padding row has no list, so that 0 is no place.
+    A slot is `MAX_NEIGHBOURS * row + column`; the padding row has no list, so 0 means no slot.
 
     Attributes
     ----------
     lengths
-        How many neighbours a row has, `(rows,)`.
+        Number of neighbours of each row, `(rows,)`.
     others, weights
-        Neighbours and their weights, those that came first before others, `(rows, MAX_NEIGHBOURS)`.
+        Neighbours and their weights, in insertion order, `(rows, MAX_NEIGHBOURS)`.
     first
-        A place that holds the row, `(rows,)`.
+        First slot with the row as neighbour, `(rows,)`.
     next, previous
-        Places that hold the same neighbour as this one, `(rows, MAX_NEIGHBOURS)`.
+        Slots with the same neighbour as this one, `(rows, MAX_NEIGHBOURS)`.
     """
 
     lengths: np.ndarray
@@ -54,7 +54,7 @@ class NeighbourLists(NamedTuple):
 
     @classmethod
     def of(cls, rows: int) -> NeighbourLists:
-        """Return empty lists of so many rows."""
+        """Return empty lists for this many rows."""
         shape = (rows, MAX_NEIGHBOURS)
         return cls(
             np.zeros(rows, np.int32),
@@ -66,13 +66,13 @@ class NeighbourLists(NamedTuple):
         )
 
     def grown(self, rows: int) -> NeighbourLists:
-        """Return the lists with room for so many rows."""
+        """Return the lists with capacity for this many rows."""
         return self if rows <= len(self.lengths) else NeighbourLists(*(grown(table, rows) for table in self))
 
 
 @compiled
 def pair(lists: NeighbourLists, prefix: np.ndarray, row: int, time_ms: int, weight: float) -> np.ndarray:
-    """Pair an event with those before it, `(n, 2)` of row and time, and return the rows whose lists changed."""
+    """Pair an event with the previous ones, `(n, 2)` of row and time, and return the rows whose lists changed."""
     changed = np.zeros(len(prefix) + 1, np.int64)
     count = 0
     later_ms = time_ms
@@ -114,7 +114,7 @@ def _append(lists: NeighbourLists, row: int, other: int, weight: float) -> None:
 
 @compiled
 def _put(lists: NeighbourLists, row: int, column: int, other: int, weight: float) -> None:
-    """Write a pair to a free place, which becomes the first of its chain."""
+    """Write a pair to a free slot, which becomes the head of its linked list."""
     place, following = MAX_NEIGHBOURS * row + column, lists.first[other]
     lists.others[row, column] = other
     lists.weights[row, column] = weight
@@ -127,7 +127,7 @@ def _put(lists: NeighbourLists, row: int, column: int, other: int, weight: float
 
 @compiled
 def _take_out(lists: NeighbourLists, row: int, column: int) -> None:
-    """Take a place out of its chain."""
+    """Unlink a slot."""
     previous, following = lists.previous[row, column], lists.next[row, column]
     if previous:
         lists.next[previous // MAX_NEIGHBOURS, previous % MAX_NEIGHBOURS] = following
@@ -139,7 +139,7 @@ def _take_out(lists: NeighbourLists, row: int, column: int) -> None:
 
 @compiled
 def _keep_strongest(lists: NeighbourLists, row: int) -> None:
-    """Make room in a full list."""
+    """Evict from a full list."""
     others, weights = np.zeros(KEPT_WHEN_FULL, np.int32), np.zeros(KEPT_WHEN_FULL, np.float32)
     kept = _sort(lists, row, others, weights)
     for column in range(MAX_NEIGHBOURS):
@@ -151,7 +151,7 @@ def _keep_strongest(lists: NeighbourLists, row: int) -> None:
 
 @compiled
 def _sort(lists: NeighbourLists, row: int, others: np.ndarray, weights: np.ndarray) -> int:
-    """Write the strongest neighbours of a row, best first, as many as there is room for; return how many."""
+    """Write the strongest neighbours of a row, best first, up to the output's size; return their number."""
     count = 0
     for column in range(lists.lengths[row]):
         weight = lists.weights[row, column]
@@ -168,7 +168,7 @@ def _sort(lists: NeighbourLists, row: int, others: np.ndarray, weights: np.ndarr
 
 @compiled
 def strongest(lists: NeighbourLists, rows: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return lengths, neighbours and weights of the strongest neighbours of each row, one row's after the other's."""
+    """Return lengths, neighbours and weights of the strongest neighbours of each row, concatenated."""
     lengths = np.minimum(lists.lengths[rows], n)
     others, weights = np.zeros(lengths.sum(), np.int32), np.zeros(lengths.sum(), np.float32)
     start = 0
@@ -181,7 +181,7 @@ def strongest(lists: NeighbourLists, rows: np.ndarray, n: int) -> tuple[np.ndarr
 
 @compiled
 def clear(lists: NeighbourLists, row: int) -> np.ndarray:
-    """Empty the list of a row, take it from all others, and return whose those are."""
+    """Clear the list of a row, remove the row from all other lists, and return the affected rows."""
     for column in range(lists.lengths[row]):
         _take_out(lists, row, column)
     lists.lengths[row] = 0
@@ -196,7 +196,7 @@ def clear(lists: NeighbourLists, row: int) -> np.ndarray:
         _take_out(lists, holder, column)
         lists.lengths[holder] -= 1
         last = lists.lengths[holder]
-        if column < last:  # the last one takes its place
+        if column < last:  # moved from the end
             _take_out(lists, holder, last)
             _put(lists, holder, column, lists.others[holder, last], lists.weights[holder, last])
     return changed

@@ -1,10 +1,10 @@
-"""Withdrawn items leave stored lists: one pass over all lists for a burst of withdrawals, in the background.
+"""Removes withdrawn items from stored lists: one background pass over all lists per burst of withdrawals.
 
-Recall makes no list with a withdrawn item, and `TopKReader` drops it from older ones. Whoever reads the store or the
-topic directly must not see it either. There is no index from items to lists: it would cost a hundred writes with each
-list. A pass looks into every list once, for all items that wait when it begins, a few lists at a time.
+Recall makes no lists with withdrawn items, and `TopKReader` drops them from older ones. Applications that read the
+store or the topic directly must not see them either. There is no index from items to lists, which would cost a hundred
+writes per list. A pass examines every list once, a few at a time, for all items waiting when it starts.
 
-Of several workers one cleans at a time. If it dies, another one begins the pass again: items wait until a pass ended.
+One worker cleans at a time. If it dies, another one restarts the pass: items wait until a pass is complete.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from streamrec.service.list_ports import ListMarks, StoredLists
 from streamrec.service.ports import Outgoing, Publisher
 
 CLAIM_S = 60
-"""A worker that has not continued its pass for so long has lost it to another one."""
+"""Lease duration: a worker that has not continued its pass for this long loses it to another one."""
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(TopKList)
@@ -30,7 +30,7 @@ _log = structlog.get_logger(__name__)
 
 
 class _Pass(NamedTuple):
-    """How far a pass has come."""
+    """Progress of a pass."""
 
     items: int
     cursor: int = 0
@@ -38,16 +38,16 @@ class _Pass(NamedTuple):
 
 
 class CleanLists:
-    """Takes withdrawn items out of stored lists, and publishes what is left of each list.
+    """Removes withdrawn items from stored lists, and publishes the remaining lists.
 
     Parameters
     ----------
     store
-        Where lists are.
+        Store of lists.
     publisher
-        Where lists go that have changed.
+        Publisher of changed lists.
     marks
-        Has the lists that have lost items made again.
+        Marks lists that have lost items for rebuilding.
     """
 
     def __init__(self, store: StoredLists, publisher: Publisher, marks: ListMarks) -> None:
@@ -56,14 +56,14 @@ class CleanLists:
         self._publisher = publisher
         self._pass: _Pass | None = None
         self._unsent: list[tuple[str, bytes]] = []
-        """Lists by user that are in the store without the withdrawn items and not yet on the topic."""
+        """Cleaned lists by user that are stored but not published yet."""
 
     def is_needed(self) -> bool:
-        """Whether any item waits to be taken out of lists, or a list to be published."""
+        """Whether any item waits to be removed, or any list to be published."""
         return self._pass is not None or bool(self._unsent) or self._store.is_withdrawn_waiting()
 
     def step(self) -> bool:
-        """Clean the next few lists; answer whether there is more to do, and nobody else does it.
+        """Clean the next few lists; return whether there is more to do for this worker.
 
         Raises
         ------
@@ -86,12 +86,12 @@ class CleanLists:
         self._pass = _Pass(items, cursor, lists + cleaned)
         if not cursor:
             self._store.end_cleaning()
-            _log.info("withdrawn items left the stored lists", items=items, lists=lists + cleaned)
+            _log.info("withdrawn items removed from stored lists", items=items, lists=lists + cleaned)
             self._pass = None
         return True
 
     def _clean(self, found: Sequence[tuple[bytes, Sequence[str]]]) -> int:
-        """Replace lists by themselves without items, unless a newer one is stored by now; return how many."""
+        """Remove items from lists, unless a newer one is stored meanwhile; return the number of changed lists."""
         cleaned = []
         for value, gone in found:
             try:
@@ -103,14 +103,14 @@ class CleanLists:
             cleaned.append(
                 (topk.user_id, value, _encoder.encode(msgspec.structs.replace(topk, items=kept, rebuilt=True)))
             )
-        # before they lose items: a crash in between has a list made again that is not short
+        # before removing items: a crash in between only rebuilds a list that is not short
         self._marks.shorten([user_id for user_id, _, _ in cleaned])
         replaced = self._store.swap_lists(cleaned)
         self._unsent += [(user_id, value) for user_id, _, value in compress(cleaned, replaced)]
         return sum(replaced)
 
     def _publish_rest(self) -> None:
-        """Publish what could not be published before, but for lists that were replaced since: newer ones are out."""
+        """Publish lists that could not be published before, except those replaced by newer ones since."""
         if self._unsent:
             self._unsent = list(compress(self._unsent, self._store.are_stored(self._unsent)))
             self._publish()

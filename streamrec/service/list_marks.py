@@ -1,8 +1,8 @@
-"""Which lists are to be made again, and what that depends on.
+"""Rules for rebuilding lists.
 
-A list is worth making again where it is short although more items are known by now, or where it was made by a version
-that had learned much less than what is in the stream. Each list that is written is marked with how it was made, so that
-nothing ever has to look at all lists.
+A list is rebuilt if it is short although more items are known now, or if it was made by a version that had learned much
+less than the stream contains. Each written list is marked with how it was made, so that no scan over all lists is
+needed.
 """
 
 from __future__ import annotations
@@ -18,29 +18,29 @@ from streamrec.contracts.model_update import Rollbacks
 
 TOLERATED_EVENTS = 64
 TOLERATED_SHARE = 0.02
-"""A version that lacks no more than these, of what is in the stream, makes good lists."""
+"""Maximum number of records in the stream that a version may lack to make good lists."""
 
 FAR_BEHIND_SHARE = 0.5
-"""A list is far behind if the version that made it lacked so much of what is in the stream now."""
+"""A list is far behind if its version lacked this share of the current stream."""
 
 YOUNG_EVENTS = 2_000_000
-"""While the history is shorter than half of this, a list counts as far behind sooner, if the stream is quiet."""
+"""While the history is shorter than half of this, lists count as far behind earlier, if the stream is quiet."""
 
 
 class Knowledge(NamedTuple):
-    """What the serving version knows.
+    """What the serving version has learned.
 
     Attributes
     ----------
     version
-        Its name, empty before the first.
+        Name, empty before the first version.
     events
         Number of events that it has learned.
     contains
-        Partition of `user-interests` → next offset: it has learned every record below it. `None` where the trainer does
-        not say, and nothing can be told of what the version lacks.
+        Next offset by partition of `user-interests`: it has learned every record below it. `None` if the trainer does
+        not report it, so that it is unknown what the version lacks.
     rollbacks
-        How often the trainer was rolled back before this version, and to where; `None` where it does not say.
+        Number of rollbacks before this version, and their targets; `None` if not reported.
     """
 
     version: str = ""
@@ -53,23 +53,24 @@ class Made(StrEnum):
     """How a list was made."""
 
     COMPLETE = "complete"
-    """By a version that had learned all that was in the stream."""
+    """By a version that had learned the whole stream."""
     BEHIND = "behind"
-    """By one that lacked the newest events, as every list of a busy stream is."""
+    """By a version that lacked the newest events, as always in a busy stream."""
     POOR = "poor"
-    """By one that lacked more than what is tolerated, or was rolled back."""
+    """By a version that lacked too much, or was rolled back."""
 
 
 class Mark(NamedTuple):
-    """What is remembered of a list.
+    """The mark of a list.
 
     Attributes
     ----------
     score
-        Of a poor list when its newest event was produced, Unix milliseconds; of others how many events the version had
-        learned.
+        For a poor list the production time of its newest event, Unix milliseconds; for others the number of events that
+        the version had learned.
     short_at
-        Of a list with fewer items than asked for, how many items could be listed when it was made; else `None`.
+        For a list with fewer items than requested, the number of items that could be listed when it was made; else
+        `None`.
     """
 
     user_id: str
@@ -79,25 +80,25 @@ class Mark(NamedTuple):
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
-    """What the marks are compared with; recall keeps it beside them.
+    """Facts that the marks are compared with; stored beside them by recall.
 
     Attributes
     ----------
     version
-        The version that serves.
+        The serving version.
     events, lacking
-        How many events it has learned, and how many records of `user-interests` it has not; a record holds one event or
-        a few.
+        Number of events it has learned, and of records of `user-interests` it lacks; a record holds one or a few
+        events.
     known_items, other_items
-        How many items can be listed: those that it knows, and those of the stream and the catalogue that it does not.
+        Number of items that can be listed: known to it, and known only from the stream and the catalogue.
     top_k
-        Items asked for.
+        Requested number of items.
     quiet
-        Whether nothing new came for a while.
+        Whether there were no new events for a while.
     waiting_since_ms
         Since when lists have been waiting, Unix milliseconds, 0 if none is.
     rollbacks
-        So many rollbacks of the trainer are in the marks; `None` where the trainer does not say.
+        Number of rollbacks included in the marks; `None` if not reported.
     """
 
     version: str = ""
@@ -112,7 +113,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def items(self) -> int:
-        """How many items can be listed."""
+        """Number of items that can be listed."""
         return self.known_items + self.other_items
 
     @property
@@ -122,22 +123,22 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def complete_below(self) -> float:
-        """The same of a list that was complete when it was made: its user has been away since."""
+        """The same for a list that was complete when it was made: its user has been inactive since."""
         events = self.events + self.lacking
         young = max(TOLERATED_SHARE, min(FAR_BEHIND_SHARE, events / YOUNG_EVENTS))
         return _below(events, young if self.quiet else FAR_BEHIND_SHARE)
 
 
 class Census(msgspec.Struct, frozen=True, kw_only=True):
-    """How many lists are marked.
+    """Number of marked lists.
 
     Attributes
     ----------
     poor, far, short
-        Lists that wait to be made again: by a version that lacked much; by one that is far behind by now; with fewer
+        Lists that wait to be rebuilt: made by a version that lacked much; by one that is now far behind; with fewer
         items than could be listed. A list may be among the last and one of the others.
     behind, complete, all_short
-        All that are marked so, waiting or not.
+        All lists with these marks, waiting or not.
     """
 
     poor: int = 0
@@ -149,18 +150,17 @@ class Census(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def waiting(self) -> int:
-        """Lists that wait to be made again."""
+        """Number of lists that wait to be rebuilt."""
         return self.poor + self.far + self.short
 
 
 def lacking(knowledge: Knowledge, ends: Mapping[int, int]) -> int:
-    """Return how many records of `user-interests` a version lacks, nothing where the trainer does not say.
+    """Return the number of records of `user-interests` that a version lacks, `None` if not reported.
 
     Parameters
     ----------
     ends
-        By partition, the offset below which lists were made; where these are only some of the partitions, the others
-        are taken to be like them.
+        Offset below which lists were made, by partition; other partitions are assumed to be similar.
     """
     if knowledge.contains is None or not ends:
         return 0
@@ -169,7 +169,7 @@ def lacking(knowledge: Knowledge, ends: Mapping[int, int]) -> int:
 
 
 def is_tolerable(events: int, lacking: int) -> bool:
-    """Return whether a version that has learned some events, and lacks others, makes good lists."""
+    """Return whether a version with these numbers of learned and missing events makes good lists."""
     return lacking <= max(TOLERATED_EVENTS, TOLERATED_SHARE * (events + lacking))
 
 
@@ -179,12 +179,12 @@ def is_undone(made_by: Knowledge, now: Knowledge) -> bool:
 
 
 def marks_of(lists: Sequence[TopKList], *, made: Made, knowledge: Knowledge, top_k: int, items: int) -> list[Mark]:
-    """Return the marks of lists that were made by the same version.
+    """Return the marks of lists made by the same version.
 
     Parameters
     ----------
     items
-        How many items could be listed.
+        Number of items that could be listed.
     """
     return [
         Mark(

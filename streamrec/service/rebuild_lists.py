@@ -1,8 +1,8 @@
-"""Lists that are made again in the background, because better ones can be made by now.
+"""Rebuilds outdated lists in the background.
 
-A list is otherwise made when its user acts, by the version that serves then. Marks say which lists would be better made
-again; they are, newest users first, from the states that `interests` keeps. All of it may stop anywhere: a mark goes
-when the new list is in the store and on Kafka, and a list that is made twice replaces itself.
+Otherwise a list is made when its user acts, by the version serving then. Marks determine which lists to rebuild; these
+are rebuilt from the stored interest states, most recently active users first. The work can be interrupted anywhere: a
+mark is removed once the new list is in the store and on Kafka, and a list that is made twice replaces itself.
 """
 
 from __future__ import annotations
@@ -23,34 +23,34 @@ from streamrec.service.make_lists import ListMaker
 from streamrec.service.ports import InterestStore, Publisher
 
 LOOK_S = 1.0
-"""From one look at the marks to the next."""
+"""Interval between reads of the marks."""
 
 QUIET_S = 2.0
-"""The stream is quiet when no list was made for so long: then lists are made again as fast as it goes."""
+"""The stream is quiet when no list was made for this long: then lists are rebuilt at full speed."""
 
 PATIENCE_S = 30.0
-"""In a quiet stream lists wait so long for the trainer to learn the rest; after that, what is tolerable is enough."""
+"""In a quiet stream lists wait this long for the trainer to learn the rest; after that, a tolerable gap is accepted."""
 
 QUIET_BATCH, BUSY_BATCH = 64, 8
-"""Lists made together: an event that comes meanwhile waits for them, some milliseconds."""
+"""Batch size: an event that arrives meanwhile waits for the batch, some milliseconds."""
 
 BUSY_SHARE = 0.05
-"""Share of the time for lists that are made again while events arrive."""
+"""Share of time for rebuilding while events arrive."""
 
 
 class RebuildLists:
-    """Makes marked lists again; one thread calls it.
+    """Rebuilds marked lists; not thread-safe.
 
     Parameters
     ----------
     store, states, publisher
-        Where lists and their marks are, where interest states are, and where lists go beside the store.
+        Store of lists and marks, store of interest states, and publisher of lists.
     maker
         Makes lists.
     ends
-        Returns, by partition of `user-interests`, the offset below which this process has made lists.
+        Returns the offset below which this process has made lists, by partition of `user-interests`.
     monotonic_s
-        The clock that paces the work.
+        Clock for the intervals.
     """
 
     def __init__(
@@ -71,20 +71,20 @@ class RebuildLists:
         self._moved_s = monotonic_s()
         self._position: dict[int, int] = {}
         self._own_ends: dict[int, int] = {}
-        """What `ends` said at the last look."""
+        """The last result of `ends`."""
         self._is_claimed = False
         self.facts, self.census = Facts(), Census()
-        """As they were seen last."""
+        """The last facts."""
         self.rebuilt = 0
-        """Lists that were made again."""
+        """Number of rebuilt lists."""
 
     def step(self) -> float:
-        """Make a few lists again, and return for how many seconds nothing is to be done.
+        """Rebuild a few lists, and return the seconds until the next call.
 
         Raises
         ------
         TransientError
-            If a store or the broker is unavailable; the same lists come with the next call.
+            If a store or the broker is unavailable; the next call retries the same lists.
         """
         begun_s = self._monotonic_s()
         if begun_s - self._looked_s >= LOOK_S:
@@ -98,11 +98,11 @@ class RebuildLists:
 
     @property
     def _is_quiet(self) -> bool:
-        """Whether the stream was quiet at the last look, and no list was made here since."""
+        """Whether the stream was quiet at the last read, and no list was made here since."""
         return self.facts.quiet and self._ends() == self._own_ends
 
     def _look(self, now_s: float) -> None:
-        """See how the marks and the version stand, and keep what others need to understand the marks."""
+        """Read the state of marks and version, and store the facts needed to interpret the marks."""
         knowledge, self._own_ends = self._maker.ranker.knowledge, dict(self._ends())
         known = {*self._own_ends, *(knowledge.contains or ())}
         sources = [TopicPartition(USER_INTERESTS, number) for number in range(max(known, default=-1) + 1)]
@@ -120,7 +120,7 @@ class RebuildLists:
             top_k=self._maker.top_k,
             quiet=now_s - self._moved_s >= QUIET_S,
             waiting_since_ms=kept.waiting_since_ms,
-            # before it serves a version a worker knows of none
+            # a worker without a version has no facts
             rollbacks=knowledge.rollbacks.times if knowledge.rollbacks else kept.rollbacks,
         )
         self._is_claimed = self._marks.claim()
@@ -135,9 +135,9 @@ class RebuildLists:
         self._looked_s = now_s
 
     def _undo(self, kept: Facts, knowledge: Knowledge) -> None:
-        """Mark the lists of versions that were rolled back since the last look, of all where that was more than once.
+        """Mark the lists of versions rolled back since the last read, or all lists after several rollbacks.
 
-        It is done again where it is not kept that it was done.
+        It is repeated if its completion was not stored.
         """
         if knowledge.rollbacks is None or kept.rollbacks is None:
             return
@@ -152,13 +152,13 @@ class RebuildLists:
         )
 
     def _next(self, now_s: float) -> list[str]:
-        """Return the users whose lists to make again now."""
+        """Return the users whose lists to rebuild now."""
         facts, marks, is_quiet = self.facts, self._marks, self._is_quiet
         count = QUIET_BATCH if is_quiet else BUSY_BATCH
         if self.census.short and (users := marks.short(count, below=facts.items)):
             return users
         if not facts.version:
-            return []  # none can be better, and before a version nobody says which partitions there are
+            return []  # nothing would improve, and without a version the partitions are unknown
         if is_quiet and facts.lacking and now_s - self._moved_s < PATIENCE_S:
             return []  # the trainer is about to learn the rest
         if not is_tolerable(facts.events, facts.lacking):
@@ -171,7 +171,7 @@ class RebuildLists:
         )
 
     def _rebuild(self, users: Sequence[str]) -> None:
-        # lists before states: a state that is older than its list was lost, and no better list can be made from it
+        # read lists before states: a state older than its list was lost, so the list cannot be improved
         origins = self._store.origins(users)
         states = self._states.load(users, []).states
         interests = [
@@ -181,7 +181,7 @@ class RebuildLists:
             for interest in [user_interest(user_id, states[user_id], Changed(produced_at_ms=origin.produced_at_ms))]
             if interest.state_version >= origin.state_version
         ]
-        # asked before the lists are made: what is learned meanwhile is not in all of them
+        # read before the lists are made: they do not all contain what is learned meanwhile
         ranker = self._maker.ranker
         knowledge, items = ranker.knowledge, sum(ranker.vocabulary)
         missing = lacking(knowledge, self._position)
@@ -201,7 +201,7 @@ class RebuildLists:
         if not is_good or not is_tolerable(knowledge.events, missing):
             made = Made.POOR
         marks = marks_of(kept, made=made, knowledge=knowledge, top_k=self._maker.top_k, items=items)
-        # a list that was made meanwhile has marks of its own
+        # a list made meanwhile has its own marks
         self._marks.mark(marks, list(compress(encoded, written)))
         made_for = {interest.user_id for interest in interests}
         self._marks.drop(

@@ -1,4 +1,4 @@
-"""Which items are withdrawn, with a digest, so that two who know them need not tell each other all of them."""
+"""Withdrawn items with a digest, so that two copies can be compared without exchanging all items."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from hashlib import blake2b
 from typing import NamedTuple
 
 MAX_WITHDRAWN = 1_000_000
-"""Items that are remembered; beyond it the one that went first is forgotten."""
+"""Maximum number of items; beyond it the first one is dropped."""
 
 
 class WithdrawnChange(NamedTuple):
-    """What changed.
+    """A change of withdrawn items.
 
     Attributes
     ----------
     withdrawn
         Item → when it was withdrawn, Unix milliseconds.
     available
-        Items that can be shown again.
+        Items that are available again.
     before, after
         The digests of all withdrawn items.
     """
@@ -29,12 +29,12 @@ class WithdrawnChange(NamedTuple):
     after: str
 
     def __bool__(self) -> bool:
-        """Whether anything is to be told."""
+        """Whether anything changed."""
         return bool(self.withdrawn or self.available)
 
 
 class Withdrawn:
-    """Remembers withdrawn items, in the order in which they first were.
+    """Stores withdrawn items, in the order of their first withdrawal.
 
     Examples
     --------
@@ -55,11 +55,11 @@ class Withdrawn:
 
     @property
     def digest(self) -> str:
-        """Tells which items are withdrawn, and when, in whatever order that was learned."""
+        """Identifies the withdrawn items and their times, independent of order."""
         return f"{self._sum:032x}"
 
     def change(self, withdrawn: Mapping[str, int], available: Sequence[str]) -> WithdrawnChange:
-        """Take note of what was withdrawn and of what is available again, and return the change."""
+        """Record withdrawn items and those available again, and return the change."""
         before = self.digest
         for item_id, at_ms in withdrawn.items():
             self._forget(item_id, is_replaced=True)
@@ -76,7 +76,7 @@ class Withdrawn:
         if at_ms is None:
             return
         self._sum ^= _hashed(item_id, at_ms)
-        if not is_replaced:  # a change of the time leaves the place
+        if not is_replaced:  # a new time keeps the position
             del self._items[item_id]
 
 

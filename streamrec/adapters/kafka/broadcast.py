@@ -1,4 +1,4 @@
-"""Reading a whole topic that every process needs: no group, from the start of what is kept."""
+"""Reading whole topics in every process: without a group, from the earliest offset."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ _log = structlog.get_logger(__name__)
 
 
 class BroadcastReader:
-    """Reads every partition of some topics from the beginning and then follows them.
+    """Reads every partition of some topics from the beginning, then follows them.
 
-    One thread calls all methods.
+    Not thread-safe.
 
     Parameters
     ----------
     kafka
         Where Kafka is and how to get in.
     topics
-        What to read.
+        Topics to read.
     on_recreated
-        Called with a topic and its new id when it was re-created: what was read of it is void, and from the next call
-        of `poll` on it is read from its beginning. Without it nobody looks: for those who read once.
+        Called with a re-created topic and its new id: what was read of it is invalid, and the next calls of `poll` read
+        it from its beginning. Without it ids are not checked, for a single read.
 
     Raises
     ------
@@ -58,19 +58,19 @@ class BroadcastReader:
     ) -> None:
         self._kafka = kafka
         self._recreated: dict[str, str] = {}
-        """Topics that are still to be read from their beginning, and their ids."""
+        """Topics still to be read from their beginning, with their ids."""
         self._on_recreated = on_recreated
         self._watch = None
         if on_recreated is not None:
             self._watch = TopicWatch(kafka, topics, _KnownIds(self._recreated))
-            self._watch.check()  # before anything is read: what is re-created from now on has another id
+            self._watch.check()  # before reading: topics re-created from now on have another id
         self._consumer = Consumer(
             client_config(kafka)
             | {
-                "group.id": kafka.on_broker("streamrec-broadcast"),  # never joined: partitions are assigned by hand
+                "group.id": kafka.on_broker("streamrec-broadcast"),  # never joined: partitions are assigned manually
                 "enable.auto.commit": False,
                 "auto.offset.reset": "earliest",
-                # what is last in a log may be no record but the mark of a transaction
+                # the last offset in a log may be a transaction marker
                 "enable.partition.eof": True,
                 "queued.max.messages.kbytes": PREFETCH_KILOBYTES,
                 "fetch.queue.backoff.ms": 50,
@@ -83,16 +83,16 @@ class BroadcastReader:
         self._searches: dict[TopicPartition, Search] = {}
         self._seeks: dict[TopicPartition, int] = {}
         self.refused: Counter[tuple[str, str]] = Counter()
-        """Records that could not be read since it was looked at last, by topic and reason."""
+        """Unreadable records since the last access, by topic and reason."""
         self._begin(topics)
 
     def _begin(self, topics: Iterable[str]) -> None:
-        """Read topics from their beginning, and others from where they are.
+        """Read topics from their beginning, and others from their current positions.
 
         Raises
         ------
         TransientError
-            If the broker does not answer, or a topic does not exist; nothing has changed then.
+            If the broker does not answer, or a topic does not exist; nothing is changed.
         """
         behind: dict[TopicPartition, int] = {}
         sources: list[TopicPartition] = []
@@ -114,7 +114,7 @@ class BroadcastReader:
         kept = {source: next_ for source, next_ in self._next.items() if source.topic not in begun}
         self._behind = {source: end for source, end in self._behind.items() if source in kept} | behind
         self._next = kept | dict.fromkeys(sources)
-        self._arrived, self._searches, self._seeks = [], {}, {}  # it comes again; what is searched shows itself again
+        self._arrived, self._searches, self._seeks = [], {}, {}  # read again; unreadable batches are detected again
         self._consumer.assign(
             [
                 to_kafka(self._kafka, source, OFFSET_BEGINNING if next_ is None else next_)
@@ -124,20 +124,20 @@ class BroadcastReader:
 
     @property
     def caught_up(self) -> bool:
-        """Whether everything that was there when the reading began has been read."""
+        """Whether everything that existed when reading started has been read."""
         return not self._behind
 
     def poll(self, timeout_s: float) -> Batch | None:
-        """Wait for records and return all that have arrived, or `None` if there was none in time.
+        """Wait for records and return all that have arrived, or `None` on timeout.
 
-        Records that the client cannot read are counted as `refused` and left out; reading continues behind them.
+        Unreadable records are counted as `refused` and skipped.
 
         Raises
         ------
         TransientError
-            If the broker does not say what it has; the next call returns what arrived meanwhile.
+            If the broker's offsets cannot be determined; the next call returns what arrived meanwhile.
         StreamrecError
-            If the client can never read again.
+            If the client cannot recover.
         """
         self._look_for_recreated()
         self._receive(timeout_s)
@@ -168,7 +168,7 @@ class BroadcastReader:
         return self._readable(found.slices.values())
 
     def _look_for_recreated(self) -> None:
-        """Read topics from their beginning that were re-created, once the broker knows their partitions."""
+        """Read re-created topics from their beginning, once the broker knows their partitions."""
         if self._watch is None or self._on_recreated is None:
             return
         self._watch.look()
@@ -208,12 +208,12 @@ class BroadcastReader:
 
 
 class _KnownIds:
-    """The ids of topics that a reader has begun to read: another id of the same topic is noted, and refused by nobody.
+    """The ids of topics being read: a changed id is reported, but not refused.
 
     Parameters
     ----------
     recreated
-        Gets the topics with another id, and that.
+        Receives topics with a changed id, and that id.
     """
 
     other_topics = ()
@@ -230,4 +230,4 @@ class _KnownIds:
         self._ids |= ids
 
     def contains_any(self, sources: Sequence[TopicPartition]) -> bool:
-        return not sources  # no positions are kept
+        return not sources  # no positions are stored

@@ -1,4 +1,4 @@
-"""What arrived in one poll becomes slices of partitions; what cannot be read becomes a record that says so."""
+"""Groups the messages of a poll into slices of partitions; unreadable ones become records with a fault."""
 
 from __future__ import annotations
 
@@ -27,29 +27,29 @@ _PASSING: frozenset[Any] = frozenset(
 )
 
 EDGES_S = 2.0
-"""So long a reader waits for what the broker says of one partition; the rest is for the next call. Meanwhile it does
-not notice that its worker is to stop, and it must poll again well within `max.poll.interval.ms`."""
+"""Timeout for requests about one partition; the rest is left for the next call. Meanwhile a stop is not noticed, and
+the next poll must be well within `max.poll.interval.ms`."""
 
 _log = structlog.get_logger(__name__)
 
 
 class Gathering:
-    """Sorts the messages of one poll; its reader takes over what came of it only if none of it failed.
+    """Sorts the messages of one poll; the reader applies the result only if nothing failed.
 
     Parameters
     ----------
     kafka
-        Names topics.
+        Names of topics.
     next_offsets
-        Next offset of each assigned partition, `None` where nothing was read yet.
+        Next offset of each assigned partition, `None` if nothing was read yet.
     searches
-        Partitions in which the end of an unreadable batch is searched.
+        Searches for the end of unreadable batches, by partition.
     seeks
-        Where the client is still to be sent: what comes of these partitions is left out.
+        Pending seeks: messages of these partitions are ignored.
     report_lost
-        Called with a partition and a position behind which offsets are missing; `None` where no store holds positions.
+        Called with a partition and a position after which offsets are missing; `None` without stored positions.
     edges
-        Returns the first and the next offset of a partition's log.
+        Returns the start and end offsets of a partition's log.
     """
 
     def __init__(
@@ -67,25 +67,25 @@ class Gathering:
         self._report_lost = report_lost
         self._edges = edges
         self._failed: set[TopicPartition] = set()
-        """Where the newest message is an error, and the client has not been sent elsewhere yet."""
+        """Partitions whose latest message is an error, without a seek yet."""
         self.slices: dict[TopicPartition, Slice] = {}
         self.searches = dict(searches)
         self.seeks = dict(seeks)
-        """Where to read on, in place of what follows here."""
+        """Seeks, replacing what follows in these messages."""
         self.cut_off: Positions = {}
-        """Partitions whose logs no longer hold the position, and that."""
+        """Partitions whose logs no longer contain the position, with that position."""
         self.stopped: dict[TopicPartition, str] = {}
-        """Partitions that cannot be read for now, and why."""
+        """Partitions that cannot be read at present, and why."""
 
     def take(self, messages: Iterable[Message]) -> None:
-        """Sort messages, in the order in which they came.
+        """Sort messages, in order of arrival.
 
         Raises
         ------
         TransientError
-            If the broker does not say what it has.
+            If the broker's offsets cannot be determined.
         StreamrecError
-            If the client can never read again.
+            If the client cannot recover.
         """
         unanswered = dict(self.searches)
         sources: dict[tuple[str | None, int | None], TopicPartition] = {}
@@ -106,7 +106,7 @@ class Gathering:
             search = self.searches.get(source)
             if search is not None and record.offset <= search.last:
                 return
-            if source in self._failed:  # the client continued by itself: all before this record is unreadable
+            if source in self._failed:  # the client continued by itself: everything before this record is unreadable
                 self._failed.discard(source)
                 del self.seeks[source]
                 if search is not None:
@@ -117,7 +117,7 @@ class Gathering:
         position = self._next[source] if part is None else part.next
         if record.offset < (position or 0):
             if self._report_lost is not None:
-                return  # handled already, by the owner before us
+                return  # already processed by the previous owner
             _log.warning("log begins anew", topic=source.topic, partition=source.partition, at=record.offset)
         if part is None:
             part = self._open(source, record.offset)
@@ -148,7 +148,7 @@ class Gathering:
             self.stopped[source] = error.str()
 
     def _take_end(self, source: TopicPartition, end: int) -> None:
-        """Move to the end of a log, where no record is left but markers of transactions and aborted records may be."""
+        """Move to the end of a log without further records, past transaction markers and aborted records."""
         if source not in self._next or source in self.seeks or source in self.searches:
             return
         if end > self._position(source):
@@ -156,7 +156,7 @@ class Gathering:
             part.next = end
 
     def _position(self, source: TopicPartition) -> int:
-        """Return the next offset that is to be read, all that was taken here included."""
+        """Return the next offset to read, including everything taken here."""
         part = self.slices.get(source)
         return (self._next[source] or 0) if part is None else part.next
 
@@ -173,7 +173,7 @@ class Gathering:
         self.seeks[source] = search.probe
 
     def _narrow(self, source: TopicPartition, search: Search) -> bool:
-        """Take over what is known of an unreadable batch; answer whether its end is known now."""
+        """Update the search for the end of an unreadable batch; return whether it is complete."""
         self.searches[source] = search
         if search.is_over:
             self._close(source, search, search.beyond)
@@ -182,19 +182,19 @@ class Gathering:
         return search.is_over
 
     def _close(self, source: TopicPartition, search: Search, beyond: int) -> None:
-        """Put a record in the place of all that cannot be read, up to an offset."""
+        """Replace everything unreadable up to an offset with a single record."""
         del self.searches[source]
         part = self.slices.get(source) or self._open(source, search.first)
         last = beyond - 1
         detail = f"offsets {search.first} to {last} cannot be read: {search.because}"
-        now_ms = time.time_ns() // 1_000_000  # when they were produced nobody knows
+        now_ms = time.time_ns() // 1_000_000  # their production time is unknown
         part.records.append(Record(search.first, now_ms, None, None, {}, Fault(UNREADABLE, detail)))
         part.next = beyond
         _log.error("unreadable", topic=source.topic, partition=source.partition, because=detail)
 
 
 def edges(kafka: KafkaAccess, consumer: Consumer, source: TopicPartition) -> tuple[int, int]:
-    """Return the offset of a partition's oldest record, and the one that the next record gets.
+    """Return the start and end offsets of a partition.
 
     Raises
     ------
@@ -204,12 +204,12 @@ def edges(kafka: KafkaAccess, consumer: Consumer, source: TopicPartition) -> tup
     try:
         low, high = consumer.get_watermark_offsets(to_kafka(kafka, source), timeout=EDGES_S)
     except KafkaException as error:
-        raise translate(error.args[0]) from error  # to ask the client for the reason would cost a record
+        raise translate(error.args[0]) from error  # asking the client for the reason would lose a record
     return low, high
 
 
 def send_to(kafka: KafkaAccess, consumer: Consumer, seeks: dict[TopicPartition, int]) -> None:
-    """Send the client to these offsets, and forget those where it went; it cannot go where it has just begun."""
+    """Seek to these offsets, and remove those that succeeded; a partition just assigned cannot be sought yet."""
     for source, offset in list(seeks.items()):
         try:
             consumer.seek(to_kafka(kafka, source, offset))
@@ -220,6 +220,6 @@ def send_to(kafka: KafkaAccess, consumer: Consumer, seeks: dict[TopicPartition, 
 
 
 def is_end(message: Message) -> bool:
-    """Return whether a message says that a log ends here for now."""
+    """Return whether a message is an end-of-partition event."""
     error = message.error()
     return error is not None and error.code() == _END

@@ -1,7 +1,7 @@
 """Members of consumer groups, from the broker.
 
-Groups are described over aiokafka's connections: the requests that librdkafka's AdminClient sends to a group's
-coordinator abort the whole process where that connection breaks (https://github.com/confluentinc/librdkafka/issues/4605).
+Groups are described over aiokafka's connections: requests of librdkafka's AdminClient to a group's coordinator abort
+the whole process if that connection fails (https://github.com/confluentinc/librdkafka/issues/4605).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ ten."""
 
 _TIMEOUT_MS = 5_000
 _GROUP = 0
-"""The type of coordinator that looks after consumer groups."""
+"""Coordinator type for consumer groups."""
 
 _STABLE = "Stable"
 """State of a group that does not rebalance."""
@@ -48,11 +48,11 @@ class Member(NamedTuple):
     Attributes
     ----------
     member_id, client_id
-        What the broker calls it, and what it calls itself.
+        Id assigned by the broker, and client id.
     host
         IP address from which it is connected.
     assigned
-        Partitions that it reads.
+        Assigned partitions.
     """
 
     member_id: str
@@ -65,12 +65,12 @@ class Group(NamedTuple):
     """A consumer group; one that does not exist has no members."""
 
     is_stable: bool
-    """Whether it does not rebalance now."""
+    """Whether it is not rebalancing."""
     members: Sequence[Member]
 
 
 class _DescribeGroups(DescribeGroupsRequest):  # type: ignore[misc]  # it comes without types
-    """Asks in version 1: aiokafka reads the answers of version 3 by the layout of version 2."""
+    """Version 1 of the request: aiokafka parses responses of version 3 with the layout of version 2."""
 
     def prepare(self, _versions: Mapping[int, tuple[int, int]]) -> Any:  # noqa: ANN401  # it comes without types
         return self.build(DescribeGroupsRequest_v1)
@@ -79,7 +79,7 @@ class _DescribeGroups(DescribeGroupsRequest):  # type: ignore[misc]  # it comes 
 class GroupMembers:
     """Number of members and assignments by group, at most `MEMBERS_AGE_S` old.
 
-    Made and used in one event loop.
+    Must be created and used in the same event loop.
 
     Parameters
     ----------
@@ -132,7 +132,7 @@ class GroupMembers:
 
 @asynccontextmanager
 async def connected(kafka: KafkaAccess) -> AsyncIterator[AIOKafkaClient]:
-    """Connect to Kafka for some requests; what goes wrong meanwhile is raised as a `TransientError`."""
+    """Connect to Kafka for some requests; errors are raised as a `TransientError`."""
     client = _client(kafka)
     try:
         with translated_errors():
@@ -179,13 +179,12 @@ def _describe_once(kafka: KafkaAccess, groups: Sequence[str]) -> dict[str, Group
 async def describe(
     client: AIOKafkaClient, kafka: KafkaAccess, groups: Sequence[str], coordinators: dict[str, int]
 ) -> dict[str, Group]:
-    """Return what the broker says of groups.
+    """Describe groups.
 
     Parameters
     ----------
     coordinators
-        The broker that coordinates each group, as far as it is known: the rest is looked up and added. Emptied where
-        one turns out to be wrong.
+        Known coordinator of each group; missing ones are looked up and added. Cleared if one turns out to be wrong.
 
     Raises
     ------
@@ -195,7 +194,7 @@ async def describe(
         If a broker does not answer.
     """
     by_node: dict[int, list[str]] = defaultdict(list)
-    # forgotten until all have answered: another broker may have taken a group over
+    # cleared until all have answered: another broker may have taken over a group
     known = coordinators.copy()
     coordinators.clear()
     for group in groups:
@@ -215,7 +214,7 @@ async def describe(
 
 
 async def _list_groups(client: AIOKafkaClient) -> list[str]:
-    """Return all groups of consumers that any broker coordinates."""
+    """Return all consumer groups of all brokers."""
     found: list[str] = []
     for broker in client.cluster.brokers():
         answer = await client.send(broker.nodeId, ListGroupsRequest())

@@ -1,4 +1,4 @@
-"""Whether topics are those that a store's positions are of: a name says nothing of that, the id of a topic does."""
+"""Checks by topic ids that topics are the ones that a store's positions refer to, since names are reused."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from streamrec.service.batch import TopicPartition
 from streamrec.service.ports import TopicIdStore
 
 LOOK_S = 10.0
-"""A topic that is re-created under a running worker is noticed within about this time."""
+"""Check interval: a topic re-created under a running worker is detected within about this time."""
 
 _ANSWER_S = 5.0
 _NO_ID = "AAAAAAAAAAAAAAAAAAAAAA"
-"""What a broker that knows no ids says: it is older than Kafka 2.8."""
+"""The id reported by brokers without topic ids, older than Kafka 2.8."""
 
 _log = structlog.get_logger(__name__)
 
@@ -34,19 +34,18 @@ class _Topic(NamedTuple):
 
 
 class TopicWatch:
-    """Compares the ids of topics with those in the store; one thread calls it.
+    """Compares the ids of topics with those in the store; not thread-safe.
 
-    What was stored by a release that kept no ids takes on the id that a topic has now, and so does a store that holds
-    nothing of it.
+    A store without an id for a topic, empty or from an earlier release, adopts the current one.
 
     Parameters
     ----------
     kafka
         Where Kafka is and how to get in.
     topics
-        What is read.
+        Topics to check.
     store
-        Keeps the ids.
+        Store of the ids.
     """
 
     def __init__(self, kafka: KafkaAccess, topics: Sequence[str], store: TopicIdStore) -> None:
@@ -58,7 +57,7 @@ class TopicWatch:
         self._due_s = time.monotonic() + LOOK_S
 
     def check(self) -> None:
-        """Ask and compare, before anything is read; a broker or a store that does not answer is asked again soon.
+        """Request and compare ids, before anything is read; errors are retried soon.
 
         Raises
         ------
@@ -69,7 +68,7 @@ class TopicWatch:
         self._compare(_ANSWER_S)
 
     def look(self) -> None:
-        """Compare when it is time to, without waiting for the broker.
+        """Compare ids when due, without waiting for the broker.
 
         Raises
         ------
@@ -98,7 +97,7 @@ class TopicWatch:
             _log.warning("topic ids could not be checked", because=str(error))
 
     def _described(self, topic: str, future: Future[Any], timeout_s: float) -> _Topic | None:
-        """Return what the broker says of a topic, `None` of one that is not there or cannot be described now."""
+        """Return the broker's description of a topic, `None` if it does not exist or cannot be described now."""
         try:
             found = future.result(timeout_s)
             return _Topic(str(found.topic_id), [TopicPartition(topic, part.id) for part in found.partitions])
@@ -116,7 +115,7 @@ class TopicWatch:
         for topic in adopted.keys() & stored.keys():
             if self._store.contains_any(found[topic].partitions):
                 raise WrongTopicError(
-                    f"topic {topic} was re-created: its id is {ids[topic]}, and the store holds positions of "
+                    f"topic {topic} was re-created: its id is {ids[topic]}, but the store has positions of "
                     f"{stored[topic]}; start with empty stores, or with the right broker"
                 )
         if adopted:

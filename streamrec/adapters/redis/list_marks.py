@@ -18,12 +18,13 @@ from streamrec.service.list_marks import Census, Facts, Made, Mark
 from streamrec.service.list_ports import EncodedList, ListOrigin
 
 MAX_MARKED = 1_000_000
-"""Users in each set, about 100 bytes each; beyond it those with the lowest scores go, whose lists are the oldest."""
+"""Maximum number of users per set, about 100 bytes each; beyond it those with the lowest scores, i.e. the oldest lists,
+are dropped."""
 
 CLAIM_S = 5
 
 MOVED_TOGETHER = 5_000
-"""So many marks are moved in one go: Redis does nothing else meanwhile."""
+"""Marks moved per call, during which Redis does nothing else."""
 
 _MARK = """
 -- KEYS: a list, the set of short lists, the set that it belongs to, the other sets; ARGV: SHA-1 of the list, its user,
@@ -50,7 +51,7 @@ return 1
 """
 
 _MOVE = """
--- KEYS: two sets; ARGV: a score, a number; moves so many members with a higher score from one to the other
+-- KEYS: two sets; ARGV: a score, a number; moves up to that many members with a higher score from one to the other
 local found = redis.call('ZREVRANGEBYSCORE', KEYS[1], '+inf', '(' .. ARGV[1], 'WITHSCORES', 'LIMIT', 0, ARGV[2])
 for i = 1, #found, 2 do
   redis.call('ZADD', KEYS[2], found[i + 1], found[i])
@@ -63,7 +64,7 @@ _decoder = msgspec.json.Decoder(Facts)
 
 
 class RedisListMarks:
-    """Remembers how lists were made; see :class:`streamrec.service.list_ports.ListMarks`.
+    """Stores how lists were made; see :class:`streamrec.service.list_ports.ListMarks`.
 
     Parameters
     ----------
@@ -77,16 +78,16 @@ class RedisListMarks:
         keys = Keys(installation)
         self._topk = keys.topk
         self.keys = {made: keys.lists(made) for made in Made}
-        """The set of lists that were made like this."""
+        """The set of lists with this mark."""
         self._short_key, self._facts_key = map(keys.lists, ("short", "facts"))
         self._redis = connect(url)
         self._claim = Claim(self._redis, keys.lists("claim"))
         self._move = self._redis.register_script(_MOVE)
         self._may_hold = {*self.keys.values(), self._short_key}
-        """Sets that are not known to be empty."""
+        """Sets that may not be empty."""
 
     def add_to(self, pipeline: redis.client.Pipeline, marks: Sequence[Mark]) -> None:
-        """Let a pipeline replace the marks of lists; sets that are empty anyway are left alone."""
+        """Replace the marks of lists in a pipeline, skipping empty sets."""
         users = [mark.user_id for mark in marks]
         if not users:
             return
@@ -106,7 +107,7 @@ class RedisListMarks:
             pipeline.zrem(self._short_key, *(user_id for user_id in users if user_id not in short))
 
     def mark(self, marks: Sequence[Mark], lists: Sequence[EncodedList]) -> None:
-        """Replace the marks of these lists, in this order, where they are still stored as given."""
+        """Replace the marks of these lists, in order, if they are still stored as given."""
         if not marks:
             return
         with translated_errors(self._redis), self._redis.pipeline(transaction=False) as pipeline:
@@ -114,13 +115,13 @@ class RedisListMarks:
                 own, short_at = self.keys[mark.made], "" if mark.short_at is None else mark.short_at
                 others = [key for key in self.keys.values() if key != own]
                 keys = self._topk(mark.user_id), self._short_key, own, *others
-                # a registered script would first be looked for, in a round trip of its own
+                # a registered script would first be looked up, in an extra round trip
                 pipeline.eval(_MARK, len(keys), *keys, digest_of(topk.value), mark.user_id, mark.score, short_at)
             pipeline.execute()
         self._may_hold |= {self._short_key, *(self.keys[mark.made] for mark in marks)}
 
     def shorten(self, user_ids: Sequence[str]) -> None:
-        """Mark lists that have lost items as short, whatever else they are marked as."""
+        """Mark lists that have lost items as short, in addition to other marks."""
         if not user_ids:
             return
         with translated_errors(self._redis):
@@ -128,7 +129,7 @@ class RedisListMarks:
         self._may_hold.add(self._short_key)
 
     def drop(self, origins: Mapping[str, ListOrigin | None]) -> None:
-        """Forget the lists of users that are still made from the same state, or still not there."""
+        """Remove the marks of users whose list has still the same state version, or is still missing."""
         if not origins:
             return
         with translated_errors(self._redis), self._redis.pipeline(transaction=False) as pipeline:
@@ -138,9 +139,9 @@ class RedisListMarks:
             pipeline.execute()
 
     def undo(self, *, above: int) -> None:
-        """Mark lists as poor whose versions had learned more events than this: they were rolled back.
+        """Mark lists as poor if their versions had learned more events than this: they were rolled back.
 
-        When their newest events came is not known: they come after all other poor lists.
+        The times of their newest events are unknown: they are rebuilt after all other poor lists.
         """
         poor = self.keys[Made.POOR]
         for made in (Made.BEHIND, Made.COMPLETE):
@@ -150,7 +151,7 @@ class RedisListMarks:
         self._may_hold.add(poor)
 
     def trim(self) -> None:
-        """Drop the oldest of too many marks."""
+        """Drop the oldest marks beyond the bound."""
         with translated_errors(self._redis), self._redis.pipeline(transaction=False) as pipeline:
             for key in (*self.keys.values(), self._short_key):
                 pipeline.zremrangebyrank(key, 0, -MAX_MARKED - 1)
@@ -178,15 +179,15 @@ class RedisListMarks:
         )
 
     def newest(self, made: Made, count: int, *, below: float = float("inf")) -> list[str]:
-        """Return the users of so many lists that were made like this, highest score first, all below a limit."""
+        """Return up to this many users whose lists have this mark and a score below a limit, highest score first."""
         return self._users(self.keys[made], count, below)
 
     def short(self, count: int, *, below: int) -> list[str]:
-        """Return the users of so many short lists that were made when fewer items could be listed."""
+        """Return up to this many users of short lists that were made when fewer items could be listed."""
         return self._users(self._short_key, count, below)
 
     def facts(self) -> Facts:
-        """Return what was kept last."""
+        """Return the latest facts."""
         with translated_errors(self._redis):
             value: Any = self._redis.get(self._facts_key)
         return Facts() if value is None else _decoder.decode(value)
@@ -197,7 +198,7 @@ class RedisListMarks:
             self._redis.set(self._facts_key, msgspec.json.encode(facts))
 
     def claim(self) -> bool:
-        """Ask to be the only one who makes lists again, for some seconds."""
+        """Try to become the only worker that rebuilds lists, for some seconds."""
         with translated_errors(self._redis):
             return self._claim.take(CLAIM_S)
 
