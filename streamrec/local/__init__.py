@@ -1,4 +1,4 @@
-"""Real Kafka, Valkey and PostgreSQL from Python and Maven packages, and the workers beside them, on this machine."""
+"""Local stack: real Kafka, Valkey and PostgreSQL from Python and Maven packages, and the workers."""
 
 from streamrec.local.stack import USUAL_PORTS, Stack, local_stack
 from streamrec.local.supervisor import Supervisor

@@ -1,9 +1,9 @@
-"""No process is left behind, and no log grows without end: a guardian looks after what its parent started.
+"""A guardian process that ends its parent's processes and bounds their logs.
 
-The guardian hears of processes and logs through a pipe that only the parent holds open. When the pipe closes (also by
-`kill -9` of the parent) it ends every process group that it knows: SIGTERM first, SIGKILL after `GRACE_S`. Until then
-it keeps their logs bounded. Each process appends to its own log, and all of them and the guardian have sessions of
-their own, so that a parent that is stopped, by Ctrl-Z for example, blocks none of them.
+The parent announces processes and logs through a pipe that only it holds open. When the pipe closes (also by `kill -9`
+of the parent), the guardian ends every announced process group: SIGTERM first, SIGKILL after `GRACE_S`. Until then it
+keeps their logs bounded. Each process appends to its own log, and every process and the guardian has its own session,
+so that suspending the parent, for example with Ctrl-Z, blocks none of them.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from typing import Self
 GRACE_S = 5.0
 
 LOOK_S = 1.0
-"""Between two checks of the logs' sizes."""
+"""Interval between checks of log sizes."""
 
 MAX_LOG_BYTES = 10_000_000
-"""A log of this size becomes `NAME.log.1`, which replaces the one before."""
+"""A log of this size becomes `NAME.log.1`, replacing the previous one."""
 
 
 class Guardian:
@@ -37,14 +37,14 @@ class Guardian:
     Parameters
     ----------
     max_log_bytes
-        Size from which a log is set aside, bytes.
+        Size at which a log is rotated, bytes.
     """
 
     def __init__(self, *, max_log_bytes: int = MAX_LOG_BYTES) -> None:
         self._process = subprocess.Popen(
             [sys.executable, str(Path(__file__)), str(max_log_bytes)],
             stdin=subprocess.PIPE,
-            # a terminal's Ctrl-C is for the parent, which stops things in order
+            # a terminal's Ctrl-C is for the parent, which shuts down in order
             start_new_session=True,
         )
 
@@ -54,7 +54,7 @@ class Guardian:
     def __exit__(
         self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
-        """End whatever still runs."""
+        """End all remaining processes."""
         assert self._process.stdin is not None
         with suppress(BrokenPipeError):  # it has died
             self._process.stdin.close()
@@ -68,16 +68,16 @@ class Guardian:
         env: Mapping[str, str] | None = None,
         uid: int | None = None,
     ) -> subprocess.Popen[bytes]:
-        """Start a process in a session of its own.
+        """Start a process in its own session.
 
         Parameters
         ----------
         log
-            The file that its standard output and error are appended to.
+            File to which its standard output and error are appended.
         env
-            Its environment; this process's own if not given.
+            Environment; by default that of this process.
         uid
-            The user and group that it runs as; this process's own if not given.
+            User and group to run as; by default those of this process.
 
         Raises
         ------
@@ -98,14 +98,14 @@ class Guardian:
             )
         try:
             self._tell(group=process.pid, log=str(log.absolute()))
-        except OSError:  # the guardian has died: nobody would end the process
+        except OSError:  # the guardian has died: the process would never be ended
             process.kill()
             process.wait()
             raise
         return process
 
     def bound(self, log: Path) -> None:
-        """Keep a log that this process appends to bounded."""
+        """Bound a log that this process appends to."""
         self._tell(log=str(log.absolute()))
 
     def _tell(self, **what: int | str) -> None:
@@ -115,7 +115,7 @@ class Guardian:
 
 
 def watch(pipe: int, max_log_bytes: int) -> None:
-    """Look after groups and logs until the pipe closes, then end the groups."""
+    """Manage groups and logs until the pipe closes, then end the groups."""
     groups: list[int] = []
     logs: set[str] = set()
     unread = b""
@@ -129,7 +129,7 @@ def watch(pipe: int, max_log_bytes: int) -> None:
             told = [json.loads(line) for line in lines]
             groups += [each["group"] for each in told if "group" in each]
             logs.update(each["log"] for each in told)
-        # one that has ended is forgotten: the system gives its number to somebody else
+        # forget ended groups: the system reuses their ids
         groups = _signalled(groups, None)
         for log in logs:
             _bound(Path(log), max_log_bytes)
@@ -146,21 +146,21 @@ def _end(groups: list[int]) -> None:
 
 
 def _signalled(groups: Sequence[int], sign: signal.Signals | None) -> list[int]:
-    """Signal groups and return those that are there; without a signal, only look."""
+    """Signal groups and return the existing ones; signal 0 only checks."""
     alive = []
     for group in groups:
         try:
             os.killpg(group, sign or 0)
-        except (ProcessLookupError, PermissionError):  # it has ended, and somebody else's may have its number
+        except (ProcessLookupError, PermissionError):  # it has ended, and its id may have been reused
             continue
         alive.append(group)
     return alive
 
 
 def _bound(log: Path, max_bytes: int) -> None:
-    """Set aside what is in a log that has become too large.
+    """Rotate a log that has become too large.
 
-    Its writers hold the file open, and would follow it under a new name: it is copied and emptied.
+    Its writers keep the file open, so it is copied and truncated instead of renamed.
     """
     try:
         if log.stat().st_size < max_bytes:
@@ -169,9 +169,9 @@ def _bound(log: Path, max_bytes: int) -> None:
         older.unlink(missing_ok=True)  # first: the disk may be full
         shutil.copyfile(log, older)
     except FileNotFoundError:
-        return  # removed by somebody; it comes back with the next start of its process
+        return  # removed; the next start of its process creates it
     except OSError as error:
-        # the bound holds even where the older lines cannot be kept
+        # the bound holds even if older lines cannot be kept
         sys.stderr.write(f"streamrec: the older lines of {log} are lost: {error}\n")
     os.truncate(log, 0)
 

@@ -51,14 +51,14 @@ _JVM_OPTIONS = ("-Xmx384m", "-XX:+UseSerialGC", "-Djava.awt.headless=true")
 
 
 def start_kafka(directory: Path, guardian: Guardian, *, progress: bool, port: int = 0) -> Server:
-    """Start the broker, on the log that it left in the directory the last time.
+    """Start the broker on its existing log in the directory, if any.
 
-    The first one of a user is preceded by a rehearsal, which halves the time that each start takes.
+    Before a user's first broker a rehearsal runs, which halves the duration of each start.
 
     Parameters
     ----------
     port
-        The port to prefer at the first start in the directory, 0 for any that is free.
+        Preferred port at the first start in the directory, 0 for any free one.
 
     Raises
     ------
@@ -74,7 +74,7 @@ def start_kafka(directory: Path, guardian: Guardian, *, progress: bool, port: in
 
 
 def java_command(*, progress: bool) -> list[str | Path]:
-    """Return what runs a class of the jars, which are fetched where they are not in the cache."""
+    """Return a function that runs a class of the jars, which are downloaded if not cached."""
     return [Path(JAVA), *_JVM_OPTIONS, "-cp", fetch_jars(progress=progress)]
 
 
@@ -105,7 +105,7 @@ def _format(java: Sequence[str | Path], properties: Path) -> None:
 
 
 def _serves(address: str) -> bool:
-    """Return whether the broker answers and has elected itself."""
+    """Return whether the broker answers and is elected."""
     try:
         metadata = AdminClient({"bootstrap.servers": address, "log_level": 0}).list_topics(timeout=5)
     except KafkaException:

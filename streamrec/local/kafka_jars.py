@@ -1,4 +1,4 @@
-"""Apache Kafka's jars: fetched from Maven Central once per user, compared with pinned digests before each start."""
+"""Apache Kafka's jars: downloaded from Maven Central once per user, verified by pinned digests before each start."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from streamrec.local.terminal import TERMINAL
 VERSION = "4.3.1"
 _ENDPOINT = f"org.apache.kafka:kafka_2.13:{VERSION}"
 CACHE = platformdirs.user_cache_path("streamrec") / "kafka"
-"""What is fetched and prepared once per user."""
+"""Cache of downloaded and prepared files, once per user."""
 
 _MAIN_JAR = f"kafka_2.13-{VERSION}.jar"
 
@@ -31,24 +31,24 @@ Track = Callable[[str, int], AbstractContextManager[Callable[[int], None], bool 
 
 
 class JarsUnavailableError(StreamrecError):
-    """The jars are not in the cache and cannot be fetched."""
+    """The jars are not cached and cannot be downloaded."""
 
 
 def fetch_jars(*, progress: bool) -> str:
-    """Return the Java class path of the broker, fetching what is not in the cache.
+    """Return the Java class path of the broker, downloading missing jars.
 
     Raises
     ------
     JarsUnavailableError
         If Maven Central cannot be reached.
     StreamrecError
-        If a jar is not the pinned one, or there is no cache to keep it in.
+        If a jar does not match its digest, or there is no cache directory.
     """
     try:
         CACHE.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StreamrecError(f"Apache Kafka's jars need a cache: {error}; set XDG_CACHE_HOME") from error
-    # of two processes that fill an empty cache, jgo's resolver takes the other one's files for an error
+    # jgo's resolver fails if another process fills the cache at the same time
     with FileLock(CACHE / "fetch.lock"), _download_bar(progress) as track:
         try:
             environment = jgo.build(
@@ -58,7 +58,7 @@ def fetch_jars(*, progress: bool) -> str:
             )
         except (requests.RequestException, RuntimeError, OSError) as error:
             raise JarsUnavailableError(
-                f"Apache Kafka {VERSION} cannot be fetched from Maven Central: {error}"
+                f"Apache Kafka {VERSION} cannot be downloaded from Maven Central: {error}"
             ) from error
     jars = [Path(path) for path in environment.path.glob("*/*.jar")]
     check_jars(jars)
@@ -66,21 +66,21 @@ def fetch_jars(*, progress: bool) -> str:
 
 
 def check_jars(jars: list[Path]) -> None:
-    """Compare jars with the digests that this release was tested with.
+    """Verify jars by the digests that this release was tested with.
 
     Raises
     ------
     StreamrecError
-        If one differs or is unknown, or the broker itself is not among them.
+        If one differs or is unknown, or the broker itself is missing.
     """
     pinned: dict[str, str] = json.loads(resources.files(__package__).joinpath("kafka_jars.json").read_text())
     for jar in jars:
         with jar.open("rb") as content:
             digest = hashlib.file_digest(content, "sha256").hexdigest()
         if pinned.get(jar.name) != digest:
-            raise StreamrecError(f"{jar} is not the jar that was pinned (SHA-256 {digest}): delete it, and try again")
+            raise StreamrecError(f"{jar} is not the pinned jar (SHA-256 {digest}): delete it, and try again")
     if _MAIN_JAR not in {jar.name for jar in jars}:
-        raise StreamrecError(f"{_MAIN_JAR} is missing in the cache of jars")
+        raise StreamrecError(f"{_MAIN_JAR} is missing in the jar cache")
 
 
 @contextmanager

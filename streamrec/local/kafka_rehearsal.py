@@ -1,6 +1,6 @@
-"""A rehearsal of Apache Kafka: a broker that is used for a moment leaves its successors what they start with.
+"""A rehearsal of Apache Kafka: a briefly used broker creates an archive that later ones start from.
 
-That is its classes loaded, linked and profiled (JEP 483, 514 and 515), which halves the time that each start takes.
+It contains loaded, linked and profiled classes (JEP 483, 514 and 515), which halves the duration of each start.
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ from streamrec.local.server import Server
 from streamrec.local.terminal import TERMINAL
 
 REHEARSAL_S = 5.0
-"""How long the broker is used: the most used code is known by then."""
+"""Duration of use, sufficient to profile the hot code."""
 
 _LEAVE_S = 120.0
 
 _log = structlog.get_logger(__name__)
 
 Start = Callable[[Path, list[str]], Server]
-"""Starts a broker in a directory, with further options of the virtual machine."""
+"""Starts a broker in a directory with additional JVM options."""
 
 
 def quick_start(archive: Path, start: Start, *, progress: bool) -> list[str]:
-    """Return the options that make a broker start quickly, after a rehearsal if none was held yet.
+    """Return the JVM options for a quick start, after a rehearsal if there was none yet.
 
-    None if the rehearsal fails: a broker starts without, too.
+    Empty if the rehearsal fails: the broker also starts without.
 
     Parameters
     ----------
     archive
-        What a rehearsal leaves, and where.
+        Path of the archive.
     """
-    with FileLock(f"{archive}.lock"):  # who comes second need not rehearse
+    with FileLock(f"{archive}.lock"):  # a second process need not rehearse
         if not archive.exists():
             try:
                 _rehearse(archive, start, progress=progress)
@@ -70,9 +70,9 @@ def _rehearse(archive: Path, start: Start, *, progress: bool) -> None:
 
 
 def _use(address: str) -> None:
-    """Write and read a few records at a time."""
+    """Write and read records in small batches."""
     topic = "rehearsal"
-    # what a client reports while the broker settles concerns nobody
+    # clients' errors while the broker starts are irrelevant
     quiet: dict[str, str | int | float | bool] = {"bootstrap.servers": address, "log_level": 0}
     admin = AdminClient(quiet)
     admin.create_topics([NewTopic(topic, 4, 1)])[topic].result(_LEAVE_S)

@@ -1,4 +1,4 @@
-"""Compiles the loops of the model while servers start: once per installation, rather than in each worker at a time."""
+"""Compiles the loops of the model while servers start: once per installation rather than in each worker."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from streamrec.local.terminal import TERMINAL
 MODEL = "streamrec.model"
 COMPILE = (sys.executable, "-m", f"{MODEL}.warm_up")
 CACHE = platformdirs.user_cache_path("streamrec") / "compiled"
-"""What has been compiled, one small file for each installation."""
+"""Markers of compiled installations, one small file each."""
 
 _log = structlog.get_logger(__name__)
 
 
 @contextmanager
 def compiled_meanwhile(guardian: Guardian, log: Path) -> Iterator[None]:
-    """Compile what no process has compiled yet, beside the body, and wait for it in the end.
+    """Compile uncompiled loops concurrently with the body, and wait for completion on exit.
 
-    Where that fails, each worker compiles for itself.
+    If that fails, each worker compiles for itself.
 
     Parameters
     ----------
     log
-        The file that errors of the compilation are appended to.
+        File to which compilation errors are appended.
     """
     sources = _model_files()
     marker, state = CACHE / _digest(str(sources[0])), f"{sources[0]}\n{_state(sources)}"
@@ -57,7 +57,7 @@ def _note(process: subprocess.Popen[bytes], marker: Path, state: str, log: Path)
     if process.wait():
         _log.warning("loops are not compiled", log=str(log), instead="each worker compiles for itself")
         return
-    with suppress(OSError):  # the next start loads them once more
+    with suppress(OSError):  # the next start loads them again
         CACHE.mkdir(parents=True, exist_ok=True)
         for other in CACHE.iterdir():
             if not Path(other.read_text().partition("\n")[0]).exists():  # removed since
@@ -80,7 +80,7 @@ def _model_files() -> list[Path]:
 
 
 def _state(sources: list[Path]) -> str:
-    """Return what compiled code depends on; the name of the host stands for its processor."""
+    """Return what compiled code depends on; the host name represents the CPU."""
     stamps = [(path.name, path.stat().st_mtime_ns, path.stat().st_size) for path in sources]
     places = os.environ.get("NUMBA_CACHE_DIR", ""), sys.version, platform.node(), version("numba")
     return _digest(repr((stamps, places)))

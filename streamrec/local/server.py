@@ -1,4 +1,4 @@
-"""What all local servers share: a process, an address, a port, and how they end."""
+"""Common parts of local servers: process, address, port and shutdown."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from streamrec.errors import StreamrecError
 HOST = "127.0.0.1"
 
 START_TIMEOUT_S = 600.0
-"""A server that died may have much to recover; one that ends is noticed at once."""
+"""Start timeout: a crashed server may need long recovery; one that exits is noticed immediately."""
 
 STOP_TIMEOUT_S = 20.0
 _MAX_PORT = 65_535
@@ -24,32 +24,32 @@ _MAX_PORT = 65_535
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A server that runs.
+    """A running server.
 
     Parameters
     ----------
     name
-        What it is, with its version.
+        Name and version.
     address
-        How clients reach it.
+        Address for clients.
     process
-        Its process.
+        Process.
     stop_signal
-        What makes it end in an orderly way.
+        Signal for a graceful shutdown.
     """
 
     name: str
-    address: str = field(repr=False)  # may hold a password
+    address: str = field(repr=False)  # may contain a password
     process: subprocess.Popen[bytes]
     stop_signal: signal.Signals = signal.SIGTERM
 
     @property
     def port(self) -> int:
-        """The port in its address."""
+        """The port of the address."""
         return int(self.address.rpartition(":")[2].partition("/")[0])
 
     def stop(self) -> None:
-        """End it in an orderly way, or by force when it takes too long."""
+        """Stop it gracefully, or kill it if that takes too long."""
         self.process.send_signal(self.stop_signal)
         try:
             self.process.wait(STOP_TIMEOUT_S)
@@ -59,16 +59,16 @@ class Server:
 
 
 def choose_port(directory: Path, name: str, *, preferred: int = 0) -> int:
-    """Return the port that a server had the last time, else the preferred one, or a free one if somebody took it.
+    """Return the server's previous port, else the preferred one, or a free one if that is taken.
 
-    An address that stays the same lets producers and readers find the server again after a restart.
+    A stable address lets producers and readers reconnect after a restart.
 
     Parameters
     ----------
     directory
-        Where `NAME.port` remembers the port.
+        Directory of `NAME.port`, which stores the port.
     preferred
-        The port for the first start, 0 for any that is free.
+        Port for the first start, 0 for any free one.
     """
     remembered = directory / f"{name}.port"
     port = _bind(_read_port(remembered) or preferred) or _bind(0)
@@ -77,7 +77,7 @@ def choose_port(directory: Path, name: str, *, preferred: int = 0) -> int:
 
 
 def is_free(port: int) -> bool:
-    """Return whether a server could listen on a port."""
+    """Return whether a port is free."""
     return bool(_bind(port))
 
 
@@ -87,12 +87,12 @@ def wait_until(ready: Callable[[], bool], process: subprocess.Popen[bytes], *, n
     Raises
     ------
     StreamrecError
-        If it ended, or does not answer in time; with the end of its log.
+        If it exited, or does not answer in time; the message includes the end of its log.
     """
     end_s = time.monotonic() + START_TIMEOUT_S
     while not ready():
         if process.poll() is not None:
-            raise StreamrecError(f"{name} ended with code {process.returncode}: {_last_words(log)}")
+            raise StreamrecError(f"{name} exited with code {process.returncode}: {_last_words(log)}")
         if time.monotonic() > end_s:
             process.kill()
             process.wait()
@@ -101,12 +101,12 @@ def wait_until(ready: Callable[[], bool], process: subprocess.Popen[bytes], *, n
 
 
 def run_to_end(command: Sequence[str | Path], *, what: str, uid: int | None = None) -> None:
-    """Run a tool, as another user if one is given.
+    """Run a tool, optionally as another user.
 
     Raises
     ------
     StreamrecError
-        If it fails: `what`, and the tool's own words.
+        If it fails: `what`, and the tool's output.
     """
     groups: Sequence[int] | None = None if uid is None else []
     done = subprocess.run(
@@ -117,7 +117,7 @@ def run_to_end(command: Sequence[str | Path], *, what: str, uid: int | None = No
 
 
 def answers(port: int) -> bool:
-    """Return whether something accepts connections."""
+    """Return whether a port accepts connections."""
     with contextlib.suppress(OSError), socket.create_connection((HOST, port), timeout=1):
         return True
     return False
@@ -125,7 +125,7 @@ def answers(port: int) -> bool:
 
 def _bind(port: int) -> int:
     with socket.socket() as probe:
-        # a server that ended a moment ago leaves connections that wait; its port is free all the same
+        # a server that has just exited leaves connections in TIME_WAIT, but its port is free
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))
@@ -135,10 +135,10 @@ def _bind(port: int) -> int:
 
 
 def _read_port(file: Path) -> int:
-    """Return the port in a file, 0 where there is none."""
+    """Return the port in a file, 0 if there is none."""
     try:
         port = int(file.read_text())
-    except (FileNotFoundError, ValueError):  # never written, or not whole
+    except (FileNotFoundError, ValueError):  # missing or incomplete
         return 0
     return port if 0 < port <= _MAX_PORT else 0
 

@@ -1,4 +1,4 @@
-"""The servers that streamrec needs, started where no address of another one is set."""
+"""The servers that streamrec needs, started unless their address is set."""
 
 from __future__ import annotations
 
@@ -31,30 +31,30 @@ from streamrec.settings import Settings
 EXTERNAL = "external"
 
 USUAL_PORTS = {"kafka": 9092, "redis_url": 6379, "postgres_url": 5432}
-"""Where clients look for each server, by the setting that names its address."""
+"""Default ports of servers, by the setting with their address."""
 
 LOCK_TIMEOUT_S = 0.5
-"""Whoever asks whether a stack runs holds the lock for an instant."""
+"""Checks for a running stack hold the lock briefly."""
 
 Start = Callable[[], Server]
 
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """Servers that run.
+    """Running servers.
 
     Parameters
     ----------
     settings
         The settings with all addresses filled in.
     broker
-        Which Kafka it is: its name and version, or `external`.
+        Name and version of Kafka, or `external`.
     servers
-        The servers that were started here, by the setting that names their address.
+        Servers started here, by the setting with their address.
     guardian
-        Starts processes that end with this one.
+        Guardian of processes that end with this one.
     announcement
-        What other terminals read of it.
+        Announcement for other terminals.
     """
 
     settings: Settings
@@ -66,22 +66,22 @@ class Stack:
 
     @property
     def durable(self) -> list[str]:
-        """The servers that continue where they stopped when they are started again."""
+        """Servers that keep their data across restarts."""
         return [name for name in self.servers if name in self._starters]
 
     def start(self, name: str) -> None:
-        """Start a server that ended again, on what it left and at the address that its clients know.
+        """Restart a stopped server on its data, at the same address.
 
         Raises
         ------
         StreamrecError
-            If it does not start, or another program has taken its port meanwhile.
+            If it does not start, or another program has taken its port.
         """
         before = self.servers[name]
         if not is_free(before.port):
             raise StreamrecError(f"another program has taken port {before.port} of {before.name}")
         server = self._starters[name]()
-        if server.address != before.address:  # taken in the instant after the question
+        if server.address != before.address:  # taken just after the check
             server.stop()
             raise StreamrecError(f"another program has taken port {before.port} of {before.name}")
         self.servers[name] = server
@@ -91,32 +91,31 @@ class Stack:
 def local_stack(
     settings: Settings, *, progress: bool, memory_broker_ok: bool = False, ports: Mapping[str, int] | None = None
 ) -> Iterator[Stack]:
-    """Start what has no address yet, with topics and tables, and stop it again in the end.
+    """Start servers without an address, with topics and tables, and stop them on exit.
 
     Parameters
     ----------
     settings
-        Where `kafka`, `redis_url` or `postgres_url` is set, nothing is started for it.
+        Settings; servers whose `kafka`, `redis_url` or `postgres_url` is set are not started.
     progress
-        Whether a person waits: downloads show a progress bar on standard error, and what workers would compile is
-        compiled meanwhile.
+        Whether to show progress of downloads on standard error, and to compile the workers' loops meanwhile.
     memory_broker_ok
-        Whether an in-memory broker will do where Apache Kafka cannot be fetched: it forgets everything.
+        Whether to fall back to an in-memory broker, which keeps no data, if Apache Kafka cannot be downloaded.
     ports
-        The port that each server prefers at its first start on the data directory, by the setting that names its
-        address; any that is free where none is given.
+        Preferred port of each server at its first start on the data directory, by the setting with its address; any
+        free one by default.
 
     Raises
     ------
     UsageError
-        If another process runs a stack on the same data directory, or a local broker is to ask for a login.
+        If another process runs a stack on the same data directory, or authentication is set for a local broker.
     StreamrecError
         If a server does not start.
     """
     if settings.kafka is None and settings.kafka_security_protocol != "PLAINTEXT":
         raise UsageError(
-            f"{variable_name('kafka_security_protocol')} is for a broker of yours: set {variable_name('kafka')} to its "
-            "address; the one that is started here has neither TLS nor a login"
+            f"{variable_name('kafka_security_protocol')} needs an external broker: set {variable_name('kafka')} to its "
+            "address; the local one has neither TLS nor authentication"
         )
     directory = settings.data_dir.expanduser().resolve()
     with ExitStack() as cleanup:
@@ -132,7 +131,7 @@ def local_stack(
 
 
 def _claim(directory: Path, cleanup: ExitStack) -> Guardian:
-    """Make the directory ours for as long as this process runs, and start what ends with it."""
+    """Lock the directory for the lifetime of this process, and start the guardian."""
     directory.mkdir(parents=True, exist_ok=True)
     _lock(directory, cleanup)
     return cleanup.enter_context(Guardian())
@@ -146,11 +145,11 @@ def _prepare(
     servers: dict[str, Server],
     cleanup: ExitStack,
 ) -> Stack:
-    """Make topics and tables, and announce the servers until `cleanup` is left."""
+    """Create topics and tables, and announce the servers until `cleanup` exits."""
     addresses = {name: server.address for name, server in servers.items()}
     filled = settings.model_copy(update={"data_dir": directory}).with_addresses(addresses)
     broker = servers["kafka"].name if "kafka" in servers else EXTERNAL
-    if broker == MEMORY_BROKER:  # it made its topics itself, and forgets everything when it ends
+    if broker == MEMORY_BROKER:  # it creates its topics itself, and keeps no data
         del starters["kafka"]
     else:
         limits = created_limits(filled.sequence_length, filled.top_k, hide_seen=filled.hide_seen)
@@ -162,7 +161,7 @@ def _prepare(
 
 @contextmanager
 def _usable(directory: Path) -> Iterator[None]:
-    """Say what is wrong with a data directory that is a file, read-only or full."""
+    """Report a data directory that is a file, read-only or full."""
     try:
         yield
     except OSError as error:
@@ -189,7 +188,7 @@ def _starters(
     memory_broker_ok: bool,
     ports: Mapping[str, int],
 ) -> dict[str, Start]:
-    """Return what starts each server that has no address yet."""
+    """Return the start functions of servers without an address."""
 
     def start_broker() -> Server:
         try:
@@ -197,7 +196,7 @@ def _starters(
         except JarsUnavailableError as error:
             if not memory_broker_ok:
                 raise
-            sys.stderr.write(f"streamrec: {error}; continuing with an in-memory broker, which forgets everything\n")
+            sys.stderr.write(f"streamrec: {error}; continuing with an in-memory broker, which keeps no data\n")
             return start_memory_broker(directory / "kafka", guardian)
 
     starters: dict[str, Start] = {
@@ -209,7 +208,7 @@ def _starters(
 
 
 def _start(starters: Mapping[str, Start], cleanup: ExitStack) -> dict[str, Server]:
-    """Start servers at the same time; each one is stopped when `cleanup` is left."""
+    """Start servers concurrently; each one is stopped when `cleanup` exits."""
     with ThreadPoolExecutor() as pool:
         starting = {name: pool.submit(start) for name, start in starters.items()}
     servers: dict[str, Server] = {}
@@ -223,5 +222,5 @@ def _start(starters: Mapping[str, Start], cleanup: ExitStack) -> dict[str, Serve
 
 
 def _stop(servers: dict[str, Server], name: str) -> None:
-    """Stop the server that has this name when the time comes: it may have been started again meanwhile."""
+    """Stop the current server of this name: it may have been restarted meanwhile."""
     servers[name].stop()

@@ -1,4 +1,4 @@
-"""Servers and workers as processes: started, logged, started again when they die, and stopped together."""
+"""Supervises servers and workers as processes: start, logs, restart after a crash, and shutdown."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ WORKERS = ("interests", "trainer", "recall", "retention")
 
 MAX_BACKOFF_S = 30.0
 HEALTHY_S = 60.0
-"""A process that lived so long is started again at once when it dies."""
+"""A process that lived this long is restarted immediately when it dies."""
 
 LOOK_S = 0.5
 PATIENCE_S = 15.0
 
 MAX_DEATHS = 3
-"""Workers that end so often before all have started will not start."""
+"""Maximum number of exits of a worker before all have started."""
 
 STOP_TIMEOUT_S = 15.0
 
@@ -42,17 +42,17 @@ LOG = "supervisor.log"
 
 
 class Supervisor:
-    """Keeps servers and workers running until it is left.
+    """Keeps servers and workers running until the context exits.
 
     Parameters
     ----------
     stack
-        The servers that the workers use; those that keep their data are started again where they died.
+        Servers of the workers; those that keep their data are restarted when they die.
     log_dir
-        Where each worker writes its log: `NAME.log`, or `NAME-NUMBER.log` where a name comes several times. What dies
-        and is started again is in `supervisor.log`.
+        Directory of the workers' logs: `NAME.log`, or `NAME-NUMBER.log` for several workers of a name. Crashes and
+        restarts are logged in `supervisor.log`.
     workers
-        Which workers to run; a name may come several times.
+        Workers to run; a name may occur several times.
     """
 
     def __init__(self, stack: Stack, log_dir: Path, workers: Sequence[str] = WORKERS) -> None:
@@ -68,7 +68,7 @@ class Supervisor:
             threading.Thread(target=self._keep_worker, args=(slot, name, log_name), name=f"keep-{log_name}")
             for slot, (name, log_name) in enumerate(zip(workers, _log_names(workers), strict=True))
         ]
-        # one that waits for a server's recovery does not keep this process from ending
+        # a thread waiting for a server's recovery does not prevent this process from exiting
         self._server_keepers = [
             threading.Thread(target=self._keep_server, args=(name,), name=f"keep-{name}", daemon=True)
             for name in stack.durable
@@ -76,23 +76,23 @@ class Supervisor:
 
     @property
     def restarts(self) -> int:
-        """How often a server or a worker died and was started again."""
+        """Number of restarts by server or worker."""
         return self._restarts.total()
 
     def pids(self) -> dict[str, list[int]]:
-        """Return the process ids of the workers that run, by name."""
+        """Return the process ids of the running workers, by name."""
         found: dict[str, list[int]] = {}
         for slot, process in list(self._running.items()):
             found.setdefault(self._names[slot], []).append(process.pid)
         return found
 
     def wait_until_started(self, say: Callable[[str], None]) -> None:
-        """Wait until every worker has begun to work, for as long as they live: on a slow machine that takes minutes.
+        """Wait until every worker has started, while they are alive: on a slow machine this takes minutes.
 
         Parameters
         ----------
         say
-            Told which workers are still starting, once it has taken `PATIENCE_S`.
+            Called with the workers that are still starting, after `PATIENCE_S`.
 
         Raises
         ------
@@ -102,14 +102,14 @@ class Supervisor:
         told_s = time.monotonic() + PATIENCE_S
         while starting := self._starting():
             if self.restarts >= MAX_DEATHS:
-                raise StreamrecError(f"{', '.join(starting)}: it does not start; see the logs in {self._log_dir}")
+                raise StreamrecError(f"{', '.join(starting)}: failed to start; see the logs in {self._log_dir}")
             if time.monotonic() > told_s:
                 say(f"still starting: {', '.join(starting)}; the first time, workers may compile for minutes")
                 told_s = math.inf
             time.sleep(LOOK_S)
 
     def _starting(self) -> list[str]:
-        """Return the names of the workers that do not serve their metrics yet."""
+        """Return the names of workers that do not serve metrics yet."""
         serving = Counter(endpoint.worker for endpoint in find_endpoints(self._stack.settings))
         return sorted(Counter(self._names) - serving)
 
@@ -123,7 +123,7 @@ class Supervisor:
     def __exit__(
         self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
-        """Stop the workers with SIGTERM, and with SIGKILL those that do not end in time."""
+        """Stop the workers with SIGTERM, and with SIGKILL after a timeout."""
         self._stopping.set()
         for process in list(self._running.values()):
             process.terminate()
@@ -136,7 +136,7 @@ class Supervisor:
             thread.join()
 
     def _keep_worker(self, slot: int, name: str, log_name: str) -> None:
-        """Run one worker again and again."""
+        """Run one worker, restarting it when it exits."""
 
         def run() -> str:
             process = self._stack.guardian.spawn(
@@ -145,11 +145,11 @@ class Supervisor:
                 env=self._environment,
             )
             self._running[slot] = process
-            if self._stopping.is_set():  # asked to stop while it was being started
+            if self._stopping.is_set():  # stopped while it was being started
                 process.terminate()
             code = process.wait()
             del self._running[slot]
-            if not self._stopping.is_set():  # beside the start of the next one, which takes longer
+            if not self._stopping.is_set():  # concurrently with the next start, which takes longer
                 threading.Thread(target=self._leave_group, args=(name, process.pid), daemon=True).start()
             return _end_of(code)
 
@@ -157,14 +157,14 @@ class Supervisor:
             self._take_note(name, ended)
 
     def _leave_group(self, name: str, pid: int) -> None:
-        """Give the partitions of a worker that died to others, sooner than the broker misses it."""
+        """Release the partitions of a dead worker before its session times out."""
         try:
             leave_group(self._stack.settings, name, pid)
         except StreamrecError as error:
             self._write("warning", f"the group of {name} waits for the dead member", because=str(error))
 
     def _keep_server(self, name: str) -> None:
-        """Start a server again whenever it has ended."""
+        """Restart a server whenever it exits."""
         servers = self._stack.servers
 
         def run() -> str:
@@ -179,7 +179,7 @@ class Supervisor:
             self._take_note(servers[name].name, ended)
 
     def _again(self, name: str, run: Callable[[], str]) -> Iterator[str]:
-        """Run something until this is left, later and later while it fails; yield how each run ended."""
+        """Run something repeatedly until stopped, with increasing delays on failure; yield how each run ended."""
         failures = 0
         while not self._stopping.is_set():
             started_s = time.monotonic()
@@ -196,7 +196,7 @@ class Supervisor:
             self._stopping.wait(_backoff_s(failures))
 
     def _take_note(self, name: str, ended: str) -> None:
-        """Count a death, and tell other terminals of it."""
+        """Count a restart, and announce it to other terminals."""
         with self._telling:
             self._restarts[name] += 1
             self._write("warning", f"{name} died and is restarted", because=ended, restarts=self._restarts[name])
@@ -206,15 +206,15 @@ class Supervisor:
                 self._write("error", "the announcement cannot be written", because=str(error))
 
     def _write(self, level: str, event: str, **details: str | int) -> None:
-        """Append a line to the log; never to the terminal, which may be stopped."""
+        """Append a line to the log; never to the terminal, which may be suspended."""
         line = {"event": event, "level": level, "timestamp": datetime.now(UTC).isoformat(), **details}
-        # supervision outlives a full disk; servers and workers say what it does to them
+        # supervision continues on a full disk, whose effects servers and workers report
         with suppress(OSError), (self._log_dir / LOG).open("a") as log:
             log.write(json.dumps(line) + "\n")
 
 
 def leave_group(settings: Settings, worker: str, pid: int) -> None:
-    """Let a worker that died leave its consumer group, if it has one.
+    """Remove a dead worker from its consumer group, if it has one.
 
     Raises
     ------
@@ -227,12 +227,12 @@ def leave_group(settings: Settings, worker: str, pid: int) -> None:
 
 
 def _backoff_s(failures: int) -> float:
-    """Return how long to wait after so many failures in a row."""
+    """Return the delay after this many consecutive failures."""
     return min(MAX_BACKOFF_S, 0.25 * 2.0 ** min(failures, 10)) if failures else 0.0
 
 
 def _log_names(workers: Sequence[str]) -> list[str]:
-    """Return a name of its own for the log of each worker."""
+    """Return a unique log name for each worker."""
     seen: Counter[str] = Counter()
     names = []
     for name in workers:
@@ -242,5 +242,5 @@ def _log_names(workers: Sequence[str]) -> list[str]:
 
 
 def _end_of(code: int) -> str:
-    """Say how a process ended."""
-    return f"it was ended by signal {-code}" if code < 0 else f"it ended with code {code}"
+    """Describe how a process ended."""
+    return f"killed by signal {-code}" if code < 0 else f"exited with code {code}"

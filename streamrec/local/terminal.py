@@ -1,4 +1,4 @@
-"""Where starting a stack shows its progress: servers start at the same time, and their displays share one terminal."""
+"""Console for the progress of starting a stack, shared by servers that start concurrently."""
 
 from __future__ import annotations
 

@@ -10,8 +10,8 @@ from streamrec.local.guardian import Guardian
 from streamrec.local.server import HOST, Server, answers, choose_port, wait_until
 
 REWRITE_FROM = "1gb"
-"""The append-only file is written anew when it has grown to this size and doubled: from 64 MB on, as Valkey has it by
-default, the lists of 500 events a second made that happen every 20 seconds, and took half a core for two of them."""
+"""The append-only file is rewritten when it has this size and has doubled. With Valkey's default of 64 MB, the lists of
+500 events/s caused a rewrite every 20 s, which took half a core for 2 s."""
 
 
 def start_valkey(directory: Path, guardian: Guardian, *, port: int = 0) -> Server:
@@ -20,7 +20,7 @@ def start_valkey(directory: Path, guardian: Guardian, *, port: int = 0) -> Serve
     Parameters
     ----------
     port
-        The port to prefer at the first start in the directory, 0 for any that is free.
+        Preferred port at the first start in the directory, 0 for any free one.
     """
     directory.mkdir(parents=True, exist_ok=True)
     port = choose_port(directory, "valkey", preferred=port)

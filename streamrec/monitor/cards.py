@@ -1,4 +1,4 @@
-"""The cards on top of the dashboard: each figure against its limit. `readiness.py` alone decides what is a problem."""
+"""The status cards of the dashboard: figures with their limits. Problems are determined only by `readiness.py`."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ LAG = frozenset(
 FRESHNESS = frozenset({"late-lists", "lists-waiting"})
 MODEL = frozenset({"old-model", "unsaved"})
 DEAD_LETTERS = frozenset({"dead-letters", "paused"})
-"""Causes and warnings that turn a card; what is on no card's list, such as a server, turns the first one alone."""
+"""Causes and warnings that affect a card; those of no card, such as servers, only affect the first one."""
 
 OK, WARNING, PROBLEM, UNKNOWN = "ok", "warning", "problem", "unknown"
 WORDS = {OK: "OK", WARNING: "Warning", PROBLEM: "Problem", UNKNOWN: "No data"}
 
 
 class Figure(NamedTuple):
-    """A figure of a card, with what it is."""
+    """A figure of a card with its name."""
 
     name: str
     text: str
@@ -38,17 +38,17 @@ class Card(NamedTuple):
     Attributes
     ----------
     name
-        What it is about.
+        Title.
     state
         One of `WORDS`.
     figures
-        One, or several with a name each; the limit is that of the last one.
+        One or several named figures; the limit applies to the last one.
     used
         Share of the limit, at most 1; `None` without a figure.
     limit
-        The limit in words.
+        The limit as text.
     note
-        What the figure is.
+        Explanation of the figure.
     """
 
     name: str
@@ -60,19 +60,19 @@ class Card(NamedTuple):
 
     @property
     def word(self) -> str:
-        """The state in words."""
+        """The state as text."""
         return WORDS[self.state]
 
 
 def cards(now: Observation, causes: Sequence[Cause], warnings: Sequence[Cause]) -> list[Card]:
-    """Return the cards after the first one, which is the verdict.
+    """Return the cards after the first one, which shows the verdict.
 
     Parameters
     ----------
     now
         What is known.
     causes, warnings
-        What the rule says of it.
+        Results of the health rule.
     """
 
     def state(kinds: frozenset[str], figure: float | None) -> str:

@@ -1,4 +1,4 @@
-"""The page: what is known, written as HTML. Sections are sent again when they change, the frame only once."""
+"""Renders the dashboard as HTML. Sections are sent again when they change, the frame only once."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SECTIONS = (
     "letters",
     "retention",
 )
-"""In the order of the page."""
+"""Sections in order."""
 
 SHOWN_PARTITIONS = 200
 SHOWN_VERSIONS = 12
@@ -44,7 +44,7 @@ SHOWN_ITEMS = 20
 
 
 class PartitionRow(NamedTuple):
-    """A line of the table of partitions."""
+    """A row of the partition table."""
 
     group: str
     topic: str
@@ -75,7 +75,7 @@ class Page:
         now
             What is known.
         draw
-            Whether charts are drawn anew; that is most of the work.
+            Whether to redraw charts, which is most of the work.
         """
         if draw or not self._charts:
             self._charts = _charts(now)
@@ -105,7 +105,7 @@ class Page:
         return self._render("index.html", {"sections": self.sections(now, draw=True), "healthy": not now.causes})
 
     def user(self, user_id: str, state: InterestState, topk: TopKList | None) -> str:
-        """Return what is known of a user."""
+        """Return the page of a user."""
         events = state.sequence[: -SHOWN_EVENTS - 1 : -1]
         return self._render(
             "user.html",
@@ -113,7 +113,7 @@ class Page:
         )
 
     def refused(self, because: str) -> str:
-        """Return what somebody gets who may not see the page, or asks for what cannot be seen now."""
+        """Return an error page."""
         return self._render("refused.html", {"because": because})
 
     def _render(self, template: str, context: dict[str, Any]) -> str:
@@ -121,7 +121,7 @@ class Page:
 
 
 def rows(now: Observation) -> list[PartitionRow]:
-    """Return the partitions that are furthest behind, then the others of the pipeline, a bounded number."""
+    """Return a bounded number of partitions, those furthest behind first, then others of the pipeline."""
     found: list[PartitionRow] = []
     for group in now.groups:
         found += _rows_of(now, group)
@@ -157,7 +157,7 @@ def _charts(now: Observation) -> dict[str, Chart | None]:
     lag = [
         line(name.removeprefix("streamrec-"), f"behind {name}", f"hue-{n} dash-{n}") for n, name in enumerate(ours, 1)
     ]
-    # a hue is a stage, a dash a percentile
+    # hue by stage, dash by percentile
     freshness = [
         line("list p99", "freshness recall p99", "hue-1 dash-2"),
         line("list p50", "freshness recall p50", "hue-1"),

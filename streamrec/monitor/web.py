@@ -1,4 +1,4 @@
-"""The monitor's web server: the page and what keeps it live, metrics, and probes."""
+"""The monitor's web server: dashboard with live updates, metrics and probes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from streamrec.monitor.page import Page
 from streamrec.settings import Settings
 
 POLLS_PER_DRAWING = 3
-"""Charts are drawn after so many polls, tables after each one."""
+"""Number of polls between redrawing charts; tables are updated after each poll."""
 
 MAX_USER_ID = 256
 
@@ -26,14 +26,14 @@ _TYPES = {".css": "text/css", ".js": "text/javascript"}
 
 
 class Site:
-    """Answers requests.
+    """Request handlers.
 
     Parameters
     ----------
     settings
-        Say where users' states and lists are.
+        Settings with the addresses of users' states and lists.
     monitor
-        What is shown.
+        The monitor to show.
     """
 
     def __init__(self, settings: Settings, monitor: Monitor) -> None:
@@ -52,7 +52,7 @@ class Site:
             self._lists = TopKReader(url, installation=installation)
 
     async def write(self) -> None:
-        """Write the sections after each poll, while somebody watches; until cancelled."""
+        """Render the sections after each poll, while there are viewers, until cancelled."""
         while True:
             async with self._monitor.looked:
                 await self._monitor.looked.wait()
@@ -68,7 +68,7 @@ class Site:
         return web.Response(text=self._page.index(self._monitor.now), content_type="text/html")
 
     async def events(self, request: web.Request) -> web.StreamResponse:
-        """Send the sections that have changed, after each poll, until the reader leaves."""
+        """Send changed sections after each poll, until the viewer disconnects."""
         answer = web.StreamResponse(headers={**HEADERS, "Content-Type": "text/event-stream"})
         await answer.prepare(request)
         sent: dict[str, str] = {}
@@ -79,7 +79,7 @@ class Site:
                     await self._written.wait()
                 changed = {name: html for name, html in self._sections.items() if sent.get(name) != html}
                 sent = dict(self._sections)
-                # sent also where nothing has changed: the page knows then that somebody still looks
+                # also sent without changes, so that the page knows that the monitor is alive
                 await answer.write(b"event: sections\ndata: " + msgspec.json.encode(changed) + b"\n\n")
         except ConnectionError:
             return answer
@@ -92,7 +92,7 @@ class Site:
         if not user_id or len(user_id) > MAX_USER_ID or any("\ud800" <= each <= "\udfff" for each in user_id):
             return self._refuse(400, f"A user's id has 1 to {MAX_USER_ID} characters of UTF-8.")
         if self._states is None or self._lists is None:
-            return self._refuse(503, "There is no address of Redis.")
+            return self._refuse(503, "The address of Redis is not set.")
         try:
             snapshot = await asyncio.to_thread(self._states.load, [user_id], [])
             topk = await asyncio.to_thread(self._lists.read, user_id)
@@ -116,7 +116,7 @@ class Site:
         return web.json_response({"alive": True})
 
     async def readyz(self, _request: web.Request) -> web.Response:
-        """Answer whether the pipeline keeps up, and why it does not."""
+        """Return whether the pipeline is healthy, with the causes if not."""
         verdict = self._monitor.now.verdict
         return web.json_response(verdict, status=200 if verdict["ready"] else 503)
 
@@ -130,7 +130,7 @@ def make_app(settings: Settings, site: Site) -> web.Application:
     Raises
     ------
     SettingsError
-        If others can reach it and there is no token.
+        If it is reachable from other hosts and no token is set.
     """
     app = web.Application(middlewares=[guard(settings)])
     app.add_routes(
