@@ -24,6 +24,7 @@ from streamrec.cli.output import DataTable, Json, console, print_json, progress_
 from streamrec.cli.retention import retention_tables
 from streamrec.cli.topk import list_table
 from streamrec.contracts.incoming import Click
+from streamrec.errors import UsageError
 from streamrec.playback.demonstration import CHANGE_S, Change, Demonstration, Figures
 from streamrec.playback.records import publish_items
 from streamrec.playback.turns import file_turns, shop_turns
@@ -64,6 +65,8 @@ def demo(
     Examples: streamrec demo; streamrec demo --data events.parquet --limit 50000 --json; streamrec demo --serve;
     streamrec demo --attach
     """
+    if attach and (data_dir or serve):
+        raise UsageError("--attach excludes --data-dir and --serve: nothing is started here")
     started_s = time.monotonic()
     # SIGTERM leaves the same way as Ctrl-C: servers are stopped, and the temporary directory is removed
     signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -43,6 +43,7 @@ def run(arguments, capsys):
         (["worker", "nobody"], "choose from interests, trainer, recall, retention, monitor"),
         (["replay", "nowhere.parquet"], "no such file"),
         (["replay", "f", "--rate", "1", "--speedup", "2"], "cannot be combined"),
+        (["demo", "--attach", "--serve"], "nothing is started here"),
         (["replay", "f", "--rate", "fast"], "valid number"),
         (["replay", "f", "--limit", "0"], "greater than or equal to 1"),
         (["demo", "--data", "nowhere.parquet"], "no such file"),
