@@ -9,10 +9,14 @@ import numpy as np
 import torch
 
 from streamrec.model.blend import FEATURES
-from streamrec.model.features import COUNT_FLOOR
-from streamrec.model.kernels import MAX_NEIGHBOUR_CANDIDATES, NEIGHBOURS_OF
+from streamrec.model.features import COUNT_FLOOR, INTEREST_DECAY
+from streamrec.model.kernels import CATEGORIES_OF, MAX_NEIGHBOUR_CANDIDATES, NEIGHBOURS_OF
 from streamrec.model.neighbour_lists import DISTANCE_DECAY, OTHER_SESSION_WEIGHT, SESSION_GAP_MS
-from streamrec.model.popularity import HALF_LIVES_MS
+from streamrec.model.popularity import DAY_MS, HALF_LIVES_MS
+from streamrec.model.shelves import ROWS_PER_RANKING
+
+OF_CATEGORIES_MS = {"popularity_in_category_1d": DAY_MS, "popularity_in_category_7d": 7 * DAY_MS}
+"""Half-lives of what is popular in a category, by feature."""
 
 
 def find_one(model, context, hidden, *, hide_seen, model_candidates=128, withdrawn=(), risen=()):
@@ -20,7 +24,10 @@ def find_one(model, context, hidden, *, hide_seen, model_candidates=128, withdra
     weights, of_last, leads = _neighbours(model, context)
     strongest = sorted(weights, key=lambda row: (-weights[row], row))[:MAX_NEIGHBOUR_CANDIDATES]
     cosines = model.vectors[: model.size] @ hidden if hidden.any() else None
-    rows = {*model.popular_rows.tolist(), *risen, *strongest}
+    interests = _interests(context)
+    strongest_categories = sorted(set(interests) - {0}, key=lambda code: -interests[code])[:CATEGORIES_OF]
+    of_categories = [row for code in strongest_categories for row in shelf(model, code)]
+    rows = {*model.popular_rows.tolist(), *risen, *strongest, *of_categories}
     if cosines is not None:
         rows |= set(np.argsort(-cosines, kind="stable")[:model_candidates].tolist())
     own = set(context.rows.tolist())
@@ -36,7 +43,7 @@ def find_one(model, context, hidden, *, hide_seen, model_candidates=128, withdra
         if row in weights:
             values |= {"neighbour": _log_weight(weights[row]), "is_neighbour": 1.0}
             values["neighbour_of_last"] = _log_weight(of_last[row]) if of_last[row] > 0 else 0.0
-        values |= _own(model, context, row)
+        values |= _own(model, context, row) | _in_category(model, interests, row)
         described.append([values[name] for name in FEATURES])
     return rows, [leads.get(row, 0) for row in rows], np.array(described).reshape(len(rows), len(FEATURES))
 
@@ -51,6 +58,36 @@ def follow(encoder, model, context):
         return encoder(
             torch.from_numpy(model.vectors[rows])[None], torch.from_numpy(types)[None], torch.from_numpy(times_s)[None]
         )[0, -1].numpy()
+
+
+def shelf(model, code):
+    """Return the rows of a category that are most popular with each half-life, and those that are newest."""
+    own = np.flatnonzero(model.category[: model.size] == code)
+    rankings = [model.counts[own, list(HALF_LIVES_MS).index(ms)] for ms in OF_CATEGORIES_MS.values()]
+    rankings.append(model.first_ms[own])
+    best = [own[np.argsort(-ranking, kind="stable")][:ROWS_PER_RANKING].tolist() for ranking in rankings]
+    return [row for rows in best for row in rows]
+
+
+def _interests(context):
+    """Return the share of each category of a user's sequence, latest category first."""
+    newest_first = context.categories[::-1].tolist()
+    weights = [INTEREST_DECAY**steps for steps in range(len(newest_first))]
+    return {
+        code: sum(weight for weight, other in zip(weights, newest_first, strict=True) if other == code) / sum(weights)
+        for code in dict.fromkeys(newest_first)
+    }
+
+
+def _in_category(model, interests, row):
+    """Return how much of the user's sequence is in the category of an item, and its part in how popular that is."""
+    category = model.category[row]
+    shares = {"category_interest": interests.get(category, 0.0) if category else 0.0}
+    own = model.category[: model.size] == category
+    for name, half_life_ms in OF_CATEGORIES_MS.items():
+        counts = model.counts[: model.size, list(HALF_LIVES_MS).index(half_life_ms)]
+        shares[name] = counts[row] / (counts[own].sum() + 1e-6) if category else 0.0
+    return {name: math.log(max(share, math.exp(-4.0))) * 0.3 + 1.2 for name, share in shares.items()}
 
 
 def _neighbours(model, context):

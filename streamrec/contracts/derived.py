@@ -21,7 +21,7 @@ Partition = Annotated[int, Meta(ge=0, le=2_147_483_647)]
 Version = Annotated[int, Meta(ge=0, le=9_223_372_036_854_775_807)]
 Offset = Annotated[int, Meta(ge=0, le=9_223_372_036_854_775_807)]
 Weights = Annotated[list[float], Meta(min_length=len(HALF_LIVES_DAYS), max_length=len(HALF_LIVES_DAYS))]
-Channel = Literal["model", "neighbour", "popular", "recent"]
+Channel = Literal["model", "neighbour", "category", "popular", "recent"]
 
 
 class EventPosition(Struct, frozen=True, array_like=True):

@@ -73,7 +73,9 @@ class Adam:
         }
 
     def load(self, state: Mapping[str, np.ndarray]) -> None:
-        """Restore what :meth:`state` returned."""
+        """Restore what :meth:`state` returned; columns that a parameter did not have then start at zero."""
         for name, value in state.items():
             index, field = name.split(".")
-            self._state[field][int(index)].copy_(torch.from_numpy(value))
+            known = torch.from_numpy(value)
+            moments = self._state[field][int(index)].zero_()
+            (moments[..., : known.shape[-1]] if known.ndim else moments).copy_(known)

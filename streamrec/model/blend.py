@@ -9,8 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+
+from streamrec.model.tensors import load_weights
 
 FEATURES = (
     "cosine",
@@ -39,8 +42,11 @@ FEATURES = (
     "repeat_of_session",
     "user_silence",
     "session_length",
+    "category_interest",
+    "popularity_in_category_1d",
+    "popularity_in_category_7d",
 )
-"""Features of a candidate, scaled to about 1."""
+"""Features of a candidate, scaled to about 1. New ones are appended: see :meth:`Blend.load`."""
 
 HIDDEN = 32
 
@@ -51,8 +57,9 @@ _PRIOR = {
     "popularity_1d": 0.5,
     "neighbour": 1.0,
     "is_neighbour": 0.5,
+    "category_interest": 1.0,
 }
-"""Initial weights: recently popular items, neighbours first."""
+"""Initial weights: recently popular items, neighbours and items of the user's categories first."""
 
 
 class Blend(nn.Module):
@@ -80,6 +87,18 @@ class Blend(nn.Module):
         hidden = nn.functional.silu(self.hidden(features))
         scores: Tensor = self.linear(features) + self.out(hidden)
         return scores.squeeze(-1)
+
+    def load(self, weights: Mapping[str, np.ndarray]) -> None:
+        """Become what these weights are of.
+
+        An earlier release knew fewer features. Weights of the others begin as in a new blend, and those of the hidden
+        layer at zero: what was learned ranks by them as by the prior until it has learned more.
+        """
+        known = weights["linear.weight"].shape[1]
+        linear = self.linear.weight.detach().numpy().copy()
+        hidden = np.zeros_like(self.hidden.weight.detach().numpy())
+        linear[:, :known], hidden[:, :known] = weights["linear.weight"], weights["hidden.weight"]
+        load_weights(self, {**weights, "linear.weight": linear, "hidden.weight": hidden})
 
 
 def listwise_loss(scores: Tensor, target: Tensor) -> Tensor:

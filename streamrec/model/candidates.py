@@ -1,7 +1,8 @@
 """From users' sequences to candidates with features: what the blend is learned on and what it ranks.
 
 Retrievers, each cheap and each covering what the others miss: the model (exact, over all items), neighbours of the
-newest items, popular items of every half-life, and the user's own items.
+newest items, popular items of every half-life, what is popular or new in the user's categories, and the user's own
+items.
 
 Users are handled together, for a list takes microseconds of arithmetic and many calls. What belongs to several users
 lies in flat arrays, one user's part after the other's: B users, E events and M candidates of all of them, W rows of the
@@ -18,7 +19,7 @@ import numpy as np
 from streamrec.model.blend import FEATURES
 from streamrec.model.context import Context
 from streamrec.model.features import LOG_SCALE, LOG_SHIFT, LOGS, Found, Tables, Users
-from streamrec.model.kernels import MAX_NEIGHBOUR_CANDIDATES, describe
+from streamrec.model.kernels import MAX_CATEGORY_CANDIDATES, MAX_NEIGHBOUR_CANDIDATES, describe
 from streamrec.model.nearest import nearest
 from streamrec.model.popularity import decay
 from streamrec.model.serving import ServingModel
@@ -109,7 +110,8 @@ def find(  # noqa: PLR0913  # what a list depends on
     everyones = model.popular_rows
     if risen is not None and len(risen):
         everyones = np.concatenate([everyones, risen[risen < model.size]])
-    room = len(contexts) * (len(everyones) + users.nearest.shape[1] + MAX_NEIGHBOUR_CANDIDATES) + len(users.rows)
+    of_retrievers = len(everyones) + users.nearest.shape[1] + MAX_NEIGHBOUR_CANDIDATES + MAX_CATEGORY_CANDIDATES
+    room = len(contexts) * of_retrievers + len(users.rows)
     found = Found(
         np.empty(room, np.int64),
         np.empty(room, np.int64),
@@ -170,6 +172,7 @@ def _tables(model: ServingModel, withdrawn: np.ndarray | None) -> Tables:
         model.category,
         model.neighbours,
         model.shares,
+        *model.shelves,
         may_be,
     )
 

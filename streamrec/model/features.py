@@ -11,17 +11,27 @@ import numpy as np
 
 from streamrec.model.compiled import compiled, dot
 from streamrec.model.neighbour_lists import DISTANCE_DECAY, SESSION_GAP_MS
+from streamrec.model.shelves import HALF_LIVES
 
 COUNT_FLOOR = 0.02
 """A count below this is as good as none: no evidence rather than strong evidence against."""
 
-LOGS = slice(2, 13)
+LOGS = np.r_[2:13, 26:29]
 """Features that are logarithms: the kernel leaves their arguments, and all are taken at once."""
 
-LOG_SCALE = np.array([0.3] * 6 + [0.15, 0.15, 0.3, 0.2, 0.2], np.float32)
-LOG_SHIFT = np.array([0.0] * 9 + [1.4, 1.4], np.float32)
+LOG_SCALE = np.array([0.3] * 6 + [0.15, 0.15, 0.3, 0.2, 0.2] + [0.3] * 3, np.float32)
+LOG_SHIFT = np.array([0.0] * 9 + [1.4, 1.4] + [1.2] * 3, np.float32)
 _NO_NEIGHBOUR = np.float32(np.exp(-7.0))
 """What makes the logarithm of a neighbour's weight zero after scale and shift."""
+
+_NO_SHARE = np.float32(np.exp(-4.0))
+"""Likewise of shares, which are no smaller: little interest in a category, little of its popularity."""
+
+_TINY = np.float32(1e-6)
+
+INTEREST_DECAY = 0.95
+"""An event weighs so much less than the one after it where interest in categories is told: some twenty of them count,
+of several visits, while `DISTANCE_DECAY` tells what the session is about."""
 
 
 class Tables(NamedTuple):
@@ -35,6 +45,11 @@ class Tables(NamedTuple):
     category: np.ndarray
     neighbours: np.ndarray
     shares: np.ndarray
+    shelf_keys: np.ndarray
+    shelf_places: np.ndarray
+    shelf_of: np.ndarray
+    shelf_rows: np.ndarray
+    shelf_totals: np.ndarray
     may_be: np.ndarray
     """Whether a row may be in a list, `(W,)`, W a multiple of 8."""
 
@@ -67,7 +82,17 @@ class Found(NamedTuple):
     leads: np.ndarray
     features: np.ndarray
     logs: np.ndarray
-    """Arguments of the logarithms, `(M, 11)`."""
+    """Arguments of the logarithms, `(M, 14)`."""
+
+
+class Interests(NamedTuple):
+    """The categories of one user's sequence, latest first; room for as many as there are events."""
+
+    codes: np.ndarray
+    now: np.ndarray
+    """Share of the sequence, weighted towards the newest few events."""
+    lasting: np.ndarray
+    """The same of the whole sequence."""
 
 
 class Near(NamedTuple):
@@ -148,33 +173,53 @@ def add_repeats(rows: np.ndarray, place: np.ndarray, found: Found, start: int, e
 
 
 @compiled
-def add_categories(
-    tables: Tables, rows: np.ndarray, categories: np.ndarray, found: Found, start: int, end: int
-) -> None:
-    """Add how much of the user's sequence is in the category of each candidate."""
-    if not categories.any():
-        return
-    codes, shares = np.zeros(len(rows), np.int64), np.zeros(len(rows), np.float64)
-    distinct, total, weight = 0, 0.0, 1.0
-    for event in range(len(rows) - 1, -1, -1):
+def gather_interests(categories: np.ndarray, interests: Interests) -> int:
+    """Find how much of a user's sequence is in each of its categories, and return how many there are."""
+    distinct, now, lasting = 0, 1.0, 1.0
+    total_now, total_lasting = 0.0, 0.0
+    for event in range(len(categories) - 1, -1, -1):
         at = 0
-        while at < distinct and codes[at] != categories[event]:
+        while at < distinct and interests.codes[at] != categories[event]:
             at += 1
         if at == distinct:
-            codes[at] = categories[event]
+            interests.codes[at] = categories[event]
+            interests.now[at] = interests.lasting[at] = 0.0
             distinct += 1
-        shares[at] += weight
-        total += weight
-        weight *= DISTANCE_DECAY
+        interests.now[at] += now
+        interests.lasting[at] += lasting
+        total_now += now
+        total_lasting += lasting
+        now *= DISTANCE_DECAY
+        lasting *= INTEREST_DECAY
+    for at in range(distinct):
+        interests.now[at] /= total_now
+        interests.lasting[at] /= total_lasting
+    return distinct
+
+
+@compiled
+def add_categories(tables: Tables, interests: Interests, distinct: int, found: Found, start: int, end: int) -> None:
+    """Add how much of the user's sequence is in the category of each candidate, and how popular it is in that."""
+    knows = False
+    for at in range(distinct):
+        knows |= interests.codes[at] > 0
     for index in range(start, end):
-        category = tables.category[found.rows[index]]
-        if category <= 0:
+        row = found.rows[index]
+        found.logs[index, 11] = found.logs[index, 12] = found.logs[index, 13] = _NO_SHARE
+        shelf = tables.shelf_of[row] if row < len(tables.shelf_of) else -1
+        if shelf >= 0:
+            for ranking in range(tables.shelf_totals.shape[1]):
+                share = tables.counts[row, HALF_LIVES[ranking]] / (tables.shelf_totals[shelf, ranking] + _TINY)
+                found.logs[index, 12 + ranking] = max(share, _NO_SHARE)
+        category = tables.category[row]
+        if category <= 0 or not knows:
             continue
-        if category == codes[0]:
+        if category == interests.codes[0]:
             found.features[index, 17] = 1.0
         for at in range(distinct):
-            if codes[at] == category:
-                found.features[index, 18] = shares[at] / total
+            if interests.codes[at] == category:
+                found.features[index, 18] = interests.now[at]
+                found.logs[index, 11] = max(interests.lasting[at], _NO_SHARE)
                 break
 
 

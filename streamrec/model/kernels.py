@@ -12,6 +12,7 @@ import numpy as np
 from streamrec.model.compiled import compiled, dot
 from streamrec.model.features import (
     Found,
+    Interests,
     Near,
     Tables,
     Users,
@@ -22,13 +23,20 @@ from streamrec.model.features import (
     add_popularity,
     add_repeats,
     add_session,
+    gather_interests,
 )
 from streamrec.model.neighbour_lists import DISTANCE_DECAY, OTHER_SESSION_WEIGHT, SESSION_GAP_MS
+from streamrec.model.shelves import SHELF_ROWS, find_shelf
 
 NEIGHBOURS_OF = 8
 """So many of the newest distinct items lead to neighbours."""
 
 MAX_NEIGHBOUR_CANDIDATES = 128
+
+CATEGORIES_OF = 4
+"""What is popular or new in so many of the categories that weigh most in the sequence is a candidate."""
+
+MAX_CATEGORY_CANDIDATES = CATEGORIES_OF * SHELF_ROWS
 
 
 @compiled
@@ -52,6 +60,10 @@ def describe(tables: Tables, users: Users, everyones: np.ndarray, found: Found) 
         np.zeros(most, np.float32),
         np.zeros(most, np.int64),
     )
+    longest, begin = 0, 0
+    for end in users.ends:
+        longest, begin = max(longest, end - begin), end
+    interests = Interests(np.zeros(longest, np.int64), np.zeros(longest, np.float64), np.zeros(longest, np.float64))
     ends = np.zeros(len(users.ends), np.int64)
     begin, left_out_begin, start = 0, 0, 0
     for user in range(len(users.ends)):
@@ -64,6 +76,8 @@ def describe(tables: Tables, users: Users, everyones: np.ndarray, found: Found) 
             if row >= 0:
                 is_candidate[row] = 1
         _mark_strongest(near, count, is_candidate)
+        distinct = gather_interests(categories, interests)
+        _mark_of_categories(tables, interests, distinct, is_candidate)
         for row in rows:
             is_candidate[row] = 1
         for row in users.left_out[left_out_begin : users.left_out_ends[user]]:
@@ -75,7 +89,7 @@ def describe(tables: Tables, users: Users, everyones: np.ndarray, found: Found) 
         add_cosines(tables, users, user, found, start, end)
         add_neighbours(near, count, place, found)
         add_repeats(rows, place, found, start, end)
-        add_categories(tables, rows, categories, found, start, end)
+        add_categories(tables, interests, distinct, found, start, end)
         add_lengths(times_ms, found, start, end)
         add_session(users, user, place, found, start, end)
         for index in range(start, end):
@@ -146,6 +160,27 @@ def _mark_strongest(near: Near, count: int, is_candidate: np.ndarray) -> None:
 
 
 @compiled
+def _mark_of_categories(tables: Tables, interests: Interests, distinct: int, is_candidate: np.ndarray) -> None:
+    """Mark what is popular or new in the user's strongest categories, of equals those that came last."""
+    below, marked = np.inf, 0
+    while marked < CATEGORIES_OF:
+        strongest = 0.0
+        for at in range(distinct):
+            if interests.codes[at] > 0 and interests.lasting[at] < below:
+                strongest = max(strongest, interests.lasting[at])
+        if strongest == 0.0:
+            break
+        for at in range(distinct):
+            if interests.codes[at] > 0 and interests.lasting[at] == strongest and marked < CATEGORIES_OF:
+                shelf = find_shelf(tables.shelf_keys, tables.shelf_places, interests.codes[at])
+                if shelf >= 0:
+                    for row in tables.shelf_rows[shelf]:
+                        is_candidate[row] = 1
+                marked += 1
+        below = strongest
+
+
+@compiled
 def _take(is_candidate: np.ndarray, may_be: np.ndarray, found: Found, start: int) -> int:
     """List the marked rows ascending, clear the marks, and return where the list ends."""
     end = start
@@ -161,6 +196,29 @@ def _take(is_candidate: np.ndarray, may_be: np.ndarray, found: Found, start: int
                 end += 1
         eights[eight] = 0
     return end
+
+
+@compiled
+def newest_own(category: np.ndarray, rows: np.ndarray, owners: np.ndarray, own: np.ndarray) -> np.ndarray:
+    """Return for each row which of its owner's items is the newest of its category, 0 where none is, `(n,)`.
+
+    Parameters
+    ----------
+    category
+        Category code by row, 0 for none.
+    rows, owners
+        Rows, and whose they are, `(n,)`.
+    own
+        Items of each owner, newest first, 0 for none, `(B, m)`.
+    """
+    newest = np.zeros(len(rows), np.int64)
+    for index in range(len(rows)):
+        code = category[rows[index]]
+        for other in own[owners[index]]:
+            if code > 0 and other > 0 and other != rows[index] and category[other] == code:
+                newest[index] = other
+                break
+    return newest
 
 
 @compiled

@@ -11,7 +11,7 @@ from streamrec.contracts.derived import Channel, ListItem, Reason
 from streamrec.domain.interest import SequenceEvent
 from streamrec.model.candidates import Candidates, find
 from streamrec.model.context import Context, make_context
-from streamrec.model.kernels import NEIGHBOURS_OF, nearest_own
+from streamrec.model.kernels import NEIGHBOURS_OF, nearest_own, newest_own
 from streamrec.model.nearest import nearest, rough_table
 from streamrec.model.popularity import HALF_LIVES_MS
 from streamrec.model.products import KERNELS, chosen
@@ -20,8 +20,11 @@ from streamrec.model.serving import ServingModel
 NEVER = -1.0
 """Count of an excluded item."""
 
-_CHANNELS: tuple[Channel, ...] = ("neighbour", "popular", "model", "recent")
-_NEIGHBOUR, _POPULAR, _MODEL, _RECENT = range(len(_CHANNELS))
+_CHANNELS: tuple[Channel, ...] = ("neighbour", "category", "popular", "model", "recent")
+_NEIGHBOUR, _CATEGORY, _POPULAR, _MODEL, _RECENT = range(len(_CHANNELS))
+
+_FAR = -1.0
+"""An item whose cosine feature is further below the best one is not in the list for what the model says of it."""
 
 _WITHIN_BITS, _USER_SHIFT = 20, 52
 """Sort key: user, score, index among the user's candidates. Limits: 2^11 users and 2^20 candidates."""
@@ -169,11 +172,17 @@ def _reasons(model: ServingModel, contexts: Sequence[Context], found: Candidates
     """Return the reason of each listed item: the strongest candidate source, and the triggering item in the history."""
     rows, leads, features = found.rows[order], found.leads[order], found.features[order]
     knows = features[:, 21] > 0
-    popular = model.is_popular[rows] & (~knows | (features[:, 1] < -1.0))
-    channels = np.where(leads > 0, _NEIGHBOUR, np.where(popular, _POPULAR, np.where(knows, _MODEL, _RECENT)))
+    is_far = ~knows | (features[:, 1] < _FAR)
+    own, owners = _own(contexts), found.users[order]
+    in_category = newest_own(model.category, rows, owners, own)
+    of_category = is_far & (in_category > 0) & model.is_shelved[rows]
+    popular = is_far & model.is_popular[rows]
+    channels = np.select(
+        [leads > 0, of_category, popular, knows], [_NEIGHBOUR, _CATEGORY, _POPULAR, _MODEL], default=_RECENT
+    )
     by_model = np.flatnonzero(channels == _MODEL)
-    sources = leads.copy()
-    sources[by_model] = nearest_own(model.vectors, rows[by_model], found.users[order[by_model]], _own(contexts))
+    sources = np.where(channels == _CATEGORY, in_category, leads)
+    sources[by_model] = nearest_own(model.vectors, rows[by_model], owners[by_model], own)
     whys = (sources * len(_CHANNELS) + channels).tolist()
     known = {}
     for why in set(whys):

@@ -16,6 +16,7 @@ from streamrec.model.forward import Encoder
 from streamrec.model.nearest import RoughTable, rough_table
 from streamrec.model.popularity import HALF_LIVES_MS, HOUR_MS, decay
 from streamrec.model.sequence_model import ModelConfig, SequenceModel
+from streamrec.model.shelves import Shelves, shelves_of
 from streamrec.model.tensors import Arrays, below, load_weights, prefixed, weights_of
 from streamrec.model.vocabulary import grown, unpack_ids
 
@@ -122,6 +123,8 @@ class ServingModel:
     _popular: np.ndarray | None = None
     _is_popular: np.ndarray | None = None
     _in_use: np.ndarray | None = None
+    _shelves: Shelves | None = None
+    _is_shelved: np.ndarray | None = None
 
     def row(self, item_id: str) -> int:
         """Return the row of an item in this version, 0 if unknown."""
@@ -146,6 +149,24 @@ class ServingModel:
             self._is_popular = np.zeros(self.size, bool)
             self._is_popular[self.popular_rows] = True
         return self._is_popular
+
+    @property
+    def shelves(self) -> Shelves:
+        """What is popular and what is new within each category."""
+        if self._shelves is None:
+            size = self.size
+            self._shelves = shelves_of(self.category[:size], self.counts[:size], self.first_ms[:size])
+        return self._shelves
+
+    @property
+    def is_shelved(self) -> np.ndarray:
+        """Whether a row is popular or new within its category, `(size,)`."""
+        if self._is_shelved is None:
+            is_shelved = np.zeros(self.size, bool)
+            is_shelved[self.shelves.rows] = True
+            is_shelved[0] = False
+            self._is_shelved = is_shelved
+        return self._is_shelved
 
     @property
     def in_use(self) -> np.ndarray:
@@ -190,7 +211,9 @@ class ServingModel:
 
     def applied(self, version: str, changes: Mapping[str, np.ndarray], *, in_place: bool = False) -> ServingModel:
         """Return this version with changes; unless `in_place`, this one is not modified."""
-        model = replace(self, version=version, _popular=None, _is_popular=None, _in_use=None)
+        model = replace(
+            self, version=version, _popular=None, _is_popular=None, _in_use=None, _shelves=None, _is_shelved=None
+        )
         model._apply_ids(changes["vocabulary.rows"], unpack_ids(changes["vocabulary.ids"]), in_place=in_place)  # noqa: SLF001  # its own class
         model._apply_rows(changes, in_place=in_place)  # noqa: SLF001  # its own class
         model._apply_neighbours(changes)  # noqa: SLF001  # its own class
@@ -271,5 +294,5 @@ def _blend_of(arrays: Mapping[str, np.ndarray]) -> Blend | None:
     if not weights:
         return None
     blend = Blend()
-    load_weights(blend, weights)
+    blend.load(weights)
     return blend

@@ -15,7 +15,7 @@ from streamrec.model.candidates import find
 from streamrec.model.context import Context
 from streamrec.model.popularity import CONTROL_HALF_LIFE
 from streamrec.model.serving import ServingModel
-from streamrec.model.tensors import Arrays, below, load_weights, prefixed, weights_of
+from streamrec.model.tensors import Arrays, below, prefixed, weights_of
 
 LEARNING_RATE = 3e-3
 
@@ -122,13 +122,13 @@ class Stacking:
 
     def load(self, state: Arrays) -> None:
         """Restore what :meth:`state` returned."""
-        load_weights(self.blend, below("blend", state))
+        self.blend.load(below("blend", state))
         self.optimizer.load(below("adam", state))
 
 
 def new_drift_detector() -> Any:  # noqa: ANN401  # river has no types
     """Return a drift detector for the losses."""
-    # takes seconds to import: a starting trainer admits events first
+    # takes seconds to import, and most processes of this package need none
     from river.drift import ADWIN  # noqa: PLC0415
 
     return ADWIN()  # type: ignore[no-untyped-call]

@@ -15,7 +15,7 @@ import torch
 from msgspec import Struct
 from torch import Tensor
 
-from streamrec.model import learning, micro_batch
+from streamrec.model import learning, micro_batch, serving
 from streamrec.model.blend import FEATURES, Blend
 from streamrec.model.content import MAX_PARTS
 from streamrec.model.evaluation.metrics import CUTOFF, ndcg
@@ -24,6 +24,7 @@ from streamrec.model.evaluation.significance import interval, resampled_means
 from streamrec.model.forward import Encoder
 from streamrec.model.learner import Learner, Training
 from streamrec.model.sequence_model import SequenceModel
+from streamrec.model.shelves import Shelves, shelves_of
 from streamrec.model.step import Negatives
 
 Change = Callable[[], None]
@@ -142,6 +143,10 @@ def _no_content(_category: int, _title: str) -> np.ndarray:
     return np.zeros(MAX_PARTS, np.int64)
 
 
+def _no_shelves(category: np.ndarray, counts: np.ndarray, first_ms: np.ndarray) -> Shelves:
+    return shelves_of(np.zeros_like(category), counts, first_ms)
+
+
 def _untimed(self: SequenceModel, items: Tensor, types: Tensor, times_s: Tensor, asked: Tensor | None = None) -> Tensor:
     return _forward(self, items, types, torch.zeros_like(times_s), asked)
 
@@ -154,10 +159,15 @@ def _serve_untimed(
 
 _forward, _serve = SequenceModel.forward, Encoder.__call__
 _draw, _add_item = Learner.sample_negatives, Learner.add_item
-_POPULARITY = tuple(feature for feature in FEATURES if feature.startswith("popularity"))
+_POPULARITY = tuple(
+    feature for feature in FEATURES if feature.startswith("popularity") and "in_category" not in feature
+)
 _NEIGHBOURS = "neighbour", "neighbour_of_last", "is_neighbour"
 _REPEATS = "repeats", "times_seen", "repeat_recency", "repeat_age", "repeat_of_session"
-_CATEGORIES = "same_category", "category_share"
+_CATEGORIES = (
+    *("same_category", "category_share", "category_interest"),
+    *(feature for feature in FEATURES if feature.startswith("popularity_in_category")),
+)
 
 UNCHANGED = "unchanged"
 VARIANTS: dict[str, Variant] = {
@@ -167,6 +177,7 @@ VARIANTS: dict[str, Variant] = {
     "blend: no popularity": Variant((_without(*_POPULARITY),)),
     "blend: no repeats": Variant((_without(*_REPEATS),)),
     "blend: no categories": Variant((_without(*_CATEGORIES),)),
+    "retrievers: nothing of the user's categories": Variant((_let(serving, "shelves_of", _no_shelves),)),
     "blend: linear": Variant((_let(Blend, "forward", _linear),)),
     "blend: a step per 64 tested events, not 8": Variant((_let(learning, "TESTED_TOGETHER", 64),)),
     "network: two blocks": Variant(shape={"blocks": 2}),
