@@ -1,7 +1,8 @@
 """A seeded shop without customers: users with drifting tastes, items that appear and die, clicks and purchases.
 
 Of a visit, some events follow the list that the user is shown, and the others are drawn without looking at it, from
-random numbers of their own: those are the same whatever any list holds, and so a list can be judged by them.
+random numbers of their own: those are the same whatever any list holds, but for items that the user has followed before
+and does not look at again. So a list can be judged by them.
 """
 
 from __future__ import annotations
@@ -27,6 +28,12 @@ LOOKED_AT_ITEMS = 10
 PURCHASE_SHARE = 0.12
 DRIFT_SHARE = 0.08
 """Share of visits before which a new category enters a user's taste and the oldest one leaves it."""
+
+STAYS_SHARE = 0.6
+"""Share of looks after the first one of a visit that stay in the category; the others are drawn from the taste."""
+
+MIN_LOOKS, MAX_LOOKS = 2, 5
+"""Items that a user looks at in a visit of their own accord."""
 
 _TASTE_WEIGHTS = (0.6, 0.3, 0.1)
 
@@ -73,6 +80,8 @@ class _User:
     """Categories, the strongest first."""
     looked_at: set[str] = field(default_factory=set)
     """What was looked at without a list; no larger than the user's events."""
+    followed: set[str] = field(default_factory=set)
+    """What was looked at because of a list."""
 
 
 class SimulatedShop:
@@ -131,7 +140,56 @@ class SimulatedShop:
         user = self._users[int(visit.user_id[1:])]
         events = self._wander(visit, user)
         followed = self._follow(visit, user, shown)
+        user.followed.update(event.item.item_id for event in followed)
         return sorted(events + followed, key=lambda event: event.event_time_ms)
+
+    def best_list(self, visit: Visit, k: int) -> list[str]:
+        """Return the best list that anybody could show in a visit that is not answered yet, the top first.
+
+        It is made by whoever knows all about the shop and the user but what chance will bring: the tastes, how
+        appealing each item is, what goes with what, and what the user has looked at.
+
+        Returns
+        -------
+        list of str
+            The ids of the `k` items that the user will most likely look at.
+        """
+        user = self._users[int(visit.user_id[1:])]
+        tastes = dict(zip(user.taste, _TASTE_WEIGHTS, strict=True))
+        offered = {category: self._offered(user, category, visit.time_ms) for category in tastes}
+        first = {category: _likely(items) for category, items in offered.items()}
+        after = {
+            item.item_id: _companions(items, place) or first[category]
+            for category, items in offered.items()
+            for place, item in enumerate(items)
+        }
+        now = {category: _scaled(likely, tastes[category]) for category, likely in first.items()}
+        looks = {item_id: share for likely in now.values() for item_id, share in likely.items()}
+        for number in range(2, MAX_LOOKS + 1):
+            come_from = {category: sum(likely.values()) for category, likely in now.items()}
+            later = {}
+            for category, weight in tastes.items():
+                drawn = (1.0 - STAYS_SHARE) * weight
+                later[category] = _scaled(first[category], drawn * (sum(come_from.values()) - come_from[category]))
+                for last_id, share in now[category].items():
+                    for item_id, likely in after[last_id].items():
+                        later[category][item_id] += share * (STAYS_SHARE + drawn) * likely
+            now = later
+            # the fewest looks are certain, each later one is less likely
+            goes_on = min(1.0, (MAX_LOOKS + 1 - number) / (MAX_LOOKS + 1 - MIN_LOOKS))
+            for likely_now in now.values():
+                for item_id, share in likely_now.items():
+                    looks[item_id] += goes_on * share
+        new = [item_id for item_id in looks if item_id not in user.followed]
+        return sorted(new, key=lambda item_id: -looks[item_id])[:k]
+
+    def _offered(self, user: _User, category: int, now_ms: int) -> list[ShopItem]:
+        """Return the items of a category that there are now and that are new to a user, oldest first."""
+        return [
+            item
+            for item in self._by_category[category]
+            if item.born_ms <= now_ms < item.dies_ms and item.item_id not in user.looked_at
+        ]
 
     def _wander(self, visit: Visit, user: _User) -> list[ShopEvent]:
         """Draw what the user does without looking at the list."""
@@ -142,22 +200,21 @@ class SimulatedShop:
         events: list[ShopEvent] = []
         item: ShopItem | None = None
         time_ms = visit.time_ms
-        for _ in range(rng.randint(2, 5)):
+        for _ in range(rng.randint(MIN_LOOKS, MAX_LOOKS)):
             item = self._next_item(rng, user, item, visit.time_ms)
             if item is None:
                 break
             user.looked_at.add(item.item_id)
             time_ms += rng.randint(5_000, 60_000)
-            events += _look_and_buy(rng, visit.user_id, item, time_ms, position=None)
+            looks = _look_and_buy(rng, visit.user_id, item, time_ms, position=None)
+            if item.item_id not in user.followed:  # nobody looks again at what a list has shown before
+                events += looks
         return events
 
     def _next_item(self, rng: Random, user: _User, last: ShopItem | None, now_ms: int) -> ShopItem | None:
         category = rng.choices(user.taste, _TASTE_WEIGHTS)[0]
-        alive = [
-            item
-            for item in self._by_category[int(last.category[1:]) if last and rng.random() < 0.6 else category]
-            if item.born_ms <= now_ms < item.dies_ms and item.item_id not in user.looked_at
-        ]
+        stays = last is not None and rng.random() < STAYS_SHARE
+        alive = self._offered(user, int(last.category[1:]) if last and stays else category, now_ms)
         if not alive:
             return None
         if last is not None and alive[0].category == last.category:
@@ -179,6 +236,22 @@ class SimulatedShop:
             if int(item.category[1:]) in user.taste and rng.random() < 0.5:
                 return _look_and_buy(rng, visit.user_id, item, visit.time_ms + 2_000, position=position)
         return []
+
+
+def _likely(items: Sequence[ShopItem]) -> dict[str, float]:
+    """Return how likely a user who turns to a category looks at each of its items, by id."""
+    appeal = sum(item.appeal for item in items)
+    return {item.item_id: item.appeal / appeal for item in items}
+
+
+def _companions(items: Sequence[ShopItem], place: int) -> dict[str, float]:
+    """Return the same of a user who has just looked at the item at this place and stays in the category."""
+    companions = items[place + 1 : place + 1 + COMPANIONS]
+    return {item.item_id: 1.0 / len(companions) for item in companions}
+
+
+def _scaled(likely: dict[str, float], factor: float) -> dict[str, float]:
+    return {item_id: factor * share for item_id, share in likely.items()}
 
 
 def _draw_items(rng: Random, days: int, start_ms: int) -> list[ShopItem]:

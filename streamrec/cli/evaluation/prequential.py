@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
@@ -16,6 +17,7 @@ from streamrec.cli.output import DataTable, Json, console, print_json, progress_
 from streamrec.contracts.incoming import Click, Item, Purchase
 from streamrec.domain.event import Event, EventType, Source
 from streamrec.errors import UsageError
+from streamrec.model.evaluation.baselines.categories import PopularInCategories
 from streamrec.model.evaluation.baselines.factorization import MatrixFactorization
 from streamrec.model.evaluation.baselines.frozen import Frozen
 from streamrec.model.evaluation.baselines.neighbours import SessionNeighbours
@@ -48,8 +50,9 @@ def prequential(
 ) -> None:
     """Recommend, score, then learn, event by event; the first fifth is learned without being scored.
 
-    Compared on the same events, under the same rule for repeats: recent popularity, neighbour sessions, incremental
-    matrix factorization, the same model frozen after the first fifth, and retrained from scratch three times.
+    Compared on the same events, under the same rule for repeats: recent popularity, the same within the categories of
+    the user's last events, neighbour sessions, incremental matrix factorization, the same model frozen after the first
+    fifth, and retrained from scratch three times.
 
     Examples: streamrec eval prequential --data events.parquet --limit 100000 --json;
     streamrec eval prequential --data folder --show-seen --plot windows.png
@@ -73,7 +76,7 @@ def evaluate_prequential(file: EventFile, settings: Settings, *, limit: int | No
     started_s = time.monotonic()
     items, events = read_stream(file, limit)
     with TemporaryDirectory() as directory, progress_bar() as bar:
-        run = _new_run(settings, Path(directory), items, seed)
+        run = _new_run(settings, Path(directory), items, {event.item_id: event.category for event in events}, seed)
         task = bar.add_task("events", total=len(events), rate="")
         unscored = int(UNSCORED_SHARE * len(events))
         run.play(bar.track(events, task_id=task), unscored=unscored, total=len(events))
@@ -125,7 +128,9 @@ def new_trainer(settings: Settings, config: ModelConfig, checkpoints: Path, item
     return trainer
 
 
-def _new_run(settings: Settings, checkpoints: Path, items: list[Item], seed: int) -> Prequential:
+def _new_run(
+    settings: Settings, checkpoints: Path, items: list[Item], category_of: Mapping[str, str], seed: int
+) -> Prequential:
     hide_seen, length = settings.hide_seen, settings.sequence_length
     config, device = ModelConfig(dim=settings.embedding_dim, max_length=length), one_cpu_thread()
     trainer = new_trainer(settings, config, checkpoints, items, seed)
@@ -145,6 +150,7 @@ def _new_run(settings: Settings, checkpoints: Path, items: list[Item], seed: int
         ModelRanker(hide_seen=hide_seen),
         [
             RecentPopularity(hide_seen=hide_seen, sequence_length=length),
+            PopularInCategories(hide_seen=hide_seen, sequence_length=length, category_of=category_of),
             SessionNeighbours(hide_seen=hide_seen, sequence_length=length),
             MatrixFactorization(hide_seen=hide_seen, sequence_length=length, seed=seed),
         ],

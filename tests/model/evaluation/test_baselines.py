@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from streamrec.model.evaluation.baselines.baseline import UNKNOWN, place_of
+from streamrec.model.evaluation.baselines.categories import PopularInCategories
 from streamrec.model.evaluation.baselines.factorization import MatrixFactorization
 from streamrec.model.evaluation.baselines.neighbours import SessionNeighbours
 from streamrec.model.evaluation.baselines.popularity import RecentPopularity
@@ -16,8 +17,12 @@ SECOND_MS = 1_000
 HOUR_MS = 3_600_000
 
 
+CATEGORY_OF = {f"i{n}": f"c{n % 4}" for n in range(30)}
+
+
 def new_baselines(*, hide_seen):
     return [
+        PopularInCategories(hide_seen=hide_seen, sequence_length=5, category_of=CATEGORY_OF),
         RecentPopularity(hide_seen=hide_seen, sequence_length=5),
         SessionNeighbours(hide_seen=hide_seen, sequence_length=5),
         MatrixFactorization(hide_seen=hide_seen, sequence_length=5, seed=0),
@@ -37,7 +42,7 @@ def test_a_place_is_the_number_of_items_above_that_may_be_listed():
     assert place_of(3, scores, np.array([1])) == 2
 
 
-@pytest.mark.parametrize("place", range(3))
+@pytest.mark.parametrize("place", range(4))
 def test_each_place_is_taken_once(place):
     """The ranks of all items of a user are 0, 1, 2, ... by every ranking."""
     draw = random.Random(0)
@@ -52,7 +57,7 @@ def test_each_place_is_taken_once(place):
         assert (np.sort(ranks, axis=0) == np.arange(len(items))[:, None]).all()
 
 
-@pytest.mark.parametrize("place", range(3))
+@pytest.mark.parametrize("place", range(4))
 def test_seen_items_are_hidden_by_all_or_by_none(place):
     events = [("u1", "a"), ("u1", "b"), ("u2", "a"), ("u2", "c"), ("u2", "b")]
     shows, hides = new_baselines(hide_seen=False)[place], new_baselines(hide_seen=True)[place]
@@ -64,12 +69,26 @@ def test_seen_items_are_hidden_by_all_or_by_none(place):
     assert (hides.ranks("u1", "c") == 0).all()
 
 
-@pytest.mark.parametrize("place", range(3))
+@pytest.mark.parametrize("place", range(4))
 def test_an_item_that_nobody_had_is_in_no_list(place):
     baseline = new_baselines(hide_seen=False)[place]
     learn(baseline, [("u1", "a"), ("u1", "b")])
 
     assert (baseline.ranks("u1", "z") == UNKNOWN).all()
+
+
+def test_what_is_popular_in_the_users_categories_comes_first_and_what_is_withdrawn_last():
+    category_of = {"tent": "camping", "stove": "camping", "lamp": "camping", "novel": "books"}
+    baseline = PopularInCategories(hide_seen=True, sequence_length=50, category_of=category_of)
+    buyers = [(f"n{number}", "novel") for number in range(20)] + [("s1", "stove"), ("s2", "stove"), ("l1", "lamp")]
+    learn(baseline, [*buyers, ("u1", "tent")])
+
+    assert [baseline.ranks("u1", item)[0] for item in ("stove", "lamp", "novel")] == [0, 1, 2]
+    assert baseline.ranks("nobody", "novel").tolist() == [0]
+
+    baseline.withdraw("stove")
+    baseline.withdraw("never seen")
+    assert baseline.ranks("u1", "lamp").tolist() == [0]
 
 
 def test_neighbours_know_what_came_with_the_users_item():

@@ -36,6 +36,10 @@ class DecayedCounts:
         """Counts up to a factor per half-life, `(H, rows)`."""
         return self._counts[:, : self._size]
 
+    def clear(self, row: int) -> None:
+        """Forget the events of a row."""
+        self._counts[:, row] = 0.0
+
     def add(self, row: int, event_time_ms: int) -> None:
         """Count an event of a row, which may be the next new one."""
         self._size = max(self._size, row + 1)
