@@ -1,10 +1,11 @@
-"""`streamrec demo`: the whole pipeline on this machine, and what it does, in less than two minutes."""
+"""`streamrec demo`: the whole pipeline on this machine, and what it does, in about two minutes."""
 
 from __future__ import annotations
 
 import signal
 import sys
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from importlib import import_module
 from pathlib import Path
@@ -15,24 +16,17 @@ import typer
 
 from streamrec.adapters.event_files import EventFile, read_items
 from streamrec.adapters.kafka import KafkaPublisher
-from streamrec.adapters.kafka.lag import read_lag
 from streamrec.adapters.postgres import RetentionReader
 from streamrec.cli.addresses import resolved_settings
+from streamrec.cli.demo_tables import change_table, figures_table, hit_rate_table, next_table, retention_table
 from streamrec.cli.event_source import EventSource, reads_events, say_what_became
-from streamrec.cli.lag import lag_table
-from streamrec.cli.output import DataTable, Json, console, print_json, progress_bar, say
-from streamrec.cli.retention import retention_tables
-from streamrec.cli.topk import list_table
-from streamrec.contracts.incoming import Click
+from streamrec.cli.output import Json, console, print_json, progress_bar, say
 from streamrec.errors import UsageError
-from streamrec.playback.demonstration import CHANGE_S, Change, Demonstration, Figures
+from streamrec.playback.demonstration import Change, Demonstration, Figures, Report
 from streamrec.playback.records import publish_items
 from streamrec.playback.turns import file_turns, shop_turns
 from streamrec.settings import Settings
 from streamrec.simulated_shop import SimulatedShop
-
-FAST_UNTIL_S = 92.0
-"""The fast part is over by then, counted from the start, which leaves time for the rest within two minutes."""
 
 DEFAULT_LIMIT = 100_000
 SEED = 1
@@ -41,7 +35,7 @@ EVENTS_PER_S = 200.0
 
 EVENTS_PER_VISIT = 4
 TOP_K = 50
-SHOWN_ITEMS = 5
+DAY_MS = 86_400_000
 
 
 @reads_events(
@@ -57,10 +51,11 @@ def demo(
 ) -> None:
     """Demonstrate the whole pipeline on real servers, with events of a simulated shop or of a file.
 
-    Each user's list is read just before the user acts and scored by what the user does, beside recent popularity on the
-    same events. Then the freshness of lists is measured at a steady rate, one list is shown before and after an event,
-    and the counts of the broker are compared with those of the stores. The exit code is 0 only if they agree and no
-    record waits.
+    The first two thirds of the events are history to learn from. Then each user's list is read just before the user
+    acts and scored by what the user does, beside recent popularity, ten lines of code and, for the simulated shop, the
+    best lists possible. The freshness of lists is measured at a steady rate, one list is shown before and after an
+    event, and the counts of the broker are compared with those of the stores. The exit code is 0 only if they agree and
+    no record waits.
 
     Examples: streamrec demo; streamrec demo --data events.parquet --limit 50000 --json; streamrec demo --serve;
     streamrec demo --attach
@@ -72,12 +67,15 @@ def demo(
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     file = source.open() if source else None
     with ExitStack() as cleanup:
-        settings, broker = (resolved_settings(), "external") if attach else _start(cleanup, data_dir)
+        if attach:
+            settings, broker = resolved_settings(), "external"
+        else:
+            settings, broker = _start(cleanup, data_dir, is_shop=file is None)
         demonstration = _prepare(settings, file, limit)
-        change = _play(demonstration, started_s)
-        say("waiting until no worker has any lag")
-        lag = demonstration.wait_for_no_lag()
-        figures = demonstration.figures(broker, lag, time.monotonic() - started_s)
+        change = _play(demonstration, "simulated shop" if file is None else file.path.name)
+        say("waiting until every worker has handled everything")
+        demonstration.wait_for_no_lag()
+        figures = demonstration.figures(broker, time.monotonic() - started_s)
         if as_json:
             print_json(figures)
         else:
@@ -90,98 +88,73 @@ def demo(
     sys.exit(0 if figures.adds_up else 1)
 
 
-def _start(cleanup: ExitStack, data_dir: Path | None) -> tuple[Settings, str]:
+def _start(cleanup: ExitStack, data_dir: Path | None, *, is_shop: bool) -> tuple[Settings, str]:
     """Start servers and workers, and return the settings with their addresses, and which Kafka it is."""
     local = import_module("streamrec.local")  # whose packages the container image does without
     directory = data_dir or Path(cleanup.enter_context(TemporaryDirectory(prefix="streamrec-demo-")))
-    say("starting servers")
-    stack = cleanup.enter_context(local.local_stack(_demo_settings(directory), progress=True, memory_broker_ok=True))
-    say(f"starting workers beside {stack.broker}")
+    settings = _demo_settings(directory, is_shop=is_shop)
+    say("starting Kafka, Redis and PostgreSQL on this machine")
+    stack = cleanup.enter_context(local.local_stack(settings, progress=True, memory_broker_ok=True))
+    say("starting the workers interests, trainer, recall and retention")
     cleanup.enter_context(local.Supervisor(stack, stack.settings.data_dir / "logs")).wait_until_started(say)
     return stack.settings, stack.broker
 
 
-def _demo_settings(directory: Path) -> Settings:
+def _demo_settings(directory: Path, *, is_shop: bool) -> Settings:
     settings = Settings.from_env(installation="")
-    # events come a thousand times faster than they happened, and nobody looks at more than the top of a list
-    top_k = settings.top_k if "top_k" in settings.model_fields_set else TOP_K
-    return settings.model_copy(update={"data_dir": directory, "top_k": top_k})
+    # nobody looks at more than the top of a list, and nobody looks twice at an item of the shop
+    changes = {"top_k": TOP_K} | ({"hide_seen": True} if is_shop else {})
+    unset = {name: value for name, value in changes.items() if name not in settings.model_fields_set}
+    return settings.model_copy(update={"data_dir": directory, **unset})
 
 
 def _prepare(settings: Settings, file: EventFile | None, limit: int) -> Demonstration:
     if file is None:
         shop = SimulatedShop(SEED)
-        return Demonstration(settings, shop_turns(shop), len(shop), turns_per_s=EVENTS_PER_S / EVENTS_PER_VISIT)
+        return Demonstration(
+            settings, shop_turns(shop), len(shop), turns_per_s=EVENTS_PER_S / EVENTS_PER_VISIT, say=say
+        )
     items = iter(()) if file.items_path is None else read_items(file.items_path)
     category_of = publish_items(items, KafkaPublisher(settings.require_kafka()))
     turns = file_turns(file, limit=limit, category_of=category_of)
-    return Demonstration(settings, turns, min(limit, file.rows), turns_per_s=EVENTS_PER_S)
+    return Demonstration(settings, turns, min(limit, file.rows), turns_per_s=EVENTS_PER_S, say=say)
 
 
-def _play(demonstration: Demonstration, started_s: float) -> Change | None:
-    with progress_bar() as bar:
-        task = bar.add_task("playing", total=demonstration.fast_turns, rate="")
-
-        def report(played: int) -> None:
-            rate = demonstration.player.events / (time.monotonic() - playing_s)
-            bar.update(task, completed=played, rate=f"{rate:,.0f} events/s")
-
-        playing_s = time.monotonic()
-        demonstration.play_fast(started_s + FAST_UNTIL_S, report)
-    say(f"played {demonstration.player.events:,} events in {time.monotonic() - playing_s:.0f} s")
+def _play(demonstration: Demonstration, what: str) -> Change | None:
+    player = demonstration.player
+    say(f"playing the past of the {what}, which nothing is scored on")
+    _with_bar("history", demonstration.history_turns, demonstration.play_history)
+    history_ms = player.newest_ms
+    say(f"played {player.events:,} events of {_days(history_ms - player.first_ms)}")
+    say("waiting for the model to learn them, and for lists that know what it learned")
+    demonstration.rest()
+    say("playing on; each list is scored by what its user does next. Days pass in")
+    say("seconds here, so after each two the model and the lists get time to catch up")
+    _with_bar("scored", demonstration.scored_turns, demonstration.play_scored)
     telling = demonstration.take_telling_turn()
     say(f"measuring freshness at {EVENTS_PER_S:.0f} events/s")
     demonstration.play_steadily()
+    say(f"played {player.events:,} events of {_days(player.newest_ms - player.first_ms)} in all")
     return None if telling is None else demonstration.show_change(telling)
+
+
+def _with_bar(name: str, turns: int, play: Callable[[Report], None]) -> None:
+    with progress_bar() as bar:
+        task = bar.add_task(name, total=turns, rate="")
+        play(lambda played: bar.update(task, completed=played))
+
+
+def _days(duration_ms: int) -> str:
+    return f"{duration_ms / DAY_MS:.0f} days"
 
 
 def _show(settings: Settings, change: Change | None, figures: Figures) -> None:
     output = console()
-    for table in retention_tables(RetentionReader(settings.require_postgres_url()).report()):
+    report = RetentionReader(settings.require_postgres_url()).report()
+    tables = [hit_rate_table(figures), figures_table(figures), retention_table(report), next_table()]
+    for table in ([] if change is None else [change_table(change)]) + tables:
         output.print(table)
-    output.print(lag_table(read_lag(settings.require_kafka())))
-    if change is not None:
-        output.print(_change_table(change))
-    summary = DataTable(title="What happened", title_justify="left", show_header=False)
-    for name, value in _summary(figures).items():
-        summary.add_row(name, value)
-    output.print(summary)
-
-
-def _change_table(change: Change) -> DataTable:
-    event = change.event.message
-    verb = "clicked" if isinstance(event, Click) else "bought"
-    after = (
-        f"the list did not change within {CHANGE_S:.0f} s"
-        if change.after is None
-        else f"the new list was in Redis {change.delay_ms} ms later"
-    )
-    title = f"{event.user_id} {verb} {event.item_id}: {after}"
-    table = DataTable(
-        title=title, title_justify="left", box=None, show_header=False, show_edge=False, pad_edge=False, padding=(0, 2)
-    )
-    lists = [list_table(change.before, SHOWN_ITEMS, title="before")]
-    if change.after is not None:
-        lists.append(list_table(change.after, SHOWN_ITEMS, title="after"))
-    table.add_row(*lists)
-    return table
-
-
-def _summary(figures: Figures) -> dict[str, str]:
-    adds_up = "" if figures.adds_up else ": THIS DOES NOT ADD UP"
-    return {
-        "broker": figures.broker,
-        "events": f"{figures.consumed:,} consumed = {figures.applied:,} applied + {figures.duplicates:,} duplicates "
-        f"+ {figures.dead_lettered:,} dead letters{adds_up}",
-        "lag": f"{figures.lag:,}",
-        "lists": f"{figures.lists_emitted:,}",
-        "freshness": f"p50 {figures.freshness_p50_ms} ms, p99 {figures.freshness_p99_ms} ms from the production of an "
-        f"event to its list on Kafka, at {figures.freshness_events_per_s:.0f} events/s",
-        "hit rate at 10": f"{figures.hit_rate_at_10:.4f}; recent popularity {figures.popular_hit_rate_at_10:.4f} with "
-        f"the best half-life, {figures.popular_half_life_h:g} h; on {figures.scored_events:,} events",
-        "model": figures.model_version or "none yet",
-        "took": f"{figures.seconds:.0f} s",
-    }
+        output.print()
 
 
 def _serve(settings: Settings) -> None:

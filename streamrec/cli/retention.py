@@ -47,9 +47,9 @@ def retention_tables(report: RetentionReport) -> tuple[DataTable, DataTable]:
         days.add_row(
             day.day,
             *map(str, (day.active_users, day.weekly_active_users, day.monthly_active_users)),
-            _percent(day.stickiness),
+            percent(day.stickiness),
             str(day.new_users),
-            *map(_percent, (day.day_1, day.day_7, day.day_30, day.rolling_1, day.rolling_7, day.rolling_30)),
+            *map(percent, (day.day_1, day.day_7, day.day_30, day.rolling_1, day.rolling_7, day.rolling_30)),
         )
     arms = DataTable(
         *("arm", "users", "lists", "lists followed", "clicks", "followed", "purchases", "followed"),
@@ -59,12 +59,13 @@ def retention_tables(report: RetentionReport) -> tuple[DataTable, DataTable]:
         arms.add_row(
             arm.arm,
             *map(str, (arm.users, arm.lists, arm.followed_lists, arm.clicks)),
-            _percent(arm.click_follow_rate),
+            percent(arm.click_follow_rate),
             str(arm.purchases),
-            _percent(arm.purchase_follow_rate),
+            percent(arm.purchase_follow_rate),
         )
     return days, arms
 
 
-def _percent(value: float | None) -> str:
+def percent(value: float | None) -> str:
+    """Return a share in words of a table, `-` where there is none."""
     return "-" if value is None else f"{100 * value:.1f} %"

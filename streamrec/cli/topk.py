@@ -10,7 +10,7 @@ import typer
 from streamrec.adapters.redis import TopKReader
 from streamrec.cli.addresses import resolved_settings
 from streamrec.cli.output import DataTable, Json, console, print_json
-from streamrec.contracts.derived import TopKList
+from streamrec.contracts.derived import Reason, TopKList
 from streamrec.errors import UsageError
 
 SHOWN_ITEMS = 10
@@ -54,9 +54,19 @@ def list_table(newest: TopKList, items: int, *, title: str) -> DataTable:
     table.add_column("score", justify="right")
     table.add_column("because")
     for rank, item in enumerate(newest.items[:items], start=1):
-        because = item.reason.channel + (f" of {item.reason.item_id}" if item.reason.item_id else "")
-        table.add_row(str(rank), item.item_id, f"{item.score:.3f}", because)
+        table.add_row(str(rank), item.item_id, f"{item.score:.3f}", because(item.reason))
     return table
+
+
+def because(reason: Reason) -> str:
+    """Say in words why an item is in a list."""
+    if reason.channel == "category":
+        return f"popular or new in the category of {reason.item_id}"
+    if reason.channel == "popular":
+        return "popular now"
+    if reason.item_id is None:
+        return "seen before, or new in the catalogue"
+    return f"{'often follows' if reason.channel == 'neighbour' else 'the model: goes with'} {reason.item_id}"
 
 
 def _duration(seconds: float) -> str:

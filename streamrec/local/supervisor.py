@@ -104,7 +104,7 @@ class Supervisor:
             if self.restarts >= MAX_DEATHS:
                 raise StreamrecError(f"{', '.join(starting)}: failed to start; see the logs in {self._log_dir}")
             if time.monotonic() > told_s:
-                say(f"still starting: {', '.join(starting)}; the first time, workers may compile for minutes")
+                say(f"still starting: {', '.join(starting)}; compiling takes minutes")
                 told_s = math.inf
             time.sleep(LOOK_S)
 

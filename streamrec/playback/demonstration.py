@@ -1,9 +1,12 @@
 """The demo without its display: plays turns into a running pipeline and measures what comes out.
 
-1. Most turns are played as fast as the workers take them, each list scored just before its user acts.
-2. When all of that is handled, the last turns are played at a steady rate, and their lists' freshness is measured.
-3. One event alone shows a list before and after it.
-4. When no worker has any lag left, the counts of the broker and of the stores are compared.
+1. The first turns are history: they are played as fast as the workers take them, and nothing is scored.
+2. The next ones are played in several parts, each list scored just before its user acts. What took days takes seconds
+   here, which leaves the model and the lists that are made again in the background no time: so before each part the
+   stream rests until the model has learned everything and all lists know it.
+3. The last turns are played at a steady rate, and their lists' freshness is measured.
+4. One event alone shows a list before and after it.
+5. When no worker has any lag left, the counts of the broker and of the stores are compared.
 """
 
 from __future__ import annotations
@@ -24,31 +27,32 @@ from streamrec.contracts.derived import TopKList
 from streamrec.contracts.topics import CLICKS, PURCHASES, RECOMMENDATIONS
 from streamrec.errors import StreamrecError
 from streamrec.kafka_access import KafkaAccess
-from streamrec.model.evaluation.baselines.popularity import RecentPopularity
 from streamrec.playback.backpressure import InFlight, Throttle
-from streamrec.playback.freshness import FreshnessWatch, ModelWatch
+from streamrec.playback.freshness import FreshnessWatch
 from streamrec.playback.pace import at_rate, in_time
 from streamrec.playback.player import Player
 from streamrec.playback.records import event_record
+from streamrec.playback.rest import Rest, Say
 from streamrec.playback.turns import PlayedEvent, Turn, hold_back
 from streamrec.settings import Settings
 
 MAX_TURNS_AT_A_TIME = 500
-MIN_FAST_S = 10.0
 MAX_WAITING_TURNS = 200
 """More turns do not wait for a list that knows their user's last event; baskets come in hundreds at once."""
 
+HISTORY_SHARE = 0.7
+"""Share of the turns that are played before lists are scored."""
+
+HISTORY_S = 30.0
+"""The history takes no longer where the workers keep up: they are given more at once, and its lists are older."""
+
+PARTS = 5
+"""The scored turns are played in so many, about two days of the simulated shop each."""
+
 STEADY_S = 5.0
-DRAIN_S = 60.0
-"""Workers that have not caught up with the rest after so long are not well."""
-
-CHANGE_S = 10.0
-_LOOK_S = 0.25
+CHANGE_S = 60.0
 _LIST_LOOK_S = 0.001
-_MODEL_LOOK_S = 0.05
-
-MAX_MODEL_AGE_MS = 2_000
-"""While there is time, the playing waits for a model that knows what was played so long ago."""
+_POLL_S = 0.25
 
 Report = Callable[[int], None]
 """Told how many turns have been played."""
@@ -83,6 +87,10 @@ class Figures(Struct, kw_only=True):
     """From the production of an event to the arrival of its list on `recommendations`, at `freshness_events_per_s`."""
     freshness_events_per_s: float
     hit_rate_at_10: float
+    yardstick_hit_rate_at_10: float
+    """Of ten lines of code: what is popular in the categories of the user's last clicks."""
+    oracle_hit_rate_at_10: float | None
+    """Of the best lists that anybody could make who knows the simulated shop; nobody knows that of a file."""
     popular_hit_rate_at_10: float
     popular_half_life_h: float
     """The half-life of recent popularity that did best on the same events."""
@@ -108,54 +116,75 @@ class Demonstration:
         What is played, and about how many turns that is.
     turns_per_s
         How many turns a second are played while freshness is measured.
+    say
+        Told what is waited for, where it takes long.
 
     Attributes
     ----------
-    fast_turns
-        About how many turns are played as fast as it goes.
+    history_turns, scored_turns
+        About how many turns are played unscored, and then as fast as it goes.
     """
 
-    def __init__(self, settings: Settings, turns: Iterator[Turn], total: int, *, turns_per_s: float) -> None:
+    def __init__(self, settings: Settings, turns: Iterator[Turn], total: int, *, turns_per_s: float, say: Say) -> None:
         self._settings = settings
         self._turns_per_s = turns_per_s
-        self._steady_turns = min(int(STEADY_S * turns_per_s), total // 4)
-        self.fast_turns = max(1, total - self._steady_turns)
+        self._steady_turns = min(int(STEADY_S * turns_per_s), total // 10)
+        self.history_turns = int(HISTORY_SHARE * total)
+        self.scored_turns = max(1, total - self.history_turns - self._steady_turns)
         self._turns, self._last = hold_back(turns, self._steady_turns)
         self._kafka = settings.require_kafka()
         self._reader = TopKReader(settings.require_redis_url())
         self._publisher = KafkaPublisher(self._kafka)
-        popularity = RecentPopularity(hide_seen=settings.hide_seen, sequence_length=settings.sequence_length)
-        self.player = Player(self._reader, self._publisher, popularity)
+        self._rest = Rest(settings, say)
+        self.player = Player(
+            self._reader, self._publisher, hide_seen=settings.hide_seen, sequence_length=settings.sequence_length
+        )
         self._watch: FreshnessWatch | None = None
         self._steady_events_per_s = 0.0
 
-    def play_fast(self, end_s: float, report: Report) -> None:
-        """Play most turns until an instant of the monotonic clock; the less time there is, the older the lists."""
+    def play_history(self, report: Report) -> None:
+        """Play the first turns as fast as the workers take them; nothing is scored."""
+        self.player.scores_lists = False
+        with closing(InFlight(self._settings)) as in_flight:
+            self._play_fast(self.history_turns, in_flight, Throttle(self.history_turns, HISTORY_S), report)
+        self.player.scores_lists = True
+
+    def play_scored(self, report: Report) -> None:
+        """Play the next turns, and let the stream rest before each part of them."""
         played = 0
-        started_s = time.monotonic()
-        throttle = Throttle(self.fast_turns, max(MIN_FAST_S, end_s - started_s))
-        with closing(InFlight(self._settings)) as in_flight, closing(ModelWatch(self._kafka)) as model:
-            waiting: list[Turn] = []
-            while chunk := [*waiting, *islice(self._turns, min(int(throttle.allowed / 2), MAX_TURNS_AT_A_TIME))]:
-                if len(waiting) > MAX_WAITING_TURNS:
-                    self.player.play(chunk)
-                    waiting = []
-                else:
-                    waiting = self.player.play_up_to_date(chunk)
-                produced_ms = time.time_ns() // 1_000_000
-                if not played:
-                    in_flight.wait_until_at_most(0)  # the workers have started
-                    started_s = time.monotonic()
-                    throttle.budget_s = max(MIN_FAST_S, end_s - started_s)
-                played += len(chunk) - len(waiting)
-                report(played)
-                in_flight.wait_until_at_most(throttle.adapt(played, time.monotonic() - started_s))
-                # a model that has seen little of what was played would be judged by how fast that was
-                while throttle.in_time(played, time.monotonic() - started_s) and not model.has_learned(
-                    produced_ms - MAX_MODEL_AGE_MS
-                ):
-                    time.sleep(_MODEL_LOOK_S)
-            in_flight.wait_until_at_most(0)
+        part = -(-self.scored_turns // PARTS)
+        with closing(InFlight(self._settings)) as in_flight:
+            while True:
+                self.rest()
+                throttle = Throttle(0, HISTORY_S)  # never behind its time: as few records in flight as can be
+                now = self._play_fast(part, in_flight, throttle, lambda turns: report(played + turns))  # noqa: B023
+                if not now:
+                    return
+                played += now
+
+    def rest(self) -> None:
+        """Wait until the model has learned everything, and all lists know it."""
+        self._rest.until_lists_are_new()
+
+    def _play_fast(self, turns: int, in_flight: InFlight, throttle: Throttle, report: Report) -> int:
+        """Play so many turns, with few events on their way at once, and return how many there were."""
+        played, started_s = 0, time.monotonic()
+        waiting: list[Turn] = []
+        source = islice(self._turns, turns)
+        while chunk := [*waiting, *islice(source, min(int(throttle.allowed / 2), MAX_TURNS_AT_A_TIME))]:
+            if len(waiting) > MAX_WAITING_TURNS:
+                self.player.play(chunk)
+                waiting = []
+            else:
+                waiting = self.player.play_up_to_date(chunk)
+            if not played:
+                in_flight.wait_until_at_most(0)  # the workers have started
+                started_s = time.monotonic()
+            played += len(chunk) - len(waiting)
+            report(played)
+            in_flight.wait_until_at_most(throttle.adapt(played, time.monotonic() - started_s))
+        in_flight.wait_until_at_most(0)
+        return played
 
     def play_steadily(self) -> None:
         """Play the last turns at a steady rate and measure how fresh their lists are."""
@@ -180,7 +209,7 @@ class Demonstration:
     def show_change(self, turn: Turn) -> Change | None:
         """Play one turn, its first event alone, and wait for the list that knows of it."""
         before = self._reader.read(turn.user_id)
-        play = turn.play(before)
+        play = self.player.act(turn, before)
         self.player.score([play], [before])
         self._publisher.publish(list(play.items))
         if before is None or not play.events:
@@ -201,22 +230,18 @@ class Demonstration:
             time.sleep(_LIST_LOOK_S)
         return None
 
-    def wait_for_no_lag(self) -> int:
-        """Wait until all workers have handled everything, and return what is left after `DRAIN_S`."""
-        end_s = time.monotonic() + DRAIN_S
-        while lag := sum(part.lag for part in read_lag(self._kafka)):
-            if time.monotonic() > end_s:
-                break
-            time.sleep(_LOOK_S)
-        return lag
+    def wait_for_no_lag(self) -> None:
+        """Wait until all workers have handled everything."""
+        self._rest.until_no_lag()
 
-    def figures(self, broker: str, lag: int, seconds: float) -> Figures:
+    def figures(self, broker: str, seconds: float) -> Figures:
         """Compare what the broker holds with what the stores say became of it."""
         store = RedisInterestStore(self._settings.require_redis_url(), state_ttl_days=self._settings.state_ttl_days)
         with closing(open_observer(self._kafka)) as observer:
             sources = partitions_of(observer, (CLICKS, PURCHASES))
             lists = end_offsets(observer, partitions_of(observer, (RECOMMENDATIONS,)))
         progress = list(store.progress(sources).values())
+        oracle = self.player.oracle_hit_rate
         default = self._reader.read("")
         if default is None:
             raise StreamrecError("no list was made, not even the default one")
@@ -226,12 +251,14 @@ class Demonstration:
             applied=sum(part.applied for part in progress),
             duplicates=sum(part.duplicates for part in progress),
             dead_lettered=sum(part.dead_lettered for part in progress),
-            lag=lag,
+            lag=sum(part.lag for part in read_lag(self._kafka)),
             lists_emitted=sum(lists.values()),
             freshness_p50_ms=self._watch.percentile_ms(50) if self._watch else None,
             freshness_p99_ms=self._watch.percentile_ms(99) if self._watch else None,
             freshness_events_per_s=round(self._steady_events_per_s, 1),
             hit_rate_at_10=round(self.player.hit_rate, 5),
+            yardstick_hit_rate_at_10=round(self.player.yardstick_hit_rate, 5),
+            oracle_hit_rate_at_10=None if oracle is None else round(oracle, 5),
             popular_hit_rate_at_10=round(self.player.popular_hit_rate, 5),
             popular_half_life_h=self.player.popular_half_life_h,
             scored_events=self.player.scored,
@@ -254,6 +281,6 @@ def count_records(kafka: KafkaAccess, topics: Sequence[str]) -> int:
     count = 0
     with closing(BroadcastReader(kafka=kafka, topics=topics)) as reader:
         while not reader.caught_up:
-            if batch := reader.poll(_LOOK_S):
+            if batch := reader.poll(_POLL_S):
                 count += len(batch)
         return count + reader.refused.total()

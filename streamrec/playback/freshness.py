@@ -1,4 +1,4 @@
-"""Measures freshness at consumers: the age of lists on arrival, and what the latest model has learned."""
+"""Measures the age of lists when consumers receive them."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from confluent_kafka import TopicPartition as KafkaPartition
 from streamrec.adapters.kafka.client import to_record
 from streamrec.adapters.kafka.lag import end_offsets, open_observer, partitions_of
 from streamrec.contracts.decode import decode_own
-from streamrec.contracts.derived import TopKList, UnixMs
-from streamrec.contracts.topics import MODEL_UPDATES, RECOMMENDATIONS
+from streamrec.contracts.derived import TopKList
+from streamrec.contracts.topics import RECOMMENDATIONS
 from streamrec.errors import BadRecordError
 from streamrec.kafka_access import KafkaAccess
 
@@ -25,7 +25,6 @@ MAX_DELAYS = 100_000
 """Number of the latest delays to keep."""
 
 _POLL_S = 0.5
-_UPDATES_AT_A_TIME = 100
 
 
 class FreshnessWatch:
@@ -71,39 +70,3 @@ class FreshnessWatch:
                 topk = decode_own(decoder, to_record(message).value)
                 if not topk.rebuilt:
                     self.delays_ms.append(arrived_ms - topk.produced_at_ms)
-
-
-class _Learned(msgspec.Struct):
-    """The decoded fields of a model update: its weights are skipped."""
-
-    newest_produced_at_ms: UnixMs
-
-
-class ModelWatch:
-    """Tracks which events the latest model has learned; not thread-safe.
-
-    Parameters
-    ----------
-    kafka
-        Address and authentication of Kafka.
-    """
-
-    def __init__(self, kafka: KafkaAccess) -> None:
-        self._consumer = open_observer(kafka)
-        self._decoder = msgspec.json.Decoder(_Learned)
-        self._learned_ms = 0
-        ends = end_offsets(self._consumer, partitions_of(self._consumer, (MODEL_UPDATES,)))
-        self._consumer.assign([KafkaPartition(*source, end) for source, end in ends.items()])
-
-    def has_learned(self, produced_at_ms: int) -> bool:
-        """Return whether the latest model has learned an event produced at this time."""
-        for message in self._consumer.consume(_UPDATES_AT_A_TIME, 0):
-            if message.error() is None:
-                with suppress(BadRecordError):
-                    learned = decode_own(self._decoder, to_record(message).value)
-                    self._learned_ms = max(self._learned_ms, learned.newest_produced_at_ms)
-        return self._learned_ms >= produced_at_ms
-
-    def close(self) -> None:
-        """Stop reading."""
-        self._consumer.close()

@@ -9,11 +9,10 @@ import numpy as np
 
 from streamrec.adapters.redis import TopKReader
 from streamrec.contracts.derived import TopKList
+from streamrec.model.evaluation.baselines.categories import PopularInCategories
 from streamrec.model.evaluation.baselines.popularity import HALF_LIVES_MS, RecentPopularity
-from streamrec.playback.turns import Play, Turn
+from streamrec.playback.turns import HIT_AT, Play, Turn
 from streamrec.service.ports import Publisher
-
-HIT_AT = 10
 
 PATIENCE_S = 0.5
 """A list that does not know the user's last event after so long is taken as it is."""
@@ -26,18 +25,29 @@ class Player:
     ----------
     reader, publisher
         Where lists come from, and where events go.
-    popularity
-        The yardstick on the same events.
+    hide_seen, sequence_length
+        As of what lists are compared with on the same events: recent popularity, and ten lines of code that know what
+        is popular in the user's categories.
     """
 
-    def __init__(self, reader: TopKReader, publisher: Publisher, popularity: RecentPopularity) -> None:
+    def __init__(self, reader: TopKReader, publisher: Publisher, *, hide_seen: bool, sequence_length: int) -> None:
         self._reader = reader
         self._publisher = publisher
-        self._popularity = popularity
+        self._category_of: dict[str, str] = {}
+        self._popularity = RecentPopularity(hide_seen=hide_seen, sequence_length=sequence_length)
+        self._yardstick = PopularInCategories(
+            hide_seen=hide_seen, sequence_length=sequence_length, category_of=self._category_of
+        )
+        self.scores_lists = True
+        """Whether what is played counts for the hit rates."""
         self.events = 0
         self.scored = 0
+        self.first_ms = self.newest_ms = 0
+        """Event time of the first event and of the newest one."""
         self._hits = 0
         self._popular_hits = np.zeros(len(HALF_LIVES_MS), np.int64)
+        self._yardstick_hits = self._best_hits = 0
+        self._knows_best = False
         self._awaited: dict[str, tuple[int, float]] = {}
         """Event time of a user's last event, and when it was produced, for as long as there is patience."""
 
@@ -76,7 +86,7 @@ class Player:
         return awaited is None or (shown is not None and shown.user_id == user_id and shown.event_time_ms >= awaited[0])
 
     def _play(self, turns: Sequence[Turn], lists: Sequence[TopKList | None]) -> None:
-        plays = [turn.play(shown) for turn, shown in zip(turns, lists, strict=True)]
+        plays = [self.act(turn, shown) for turn, shown in zip(turns, lists, strict=True)]
         self.score(plays, lists)
         self._publisher.publish([record for play in plays for record in play.records()])
         for turn, play in zip(turns, plays, strict=True):
@@ -85,19 +95,33 @@ class Player:
                 newest_ms = max(event.message.event_time_ms for event in play.events)
                 self._awaited[turn.user_id] = (newest_ms, time.monotonic())
 
+    def act(self, turn: Turn, shown: TopKList | None) -> Play:
+        """Let a user act, after whoever knows the best list for that has made it, if lists are scored."""
+        best = turn.best() if turn.best is not None and self.scores_lists else None
+        return turn.play(shown)._replace(best=best)
+
     def score(self, plays: Sequence[Play], lists: Sequence[TopKList | None]) -> None:
-        """Score lists, and recent popularity at the moment when they were read, by what their users did."""
+        """Score lists, and what they are compared with when they were read, by what their users did."""
         for play, shown in zip(plays, lists, strict=True):
             top = {item.item_id for item in shown.items[:HIT_AT]} if shown else set()
+            self._knows_best |= play.best is not None
+            for item_id in play.withdrawn:
+                self._yardstick.withdraw(item_id)
             for message, scored in play.events:
-                if scored:
+                if scored and self.scores_lists:
                     self.scored += 1
                     self._hits += message.item_id in top
                     self._popular_hits += self._popularity.would_hit(message.user_id, message.item_id, k=HIT_AT)
+                    self._yardstick_hits += int(self._yardstick.ranks(message.user_id, message.item_id)[0]) < HIT_AT
+                    self._best_hits += message.item_id in (play.best or ())
         for play in plays:
             self.events += len(play.events)
             for message, _ in play.events:
-                self._popularity.learn_one(message.user_id, message.item_id, message.event_time_ms)
+                self.first_ms = self.first_ms or message.event_time_ms
+                self.newest_ms = max(self.newest_ms, message.event_time_ms)
+                self._category_of[message.item_id] = message.category or self._category_of.get(message.item_id, "")
+                for baseline in (self._popularity, self._yardstick):
+                    baseline.learn_one(message.user_id, message.item_id, message.event_time_ms)
 
     @property
     def hit_rate(self) -> float:
@@ -108,6 +132,16 @@ class Player:
     def popular_hit_rate(self) -> float:
         """The same of recent popularity, with the half-life that did best."""
         return float(self._popular_hits.max()) / max(1, self.scored)
+
+    @property
+    def yardstick_hit_rate(self) -> float:
+        """The same of what is popular in the categories of the user's last clicks."""
+        return self._yardstick_hits / max(1, self.scored)
+
+    @property
+    def oracle_hit_rate(self) -> float | None:
+        """The same of the best lists that could be made, where anybody knows them."""
+        return self._best_hits / max(1, self.scored) if self._knows_best else None
 
     @property
     def popular_half_life_h(self) -> float:

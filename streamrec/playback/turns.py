@@ -14,6 +14,9 @@ from streamrec.playback.records import event_record, item_record
 from streamrec.service.ports import Outgoing
 from streamrec.simulated_shop import ShopEvent, ShopItem, SimulatedShop, Visit
 
+HIT_AT = 10
+"""An event's item counts as a hit among so many first ones of the list that its user had."""
+
 
 class PlayedEvent(NamedTuple):
     """An event that a turn brought about."""
@@ -29,6 +32,10 @@ class Play(NamedTuple):
     events: list[PlayedEvent]
     items: Sequence[Outgoing] = ()
     """Records of items that appeared or died."""
+    withdrawn: Sequence[str] = ()
+    """Those that died."""
+    best: Sequence[str] | None = None
+    """The best list that could have been shown, where it was asked for."""
 
     def records(self) -> list[Outgoing]:
         """Return what is to be produced."""
@@ -40,6 +47,8 @@ class Turn(NamedTuple):
 
     user_id: str
     play: Callable[[TopKList | None], Play]
+    best: Callable[[], list[str]] | None = None
+    """Makes the best list that could be shown, asked before the turn is played; `None` where nobody knows it."""
 
 
 def file_turns(file: EventFile, *, limit: int | None, category_of: Mapping[str, str]) -> Iterator[Turn]:
@@ -53,7 +62,7 @@ def file_turns(file: EventFile, *, limit: int | None, category_of: Mapping[str, 
 def shop_turns(shop: SimulatedShop) -> Iterator[Turn]:
     """Return a turn for each visit to a simulated shop."""
     for visit in shop.visits():
-        yield Turn(visit.user_id, partial(_visit, shop, visit))
+        yield Turn(visit.user_id, partial(_visit, shop, visit), partial(shop.best_list, visit, HIT_AT))
 
 
 def hold_back(turns: Iterable[Turn], count: int) -> tuple[Iterator[Turn], deque[Turn]]:
@@ -76,8 +85,9 @@ def _whatever_is_shown(play: Play, _shown: TopKList | None) -> Play:
 def _visit(shop: SimulatedShop, visit: Visit, shown: TopKList | None) -> Play:
     items = [item_record(_item(item)) for item in visit.appeared]
     items += [item_record(_item(item, available=False)) for item in visit.died]
+    withdrawn = [item.item_id for item in visit.died]
     answers = shop.answer(visit, [item.item_id for item in shown.items] if shown else [])
-    return Play([PlayedEvent(_message(event, shown), scored=event.organic) for event in answers], items)
+    return Play([PlayedEvent(_message(event, shown), scored=event.organic) for event in answers], items, withdrawn)
 
 
 def _item(item: ShopItem, *, available: bool = True) -> Item:

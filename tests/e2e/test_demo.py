@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -20,17 +21,24 @@ EVENT_TYPES = {"view", "click", "favourite", "add_to_cart", "rating", "purchase"
 DAY_MS = 86_400_000
 
 
-def run_demo(path, data_dir, limit):
-    options = ["--data", str(path), "--limit", str(limit), "--data-dir", str(data_dir)]
+def run(options):
     finished = subprocess.run(
-        [sys.executable, "-m", "streamrec", "demo", "--json", *options],
+        [sys.executable, "-m", "streamrec", "demo", *options],
         capture_output=True,
         text=True,
         check=False,
-        env={name: value for name, value in os.environ.items() if not name.startswith(variable_name(""))},
+        env={
+            **{name: value for name, value in os.environ.items() if not name.startswith(variable_name(""))},
+            "COLUMNS": "80",
+        },
     )
     assert finished.returncode == 0, finished.stderr
-    return json.loads(finished.stdout)
+    return finished
+
+
+def run_demo(path, data_dir, limit):
+    options = ["--json", "--data", str(path), "--limit", str(limit), "--data-dir", str(data_dir)]
+    return json.loads(run(options).stdout)
 
 
 def retention_by_hand(path):
@@ -69,6 +77,26 @@ def assert_same_retention(figures, path):
     by_hand = retention_by_hand(path)
 
     assert [{name: day[name] for name in by_hand[0]} for day in figures["days"]] == by_hand
+
+
+def test_the_demo_of_the_shop_is_short_and_whole_and_its_lists_are_good(tmp_path):
+    finished = run(["--data-dir", str(tmp_path)])
+    printed = finished.stdout.rstrip().splitlines()
+    lines = [*finished.stderr.splitlines(), *printed]
+    assert len(lines) <= 60
+    assert max(map(len, lines)) <= 80
+    assert "…" not in finished.stdout
+    assert "DOES NOT ADD UP" not in finished.stdout
+
+    tables = "\n".join(line.rstrip() for line in printed).split("\n\n")
+    assert len(tables) == 5
+    assert all(len(table.splitlines()) >= 5 for table in tables), "none is empty"
+    assert "did not change" not in tables[0]
+    shares = re.findall(r"^(streamrec|what|ten lines|an oracle).* ([0-9.]+) %$", tables[1], re.MULTILINE)
+    rate = {name: float(share) for name, share in shares}
+    assert rate["streamrec"] >= 0.85 * rate["ten lines"]
+    assert rate["streamrec"] >= 4 * rate["what"]
+    assert rate["an oracle"] > max(rate["streamrec"], rate["ten lines"])
 
 
 def test_the_demo_of_a_file_adds_up(tmp_path):

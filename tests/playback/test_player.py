@@ -7,10 +7,9 @@ from doubles import MemoryPublisher
 
 from streamrec.contracts.derived import ListItem, Reason, TopKList
 from streamrec.contracts.incoming import Click
-from streamrec.model.evaluation.baselines.popularity import RecentPopularity
 from streamrec.playback.backpressure import MAX_IN_FLIGHT, MIN_IN_FLIGHT, Throttle
-from streamrec.playback.player import HIT_AT, Player
-from streamrec.playback.turns import Play, PlayedEvent, Turn, hold_back, shop_turns
+from streamrec.playback.player import Player
+from streamrec.playback.turns import HIT_AT, Play, PlayedEvent, Turn, hold_back, shop_turns
 from streamrec.simulated_shop import SimulatedShop
 
 NOON_MS = 1_700_000_000_000
@@ -47,7 +46,7 @@ def turn(user_id, item_id, *, scored=True):
 
 def new_player(lists):
     publisher = MemoryPublisher()
-    return Player(Lists(lists), publisher, RecentPopularity(hide_seen=True, sequence_length=50)), publisher
+    return Player(Lists(lists), publisher, hide_seen=True, sequence_length=50), publisher
 
 
 def test_an_event_hits_if_its_item_is_among_the_first_ten():
@@ -92,6 +91,19 @@ def test_popularity_knows_what_was_produced_when_the_lists_were_read():
 
     player.play([turn("u3", "i1")])
     assert player.popular_hit_rate == 1 / 3
+
+
+def test_lists_are_compared_with_ten_lines_of_code_and_with_the_best_lists_possible():
+    player, _ = new_player({})
+    player.scores_lists = False
+    player.play([turn("u1", "i1"), turn("u2", "i1")])
+    assert (player.scored, player.oracle_hit_rate) == (0, None)
+
+    player.scores_lists = True
+    knows, does_not = (turn("u3", "i1")._replace(best=lambda best=best: [best]) for best in ("i1", "i2"))
+    player.play([knows, does_not])
+    assert (player.yardstick_hit_rate, player.oracle_hit_rate) == (1.0, 0.5)
+    assert (player.events, player.scored) == (4, 2)
 
 
 def test_the_last_turns_are_held_back():
