@@ -134,7 +134,6 @@ def _play(demonstration: Demonstration, what: str) -> Change | None:
     telling = demonstration.take_telling_turn()
     say(f"measuring freshness at {EVENTS_PER_S:.0f} events/s")
     demonstration.play_steadily()
-    say(f"played {player.events:,} events of {_days(player.newest_ms - player.first_ms)} in all")
     return None if telling is None else demonstration.show_change(telling)
 
 

@@ -55,12 +55,15 @@ def figures_table(figures: Figures) -> DataTable:
     """Return how fast it all was, and what became of each event."""
     table = _table("", "", title="How fast was it, and was anything lost?")
     table.show_header = False
+    became = (
+        f"{figures.consumed:,} in Kafka = {figures.applied:,} applied + {figures.duplicates:,} duplicates "
+        f"+ {figures.dead_lettered:,} refused"
+    )
     rows = [
         ("freshness", f"{figures.freshness_p50_ms} ms from an event to the user's new list;"),
         ("", f"99 of 100 lists within {figures.freshness_p99_ms} ms, at {figures.freshness_events_per_s:.0f} events/s"),
         ("lag", f"{figures.lag:,} events wait for a worker"),
-        ("events", f"{figures.consumed:,} in Kafka = {figures.applied:,} applied"),
-        ("", f"+ {figures.duplicates:,} duplicates + {figures.dead_lettered:,} refused"),
+        ("events", became),
         ("lists", f"{figures.lists_emitted:,} made; newest version of the model: {figures.model_version or 'none'}"),
         ("took", f"{figures.seconds:.0f} s, on {figures.broker}"),
     ]

@@ -14,11 +14,13 @@ STALLED_S = 180.0
 """Workers that do nothing for so long do not run; on a slow machine a first step takes a minute."""
 
 TELLING_S = 15.0
-"""Whoever waits longer is told what for."""
+"""Whoever waits longer is told what for, once for the lists and once for the lag."""
 
 _POLL_S = 0.25
 
 Say = Callable[[str], None]
+Left = Callable[[], dict[str, int]]
+"""What is left, by name; nothing that is 0."""
 
 
 class Rest:
@@ -36,6 +38,7 @@ class Rest:
         self._kafka = settings.require_kafka()
         self._marks = RedisListMarks(settings.require_redis_url(), installation=settings.installation)
         self._say = say
+        self._told: set[Left] = set()
 
     def until_lists_are_new(self) -> None:
         """Wait until the model has learned all events, and every list was made by a version that has.
@@ -74,9 +77,9 @@ class Rest:
         left = {"events to learn": facts.lacking, "lists to make again": census.waiting + census.behind}
         return {name: count for name, count in left.items() if count} or ({} if facts.quiet else {"a pause": 1})
 
-    def _wait(self, left: Callable[[], dict[str, int]]) -> None:
+    def _wait(self, left: Left) -> None:
         begun_s = moved_s = time.monotonic()
-        told, before = False, left()
+        before = left()
         while now := left():
             now_s = time.monotonic()
             if now != before:
@@ -84,7 +87,7 @@ class Rest:
             waits_for = ", ".join(f"{count:,} {name}" for name, count in now.items())
             if now_s - moved_s > STALLED_S:
                 raise StreamrecError(f"the workers have done nothing for {STALLED_S:.0f} s; still left: {waits_for}")
-            if not told and now_s - begun_s > TELLING_S:
+            if left not in self._told and now_s - begun_s > TELLING_S:
                 self._say(f"still left: {waits_for}")
-                told = True
+                self._told.add(left)
             time.sleep(_POLL_S)
