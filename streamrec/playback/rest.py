@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from streamrec.adapters.kafka.lag import read_lag
 from streamrec.adapters.redis import RedisListMarks
-from streamrec.errors import StreamrecError
+from streamrec.errors import StreamrecError, TransientError
 from streamrec.settings import Settings
 
 STALLED_S = 180.0
@@ -79,8 +79,14 @@ class Rest:
 
     def _wait(self, left: Left) -> None:
         begun_s = moved_s = time.monotonic()
-        before = left()
-        while now := left():
+        before: dict[str, int] = {}
+        while True:
+            try:
+                now = left()
+            except TransientError:  # a busy server is asked again
+                now = before or {"answers of a server": 1}
+            if not now:
+                return
             now_s = time.monotonic()
             if now != before:
                 before, moved_s = now, now_s

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from streamrec.errors import StreamrecError
+from streamrec.errors import StreamrecError, TransientError
 from streamrec.playback import rest
 from streamrec.playback.rest import Rest
 from streamrec.service.list_marks import Census, Facts
@@ -63,6 +63,21 @@ def test_it_waits_until_all_is_learned_and_in_the_lists(new_rest):
 
     assert made._marks.looked == len(looks)
     assert not said
+
+
+def test_a_server_that_is_busy_is_asked_again(new_rest):
+    class Busy(Marks):
+        def facts(self):
+            found = super().facts()
+            if self.looked == 1:
+                raise TransientError("busy")
+            return found
+
+    made, _ = new_rest([])
+    made._marks = Busy([(facts(), Census())] * 2)
+    made.until_lists_are_new()
+
+    assert made._marks.looked == 2
 
 
 def test_whoever_waits_long_is_told_what_for_once(new_rest, monkeypatch):
