@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Guess: aiokafka asks for the newest version of a request that it and the broker know, and reads the answer by the
-#        layout of that version.
-# Found: DescribeGroups is sent in version 3, but its response is decoded by the layout of version 2, which lacks the
+# Guess: aiokafka sends the newest version of a request that both it and the broker support, and parses the response with
+#        the layout of that version.
+# What happens: DescribeGroups is sent in version 3, but its response is decoded by the layout of version 2, which lacks the
 #        last field of each group. A response about one group decodes; of two groups, the second is decoded four bytes
 #        too early, and the client raises ValueError or returns wrong fields. Version 1 decodes correctly.
 # Versions: aiokafka 0.14.0, Python 3.11
 # Date: 2026-11-29
-# Source: run here; layout of the answer: https://kafka.apache.org/protocol#The_Messages_DescribeGroups
+# Source: run here; layout of the response: https://kafka.apache.org/protocol#The_Messages_DescribeGroups
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

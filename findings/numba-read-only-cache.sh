@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Guess: numba reads compiled functions from NUMBA_CACHE_DIR whether or not it may write there, as Python reads bytecode,
-#        so that a container image can ship them in a directory of root's.
-# Found: it writes a temporary file there first, and where that fails it never looks into the directory: it compiles anew
-#        into the user's own cache without a word, or, where there is none either, refuses to import the function with
-#        "no locator available". An image must copy the directory to where the process may write.
+#        so that a container image can ship them in a root-owned directory.
+# What happens: it writes a temporary file there first, and if that fails it never reads the directory: it compiles again
+#        into the user's own cache without a warning or, if there is none either, fails to import the function with "no
+#        locator available". An image must copy the directory to where the process may write.
 # Versions: numba 0.68.1, Python 3.11
 # Date: 2026-11-30
 # Source: run here

@@ -131,7 +131,7 @@ def _following(
     refresh: RefreshTopK, kafka: KafkaAccess, caught_up: threading.Event, report: Callable[[], None]
 ) -> Callable[[Background], None]:
     def begin_anew(topic: str, _topic_id: str) -> None:
-        """Make no list until a topic that was re-created has been read; the model that is here goes on serving."""
+        """Make no list until a re-created topic has been read; the current model continues to serve."""
         caught_up.clear()
         if topic == ITEMS:
             refresh.forget_catalogue()

@@ -1,4 +1,4 @@
-"""When what the pipeline makes arrives: interests and lists on Kafka, keys in Redis."""
+"""Arrival times of the pipeline's output: interests and lists on Kafka, keys in Redis."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ _PATIENCE_MS = {USER_INTERESTS: 500, RECOMMENDATIONS: 0}
 
 
 class KeyWatch:
-    """Notes when keys are set, as a reader could have seen it.
+    """Records when keys are set, as visible to readers.
 
     Parameters
     ----------
     redis_url
-        The server; keyspace notifications are switched on.
+        Address of the server, whose keyspace notifications are enabled.
     prefix
-        What the keys begin with.
+        Prefix of the keys.
 
     Attributes
     ----------
     set_s
-        By the rest of the key, when it was set each time.
+        Times of each set, by the rest of the key.
     """
 
     def __init__(self, redis_url: str, prefix: str) -> None:
@@ -52,7 +52,7 @@ class KeyWatch:
         self.set_s: dict[str, list[float]] = defaultdict(list)
 
     def start(self) -> None:
-        """Start listening; what is set after the return is noted."""
+        """Start listening; keys set after the return are recorded."""
         self._thread.start()
         self._ready.wait()
 
@@ -73,21 +73,21 @@ class KeyWatch:
 
 
 class Known(msgspec.Struct):
-    """What is read of an interest or a list: whose it is and up to which event it knows."""
+    """The decoded fields of an interest or a list: its user and its newest event."""
 
     user_id: str
     produced_at_ms: int
 
 
 class Arrivals:
-    """Notes when interests and lists arrive: on Kafka, and lists in Redis.
+    """Records when interests and lists arrive on Kafka, and lists in Redis.
 
-    The n-th time that a user's key is set, it is with the n-th list of the user.
+    The n-th set of a user's key corresponds to the user's n-th list.
 
     Attributes
     ----------
     on_kafka
-        By topic and user: up to which event, by its time of production, each arrived record knows, and when it arrived.
+        By topic and user: production time of the newest event in each record, and its arrival time.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -105,7 +105,7 @@ class Arrivals:
         }
 
     def start(self) -> None:
-        """Start listening; what arrives after the return is noted."""
+        """Start listening; records arriving after the return are recorded."""
         self._keys.start()
         for thread in self._threads:
             thread.start()
@@ -119,7 +119,7 @@ class Arrivals:
         self._keys.stop()
 
     def in_redis(self) -> dict[str, list[tuple[int, float]]]:
-        """Return, by user, up to which event a list in Redis knew, and since when."""
+        """Return the newest event in each list in Redis and the time it was set, by user."""
         lists = self.on_kafka[RECOMMENDATIONS]
         return {
             user: [(produced_ms, set_s) for (produced_ms, _), set_s in zip(lists[user], times_s, strict=False)]
@@ -136,7 +136,7 @@ class Arrivals:
                 message = consumer.poll(POLL_S)
                 if message is None or message.error() is not None:
                     continue
-                # an interest's own time will do, and watching it patiently costs the broker less
+                # record timestamps suffice for interests, and a patient consumer costs the broker less
                 at_s = message.timestamp()[1] / 1_000 if topic == USER_INTERESTS else time.time()
                 with suppress(BadRecordError):  # others can write to the topics, too
                     known = decode_own(decoder, to_record(message).value)

@@ -1,4 +1,4 @@
-"""Backfill: a history that is produced at full speed, until every list has learned it and the pipeline is healthy."""
+"""Backfill: a history is produced at full speed, until every list includes it and the pipeline is healthy."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from streamrec.settings import Settings
 LIST_WORKERS = ("interests", "recall")
 
 PATIENCE_S = 1_800.0
-"""Without any change of lag or of waiting lists for so long, the pipeline does not recover."""
+"""If lag and waiting lists do not change for this long, the pipeline does not recover."""
 
 _EVENTS_AT_A_TIME = 5_000
 _USERS_AT_A_TIME = 500
@@ -33,11 +33,11 @@ Report = Callable[[int], None]
 
 
 class Backfill(msgspec.Struct, kw_only=True):
-    """What a backfill took; times are counted from its first event."""
+    """Results of a backfill; times are relative to its first event."""
 
     events: int
     users: int
-    """Users that occur in it."""
+    """Number of users in it."""
     produced_s: float
     """Until Kafka had all events."""
     read_s: float
@@ -45,7 +45,7 @@ class Backfill(msgspec.Struct, kw_only=True):
     healthy_s: float
     """Until the pipeline reported healthy."""
     unfinished_lists: int
-    """Lists that were short, or made by a version that had not learned everything, when it first reported healthy."""
+    """Lists that were short, or made by a version that lacked events, when the pipeline first reported healthy."""
 
 
 def measure(population: Population, settings: Settings, events: int, report: Report) -> Backfill:
@@ -54,9 +54,9 @@ def measure(population: Population, settings: Settings, events: int, report: Rep
     Parameters
     ----------
     settings
-        A running pipeline that has read nothing yet.
+        Settings of a running pipeline that has read nothing yet.
     report
-        Told how many events have been produced.
+        Called with the number of produced events.
 
     Raises
     ------
@@ -97,7 +97,7 @@ def measure(population: Population, settings: Settings, events: int, report: Rep
 
 
 def _clicks(population: Population, events: int) -> Iterator[list[Click]]:
-    """Return the clicks of two weeks in the order of time, some at a time."""
+    """Yield the clicks of two weeks in chronological order, in chunks."""
     rng = np.random.default_rng(population.seed)
     end_ms = time.time_ns() // 1_000_000
     step_ms = HISTORY_DAYS * DAY_MS / events
@@ -121,7 +121,7 @@ def _wait_for_list(reader: TopKReader) -> None:
 
 
 def _watch(settings: Settings, producing: threading.Thread, begun_s: float) -> tuple[float, float]:
-    """Return after how many seconds everything was read, and after how many the pipeline reported healthy."""
+    """Return the seconds until everything was read, and until the pipeline reported healthy."""
     read_s, seen, changed_s = 0.0, None, begun_s
     while True:
         is_produced = not producing.is_alive()
@@ -129,7 +129,7 @@ def _watch(settings: Settings, producing: threading.Thread, begun_s: float) -> t
         now_s = time.monotonic()
         if is_produced and not read_s and not _lag(now):
             read_s = now_s - begun_s
-        # healthy before the last event is in Kafka says nothing of what comes
+        # healthy before the last event is in Kafka does not count
         if is_produced and now.verdict["ready"]:
             return read_s or now_s - begun_s, now_s - begun_s
         state = (_lag(now), now.lists)
@@ -152,7 +152,7 @@ def _unfinished(settings: Settings, reader: TopKReader, users: list[str]) -> int
     unfinished = 0
     for start in range(0, len(users), _USERS_AT_A_TIME):
         for topk in reader.read_many(users[start : start + _USERS_AT_A_TIME]):
-            # users without a list of their own get the default one
+            # users without a list get the default one
             is_best = (
                 topk is not None
                 and topk.user_id

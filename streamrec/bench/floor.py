@@ -1,6 +1,7 @@
-"""The floor under freshness: the same clicks over two hops that do nothing, on the same servers.
+"""The lower bound (floor) of freshness: the same clicks over two no-op hops on the same servers.
 
-No two processes between Kafka and Redis are faster on this machine, so latencies read best as multiples of it.
+No two processes between Kafka and Redis can be faster on this machine, so latencies are best expressed as multiples of
+it.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from streamrec.errors import StreamrecError
 from streamrec.local import Stack
 
 START_S = 120.0
-"""Two processes that have not passed a first click on by then never will."""
+"""Timeout for the first click."""
 
 ARRIVAL_S = 30.0
 
@@ -33,7 +34,7 @@ _PREFIX = "bench-floor:"
 
 @contextmanager
 def relays(stack: Stack) -> Iterator[None]:
-    """Run the two hops, a process each, as workers are."""
+    """Run the two hops in separate processes, like workers."""
     settings = stack.settings
     admin = AdminClient(client_config(settings.require_kafka()))
     created = admin.create_topics([NewTopic(topic, settings.partitions, settings.replication) for topic in _TOPICS])
@@ -57,24 +58,24 @@ def relays(stack: Stack) -> Iterator[None]:
 
 
 def measure(load: Load, seconds: float, *, warm_up_s: float) -> np.ndarray:
-    """Send a load over the two hops instead of the pipeline.
+    """Send load over the two hops instead of the pipeline.
 
     Parameters
     ----------
     load
-        What would be sent to the pipeline.
+        Load for the pipeline.
     seconds
-        How long, after the warm-up.
+        Duration after the warm-up.
 
     Returns
     -------
     np.ndarray
-        Milliseconds from when each click was due until its key was set, `(N,)`; until the end for those that were not.
+        Milliseconds from when each click was due until its key was set, or until the end, `(N,)`.
 
     Raises
     ------
     StreamrecError
-        If the hops do not work at all.
+        If the hops do not work.
     """
     settings = load.settings
     load = replace(load, topic=_TOPICS[0], sent=[])
@@ -103,7 +104,7 @@ def _wait_until_ready(load: Load, keys: KeyWatch) -> None:
     end_s = time.monotonic() + START_S
     while _count(keys) < len(first.sent):
         if time.monotonic() > end_s:
-            raise StreamrecError(f"the hops of the floor passed no click on in {START_S:.0f} s")
+            raise StreamrecError(f"the hops of the floor forwarded no click in {START_S:.0f} s")
         time.sleep(POLL_S)
 
 

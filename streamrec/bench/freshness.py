@@ -1,7 +1,7 @@
-"""Freshness under load: from the instant a click is due to the list that knows of it, and where the time goes.
+"""Freshness under load: from when a click is due to the list that includes it, by stage.
 
-Latency counts from when a click was due, so that a stall is not left out of the figures. Every click counts, those too
-whose list was made together with that of a later one.
+Latency is measured from when a click was due, so that stalls are included. Every click counts, including those whose
+list was made together with that of a later one.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ from streamrec.bench.load import Load, Sent
 from streamrec.contracts.topics import RECOMMENDATIONS, USER_INTERESTS
 
 ARRIVAL_S = 30.0
-"""So long after the last click lists are waited for."""
+"""Timeout for lists after the last click."""
 
 SATURATED_SHARE, SATURATED_S = 0.05, 1.0
-"""A pipeline that is behind by more of a run at its end, and by more seconds, does not hold the rate."""
+"""A pipeline that is behind by more than this share of a run and this many seconds at its end is saturated."""
 
 
 @dataclass(frozen=True, slots=True)
 class Latencies:
-    """Of each click that was sent, in milliseconds, `(N,)`; of one whose list did not come, until the end."""
+    """Latencies of sent clicks in milliseconds, `(N,)`; until the end if the list did not arrive."""
 
     late: np.ndarray
-    """From when it was due until it was handed to the producer."""
+    """From due time to the producer."""
     interest: np.ndarray
-    """From there to the user's interest on Kafka."""
+    """From the producer to the user's interest on Kafka."""
     kafka: np.ndarray
-    """From when it was due to the list on Kafka."""
+    """From due time to the list on Kafka."""
     redis: np.ndarray
-    """From when it was due to the list in Redis."""
+    """From due time to the list in Redis."""
 
     def stages(self) -> dict[str, dict[str, float]]:
-        """Return where the time went."""
+        """Return the latencies by stage."""
         return {
             "producing": percentiles(self.late),
             "interests": percentiles(self.interest),
@@ -49,20 +49,20 @@ class Latencies:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What a load did to a pipeline."""
+    """Results of load on a pipeline."""
 
     latencies: Latencies
-    """After the warm-up."""
+    """Latencies after the warm-up."""
     rate_reached: float
-    """Clicks per second whose lists came, from the first click to the last list."""
+    """Clicks/s with lists, from the first click to the last list."""
     unlisted: int
-    """Clicks whose list had not come in the end."""
+    """Number of clicks whose list had not arrived in the end."""
     saturated: bool
-    """Whether the rate was more than could be sent, or than lists were made for."""
+    """Whether the rate exceeded what could be sent, or what lists were made for."""
 
 
 def measure(load: Load, seconds: float, *, warm_up_s: float) -> Run:
-    """Play a load into a running pipeline, and return what came of it."""
+    """Generate load on a running pipeline, and return the results."""
     arrivals = Arrivals(load.settings)
     arrivals.start()
     try:
@@ -115,12 +115,12 @@ def _run(load: Load, arrivals: Arrivals, seconds: float, warm_up_s: float) -> Ru
 
 
 def _covers(arrived: Mapping[str, list[tuple[int, float]]], newest_ms: Mapping[str, int]) -> bool:
-    """Return whether the newest event of each user is known to what arrived."""
+    """Return whether the newest event of each user is included in what arrived."""
     return all(arrived.get(user_id) and arrived[user_id][-1][0] >= sent_ms for user_id, sent_ms in newest_ms.items())
 
 
 def _arrived_s(sent: Iterable[Sent], arrived: Mapping[str, list[tuple[int, float]]]) -> np.ndarray:
-    """Return when the first record arrived that knows of each event, or of a later one of the user; inf for none."""
+    """Return the arrival of the first record that includes each event, or a later one of the user; inf if none."""
     found = []
     for each in sent:
         known = arrived.get(each.user_id, [])

@@ -1,4 +1,4 @@
-"""Clicks at a rate: Poisson arrivals that do not wait for the pipeline."""
+"""Clicks at a rate: open-loop Poisson arrivals."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from streamrec.playback.records import event_record
 from streamrec.settings import Settings
 
 OVERDUE_S = 5.0
-"""Once a click is overdue by more, this process cannot send at the rate, and stops."""
+"""If a click is overdue by more, this process cannot sustain the rate, and stops."""
 
 FLUSH_S = 120.0
 
@@ -27,7 +27,7 @@ _DRAWN_TOGETHER = 4_096
 
 @dataclass(slots=True)
 class Sent:
-    """A click that was sent."""
+    """A sent click."""
 
     user_id: str
     due_s: float
@@ -42,20 +42,20 @@ class Load:
     Parameters
     ----------
     population, settings
-        Who clicks, and where.
+        Users, and the settings of the pipeline.
     rate
-        Clicks per second on average.
+        Mean clicks/s.
     seed
-        Decides arrivals and clicks.
+        Random seed of arrivals and clicks.
     topic
-        Where to.
+        Target topic.
 
     Attributes
     ----------
     sent
-        What was sent, in order.
+        Sent clicks, in order.
     held
-        Whether all clicks were sent, each less than `OVERDUE_S` after it was due.
+        Whether all clicks were sent, each less than `OVERDUE_S` late.
     """
 
     population: Population
@@ -67,12 +67,12 @@ class Load:
     held: bool = True
 
     def send(self, seconds: float) -> None:
-        """Send clicks for so long, each when it is due, and return when the broker has them.
+        """Send clicks for this long, each when it is due, and wait for the acknowledgements.
 
         Raises
         ------
         StreamrecError
-            If the broker does not take them.
+            If the broker does not accept them.
         """
         producer = Producer(
             client_config(self.settings.require_kafka())
@@ -94,18 +94,18 @@ class Load:
                 try:
                     producer.produce(self.topic, key=record.key, value=record.value, timestamp=sent.sent_ms)
                     break
-                except BufferError:  # it holds as many as it may
+                except BufferError:  # the queue is full
                     producer.poll(0.1)
             self.sent.append(sent)
         if producer.flush(FLUSH_S):
-            raise StreamrecError(f"the broker did not take all clicks in {FLUSH_S:.0f} s")
+            raise StreamrecError(f"the broker did not accept all clicks in {FLUSH_S:.0f} s")
 
     def after(self, warm_up_s: float) -> list[Sent]:
-        """Return what was due after the warm-up, or everything if nothing was."""
+        """Return the clicks due after the warm-up, or all if there are none."""
         return [sent for sent in self.sent if sent.due_s >= self.sent[0].due_s + warm_up_s] or self.sent
 
     def _clicks(self, count: int) -> Iterator[tuple[int, int, float]]:
-        """Yield so many clicks: user, item, and when each one is due, in seconds from the start."""
+        """Yield this many clicks: user, item, and due time in seconds from the start."""
         rng = np.random.default_rng(self.seed)
         last_s = 0.0
         for first in range(0, count, _DRAWN_TOGETHER):

@@ -20,7 +20,7 @@ from streamrec.errors import BadRecordError, StreamrecError
 from streamrec.kafka_access import KafkaAccess
 
 LEARNED_S = 300.0
-"""So long after the last event its weights are waited for: a slow machine learns long after the clicks."""
+"""Timeout for weights after the last event: a slow machine learns long after the clicks."""
 
 TRICKLE_PER_S = 20.0
 """Additional clicks after the load, until lists show that everything was learned."""

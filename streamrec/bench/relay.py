@@ -1,6 +1,6 @@
-"""A hop that does nothing: `python -m streamrec.bench.relay TOPIC TARGET` passes records on.
+"""A no-op hop: `python -m streamrec.bench.relay TOPIC TARGET` forwards records.
 
-To a topic, or to Redis where the target ends with a colon: values are set under that prefix and the record's key.
+The target is a topic, or Redis if it ends with a colon: values are set under that prefix plus the record's key.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Pass = Callable[[Sequence[Message]], object]
 
 
 def relay(settings: Settings, topic: str, target: str) -> None:
-    """Pass all records of a topic on, as soon as they come, without end."""
+    """Forward all records of a topic indefinitely."""
     consumer = Consumer(client_config(settings.require_kafka()) | {"group.id": f"relay-{topic}"})
     consumer.assign([KafkaPartition(topic, partition, 0) for partition in range(settings.partitions)])
     pass_on = _to_redis(settings, target) if target.endswith(":") else _to_topic(settings, target)

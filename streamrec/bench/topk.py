@@ -1,4 +1,4 @@
-"""Exact top-K over item vectors, as recall does it, against one product and one sort over all scores."""
+"""Recall's exact top-K search over item vectors, compared with a naive product and sort."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ DIM = 64
 
 
 class TopKTime(Struct, kw_only=True):
-    """How long one search takes, medians of all repeats."""
+    """Durations of a search, medians over all repeats."""
 
     items: int
     users: int
-    """Together in a search."""
+    """Users per search."""
     kernel: str
     """What multiplied."""
     p50_ms: float
@@ -45,21 +45,21 @@ class TopKTime(Struct, kw_only=True):
 def measure(
     sizes: Sequence[int], users: Sequence[int], python: Path, *, kernels: Sequence[Kernel], repeats: int, seed: int
 ) -> Iterator[TopKTime]:
-    """Yield the times of every number of items with every number of users and every kernel, on one thread.
+    """Yield the durations for all combinations of items, users and kernels, on one thread.
 
-    Ours and the plain way take turns; the peers run before them, in a process of their own, started by `python`.
-    Without kernels, the one that a worker would choose here is taken.
+    Recall's and the naive search alternate; faiss and usearch run before, in a separate process started by `python`.
+    By default the kernel that a worker would choose here is used.
     """
     rng = np.random.default_rng(seed)
     torch.set_num_threads(1)
     for size in sizes:
-        # room to grow in whole blocks, as the tables of a version have it
+        # capacity in whole blocks, like the tables of a version
         vectors = grown(_unit(rng.standard_normal((size, DIM), np.float32)), size + 1)
         rough = rough_table(vectors, size)
         peers = run_peer(python, "nearest.py", size, DIM, repeats, seed, *users)
         for together, kernel in [(count, each) for count in users for each in kernels or [kernel_for(size, count)]]:
             search = partial(_exact, vectors, rough, kernel)
-            search(size, vectors[:together])  # compiled or loaded before anything is timed
+            search(size, vectors[:together])  # compiled or loaded before timing
             queries = [_unit(rng.standard_normal((together, DIM), np.float32)) for _ in range(repeats)]
             pairs = [(_timed(search, size, query), _timed(partial(_naive, vectors), size, query)) for query in queries]
             found_ms, naive_ms = ([pair[way][1] for pair in pairs] for way in (0, 1))

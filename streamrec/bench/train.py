@@ -41,7 +41,7 @@ def measure(sizes: Sequence[int], *, device: str, threads: int, steps: int, seed
         If the device is not available.
     """
     if device == "cuda" and not torch.cuda.is_available():
-        raise UsageError("there is no GPU that torch can use here; --device cpu measures without one")
+        raise UsageError("torch finds no GPU; use --device cpu")
     torch.set_num_threads(threads)
     for items in sizes:
         learner = _learner(items, device=device, seed=seed)

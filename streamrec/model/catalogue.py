@@ -31,7 +31,7 @@ class Catalogue:
 
     def clear(self) -> None:
         """Forget everything."""
-        self._items = {}  # what was told of is passed over where it is not here
+        self._items = {}  # updates of removed items are skipped
 
     def get(self, item_id: str) -> Item | None:
         """Return an item's metadata."""

@@ -1,7 +1,7 @@
 """Loops over arrays that are compiled on their first call and cached on disk.
 
 They are kept beside the source, else in the user's cache, or where `NUMBA_CACHE_DIR` says; where none of these can be
-written to, each process compiles them anew.
+written to, each process compiles them again.
 """
 
 from __future__ import annotations

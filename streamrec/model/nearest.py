@@ -1,8 +1,8 @@
 """Exact nearest-neighbour search: approximate scores for all items, exact ones for possible results.
 
-Rough scores are products of vectors in whole numbers of 8 bits, a quarter of the memory that a search has to read, or
-of floats where those are faster. The error of one is bounded, so whoever is further than twice the bound below the n-th
-best cannot be among the n best.
+Approximate scores are products of 8-bit integer vectors, which reduces memory reads to a quarter, or of floats where
+those are faster. Their error is bounded, so items further than twice the bound below the n-th best score cannot be
+among the n best.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def _nearest(vectors: np.ndarray, rough: RoughTable, queries: np.ndarray, n: int
 
 @compiled
 def _finite(queries: np.ndarray) -> np.ndarray:
-    """Return queries with 0 in the place of what is no number."""
+    """Return queries with NaN replaced by 0."""
     finite = np.empty(queries.shape, np.float32)
     for user in range(len(queries)):
         for column in range(queries.shape[1]):
@@ -133,12 +133,12 @@ def _finite(queries: np.ndarray) -> np.ndarray:
 
 @compiled
 def _encoded(queries: np.ndarray, scale: float, error: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return the codes of queries, int8, and by how much two scores may be in the wrong order at most, `(B,)`.
+    """Return the int8 codes of queries, and the maximum difference of misordered scores, `(B,)`.
 
     Parameters
     ----------
     scale, error
-        Of the table that they are multiplied with.
+        Of the table to multiply with.
     """
     codes, margins = np.empty(queries.shape, np.int8), np.empty(len(queries))
     for user in range(len(queries)):
@@ -147,7 +147,7 @@ def _encoded(queries: np.ndarray, scale: float, error: float) -> tuple[np.ndarra
             largest = max(largest, abs(queries[user, column]))
         step = largest / np.float32(_QUERY_CODE)
         off = np.sqrt(_round(queries[user], step, codes[user]))
-        # one more, since a bound that is made a whole number is cut off toward zero
+        # plus one, since the conversion of the bound to an integer truncates toward zero
         margins[user] = 2.0 * (error + (1.0 + error) * off + _ROUNDING) / (scale * step) + 1.0
     return codes, margins
 
@@ -226,7 +226,7 @@ def _search(
 
 @compiled
 def _collect(rows: np.ndarray, scores: np.ndarray, maxima: np.ndarray, at_least: np.number) -> int:
-    """Write the rows whose score is high enough, or no number, and return how many they are."""
+    """Write the rows with a sufficient or NaN score, and return their number."""
     lanes = BLOCK // GROUP
     count = 0
     for group in range(len(maxima) + 1):

@@ -1,8 +1,8 @@
-"""Products of queries with all rows of a table, by whichever kernel is fastest on this processor.
+"""Products of queries with all rows of a table, with the fastest kernel for this CPU.
 
-oneDNN multiplies bytes with instructions that not every processor has (VNNI); without them it can be ten times slower
-than a product of floats, where a compiled loop is not. Tables of bytes are read faster, products of floats need nothing
-but the vectors. So a measurement chooses.
+oneDNN multiplies bytes with VNNI instructions, which not every CPU has; without them it can be ten times slower than a
+float product, unlike a compiled loop. Tables of bytes are read faster; float products need only the vectors. So the
+choice is made by measurement.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ import torch
 from streamrec.model.compiled import compiled, dot
 
 MANY_QUERIES = 8
-"""From so many queries on, the kernel that was fastest for many of them is used."""
+"""From this many queries on, the kernel that is fastest for many queries is used."""
 
 LARGE_ROWS = 32_768
-"""From so many rows on, the kernel that was fastest on a table beyond the processor's nearest caches is used."""
+"""From this many rows on, the kernel that is fastest on a table larger than the CPU's inner caches is used."""
 
 _TRIAL_ROWS, _LARGE_TRIAL_ROWS, _TRIAL_DIM = 8_192, 131_072, 64
 _TRIALS, _HOPELESS = 5, 2.0
-"""So often each kernel is tried; one that takes so many times as long as another is not tried again."""
+"""Number of trials per kernel, and the factor of another one's duration beyond which a kernel is not tried again."""
 
 Products = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """Takes queries `(B, D)` and rows `(N, D)` and returns their inner products, `(B, N)`: int32 of int8, else float32."""
@@ -41,7 +41,7 @@ class Kernel(NamedTuple):
     products
         The function.
     of_codes
-        Whether it takes codes of 8 bits rather than the vectors themselves.
+        Whether it takes 8-bit codes rather than the vectors themselves.
     """
 
     name: str
@@ -57,7 +57,7 @@ def _by_onednn(queries: np.ndarray, rows: np.ndarray) -> np.ndarray:
 @compiled
 def _by_loop(queries: np.ndarray, rows: np.ndarray) -> np.ndarray:
     products = np.empty((len(queries), len(rows)), np.int32)
-    # products of 16 bits are added in pairs by one instruction of any processor; a row is widened once for all queries
+    # any CPU has an instruction that adds pairs of 16-bit products; a row is widened once for all queries
     wide = queries.astype(np.int16)
     row = np.empty(rows.shape[1], np.int16)
     for index in range(len(rows)):
@@ -74,13 +74,13 @@ def _by_loop(queries: np.ndarray, rows: np.ndarray) -> np.ndarray:
 def _by_floats(queries: np.ndarray, rows: np.ndarray) -> np.ndarray:
     if len(queries) == 1:
         return _dots(queries[0], rows)
-    # numpy's product takes as many threads as there are cores
+    # numpy's product uses one thread per core
     return (torch.from_numpy(queries) @ torch.from_numpy(rows).t()).numpy()
 
 
 @compiled
 def _dots(query: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Return the products of one query, `(1, N)`: a small table is read in less time than BLAS takes."""
+    """Return the products of one query, `(1, N)`: for small tables faster than BLAS."""
     products = np.empty((1, len(rows)), np.float32)
     for index in range(len(rows)):
         products[0, index] = dot(rows[index], query)
@@ -92,13 +92,13 @@ KERNELS = (
     Kernel("int8-loop", _by_loop, of_codes=True),
     Kernel("float32", _by_floats, of_codes=False),
 )
-"""`int8` uses oneDNN, `int8-loop` a loop that numba compiles for this processor, `float32` the BLAS of torch, and a
-loop for one query."""
+"""`int8` uses oneDNN, `int8-loop` a loop compiled by numba for this CPU, `float32` torch's BLAS, or a loop for one
+query."""
 
 
 @cache
 def fastest(*, many: bool, large: bool) -> Kernel:
-    """Return the kernel that is fastest here, for one query or many, a small table or a large one; measured once."""
+    """Return the fastest kernel for one query or many and a small or large table; measured once."""
     rng = np.random.default_rng(0)
     rows = rng.integers(-63, 64, (_LARGE_TRIAL_ROWS if large else _TRIAL_ROWS, _TRIAL_DIM), np.int8)
     queries = rng.integers(-127, 128, (2 * MANY_QUERIES if many else 1, _TRIAL_DIM), np.int8)
@@ -116,10 +116,10 @@ def fastest(*, many: bool, large: bool) -> Kernel:
 
 
 def for_search(rows: int, queries: int) -> Kernel:
-    """Return the kernel that is fastest here for so many rows and queries."""
+    """Return the fastest kernel for this many rows and queries."""
     return fastest(many=queries >= MANY_QUERIES, large=rows >= LARGE_ROWS)
 
 
 def chosen() -> str:
-    """Return the names of the kernels that are used here: small tables before large ones, one query before many."""
+    """Return the names of the kernels in use: small tables before large ones, one query before many."""
     return " / ".join(fastest(many=many, large=large).name for large in (False, True) for many in (False, True))

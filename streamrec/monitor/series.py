@@ -22,7 +22,7 @@ PROGRESS = 512
 """Instants of which the counters of the model's tests are kept."""
 
 SMOOTHED = 5
-"""Hit rates are over so many of the stretches that a chart shows as points."""
+"""Window of hit rates, in points of a chart."""
 
 Key = tuple[str, tuple[tuple[str, str], ...]]
 """Name and labels of a sample."""
@@ -61,7 +61,7 @@ class Progress:
         """From one instant that is kept to the next."""
 
     def record(self, at_s: float, tested: float, hits: float, popular_hits: float) -> None:
-        """Take note of the counters: events that lists were tested on, and hits of the lists and of popularity."""
+        """Record the counters: tested events, and hits of the lists and of popularity."""
         if self._counts and at_s - self._counts[-1][0] < self._least_s:
             return
         self._counts.append((at_s, tested, hits, popular_hits))
@@ -70,7 +70,7 @@ class Progress:
             self._least_s = 1.5 * (self._counts[-1][0] - self._counts[0][0]) / len(self._counts)
 
     def shares(self, points: int) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:
-        """Return instants and hit rates, of the lists and of popularity, at about so many instants."""
+        """Return times and hit rates, of the lists and of popularity, at about this many times."""
         every = max(1, len(self._counts) // points)
         kept = [*self._counts[:-1:every], *self._counts[-1:]]
         lists, popular = [], []

@@ -22,7 +22,7 @@ MAX_IN_FLIGHT = 1_000
 """More records in flight make lists older but the pipeline hardly faster: batches have reached their maximum size."""
 
 STALLED_S = 300.0
-"""Workers that handle nothing for so long do not run; starting them takes seconds, and minutes on a slow machine."""
+"""Workers without progress for this long are not running; starting them takes seconds, or minutes on a slow machine."""
 
 MAX_RETENTION_BEHIND = 3_000
 """`retention` is not needed for lists; but it must finish, and an in-memory broker retains little."""

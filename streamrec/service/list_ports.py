@@ -141,7 +141,7 @@ class StoredLists(Protocol):
         """
 
     def end_cleaning(self) -> None:
-        """Take note that no stored list holds what was chosen, unless somebody else cleans by now."""
+        """Record that no stored list contains the chosen items, unless another worker holds the lease now."""
 
     def lists_to_clean(self, cursor: int) -> tuple[int, list[tuple[bytes, list[str]]]]:
         """Scan the next few lists.

@@ -47,7 +47,7 @@ def next_keys(client: redis.Redis, pattern: str, cursor: int, *, count: int) -> 
     Parameters
     ----------
     count
-        So many keys are looked at, whether they match or not.
+        Number of keys to examine, matching or not.
     """
     reply: Any = client.scan(cursor, match=pattern, count=count)
     following, keys = reply

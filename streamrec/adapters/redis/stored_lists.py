@@ -110,7 +110,7 @@ class RedisStoredLists:
             return int(str(self._begin(keys=[self._keys.withdrawn_waiting, self._keys.withdrawn_leaving])))
 
     def end_cleaning(self) -> None:
-        """Take note that no stored list holds what was chosen, unless somebody else cleans by now."""
+        """Record that no stored list contains the chosen items, unless another worker holds the lease now."""
         with translated_errors(self._redis):
             self._end(keys=[self._keys.withdrawn_leaving, self._claim.key], args=[self._claim.name])
 

@@ -35,7 +35,7 @@ faiss.omp_set_num_threads(1)
 
 
 def measure(together: int) -> dict[str, float]:
-    """Return the medians of searches of so many users together."""
+    """Return the median durations of searches with this many users."""
     times_ms: dict[str, list[float]] = {"faiss": [], "usearch": []}
     hits = 0
     for query in [unit(rng.standard_normal((together, dim), np.float32)) for _ in range(repeats)]:

@@ -1,4 +1,4 @@
-"""`streamrec bench backfill`: how long a history takes until every list has learned it."""
+"""`streamrec bench backfill`: time until every list includes a produced history."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from streamrec.settings import Settings
 
 def backfill(
     events: Annotated[int, typer.Option(min=100, help="Clicks to produce.")] = 1_000_000,
-    users: Annotated[int, typer.Option(min=10, help="Users who click.")] = 100_000,
-    items: Annotated[int, typer.Option(min=200, help="Items that are clicked.")] = 20_000,
+    users: Annotated[int, typer.Option(min=10, help="Number of users.")] = 100_000,
+    items: Annotated[int, typer.Option(min=200, help="Number of items.")] = 20_000,
     seed: Annotated[int, typer.Option(help="Random seed of the clicks.")] = 1,
     as_json: Json = False,
 ) -> None:
-    """Measure a backfill at full speed: until all lists have learned it, and the pipeline reports healthy.
+    """Measure a backfill at full speed, until all lists include it and the pipeline reports healthy.
 
     Examples: streamrec bench backfill; streamrec bench backfill --events 50000 --users 5000 --json
     """

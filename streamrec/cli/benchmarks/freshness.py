@@ -1,4 +1,4 @@
-"""`streamrec bench freshness`: from click to list, with all workers running."""
+"""`streamrec bench freshness`: click-to-list latency, with all workers running."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from streamrec.cli.output import DataTable, Json, console, print_json, progress_
 
 WARM_UP_S = 5.0
 FLOOR_S, FLOOR_WARM_UP_S = 10.0, 1.0
-"""The floor is measured before each run, for as long as the run and no longer than this."""
+"""Maximum duration of the floor measurement before each run; at most as long as the run."""
 
 
 class Freshness(Struct, kw_only=True):
@@ -32,15 +32,15 @@ class Freshness(Struct, kw_only=True):
     items: int
     mean_history: float
     runs: int
-    """How many were made: none after one that was saturated."""
+    """Number of runs; a saturated one is the last."""
     seconds: float
-    """Of a run."""
+    """Seconds per run."""
     saturated: bool
-    """Whether the machine did not hold the rate; latencies then grow with the length of a run."""
+    """Whether the machine could not sustain the rate; latencies then grow with the length of a run."""
     rate_reached: float
-    """Clicks per second for which lists came, from the first click to the last list; of the slowest run."""
+    """Clicks/s with lists, from the first click to the last list; of the slowest run."""
     unlisted: int
-    """Clicks without a list half a minute after the last click; their latency counts until then."""
+    """Clicks without a list 30 s after the last click; their latency counts until then."""
     redis_p50_ms: float
     redis_p95_ms: float
     redis_p99_ms: float
@@ -51,7 +51,7 @@ class Freshness(Struct, kw_only=True):
     kafka_p99_ms: float
     kafka_max_ms: float
     floor_p50_ms: float
-    """Of the same clicks over two hops that do nothing, topic to topic to Redis, just before each run."""
+    """The same clicks over two no-op hops, topic to topic to Redis, just before each run."""
     floor_p95_ms: float
     floor_p99_ms: float
     floor_max_ms: float
@@ -59,9 +59,9 @@ class Freshness(Struct, kw_only=True):
     """`redis_p50_ms` over `floor_p50_ms`."""
     p99_ratio: float
     stages: dict[str, dict[str, float]]
-    """Where the time went, of the last run."""
+    """Latencies by stage, of the last run."""
     cpu: dict[str, float]
-    """Cores that each process kept busy in the last run."""
+    """Mean number of busy cores of each process in the last run."""
     rss_mb: dict[str, float]
 
 
@@ -78,7 +78,7 @@ def freshness(  # noqa: PLR0913, PLR0917  # options of a command
 ) -> None:
     """Measure click-to-list latency on real servers with all workers, including the trainer, as multiples of a floor.
 
-    A rate that the machine does not hold is measured, too: the figures say what it reached.
+    If the machine cannot sustain the rate, the result is marked as saturated and contains the rate reached.
 
     Examples: streamrec bench freshness --rate 200 --users 20000; streamrec bench freshness --rate 2000 --json
     """
@@ -101,7 +101,7 @@ def _measure(population: Population, running: RunningPipeline, *, rate: float, s
             floors.append(floor.measure(load, min(seconds, FLOOR_S), warm_up_s=FLOOR_WARM_UP_S))
             with ProcessWatch(stack, supervisor) as watch:
                 found.append(measure(load, seconds, warm_up_s=WARM_UP_S))
-            if found[-1].saturated:  # the next one would begin behind what this one left
+            if found[-1].saturated:  # the next run would start with a backlog
                 break
             in_flight.wait_until_at_most(0)
     latencies = [each.latencies for each in found]
@@ -141,7 +141,7 @@ def _table(figures: Freshness) -> DataTable:
         "click to list in Redis": _percentiles_of(figures, "redis"),
         "click to list on Kafka": _percentiles_of(figures, "kafka"),
         **{f"  {stage}": [values[name] for name in _PERCENTILES] for stage, values in figures.stages.items()},
-        "floor: two hops that do nothing": _percentiles_of(figures, "floor"),
+        "floor: two no-op hops": _percentiles_of(figures, "floor"),
     }
     for label, values in rows.items():
         table.add_row(label, *(f"{value:.1f}" for value in values))
@@ -155,10 +155,10 @@ def _table(figures: Freshness) -> DataTable:
 
 def _verdict(figures: Freshness) -> str:
     if not figures.saturated:
-        return f"the rate was held: lists for {figures.rate_reached:g} clicks/s"
+        return f"sustained: lists for {figures.rate_reached:g} clicks/s"
     return (
-        f"saturated: {figures.rate:g} clicks/s are more than this machine holds, lists came for "
-        f"{figures.rate_reached:g} clicks/s, {figures.unlisted:,} clicks had none in the end"
+        f"saturated: this machine cannot sustain {figures.rate:g} clicks/s; lists arrived for "
+        f"{figures.rate_reached:g} clicks/s, {figures.unlisted:,} clicks had none at the end"
     )
 
 
