@@ -1,8 +1,8 @@
-"""A seeded shop without customers: users with drifting tastes, items that appear and die, clicks and purchases.
+"""A seeded simulated shop: users with drifting tastes, items that appear and disappear, clicks and purchases.
 
-Of a visit, some events follow the list that the user is shown, and the others are drawn without looking at it, from
-random numbers of their own: those are the same whatever any list holds, but for items that the user has followed before
-and does not look at again. So a list can be judged by them.
+Some events of a visit are clicks on the shown list; the others are sampled independently of it, from separate random
+numbers. These are the same for any list, except for items that the user has clicked in a list before and does not click
+again. So lists can be scored by them.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ CATEGORIES = 24
 NEW_ITEMS_A_DAY = 20
 ITEM_LIFE_DAYS = (4.0, 30.0)
 COMPANIONS = 3
-"""Who looks at an item looks next at one of so many others of its category, more often than not."""
+"""Number of related items in its category; the next click after an item is mostly on one of these."""
 
 LOOKS_AT_LIST = 0.5
-"""Share of visits in which the user looks at the list at all."""
+"""Share of visits in which the user looks at the list."""
 
 LOOKED_AT_ITEMS = 10
 PURCHASE_SHARE = 0.12
 DRIFT_SHARE = 0.08
-"""Share of visits before which a new category enters a user's taste and the oldest one leaves it."""
+"""Share of visits before which a new category replaces the oldest one in a user's taste."""
 
 STAYS_SHARE = 0.6
-"""Share of looks after the first one of a visit that stay in the category; the others are drawn from the taste."""
+"""Share of clicks after the first one of a visit in the same category; the others are sampled from the taste."""
 
 MIN_LOOKS, MAX_LOOKS = 2, 5
-"""Items that a user looks at in a visit of their own accord."""
+"""Number of clicks in a visit independent of the list."""
 
 _TASTE_WEIGHTS = (0.6, 0.3, 0.1)
 
@@ -50,53 +50,53 @@ class ShopItem(NamedTuple):
 
 
 class ShopEvent(NamedTuple):
-    """What a user did."""
+    """An event of a user."""
 
     user_id: str
     item: ShopItem
     event_time_ms: int
     purchase: bool
     organic: bool
-    """Whether it was drawn without looking at the list."""
+    """Whether it is independent of the list."""
     position: int | None
-    """Place in the list of what was followed."""
+    """Position in the clicked list."""
 
 
 class Visit(NamedTuple):
-    """A user comes to the shop."""
+    """A visit of a user to the shop."""
 
     number: int
     user_id: str
     time_ms: int
     appeared: Sequence[ShopItem]
-    """Items that came since the visit before."""
+    """Items added since the previous visit."""
     died: Sequence[ShopItem]
-    """Items that went since then."""
+    """Items removed since then."""
 
 
 @dataclass(slots=True)
 class _User:
     taste: list[int]
-    """Categories, the strongest first."""
+    """Categories, strongest first."""
     looked_at: set[str] = field(default_factory=set)
-    """What was looked at without a list; no larger than the user's events."""
+    """Items clicked independently of lists; no larger than the user's events."""
     followed: set[str] = field(default_factory=set)
-    """What was looked at because of a list."""
+    """Items clicked in lists."""
 
 
 class SimulatedShop:
-    """Draws visits and what happens in them; the same seed draws the same shop.
+    """Samples visits and their events, reproducibly by seed.
 
     Parameters
     ----------
     seed
-        Of all random numbers.
+        Random seed.
     users
-        How many users there are in the end.
+        Final number of users.
     days
-        How long the shop is watched.
+        Length of the simulation.
     start_ms
-        Its first instant, Unix milliseconds.
+        Start time, Unix milliseconds.
     """
 
     def __init__(self, seed: int, *, users: int = 1_200, days: int = 35, start_ms: int = 1_735_689_600_000) -> None:
@@ -117,7 +117,7 @@ class SimulatedShop:
         return len(self._arrivals)
 
     def visits(self) -> Iterator[Visit]:
-        """Return all visits in the order of time."""
+        """Return all visits in chronological order."""
         births = sorted(self.items, key=lambda item: item.born_ms)
         deaths = sorted(self.items, key=lambda item: item.dies_ms)
         born = dead = 0
@@ -128,14 +128,14 @@ class SimulatedShop:
             born, dead = now_born, now_dead
 
     def answer(self, visit: Visit, shown: Sequence[str]) -> list[ShopEvent]:
-        """Return what the user does in a visit, in the order of time; each visit is answered once, in their order.
+        """Return the user's events in a visit, in chronological order; call once per visit, in order.
 
         Parameters
         ----------
         visit
             The visit.
         shown
-            Item ids of the user's list, the top first; may be empty.
+            Item ids of the user's list, top first; may be empty.
         """
         user = self._users[int(visit.user_id[1:])]
         events = self._wander(visit, user)
@@ -144,15 +144,15 @@ class SimulatedShop:
         return sorted(events + followed, key=lambda event: event.event_time_ms)
 
     def best_list(self, visit: Visit, k: int) -> list[str]:
-        """Return the best list that anybody could show in a visit that is not answered yet, the top first.
+        """Return the oracle's list for a visit whose events are not sampled yet, top first.
 
-        It is made by whoever knows all about the shop and the user but what chance will bring: the tastes, how
-        appealing each item is, what goes with what, and what the user has looked at.
+        The oracle knows everything but the random outcomes: tastes, the appeal of items, related items, and the user's
+        clicks.
 
         Returns
         -------
         list of str
-            The ids of the `k` items that the user will most likely look at.
+            Ids of the `k` items that the user will most likely click.
         """
         user = self._users[int(visit.user_id[1:])]
         tastes = dict(zip(user.taste, _TASTE_WEIGHTS, strict=True))
@@ -175,7 +175,7 @@ class SimulatedShop:
                     for item_id, likely in after[last_id].items():
                         later[category][item_id] += share * (STAYS_SHARE + drawn) * likely
             now = later
-            # the fewest looks are certain, each later one is less likely
+            # the minimum number of clicks is certain, each later one is less likely
             goes_on = min(1.0, (MAX_LOOKS + 1 - number) / (MAX_LOOKS + 1 - MIN_LOOKS))
             for likely_now in now.values():
                 for item_id, share in likely_now.items():
@@ -184,7 +184,7 @@ class SimulatedShop:
         return sorted(new, key=lambda item_id: -looks[item_id])[:k]
 
     def _offered(self, user: _User, category: int, now_ms: int) -> list[ShopItem]:
-        """Return the items of a category that there are now and that are new to a user, oldest first."""
+        """Return the current items of a category that are new to a user, oldest first."""
         return [
             item
             for item in self._by_category[category]
@@ -192,7 +192,7 @@ class SimulatedShop:
         ]
 
     def _wander(self, visit: Visit, user: _User) -> list[ShopEvent]:
-        """Draw what the user does without looking at the list."""
+        """Sample the user's events independent of the list."""
         rng = Random(f"{self._seed} {visit.number} organic")  # noqa: S311  # a simulation, no secret
         if rng.random() < DRIFT_SHARE:
             fresh = rng.choice([category for category in range(CATEGORIES) if category not in user.taste])
@@ -207,7 +207,7 @@ class SimulatedShop:
             user.looked_at.add(item.item_id)
             time_ms += rng.randint(5_000, 60_000)
             looks = _look_and_buy(rng, visit.user_id, item, time_ms, position=None)
-            if item.item_id not in user.followed:  # nobody looks again at what a list has shown before
+            if item.item_id not in user.followed:  # items clicked in a list are not clicked again
                 events += looks
         return events
 
@@ -218,14 +218,14 @@ class SimulatedShop:
         if not alive:
             return None
         if last is not None and alive[0].category == last.category:
-            # the next ones by birth go with an item: what was bought before it came is out of date
+            # an item is related to newer ones only: older ones are outdated
             after = [item for item in alive if item.born_ms > last.born_ms][:COMPANIONS]
             if after:
                 return rng.choice(after)
         return rng.choices(alive, cum_weights=list(accumulate(item.appeal for item in alive)))[0]
 
     def _follow(self, visit: Visit, user: _User, shown: Sequence[str]) -> list[ShopEvent]:
-        """Draw what the user does because of the list: the first item of a category to the user's taste is tempting."""
+        """Sample clicks on the list: the first item of a category in the user's taste may be clicked."""
         rng = Random(f"{self._seed} {visit.number} list")  # noqa: S311  # a simulation, no secret
         if rng.random() >= LOOKS_AT_LIST:
             return []
@@ -239,13 +239,13 @@ class SimulatedShop:
 
 
 def _likely(items: Sequence[ShopItem]) -> dict[str, float]:
-    """Return how likely a user who turns to a category looks at each of its items, by id."""
+    """Return the click probability of each item of a category, by id."""
     appeal = sum(item.appeal for item in items)
     return {item.item_id: item.appeal / appeal for item in items}
 
 
 def _companions(items: Sequence[ShopItem], place: int) -> dict[str, float]:
-    """Return the same of a user who has just looked at the item at this place and stays in the category."""
+    """Return the same after a click on the item at this index, within the category."""
     companions = items[place + 1 : place + 1 + COMPANIONS]
     return {item.item_id: 1.0 / len(companions) for item in companions}
 
@@ -255,7 +255,7 @@ def _scaled(likely: dict[str, float], factor: float) -> dict[str, float]:
 
 
 def _draw_items(rng: Random, days: int, start_ms: int) -> list[ShopItem]:
-    """Draw all items that there ever are; those of the first days were there before."""
+    """Sample all items; those of the first days exist from the start."""
     longest = int(ITEM_LIFE_DAYS[1])
     items: list[ShopItem] = []
     for day in range(-longest, days):
@@ -270,7 +270,7 @@ def _draw_items(rng: Random, days: int, start_ms: int) -> list[ShopItem]:
 
 
 def _draw_arrivals(rng: Random, users: int, days: int, start_ms: int) -> list[tuple[int, int]]:
-    """Draw who comes when: a user joins on some day and comes back ever less often."""
+    """Sample visits: each user joins on some day and returns at increasing intervals."""
     arrivals: list[tuple[int, int]] = []
     for user in range(users):
         first_day = int(days * 0.9 * rng.random() ** 1.5)

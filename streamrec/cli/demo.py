@@ -1,4 +1,4 @@
-"""`streamrec demo`: the whole pipeline on this machine, and what it does, in about two minutes."""
+"""`streamrec demo`: demonstrates the whole pipeline on this machine in a few minutes."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ DAY_MS = 86_400_000
 
 
 @reads_events(
-    Annotated[Path | None, typer.Option("--data", help="Play a file of past events, as `replay` reads it.")], None
+    Annotated[Path | None, typer.Option("--data", help="Play a file of past events; see `streamrec replay`.")], None
 )
 def demo(
     source: EventSource | None,
@@ -61,9 +61,9 @@ def demo(
     streamrec demo --attach
     """
     if attach and (data_dir or serve):
-        raise UsageError("--attach excludes --data-dir and --serve: nothing is started here")
+        raise UsageError("--attach cannot be combined with --data-dir and --serve: nothing is started here")
     started_s = time.monotonic()
-    # SIGTERM leaves the same way as Ctrl-C: servers are stopped, and the temporary directory is removed
+    # SIGTERM is handled like Ctrl-C: servers are stopped, and the temporary directory is removed
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     file = source.open() if source else None
     with ExitStack() as cleanup:
@@ -73,7 +73,7 @@ def demo(
             settings, broker = _start(cleanup, data_dir, is_shop=file is None)
         demonstration = _prepare(settings, file, limit)
         change = _play(demonstration, "simulated shop" if file is None else file.path.name)
-        say("waiting until every worker has handled everything")
+        say("waiting until every worker has processed everything")
         demonstration.wait_for_no_lag()
         figures = demonstration.figures(broker, time.monotonic() - started_s)
         if as_json:
@@ -90,7 +90,7 @@ def demo(
 
 def _start(cleanup: ExitStack, data_dir: Path | None, *, is_shop: bool) -> tuple[Settings, str]:
     """Start servers and workers, and return the settings with their addresses, and which Kafka it is."""
-    local = import_module("streamrec.local")  # whose packages the container image does without
+    local = import_module("streamrec.local")  # the container image lacks its packages
     directory = data_dir or Path(cleanup.enter_context(TemporaryDirectory(prefix="streamrec-demo-")))
     settings = _demo_settings(directory, is_shop=is_shop)
     say("starting Kafka, Redis and PostgreSQL on this machine")
@@ -102,7 +102,7 @@ def _start(cleanup: ExitStack, data_dir: Path | None, *, is_shop: bool) -> tuple
 
 def _demo_settings(directory: Path, *, is_shop: bool) -> Settings:
     settings = Settings.from_env(installation="")
-    # nobody looks at more than the top of a list, and nobody looks twice at an item of the shop
+    # users only look at the top of a list, and never twice at an item of the shop
     changes = {"top_k": TOP_K} | ({"hide_seen": True} if is_shop else {})
     unset = {name: value for name, value in changes.items() if name not in settings.model_fields_set}
     return settings.model_copy(update={"data_dir": directory, **unset})
@@ -122,13 +122,13 @@ def _prepare(settings: Settings, file: EventFile | None, limit: int) -> Demonstr
 
 def _play(demonstration: Demonstration, what: str) -> Change | None:
     player = demonstration.player
-    say(f"playing the past of the {what}, which nothing is scored on")
+    say(f"playing the history of the {what}, without scoring")
     _with_bar("history", demonstration.history_turns, demonstration.play_history)
     history_ms = player.newest_ms
     say(f"played {player.events:,} events of {_days(history_ms - player.first_ms)}")
-    say("waiting for the model to learn them, and for lists that know what it learned")
+    say("waiting until the model has learned them and the lists are up to date")
     demonstration.rest()
-    say("playing on; each list is scored by what its user does next. Days pass in")
+    say("continuing; each list is scored by its user's next events. Days pass in")
     say("seconds here, so after each two the model and the lists get time to catch up")
     _with_bar("scored", demonstration.scored_turns, demonstration.play_scored)
     telling = demonstration.take_telling_turn()

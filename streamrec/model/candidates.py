@@ -1,12 +1,10 @@
-"""From users' sequences to candidates with features: what the blend is learned on and what it ranks.
+"""Retrieves candidates with features for users' sequences: the input of the second-stage ranker.
 
-Retrievers, each cheap and each covering what the others miss: the model (exact, over all items), neighbours of the
-newest items, popular items of every half-life, what is popular or new in the user's categories, and the user's own
-items.
+Retrievers, each cheap and complementing the others: the model (exact, over all items), neighbours of the latest items,
+popular items for every half-life, popular and new items in the user's categories, and the items in the user's history.
 
-Users are handled together, for a list takes microseconds of arithmetic and many calls. What belongs to several users
-lies in flat arrays, one user's part after the other's: B users, E events and M candidates of all of them, W rows of the
-model, padded.
+Users are processed in batches, because a list takes microseconds of arithmetic but many calls. Data of several users is
+concatenated in flat arrays: B users, E events and M candidates in total, W rows of the model, padded.
 """
 
 from __future__ import annotations
@@ -35,11 +33,11 @@ class Candidates:
     Attributes
     ----------
     users, rows
-        Whose candidate and which row, ascending and distinct together, `(M,)`.
+        User and row of each candidate, in ascending order without duplicates, `(M,)`.
     starts
-        Where each user's candidates begin, and where the last one's end, `(B + 1,)`.
+        Start of each user's candidates, and end of the last one's, `(B + 1,)`.
     leads
-        Which of the user's own items has it as its strongest neighbour, 0 where none has, `(M,)`.
+        Item in the history with it as its strongest neighbour, 0 if none, `(M,)`.
     features
         `(M, F)`, float32.
     """
@@ -58,13 +56,13 @@ class Candidates:
         )
 
     def places(self, rows: np.ndarray) -> np.ndarray:
-        """Return where each user's candidate of this row is, -1 where it is none, `(B,)`."""
+        """Return the index of each user's candidate with this row, -1 if none, `(B,)`."""
         width = max(int(self.rows.max(initial=0)), int(rows.max(initial=0))) + 1
         return _places(self.users * width + self.rows, np.arange(len(rows)) * width + rows)
 
 
 def encode(model: ServingModel, contexts: Sequence[Context]) -> np.ndarray:
-    """Return the vector of each user, zero where nothing is known of one, `(B, D)`."""
+    """Return the vector of each user, zero for unknown users, `(B, D)`."""
     hidden = np.zeros((len(contexts), model.vectors.shape[1]), np.float32)
     known = [index for index, context in enumerate(contexts) if context.rows.any()]
     if model.encoder is None or not known:
@@ -81,7 +79,7 @@ def encode(model: ServingModel, contexts: Sequence[Context]) -> np.ndarray:
     return hidden
 
 
-def find(  # noqa: PLR0913  # what a list depends on
+def find(  # noqa: PLR0913  # inputs of a list
     model: ServingModel,
     contexts: Sequence[Context],
     hidden: np.ndarray,
@@ -98,13 +96,13 @@ def find(  # noqa: PLR0913  # what a list depends on
     hidden
         Vectors of the users, from :func:`encode`, `(B, D)`.
     hide_seen
-        Whether items that the user has had are left out.
+        Whether to exclude seen items.
     model_candidates
-        How many the model brings in.
+        Number of candidates from the model.
     withdrawn
-        Rows that are in no list.
+        Withdrawn rows.
     risen
-        Rows that occurred after this version, candidates like the popular ones.
+        Rows with events after this version, candidates like the popular ones.
     """
     users = _users(model, contexts, hidden, model_candidates, hide_seen=hide_seen)
     everyones = model.popular_rows
@@ -158,7 +156,7 @@ def _users(
 
 
 def _tables(model: ServingModel, withdrawn: np.ndarray | None) -> Tables:
-    # counts and neighbours may speak of rows that have no item in this version, not yet or not any more
+    # counts and neighbours may refer to rows without an item in this version, not yet or no longer
     may_be = np.zeros(-(-model.size // BLOCK_ROWS) * BLOCK_ROWS, bool)
     may_be[: model.size] = model.in_use
     if withdrawn is not None:
@@ -178,7 +176,7 @@ def _tables(model: ServingModel, withdrawn: np.ndarray | None) -> Tables:
 
 
 def _places(ascending: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Return where each wanted value is, -1 where it is not."""
+    """Return the index of each wanted value, -1 if missing."""
     if not len(ascending):
         return np.full(len(wanted), -1)
     place = np.minimum(np.searchsorted(ascending, wanted), len(ascending) - 1)

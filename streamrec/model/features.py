@@ -1,6 +1,6 @@
-"""The features of candidates, compiled; `blend.py` names them.
+"""The features of candidates, compiled; named in `blend.py`.
 
-Each function fills some columns for the candidates of one user, `start` to `end`.
+Each function fills columns for the candidates of one user, from `start` to `end`.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from streamrec.model.neighbour_lists import DISTANCE_DECAY, SESSION_GAP_MS
 from streamrec.model.shelves import HALF_LIVES
 
 COUNT_FLOOR = 0.02
-"""A count below this is as good as none: no evidence rather than strong evidence against."""
+"""Smaller counts are treated as this: no evidence rather than strong negative evidence."""
 
 LOGS = np.r_[2:13, 26:29]
-"""Features that are logarithms: the kernel leaves their arguments, and all are taken at once."""
+"""Logarithmic features: the kernel writes their arguments, and all logarithms are computed at once."""
 
 LOG_SCALE = np.array([0.3] * 6 + [0.15, 0.15, 0.3, 0.2, 0.2] + [0.3] * 3, np.float32)
 LOG_SHIFT = np.array([0.0] * 9 + [1.4, 1.4] + [1.2] * 3, np.float32)
 _NO_NEIGHBOUR = np.float32(np.exp(-7.0))
-"""What makes the logarithm of a neighbour's weight zero after scale and shift."""
+"""Weight of a neighbour whose logarithm is zero after scale and shift."""
 
 _NO_SHARE = np.float32(np.exp(-4.0))
-"""Likewise of shares, which are no smaller: little interest in a category, little of its popularity."""
+"""Likewise for shares, as a lower bound: of interest in a category, and of its popularity."""
 
 _TINY = np.float32(1e-6)
 
@@ -35,7 +35,7 @@ of several visits, while `DISTANCE_DECAY` tells what the session is about."""
 
 
 class Tables(NamedTuple):
-    """What candidates are described with, by row; see :class:`~streamrec.model.serving.ServingModel`."""
+    """Item data for features, by row; see :class:`~streamrec.model.serving.ServingModel`."""
 
     vectors: np.ndarray
     counts: np.ndarray
@@ -55,28 +55,28 @@ class Tables(NamedTuple):
 
 
 class Users(NamedTuple):
-    """Whom candidates are for."""
+    """The users to retrieve candidates for."""
 
     ends: np.ndarray
-    """Where the events of each user end, `(B,)`."""
+    """End of each user's events, `(B,)`."""
     rows: np.ndarray
     times_ms: np.ndarray
     categories: np.ndarray
     now_ms: np.ndarray
     decays: np.ndarray
-    """What is left of a count now, by half-life, `(B, H)`."""
+    """Decay factor of counts, by half-life, `(B, H)`."""
     hidden: np.ndarray
     """`(B, D)`"""
     nearest: np.ndarray
-    """Rows nearest to it, none where nothing is known of the user, `(B, N)`; -1 for no row."""
+    """Rows nearest to the user's vector, `(B, N)`; -1 for padding and for unknown users."""
     left_out: np.ndarray
-    """Rows that are no candidates, one user's after the other's."""
+    """Excluded rows, concatenated by user."""
     left_out_ends: np.ndarray
-    """Where those of each user end, `(B,)`."""
+    """End of each user's excluded rows, `(B,)`."""
 
 
 class Found(NamedTuple):
-    """Where candidates go; there is room for all."""
+    """Output buffers with sufficient capacity."""
 
     rows: np.ndarray
     leads: np.ndarray
@@ -86,32 +86,32 @@ class Found(NamedTuple):
 
 
 class Interests(NamedTuple):
-    """The categories of one user's sequence, latest first; room for as many as there are events."""
+    """The categories of one user's sequence, latest first; capacity for all events."""
 
     codes: np.ndarray
     now: np.ndarray
-    """Share of the sequence, weighted towards the newest few events."""
+    """Share of the sequence, weighted towards the latest events."""
     lasting: np.ndarray
-    """The same of the whole sequence."""
+    """The same for the whole sequence."""
 
 
 class Near(NamedTuple):
-    """Distinct neighbours of one user's newest items."""
+    """Distinct neighbours of one user's latest items."""
 
     at: np.ndarray
-    """By row: 1 + where it is in the others, 0 where it is no neighbour; zeros between two users."""
+    """By row: 1 + its index in the others, 0 if it is not a neighbour; cleared between users."""
     rows: np.ndarray
     weights: np.ndarray
     of_last: np.ndarray
-    """The part of the weight that comes from the last item."""
+    """The part of the weight from the last item."""
     best: np.ndarray
     leads: np.ndarray
-    """Whose strongest neighbour it is, and how strong that is."""
+    """The item whose strongest neighbour it is, and that weight."""
 
 
 @compiled
 def add_popularity(tables: Tables, users: Users, user: int, found: Found, start: int, end: int) -> None:
-    """Add how popular and how old each candidate is, as arguments of logarithms."""
+    """Add popularity and age of each candidate, as arguments of logarithms."""
     now_ms = users.now_ms[user]
     for index in range(start, end):
         row = found.rows[index]
@@ -127,7 +127,7 @@ def add_popularity(tables: Tables, users: Users, user: int, found: Found, start:
 
 @compiled
 def add_cosines(tables: Tables, users: Users, user: int, found: Found, start: int, end: int) -> None:
-    """Add how near each candidate is to the user, if anything is known of the user."""
+    """Add the similarity of each candidate to the user, unless the user is unknown."""
     if end == start or users.nearest.shape[1] == 0 or users.nearest[user, 0] < 0:
         return
     best = np.float32(-np.inf)
@@ -144,7 +144,7 @@ def add_cosines(tables: Tables, users: Users, user: int, found: Found, start: in
 
 @compiled
 def add_neighbours(near: Near, count: int, place: np.ndarray, found: Found) -> None:
-    """Add how strong a neighbour each candidate is and of what, and clear what was gathered of neighbours."""
+    """Add the neighbour weights and leading items of each candidate, and clear the neighbours."""
     for at in range(count):
         index = place[near.rows[at]] - 1
         if index >= 0:
@@ -158,7 +158,7 @@ def add_neighbours(near: Near, count: int, place: np.ndarray, found: Found) -> N
 
 @compiled
 def add_repeats(rows: np.ndarray, place: np.ndarray, found: Found, start: int, end: int) -> None:
-    """Add how often and how lately the user met each candidate."""
+    """Add count and recency of the user's events on each candidate."""
     for steps_back in range(len(rows)):
         index = place[rows[len(rows) - 1 - steps_back]] - 1
         if index < 0:
@@ -174,7 +174,7 @@ def add_repeats(rows: np.ndarray, place: np.ndarray, found: Found, start: int, e
 
 @compiled
 def gather_interests(categories: np.ndarray, interests: Interests) -> int:
-    """Find how much of a user's sequence is in each of its categories, and return how many there are."""
+    """Compute the shares of categories in a user's sequence, and return their number."""
     distinct, now, lasting = 0, 1.0, 1.0
     total_now, total_lasting = 0.0, 0.0
     for event in range(len(categories) - 1, -1, -1):
@@ -199,7 +199,7 @@ def gather_interests(categories: np.ndarray, interests: Interests) -> int:
 
 @compiled
 def add_categories(tables: Tables, interests: Interests, distinct: int, found: Found, start: int, end: int) -> None:
-    """Add how much of the user's sequence is in the category of each candidate, and how popular it is in that."""
+    """Add the share of each candidate's category in the user's sequence, and its popularity within the category."""
     knows = False
     for at in range(distinct):
         knows |= interests.codes[at] > 0
@@ -225,7 +225,7 @@ def add_categories(tables: Tables, interests: Interests, distinct: int, found: F
 
 @compiled
 def add_lengths(times_ms: np.ndarray, found: Found, start: int, end: int) -> None:
-    """Add how long the sequence is, and the pause before its last event."""
+    """Add the length of the sequence, and the pause before its last event."""
     length = np.log1p(len(times_ms)) * 0.3
     gap_ms = max(times_ms[-1] - times_ms[-2], 0) if len(times_ms) > 1 else 0
     gap = np.log1p(gap_ms / 60_000.0) * 0.15
@@ -236,7 +236,7 @@ def add_lengths(times_ms: np.ndarray, found: Found, start: int, end: int) -> Non
 
 @compiled
 def add_session(users: Users, user: int, place: np.ndarray, found: Found, start: int, end: int) -> None:
-    """Say how long ago a user had an item, and whether in the session that goes on."""
+    """Return the time since a user's event on an item, and whether it was in the current session."""
     begin = users.ends[user - 1] if user > 0 else 0
     rows, times_ms = users.rows[begin : users.ends[user]], users.times_ms[begin : users.ends[user]]
     if len(rows) == 0:
@@ -247,7 +247,7 @@ def add_session(users: Users, user: int, place: np.ndarray, found: Found, start:
     while begun > 0 and later_ms - times_ms[begun - 1] <= SESSION_GAP_MS:
         begun -= 1
         later_ms = times_ms[begun]
-    for event in range(len(rows)):  # the newest of an item comes last and stays
+    for event in range(len(rows)):  # the latest event of an item is last
         index = place[rows[event]] - 1
         if index >= 0:
             found.features[index, 22] = _log_hours(now_ms - times_ms[event])

@@ -1,8 +1,8 @@
-"""The inner loop of making lists, compiled: which items are candidates of each user, each with its features.
+"""The compiled inner loop of ranking: the candidates of each user with their features.
 
-A list takes microseconds of arithmetic; in array operations the calls alone, a hundred for a batch, took several times
-as long. Everything here works on flat arrays: the events of all users, one user's after the other's, oldest first, and
-the candidates in the same way, with ascending rows. W is the number of rows of the model, padded.
+A list takes microseconds of arithmetic; with array operations the overhead of a hundred calls per batch took several
+times as long. Everything works on flat arrays: the concatenated events of all users, oldest first, and likewise the
+candidates, with ascending rows. W is the number of rows of the model, padded.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ from streamrec.model.neighbour_lists import DISTANCE_DECAY, OTHER_SESSION_WEIGHT
 from streamrec.model.shelves import SHELF_ROWS, find_shelf
 
 NEIGHBOURS_OF = 8
-"""So many of the newest distinct items lead to neighbours."""
+"""Number of the latest distinct items whose neighbours are candidates."""
 
 MAX_NEIGHBOUR_CANDIDATES = 128
 
 CATEGORIES_OF = 4
-"""What is popular or new in so many of the categories that weigh most in the sequence is a candidate."""
+"""Number of the strongest categories of the sequence whose popular and new items are candidates."""
 
 MAX_CATEGORY_CANDIDATES = CATEGORIES_OF * SHELF_ROWS
 
 
 @compiled
 def describe(tables: Tables, users: Users, everyones: np.ndarray, found: Found) -> np.ndarray:
-    """Find and describe the candidates of each user, and return where each one's end, `(B,)`.
+    """Find the candidates of each user and compute their features; return the end of each user's, `(B,)`.
 
     Parameters
     ----------
     everyones
-        Rows that are candidates of every user. So are the items of a user's own sequence, of that user.
+        Rows that are candidates for every user, in addition to the items of the user's sequence.
     """
     width = len(tables.may_be)
     is_candidate = np.zeros(width, np.uint8)
@@ -101,7 +101,7 @@ def describe(tables: Tables, users: Users, everyones: np.ndarray, found: Found) 
 
 @compiled
 def _gather_neighbours(tables: Tables, rows: np.ndarray, times_ms: np.ndarray, now_ms: int, near: Near) -> int:
-    """Collect the neighbours of the newest items, and return how many there are."""
+    """Collect the neighbours of the latest items, and return their number."""
     count, found = 0, 0
     weight, later_ms = 1.0, now_ms
     done = np.zeros(NEIGHBOURS_OF, np.int64)
@@ -144,7 +144,7 @@ def _holds(values: np.ndarray, count: int, value: int) -> bool:
 
 @compiled
 def _mark_strongest(near: Near, count: int, is_candidate: np.ndarray) -> None:
-    """Mark the strongest neighbours, of equals those with lower rows."""
+    """Mark the strongest neighbours, ties by row."""
     if count <= MAX_NEIGHBOUR_CANDIDATES:
         for at in range(count):
             is_candidate[near.rows[at]] = 1
@@ -161,7 +161,7 @@ def _mark_strongest(near: Near, count: int, is_candidate: np.ndarray) -> None:
 
 @compiled
 def _mark_of_categories(tables: Tables, interests: Interests, distinct: int, is_candidate: np.ndarray) -> None:
-    """Mark what is popular or new in the user's strongest categories, of equals those that came last."""
+    """Mark popular and new items in the user's strongest categories, ties by recency."""
     below, marked = np.inf, 0
     while marked < CATEGORIES_OF:
         strongest = 0.0
@@ -182,7 +182,7 @@ def _mark_of_categories(tables: Tables, interests: Interests, distinct: int, is_
 
 @compiled
 def _take(is_candidate: np.ndarray, may_be: np.ndarray, found: Found, start: int) -> int:
-    """List the marked rows ascending, clear the marks, and return where the list ends."""
+    """List the marked rows ascending, clear the marks, and return the end of the list."""
     end = start
     eights = is_candidate.view(np.uint64)
     for eight in range(len(eights)):
@@ -200,7 +200,7 @@ def _take(is_candidate: np.ndarray, may_be: np.ndarray, found: Found, start: int
 
 @compiled
 def newest_own(category: np.ndarray, rows: np.ndarray, owners: np.ndarray, own: np.ndarray) -> np.ndarray:
-    """Return for each row which of its owner's items is the newest of its category, 0 where none is, `(n,)`.
+    """Return for each row its owner's latest item in the same category, 0 if none, `(n,)`.
 
     Parameters
     ----------
@@ -223,7 +223,7 @@ def newest_own(category: np.ndarray, rows: np.ndarray, owners: np.ndarray, own: 
 
 @compiled
 def nearest_own(vectors: np.ndarray, rows: np.ndarray, owners: np.ndarray, own: np.ndarray) -> np.ndarray:
-    """Return for each row which of its owner's items is nearest to it, 0 for an owner without any, `(n,)`.
+    """Return for each row the nearest of its owner's items, 0 for an owner without any, `(n,)`.
 
     Parameters
     ----------

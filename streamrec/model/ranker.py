@@ -1,4 +1,4 @@
-"""From interests to lists: retrieve candidates, weigh them, say why each one is there."""
+"""Makes lists from interests: retrieves candidates, ranks them, and adds reasons."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ from streamrec.service.list_marks import Knowledge
 from streamrec.service.withdrawn import MAX_WITHDRAWN
 
 MAX_RECENT_EVENTS = 8_192
-"""Events that are counted on top of a version until the next one has learned them."""
+"""Maximum number of events counted in addition to a version until the next one has learned them."""
 
 MAX_RISEN = 256
-"""Their newest rows are candidates of every user."""
+"""Number of their latest rows that are candidates for every user."""
 
 MAX_SCORES = 8_000_000
-"""Lists are made together as long as users times items are not more: 32 MiB of scores."""
+"""Maximum of users times items per batch: 32 MiB of scores."""
 
 _log = structlog.get_logger(__name__)
 
 
 class _Later(NamedTuple):
-    """An event that came after the serving version, when it was produced, and what it counts for."""
+    """An event newer than the serving version, with its production time and weight."""
 
     produced_at_ms: int
     event: SequenceEvent
@@ -48,33 +48,34 @@ class _Later(NamedTuple):
 
 
 class ModelRanker:
-    """Ranks by the newest whole model version; before there is one, by what is popular among those it was asked for.
+    """Ranks by the latest complete model version; before the first one, by popularity among the users it has served.
 
-    Popularity cannot wait for the next version: the events of those it is asked for count at once, on top of it. Any
-    thread may rank while another one applies updates: all that was trained in a version serves together.
+    Popularity is fresher than the version: events of served users count immediately. Any thread may rank while another
+    one applies updates: all weights of a version are replaced together.
 
     Parameters
     ----------
     hide_seen
-        Whether lists leave out what the user has had: the sequence, and what is known from before it. Only a list that
-        would be empty without them holds them.
+        Whether lists exclude seen items: those in the sequence, and known earlier ones. Only a list that would
+        otherwise be empty contains them.
     """
 
     def __init__(self, *, hide_seen: bool) -> None:
         self.hide_seen = hide_seen
-        """Whether lists leave out what the user has had."""
+        """Whether lists exclude seen items."""
         self._base = ServingModel()
-        """The serving version as it came."""
+        """The serving version as received."""
         self._model = self._base
-        """The same with the newest events counted on top of it."""
+        """The same with the newest events counted in addition."""
         self._reader = UpdateReader()
         self._knowledge, self._learned_ms = Knowledge(contains={}), 0
-        """What the serving version knows, and when the newest event in it was produced: replaced with the version."""
+        """What the serving version has learned, and the production time of its newest event: replaced with the
+        version."""
         self._withdrawn: dict[str, None] = {}
         self._withdrawn_changes = 0
         self._withdrawn_rows: tuple[int, ServingModel, np.ndarray] = (-1, self._model, np.zeros(0, np.int64))
         self._stream, self._untouched = StreamCounts(), Untouched()
-        """Items that the serving version does not know."""
+        """Items unknown to the serving version."""
         self._lock = Lock()
         self._recent: dict[tuple[int, int, int], _Later] = {}
         """Events that the serving version has not learned, by source position."""
@@ -82,12 +83,12 @@ class ModelRanker:
         """Their rows."""
         self._prior: Prior | None = None
         warm_up()
-        # lists are small work: threads would cost more than they bring, and take cores from others
+        # lists are small: more threads would not be faster, and would take CPU time from others
         torch.set_num_threads(1)
 
     @property
     def model_version(self) -> str:
-        """The version that serves, empty before the first."""
+        """The serving version, empty before the first."""
         return self._model.version
 
     @property
@@ -102,24 +103,24 @@ class ModelRanker:
 
     @property
     def knowledge(self) -> Knowledge:
-        """What the serving version knows; one that begins to serve after it was asked for knows no less."""
+        """What the serving version has learned; versions that start to serve later have learned at least as much."""
         return self._knowledge
 
     @property
     def vocabulary(self) -> tuple[int, int]:
-        """How many items can be listed: those that the serving version knows, and others."""
-        # of the model that ranks: the rows of withdrawn items are kept for one model at a time
+        """Number of items that can be listed: known to the serving version, and others."""
+        # of the ranking model: the rows of withdrawn items are cached for one model at a time
         model = self._model
         known = int(model.in_use.sum()) - len(self._withdrawn_in(model))
         return known, len(self._stream) + len(self._untouched)
 
     def apply_update(self, value: bytes) -> str:
-        """Take in one record of `model-updates`; a version serves once all of it is here.
+        """Apply one record of `model-updates`; a version serves once it is complete.
 
         Returns
         -------
         str
-            Why the record, or the version that it completes, was refused; empty if it was not.
+            Why the record, or the version it completes, was refused; empty if accepted.
         """
         try:
             base = self._reader.apply(value, self._base)
@@ -134,18 +135,18 @@ class ModelRanker:
             self._stream.forget(begun)
             self._untouched.forget(begun)
             self._base, self._model, self._risen = base, base.countable(), {}
-            # the version holds what was produced up to then; what came later is counted on top of it
+            # the version includes everything produced up to then; later events are counted in addition
             self._learned_ms = learned.newest_produced_at_ms
             self._recent = {
                 position: later for position, later in self._recent.items() if later.produced_at_ms > self._learned_ms
             }
             self._count(list(self._recent.values()))
-            # last: whoever asks before ranking must not be told of a version that does not rank yet
+            # last: callers that read this before ranking must not see a version that does not rank yet
             self._knowledge = Knowledge(base.version, learned.events, learned.contains, learned.rollbacks)
         return ""
 
     def put_item(self, item: Item) -> None:
-        """Learn what the catalogue says of an item."""
+        """Update an item's metadata from the catalogue."""
         if not item.available:
             self.delete_item(item.item_id)
             return
@@ -156,7 +157,7 @@ class ModelRanker:
             self._untouched.put(item.item_id)
 
     def delete_item(self, item_id: str) -> None:
-        """Leave an item out of every list from now on."""
+        """Exclude an item from all future lists."""
         self._withdrawn[item_id] = None
         if len(self._withdrawn) > MAX_WITHDRAWN:
             del self._withdrawn[next(iter(self._withdrawn))]
@@ -164,7 +165,7 @@ class ModelRanker:
         self._untouched.forget([item_id])
 
     def forget_catalogue(self) -> None:
-        """Forget what the catalogue said of all items."""
+        """Clear the catalogue."""
         self._withdrawn = {}
         self._withdrawn_changes += 1
         self._untouched.clear()
@@ -179,7 +180,7 @@ class ModelRanker:
         return self._rank(model, [self._context(model, interest) for interest in interests], interests, k)
 
     def count(self, interest: UserInterest) -> None:
-        """Count the new events of a user who needs no list now."""
+        """Count the new events of a user without making a list."""
         self._serving([interest])
 
     def popular(self, interests: Sequence[UserInterest], *, k: int) -> list[list[ListItem]]:
@@ -195,7 +196,7 @@ class ModelRanker:
         return make_context(model, interest.sequence, interest.seen_before if self.hide_seen else ())
 
     def default(self, *, k: int) -> list[ListItem]:
-        """Return the list for a user nobody knows."""
+        """Return the list for unknown users."""
         model = self._serving(())
         items = self._rank(model, [make_context(model, [])], [None], k)[0]
         if not model.version:
@@ -211,7 +212,7 @@ class ModelRanker:
             return self._model
 
     def _note(self, interests: Sequence[UserInterest]) -> None:
-        """Count the new events of users once, however often they are ranked for."""
+        """Count the new events of users once, even if ranked several times."""
         later = []
         for interest in interests:
             for index in interest.new_indices():
@@ -280,7 +281,7 @@ class ModelRanker:
         return best_lists(model, contexts, found, scores, k, self._prior)
 
     def _popular(self, model: ServingModel, context: Context, interest: UserInterest | None, k: int) -> list[ListItem]:
-        """Return what is popular, then what the version does not know, for anybody where there is no interest."""
+        """Return popular items, then items unknown to the version, for a user or for everyone."""
         counts = model.counts[: model.size, CONTROL_HALF_LIFE].copy()
         counts[~model.in_use] = NEVER
         counts[self._withdrawn_in(model)] = NEVER
@@ -290,7 +291,7 @@ class ModelRanker:
         return items if len(items) == k else filled(items, self._beyond(items, interest, k), k)
 
     def _beyond(self, items: Sequence[ListItem], interest: UserInterest | None, k: int) -> list[ListItem]:
-        """Return items that the version does not know: first those of the stream, most popular first."""
+        """Return items unknown to the version: first those of the stream, most popular first."""
         hidden = {item.item_id for item in items}
         if interest is not None and self.hide_seen:
             hidden |= {event.item_id for event in interest.sequence}
@@ -307,8 +308,8 @@ class ModelRanker:
 
 
 def _begun(before: ServingModel, after: ServingModel) -> list[str]:
-    """Return the items that have a row in a version and had another one, or none, in the version before it."""
+    """Return the items with a row in a version that had a different one, or none, in the previous version."""
     begun = after.ids[before.size : after.size]
-    if after.ids is not before.ids:  # rows were given to other items, or all of it came anew
+    if after.ids is not before.ids:  # rows were reassigned, or the version is a snapshot
         begun += compress(after.ids, map(is_not, before.ids[: before.size], after.ids))
     return begun

@@ -1,4 +1,4 @@
-"""What is popular and what is new within each category: candidates of the users who are interested in it."""
+"""Popular and new items by category: candidates for users interested in it."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ import numpy as np
 from streamrec.model.compiled import compiled
 
 HALF_LIVES = (3, 4)
-"""Of these half-lives of popularity, a day and a week, the most popular items of a category are found."""
+"""Half-lives of popularity, a day and a week, for the most popular items of a category."""
 
 ROWS_PER_RANKING = 8
-"""Items of a category: so many of each of these half-lives, and as many that are new."""
+"""Number of items per category for each of these half-lives, and of new items."""
 
 RANKINGS = len(HALF_LIVES) + 1
 SHELF_ROWS = RANKINGS * ROWS_PER_RANKING
 
 MAX_SHELVES = 65_536
-"""Categories that are found; where there are more, those of the lowest rows are. A shelf takes 200 bytes."""
+"""Maximum number of categories; beyond it those of the lowest rows are kept. A shelf takes 200 bytes."""
 
 _FIRST_CAPACITY = 256
 
 
 class Shelves(NamedTuple):
-    """The items of each category that are popular or new, by shelf; S shelves.
+    """Popular and new items of each category, by shelf; S shelves.
 
     Attributes
     ----------
     keys, places
-        A hash table from category code to shelf, code 0 where it is free, `(2^n,)`.
+        Hash table from category code to shelf, code 0 for free slots, `(2^n,)`.
     of_row
         Shelf of each row, -1 for none, `(size,)`.
     rows
-        Rows on each shelf, 0 for none; one may occur several times, `(S, SHELF_ROWS)`.
+        Rows on each shelf, 0 for padding; may contain duplicates, `(S, SHELF_ROWS)`.
     totals
         Counts of all items of the category, by half-life, `(S, len(HALF_LIVES))`.
     """
@@ -46,7 +46,7 @@ class Shelves(NamedTuple):
 
 
 def shelves_of(category: np.ndarray, counts: np.ndarray, first_ms: np.ndarray) -> Shelves:
-    """Return what is popular and new in each category; one pass over all rows.
+    """Return popular and new items of each category, in one pass over all rows.
 
     Parameters
     ----------
@@ -63,14 +63,14 @@ def shelves_of(category: np.ndarray, counts: np.ndarray, first_ms: np.ndarray) -
 
 @compiled
 def find_shelf(keys: np.ndarray, places: np.ndarray, code: int) -> int:
-    """Return the shelf of a category, -1 if it has none."""
+    """Return the shelf of a category, -1 if none."""
     at = _free_or_own(keys, code)
     return places[at] if keys[at] == code else -1
 
 
 @compiled
 def _free_or_own(keys: np.ndarray, code: int) -> int:
-    """Return where a code is in the hash table, or where it would go."""
+    """Return the slot of a code in the hash table, or the free slot for it."""
     mask = len(keys) - 1
     at = (code * 2_654_435_761 >> 7) & mask
     while keys[at] not in (0, code):
@@ -80,7 +80,7 @@ def _free_or_own(keys: np.ndarray, code: int) -> int:
 
 @compiled
 def _assign(category: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-    """Give each category a shelf."""
+    """Assign a shelf to each category."""
     keys, places = np.zeros(_FIRST_CAPACITY, np.int64), np.zeros(_FIRST_CAPACITY, np.int32)
     of_row = np.full(len(category), -1, np.int32)
     count = 0
@@ -107,7 +107,7 @@ def _assign(category: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, i
 
 @compiled
 def _fill(of_row: np.ndarray, count: int, counts: np.ndarray, first_ms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Put the best rows of each ranking on each shelf, best first; of equals the lower row."""
+    """Put the best rows of each ranking on each shelf, best first; ties by row."""
     rows = np.zeros((count, SHELF_ROWS), np.int32)
     best = np.zeros((count, SHELF_ROWS), np.float64)
     totals = np.zeros((count, counts.shape[1]), np.float32)

@@ -1,12 +1,12 @@
-"""The demo without its display: plays turns into a running pipeline and measures what comes out.
+"""The demo without its display: plays turns into a running pipeline and measures the results.
 
-1. The first turns are history: they are played as fast as the workers take them, and nothing is scored.
-2. The next ones are played in several parts, each list scored just before its user acts. What took days takes seconds
-   here, which leaves the model and the lists that are made again in the background no time: so before each part the
-   stream rests until the model has learned everything and all lists know it.
-3. The last turns are played at a steady rate, and their lists' freshness is measured.
-4. One event alone shows a list before and after it.
-5. When no worker has any lag left, the counts of the broker and of the stores are compared.
+1. The first turns are history: they are played as fast as the workers process them, without scoring.
+2. The next ones are played in several parts, with each list scored just before its user acts. Days pass in seconds
+here, which leaves no time for training and background rebuilding: so before each part the stream pauses until the model
+has learned everything and all lists include it.
+3. The last turns are played at a steady rate, to measure the freshness of their lists.
+4. A single event shows a list before and after it.
+5. When no worker has any lag, the counts of the broker and of the stores are compared.
 """
 
 from __future__ import annotations
@@ -38,16 +38,17 @@ from streamrec.settings import Settings
 
 MAX_TURNS_AT_A_TIME = 500
 MAX_WAITING_TURNS = 200
-"""More turns do not wait for a list that knows their user's last event; baskets come in hundreds at once."""
+"""Maximum number of turns waiting for a list that includes their user's last event; baskets may have hundreds of
+events."""
 
 HISTORY_SHARE = 0.7
-"""Share of the turns that are played before lists are scored."""
+"""Share of the turns played before lists are scored."""
 
 HISTORY_S = 30.0
-"""The history takes no longer where the workers keep up: they are given more at once, and its lists are older."""
+"""Time budget of the history: to meet it, more events are in flight and lists are older."""
 
 PARTS = 5
-"""The scored turns are played in so many, about two days of the simulated shop each."""
+"""Number of parts of the scored turns, about two days of the simulated shop each."""
 
 STEADY_S = 5.0
 CHANGE_S = 60.0
@@ -55,11 +56,11 @@ _LIST_LOOK_S = 0.001
 _POLL_S = 0.25
 
 Report = Callable[[int], None]
-"""Told how many turns have been played."""
+"""Called with the number of played turns."""
 
 
 class Change(Struct, kw_only=True):
-    """What one event did to a list."""
+    """Effect of one event on a list."""
 
     event: PlayedEvent
     before: TopKList
@@ -70,30 +71,30 @@ class Change(Struct, kw_only=True):
 
 
 class Figures(Struct, kw_only=True):
-    """What a demo found."""
+    """Results of a demo."""
 
     broker: str
     consumed: int
-    """Records in `clicks` and `purchases`, read from the broker."""
+    """Number of records in `clicks` and `purchases`, from the broker."""
     applied: int
     duplicates: int
     dead_lettered: int
-    """What they became, from the store of interest states."""
+    """Their outcomes, from the store of interest states."""
     lag: int
     lists_emitted: int
-    """Records in `recommendations`, from the broker."""
+    """Number of records in `recommendations`, from the broker."""
     freshness_p50_ms: float | None
     freshness_p99_ms: float | None
     """From the production of an event to the arrival of its list on `recommendations`, at `freshness_events_per_s`."""
     freshness_events_per_s: float
     hit_rate_at_10: float
     yardstick_hit_rate_at_10: float
-    """Of ten lines of code: what is popular in the categories of the user's last clicks."""
+    """Hit rate of the ten-line baseline: popular items in the categories of the user's last clicks."""
     oracle_hit_rate_at_10: float | None
-    """Of the best lists that anybody could make who knows the simulated shop; nobody knows that of a file."""
+    """Hit rate of the oracle, which knows the simulated shop; `None` for a file."""
     popular_hit_rate_at_10: float
     popular_half_life_h: float
-    """The half-life of recent popularity that did best on the same events."""
+    """The best half-life of recent popularity on the same events."""
     scored_events: int
     model_version: str
     days: list[Day]
@@ -101,28 +102,28 @@ class Figures(Struct, kw_only=True):
 
     @property
     def adds_up(self) -> bool:
-        """Whether nothing disappeared and nothing waits."""
+        """Whether nothing was lost and nothing waits."""
         return self.consumed == self.applied + self.duplicates + self.dead_lettered and self.lag == 0
 
 
 class Demonstration:
-    """Plays turns into a pipeline that runs.
+    """Plays turns into a running pipeline.
 
     Parameters
     ----------
     settings
-        Where the servers are.
+        Settings with the servers' addresses.
     turns, total
-        What is played, and about how many turns that is.
+        Turns to play, and their approximate number.
     turns_per_s
-        How many turns a second are played while freshness is measured.
+        Turns/s while freshness is measured.
     say
-        Told what is waited for, where it takes long.
+        Called with the reason for long waits.
 
     Attributes
     ----------
     history_turns, scored_turns
-        About how many turns are played unscored, and then as fast as it goes.
+        Approximate numbers of unscored turns, and of scored turns played at full speed.
     """
 
     def __init__(self, settings: Settings, turns: Iterator[Turn], total: int, *, turns_per_s: float, say: Say) -> None:
@@ -143,31 +144,31 @@ class Demonstration:
         self._steady_events_per_s = 0.0
 
     def play_history(self, report: Report) -> None:
-        """Play the first turns as fast as the workers take them; nothing is scored."""
+        """Play the first turns as fast as the workers process them, without scoring."""
         self.player.scores_lists = False
         with closing(InFlight(self._settings)) as in_flight:
             self._play_fast(self.history_turns, in_flight, Throttle(self.history_turns, HISTORY_S), report)
         self.player.scores_lists = True
 
     def play_scored(self, report: Report) -> None:
-        """Play the next turns, and let the stream rest before each part of them."""
+        """Play the next turns, pausing the stream before each part."""
         played = 0
         part = -(-self.scored_turns // PARTS)
         with closing(InFlight(self._settings)) as in_flight:
             while True:
                 self.rest()
-                throttle = Throttle(0, HISTORY_S)  # never behind its time: as few records in flight as can be
+                throttle = Throttle(0, HISTORY_S)  # never behind schedule: as few records in flight as possible
                 now = self._play_fast(part, in_flight, throttle, lambda turns: report(played + turns))  # noqa: B023
                 if not now:
                     return
                 played += now
 
     def rest(self) -> None:
-        """Wait until the model has learned everything, and all lists know it."""
+        """Wait until the model has learned everything, and all lists include it."""
         self._rest.until_lists_are_new()
 
     def _play_fast(self, turns: int, in_flight: InFlight, throttle: Throttle, report: Report) -> int:
-        """Play so many turns, with few events on their way at once, and return how many there were."""
+        """Play this many turns, with few events in flight, and return their number."""
         played, started_s = 0, time.monotonic()
         waiting: list[Turn] = []
         source = islice(self._turns, turns)
@@ -187,7 +188,7 @@ class Demonstration:
         return played
 
     def play_steadily(self) -> None:
-        """Play the last turns at a steady rate and measure how fresh their lists are."""
+        """Play the last turns at a steady rate and measure the freshness of their lists."""
         events_before, started_s = self.player.events, time.monotonic()
         with FreshnessWatch(self._kafka) as self._watch, closing(InFlight(self._settings)) as in_flight:
             for chunk in in_time(self._last, at_rate(self._turns_per_s), lambda _turn: 0):
@@ -196,7 +197,7 @@ class Demonstration:
             in_flight.wait_until_at_most(0)
 
     def take_telling_turn(self) -> Turn | None:
-        """Take the last turn of a user who has a list out of those that are still to be played."""
+        """Remove the last turn of a user with a list from the remaining turns."""
         own = self._reader.read_many([turn.user_id for turn in self._last])
         for index in reversed(range(len(self._last))):
             newest = own[index]
@@ -207,7 +208,7 @@ class Demonstration:
         return None
 
     def show_change(self, turn: Turn) -> Change | None:
-        """Play one turn, its first event alone, and wait for the list that knows of it."""
+        """Play one turn, only its first event, and wait for the list that includes it."""
         before = self._reader.read(turn.user_id)
         play = self.player.act(turn, before)
         self.player.score([play], [before])
@@ -231,11 +232,11 @@ class Demonstration:
         return None
 
     def wait_for_no_lag(self) -> None:
-        """Wait until all workers have handled everything."""
+        """Wait until all workers have processed everything."""
         self._rest.until_no_lag()
 
     def figures(self, broker: str, seconds: float) -> Figures:
-        """Compare what the broker holds with what the stores say became of it."""
+        """Compare the broker's records with the outcomes in the stores."""
         store = RedisInterestStore(self._settings.require_redis_url(), state_ttl_days=self._settings.state_ttl_days)
         with closing(open_observer(self._kafka)) as observer:
             sources = partitions_of(observer, (CLICKS, PURCHASES))
@@ -269,9 +270,9 @@ class Demonstration:
 
 
 def count_records(kafka: KafkaAccess, topics: Sequence[str]) -> int:
-    """Return how many records a reader of topics gets: offsets would count the markers of transactions, too.
+    """Count the records of topics by reading them: offsets would include transaction markers.
 
-    Records in a row that the client cannot read are one, as they are one dead letter.
+    Consecutive unreadable records count as one, like their dead letter.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Plays turns into the pipeline, and scores the lists that users have just before."""
+"""Plays turns into the pipeline, and scores users' lists just before their events."""
 
 from __future__ import annotations
 
@@ -15,19 +15,18 @@ from streamrec.playback.turns import HIT_AT, Play, Turn
 from streamrec.service.ports import Publisher
 
 PATIENCE_S = 0.5
-"""A list that does not know the user's last event after so long is taken as it is."""
+"""Maximum wait for a list that includes the user's last event."""
 
 
 class Player:
-    """Plays turns: reads each user's list, lets the user act, scores the list by it, produces the events.
+    """Plays turns: reads each user's list, lets the user act, scores the list, and produces the events.
 
     Parameters
     ----------
     reader, publisher
-        Where lists come from, and where events go.
+        Reader of lists, and publisher of events.
     hide_seen, sequence_length
-        As of what lists are compared with on the same events: recent popularity, and ten lines of code that know what
-        is popular in the user's categories.
+        Settings of the baselines on the same events: recent popularity, and popularity in the user's categories.
     """
 
     def __init__(self, reader: TopKReader, publisher: Publisher, *, hide_seen: bool, sequence_length: int) -> None:
@@ -39,7 +38,7 @@ class Player:
             hide_seen=hide_seen, sequence_length=sequence_length, category_of=self._category_of
         )
         self.scores_lists = True
-        """Whether what is played counts for the hit rates."""
+        """Whether to score lists."""
         self.events = 0
         self.scored = 0
         self.first_ms = self.newest_ms = 0
@@ -49,17 +48,17 @@ class Player:
         self._yardstick_hits = self._best_hits = 0
         self._knows_best = False
         self._awaited: dict[str, tuple[int, float]] = {}
-        """Event time of a user's last event, and when it was produced, for as long as there is patience."""
+        """Event time and production time of a user's last event, while a list with it is awaited."""
 
     def play(self, turns: Sequence[Turn]) -> None:
         """Play turns whose lists are read together, just before their events are produced."""
         self._play(turns, self._read(turns))
 
     def play_up_to_date(self, turns: Sequence[Turn]) -> list[Turn]:
-        """Play the turns of users whose list knows their last event, and return the others, for a later call.
+        """Play the turns of users whose list includes their last event, and return the others for a later call.
 
-        A recording that is played a thousand times faster than it happened leaves no time for a list between two
-        events of a user, which there was.
+        A recording played a thousand times faster than it happened would otherwise leave no time for a list between two
+        events of a user.
         """
         while self._awaited and self._waited_s(user_id := next(iter(self._awaited))) > PATIENCE_S:
             del self._awaited[user_id]
@@ -90,18 +89,18 @@ class Player:
         self.score(plays, lists)
         self._publisher.publish([record for play in plays for record in play.records()])
         for turn, play in zip(turns, plays, strict=True):
-            self._awaited.pop(turn.user_id, None)  # the order is that of the instants
+            self._awaited.pop(turn.user_id, None)  # keeps the dictionary ordered by time
             if play.events:
                 newest_ms = max(event.message.event_time_ms for event in play.events)
                 self._awaited[turn.user_id] = (newest_ms, time.monotonic())
 
     def act(self, turn: Turn, shown: TopKList | None) -> Play:
-        """Let a user act, after whoever knows the best list for that has made it, if lists are scored."""
+        """Let a user act, after the oracle has made its list if lists are scored."""
         best = turn.best() if turn.best is not None and self.scores_lists else None
         return turn.play(shown)._replace(best=best)
 
     def score(self, plays: Sequence[Play], lists: Sequence[TopKList | None]) -> None:
-        """Score lists, and what they are compared with when they were read, by what their users did."""
+        """Score lists and baselines, as of when lists were read, by their users' events."""
         for play, shown in zip(plays, lists, strict=True):
             top = {item.item_id for item in shown.items[:HIT_AT]} if shown else set()
             self._knows_best |= play.best is not None
@@ -125,25 +124,25 @@ class Player:
 
     @property
     def hit_rate(self) -> float:
-        """Share of scored events whose item was among the first ten of the user's list."""
+        """Hit rate@10 of the users' lists."""
         return self._hits / max(1, self.scored)
 
     @property
     def popular_hit_rate(self) -> float:
-        """The same of recent popularity, with the half-life that did best."""
+        """The same for recent popularity with the best half-life."""
         return float(self._popular_hits.max()) / max(1, self.scored)
 
     @property
     def yardstick_hit_rate(self) -> float:
-        """The same of what is popular in the categories of the user's last clicks."""
+        """The same for popular items in the categories of the user's last clicks."""
         return self._yardstick_hits / max(1, self.scored)
 
     @property
     def oracle_hit_rate(self) -> float | None:
-        """The same of the best lists that could be made, where anybody knows them."""
+        """The same for the oracle, if there is one."""
         return self._best_hits / max(1, self.scored) if self._knows_best else None
 
     @property
     def popular_half_life_h(self) -> float:
-        """The half-life that did best, in hours."""
+        """The best half-life, in hours."""
         return float(HALF_LIVES_MS[self._popular_hits.argmax()]) / 3_600_000

@@ -1,4 +1,4 @@
-"""Waits for a pipeline that is sent nothing until it is done: everything handled, learned, and in the lists."""
+"""Waits until an idle pipeline is done: everything processed, learned, and in the lists."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from streamrec.errors import StreamrecError, TransientError
 from streamrec.settings import Settings
 
 STALLED_S = 180.0
-"""Workers that do nothing for so long do not run; on a slow machine a first step takes a minute."""
+"""Workers without progress for this long are not running; on a slow machine a first step takes a minute."""
 
 TELLING_S = 15.0
-"""Whoever waits longer is told what for, once for the lists and once for the lag."""
+"""Waits longer than this are reported, once for the lists and once for the lag."""
 
 _POLL_S = 0.25
 
 Say = Callable[[str], None]
 Left = Callable[[], dict[str, int]]
-"""What is left, by name; nothing that is 0."""
+"""Remaining work by name, without zeros."""
 
 
 class Rest:
-    """Waits for workers, for as long as they get on.
+    """Waits for workers while they make progress.
 
     Parameters
     ----------
     settings
-        Where the servers are.
+        Settings with the servers' addresses.
     say
-        Told what is waited for, where it takes long.
+        Called with the reason for long waits.
     """
 
     def __init__(self, settings: Settings, say: Say) -> None:
@@ -41,7 +41,7 @@ class Rest:
         self._told: set[Left] = set()
 
     def until_lists_are_new(self) -> None:
-        """Wait until the model has learned all events, and every list was made by a version that has.
+        """Wait until the model has learned all events, and every list was made by such a version.
 
         Raises
         ------
@@ -51,7 +51,7 @@ class Rest:
         self._wait(self._unfinished)
 
     def until_no_lag(self) -> None:
-        """Wait until all workers have handled everything.
+        """Wait until all workers have processed everything.
 
         Raises
         ------
@@ -73,8 +73,8 @@ class Rest:
         census = self._marks.count(facts)
         if not facts.version:
             return {"the first model": 1}
-        # while the stream is not seen to rest, and for a new list, the facts are of an earlier instant
-        left = {"events to learn": facts.lacking, "lists to make again": census.waiting + census.behind}
+        # until the stream counts as quiet, and for a new list, the facts are outdated
+        left = {"events to learn": facts.lacking, "lists to rebuild": census.waiting + census.behind}
         return {name: count for name, count in left.items() if count} or ({} if facts.quiet else {"a pause": 1})
 
     def _wait(self, left: Left) -> None:
@@ -83,7 +83,7 @@ class Rest:
         while True:
             try:
                 now = left()
-            except TransientError:  # a busy server is asked again
+            except TransientError:  # retry a busy server
                 now = before or {"answers of a server": 1}
             if not now:
                 return
@@ -92,7 +92,7 @@ class Rest:
                 before, moved_s = now, now_s
             waits_for = ", ".join(f"{count:,} {name}" for name, count in now.items())
             if now_s - moved_s > STALLED_S:
-                raise StreamrecError(f"the workers have done nothing for {STALLED_S:.0f} s; still left: {waits_for}")
+                raise StreamrecError(f"the workers made no progress for {STALLED_S:.0f} s; still left: {waits_for}")
             if left not in self._told and now_s - begun_s > TELLING_S:
                 self._say(f"still left: {waits_for}")
                 self._told.add(left)

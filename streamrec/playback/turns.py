@@ -1,4 +1,4 @@
-"""Whose turn it is and what the user does then: the rows of a file, or the visits to a simulated shop."""
+"""Turns of users: rows of a file, or visits to a simulated shop."""
 
 from __future__ import annotations
 
@@ -15,44 +15,44 @@ from streamrec.service.ports import Outgoing
 from streamrec.simulated_shop import ShopEvent, ShopItem, SimulatedShop, Visit
 
 HIT_AT = 10
-"""An event's item counts as a hit among so many first ones of the list that its user had."""
+"""Cutoff of hits in a list."""
 
 
 class PlayedEvent(NamedTuple):
-    """An event that a turn brought about."""
+    """An event of a turn."""
 
     message: Click | Purchase
     scored: bool
-    """Whether a list can be judged by it: it would have happened whatever the list was."""
+    """Whether lists can be scored by it: it does not depend on the list."""
 
 
 class Play(NamedTuple):
-    """All that a turn brought about."""
+    """Results of a turn."""
 
     events: list[PlayedEvent]
     items: Sequence[Outgoing] = ()
-    """Records of items that appeared or died."""
+    """Records of added and removed items."""
     withdrawn: Sequence[str] = ()
-    """Those that died."""
+    """Removed items."""
     best: Sequence[str] | None = None
-    """The best list that could have been shown, where it was asked for."""
+    """The oracle's list, if requested."""
 
     def records(self) -> list[Outgoing]:
-        """Return what is to be produced."""
+        """Return the records to produce."""
         return [*self.items, *(event_record(event.message) for event in self.events)]
 
 
 class Turn(NamedTuple):
-    """A user comes; what happens may depend on the list that the user is shown."""
+    """A visit of a user, whose events may depend on the shown list."""
 
     user_id: str
     play: Callable[[TopKList | None], Play]
     best: Callable[[], list[str]] | None = None
-    """Makes the best list that could be shown, asked before the turn is played; `None` where nobody knows it."""
+    """Returns the oracle's list, called before the turn is played; `None` without an oracle."""
 
 
 def file_turns(file: EventFile, *, limit: int | None, category_of: Mapping[str, str]) -> Iterator[Turn]:
-    """Return a turn for each event of a file; rows that are no event are left out."""
+    """Return a turn for each event of a file; other rows are skipped."""
     for event in file.events(limit=limit, category_of=category_of):
         if event.message is not None:
             play = Play([PlayedEvent(event.message, scored=True)])
@@ -66,7 +66,7 @@ def shop_turns(shop: SimulatedShop) -> Iterator[Turn]:
 
 
 def hold_back(turns: Iterable[Turn], count: int) -> tuple[Iterator[Turn], deque[Turn]]:
-    """Return all turns but the last ones, and those: they are complete once the first ones have been read."""
+    """Split off the last turns, which are complete once the first ones have been read."""
     last: deque[Turn] = deque()
 
     def first() -> Iterator[Turn]:

@@ -85,12 +85,12 @@ def test_whoever_waits_long_is_told_what_for_once(new_rest, monkeypatch):
     made, said = new_rest([(facts(lacking=1_207), Census(behind=2))] * 4 + [(facts(), Census())])
     made.until_lists_are_new()
 
-    assert said == ["still left: 1,207 events to learn, 2 lists to make again"]
+    assert said == ["still left: 1,207 events to learn, 2 lists to rebuild"]
 
 
 def test_workers_that_stop_are_named_with_what_is_left(new_rest, monkeypatch):
     monkeypatch.setattr(rest, "STALLED_S", 0.01)
     made, _ = new_rest([(facts(lacking=5), Census())])
 
-    with pytest.raises(StreamrecError, match=r"done nothing for 0 s; still left: 5 events to learn"):
+    with pytest.raises(StreamrecError, match=r"made no progress for 0 s; still left: 5 events to learn"):
         made.until_lists_are_new()

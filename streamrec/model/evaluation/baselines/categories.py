@@ -1,4 +1,4 @@
-"""The yardstick that anybody could write in ten lines: what is popular in the categories of a user's last clicks."""
+"""A ten-line baseline: popular items in the categories of a user's last clicks."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from streamrec.model.evaluation.baselines.baseline import UNKNOWN, Histories, pl
 from streamrec.model.evaluation.baselines.popularity import DecayedCounts
 
 ASKED_EVENTS = 12
-"""So many of a user's newest events say which categories the user likes, and how much."""
+"""Number of a user's latest events that determine the weights of categories."""
 
 HALF_LIFE_MS = 7 * 24 * 3_600_000.0
 
 NEGLIGIBLE = 1e-9
-"""What popularity alone adds at most: it decides where no category does."""
+"""Maximum contribution of popularity alone, a tie-breaker."""
 
 
 class PopularInCategories:
-    """Ranks items by their popularity times the share of their category in the user's newest events.
+    """Ranks items by popularity times the share of their category in the user's latest events.
 
     Parameters
     ----------
     hide_seen, sequence_length
-        As of :class:`~streamrec.model.evaluation.baselines.popularity.RecentPopularity`.
+        See :class:`~streamrec.model.evaluation.baselines.popularity.RecentPopularity`.
     category_of
-        Category of each item, an empty string for none; asked when an item occurs first.
+        Returns the category of an item, an empty string for none; called on its first occurrence.
     """
 
     names: Sequence[str] = ("popular_in_categories",)
@@ -38,10 +38,10 @@ class PopularInCategories:
         self._category_of = category_of
         self._numbers: dict[str, int] = {"": 0}
         self._categories = np.zeros(1_024, np.int64)
-        """Number of the category by row, 0 for none."""
+        """Index of the category by row, 0 for none."""
 
     def ranks(self, user_id: str, item_id: str) -> np.ndarray:
-        """Return the place of an item in the user's list, 0 is the top; `UNKNOWN` if it is in none.
+        """Return the rank of an item in the user's list, from 0; `UNKNOWN` if it is in none.
 
         Shape
         -----
@@ -59,13 +59,13 @@ class PopularInCategories:
         return np.array([place_of(row, weights[self._categories[: len(popularity)]] * popularity, hidden)])
 
     def withdraw(self, item_id: str) -> None:
-        """Forget how popular an item was that is not to be had any more."""
+        """Clear the popularity of an item that is no longer available."""
         row = self._histories.row_of.get(item_id)
         if row is not None:
             self._popularity.clear(row)
 
     def learn_one(self, user_id: str, item_id: str, event_time_ms: int) -> None:
-        """Take in an event."""
+        """Learn an event."""
         row = self._histories.learn_one(user_id, item_id)
         if row == len(self._categories):
             self._categories = np.pad(self._categories, (0, row))
