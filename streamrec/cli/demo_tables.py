@@ -1,4 +1,4 @@
-"""What the demo found, in tables of eighty columns for readers who know none of the words."""
+"""Tables of the demo's results, in 80 columns and without jargon."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def change_table(change: Change) -> DataTable:
 
 
 def hit_rate_table(figures: Figures) -> DataTable:
-    """Return how good the lists were, beside what they are compared with."""
+    """Return the hit rates of lists and baselines."""
     asked = f"share of {figures.scored_events:,} clicks and purchases that were on a user's top ten"
     table = _table(asked, "hit rate", title="How good are the lists?")
     table.columns[1].justify = "right"
@@ -52,7 +52,7 @@ def hit_rate_table(figures: Figures) -> DataTable:
 
 
 def figures_table(figures: Figures) -> DataTable:
-    """Return how fast it all was, and what became of each event."""
+    """Return freshness, lag and outcomes of events."""
     table = _table("", "", title="How fast was it, and was anything lost?")
     table.show_header = False
     became = (
@@ -73,7 +73,7 @@ def figures_table(figures: Figures) -> DataTable:
 
 
 def retention_table(report: RetentionReport) -> DataTable:
-    """Return how many users came back, for the first days alone."""
+    """Return the retention of the first days."""
     table = _table(
         *("first visit", "users", "came back after 1 day", "after 7 days", "after 30 days"),
         title=f"Who came back? (the first {min(SHOWN_DAYS, len(report.days))} of {len(report.days)} days)",
@@ -92,16 +92,16 @@ def next_table() -> DataTable:
     for command, what in (
         ("streamrec demo --serve", "the same, and keep it running; meanwhile, elsewhere:"),
         ("  streamrec topk u42", "a user's list, and why each item is in it"),
-        ("  streamrec retention", "all days, and how often lists were followed"),
-        ("streamrec demo --data FILE", "the same with a log of your own, CSV or Parquet"),
-        ("streamrec up", "servers and workers for events of your own"),
+        ("  streamrec retention", "all days, and how often lists were clicked"),
+        ("streamrec demo --data FILE", "the same with your own events, CSV or Parquet"),
+        ("streamrec up", "servers and workers for your own events"),
     ):
         table.add_row(command, what)
     return table
 
 
 def _table(*headers: str, title: str) -> DataTable:
-    # a title is broken at the width of its table
+    # a title wraps at the width of its table
     table = DataTable(*headers, title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.min_width = min(len(title), COLUMNS)
     return table
