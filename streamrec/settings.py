@@ -18,13 +18,13 @@ from streamrec.settings_errors import example, explain, missing
 
 
 class Settings(BaseSettings):
-    """What an operator can set; every default suits one small machine.
+    """Settings of the operator; defaults suit one small machine.
 
     A field `redis_url` is read from `STREAMREC_REDIS_URL`. The three addresses have no default:
     `streamrec up` and `streamrec demo` start a local server for each one that is not set.
     """
 
-    # an empty variable counts as one that is not set, which is how Compose hands an optional one on
+    # an empty variable counts as not set, as Compose passes unset optional ones
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, env_ignore_empty=True, frozen=True, extra="forbid")
 
     # where the servers are
@@ -214,7 +214,7 @@ class Settings(BaseSettings):
         Raises
         ------
         SettingsError
-            If a variable has a wrong value, or sets nothing; the message names it and shows one that works.
+            If a variable is invalid or unknown; the message names it with a valid example.
         """
         cls.check_environment()
         try:
@@ -223,39 +223,39 @@ class Settings(BaseSettings):
         except ValidationError as error:
             raise SettingsError(explain(error, cls.model_fields)) from None
         except RuntimeError:  # it is `~`, of a user who has no home
-            raise SettingsError(f"there is no home directory: set {example('data_dir', cls.model_fields)}") from None
+            raise SettingsError(f"no home directory: set {example('data_dir', cls.model_fields)}") from None
         return settings
 
     @classmethod
     def check_environment(cls) -> None:
-        """Refuse variables that set nothing, with a `SettingsError` that names the nearest one."""
+        """Reject unknown variables with a `SettingsError` that suggests the closest one."""
         check_names(os.environ, [variable_name(field) for field in cls.model_fields])
 
     @classmethod
     def for_own_servers(cls, **overrides: object) -> Self:
-        """Read the environment for servers that are started for this and go with it.
+        """Read the environment for a command with temporary servers.
 
         Raises
         ------
         UsageError
-            If an address is set: nobody wants made-up events there.
+            If an address is set: simulated events must not be written there.
         """
         settings = cls.from_env(**{"installation": ""} | overrides)
         if found := settings.addresses():
             names = ", ".join(map(variable_name, found))
-            raise UsageError(f"this starts servers of its own and writes made-up events: unset {names}")
+            raise UsageError(f"this command starts its own servers and writes simulated events: unset {names}")
         return settings
 
     @property
     def list_lifetime_days(self) -> int:
-        """How long a list is kept: where lists hide what a user has had, as long as that is known.
+        """Days until a list expires; with hidden seen items, as long as interest states.
 
-        A user without a list gets the list of unknown users, which hides nothing.
+        A user without a list gets the default list, which hides nothing.
         """
         return max(self.list_ttl_days, self.state_ttl_days) if self.hide_seen else self.list_ttl_days
 
     def with_addresses(self, addresses: Mapping[str, str]) -> Self:
-        """Return these settings with addresses (`kafka`, `redis_url`, `postgres_url`) filled in where none is set."""
+        """Return these settings with missing addresses (`kafka`, `redis_url`, `postgres_url`) filled in."""
         missing = {field: address for field, address in addresses.items() if getattr(self, field) is None}
         return type(self)(**self.model_dump() | missing)
 
@@ -265,7 +265,7 @@ class Settings(BaseSettings):
         return {field: address for field, address in found.items() if address}
 
     def environment(self) -> dict[str, str]:
-        """Return the variables that make another process read the same settings."""
+        """Return environment variables for another process with the same settings."""
         return {
             variable_name(field): value.get_secret_value() if isinstance(value, SecretStr) else str(value)
             for field, value in self
@@ -274,16 +274,16 @@ class Settings(BaseSettings):
 
     @property
     def checkpoint_dir(self) -> Path:
-        """Where the trainer keeps its checkpoints."""
+        """Directory of the trainer's checkpoints."""
         return self.data_dir.expanduser() / self.installation / "model"
 
     def require_kafka(self) -> KafkaAccess:
-        """Return where Kafka is and how to get in.
+        """Return address and authentication of Kafka.
 
         Raises
         ------
         SettingsError
-            If the address is missing, or settings of the login contradict each other; the message names the variable.
+            If the address is missing, or authentication settings conflict; the message names the variable.
         """
         access = KafkaAccess(
             self._require("kafka", self.kafka),

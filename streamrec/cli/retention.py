@@ -67,5 +67,5 @@ def retention_tables(report: RetentionReport) -> tuple[DataTable, DataTable]:
 
 
 def percent(value: float | None) -> str:
-    """Return a share in words of a table, `-` where there is none."""
+    """Format a share for a table, `-` for `None`."""
     return "-" if value is None else f"{100 * value:.1f} %"

@@ -59,7 +59,7 @@ def list_table(newest: TopKList, items: int, *, title: str) -> DataTable:
 
 
 def because(reason: Reason) -> str:
-    """Say in words why an item is in a list."""
+    """Describe why an item is in a list."""
     if reason.channel == "category":
         return f"popular or new in the category of {reason.item_id}"
     if reason.channel == "popular":

@@ -62,7 +62,7 @@ def take_note(event: Event, recent: list[int]) -> Sighting:
 
 
 def look_up(event: Event, recent: Sequence[int]) -> Sighting:
-    """Compare an event with the ones before it, as :func:`take_note`, and leave what is remembered as it is."""
+    """Compare an event with previous ones like :func:`take_note`, without remembering it."""
     if event.id_hash is None:
         return Sighting.NEW
     has_old = bool(recent) and recent[0] < _WITH_CONTENT  # they come first

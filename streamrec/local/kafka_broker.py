@@ -21,7 +21,7 @@ from streamrec.local.server import HOST, Server, answers, choose_port, run_to_en
 NAME = f"apache-kafka-{VERSION}"
 
 # for a small machine: one node, few partitions of the internal topics, few threads, a small heap; a killed broker
-# cannot come back before its session has ended, and nobody else would take its place meanwhile
+# cannot return before its session has ended, and no other broker could replace it meanwhile
 _PROPERTIES = """\
 process.roles=broker,controller
 node.id=1

@@ -149,7 +149,7 @@ class Learning:
         )
 
     def learned(self, rolled_back: int) -> Learned:
-        """Return what is learned by now, after so many rollbacks."""
+        """Return what has been learned, after this many rollbacks."""
         rollbacks = Rollbacks(rolled_back, self.rolled_back_to)
         return Learned(self.newest_produced_at_ms, self.events, self.contains, rollbacks)
 

@@ -92,7 +92,7 @@ def nearest(
 
 
 def kernel_for(rows: int, queries: int) -> Kernel:
-    """Return the kernel that a search of so many rows and queries is given here."""
+    """Return the default kernel for this many rows and queries."""
     return for_search(rows, _together(rows, queries))
 
 

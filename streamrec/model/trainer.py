@@ -148,7 +148,7 @@ class Trainer:
         self.catalogue.delete(item_id)
 
     def forget_catalogue(self) -> None:
-        """Forget what the catalogue says of all items; the same thread may call it."""
+        """Clear the catalogue; must be called by the same thread."""
         self.catalogue.clear()
 
     def train(self, interests: Sequence[UserInterest], *, behind: int) -> None:

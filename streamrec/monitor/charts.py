@@ -1,7 +1,7 @@
-"""Lines over time as geometry: where lines, ticks and the labels at the lines go; `chart.html` writes them as SVG.
+"""Geometry of line charts over time: lines, ticks and labels at the lines; rendered as SVG by `chart.html`.
 
-A plot is stretched to the width that there is, texts are not: ticks and labels stand in columns of their own beside it,
-and share only its vertical axis.
+A plot is stretched to the available width, texts are not: ticks and labels are in separate columns beside it, and share
+only its vertical axis.
 """
 
 from __future__ import annotations
@@ -12,24 +12,24 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 POINTS = 60
-"""Points of a line: each is the mean of what was recorded in its share of the time shown."""
+"""Number of points of a line, each the mean over its share of the time shown."""
 
 WIDTH, HEIGHT = 600, 156
-"""Of a plot, in units of its own that are stretched, and in pixels."""
+"""Width of a plot in stretchable units, and its height in pixels."""
 
 SPANS_S = (180.0, 360.0, 540.0, 900.0)
-"""A chart shows the shortest of these that reaches back to the first value, at most the last one."""
+"""Time spans: a chart shows the shortest one that includes the first value, at most the last one."""
 
 LONG_SPANS_S = (*SPANS_S, *(hours * 3_600.0 for hours in (1, 3, 6, 12, 24, 72, 144, 720)))
 
 _BRIDGED = 3
-"""So many points without a value do not interrupt a line: a poll may take longer than the time between two points."""
+"""Maximum gap in points that does not interrupt a line: a poll may take longer than the interval between two points."""
 
 _TOP, _BOTTOM = 8, HEIGHT - 6
-"""Where the vertical axis ends, in pixels."""
+"""Ends of the vertical axis, in pixels."""
 
 _LABEL_PX = 15
-"""Labels are so far apart."""
+"""Minimum distance between labels."""
 
 _STEPS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1_200, 3_600)
 
@@ -38,16 +38,16 @@ Values = Sequence[tuple[float, float]]
 
 
 class Series(NamedTuple):
-    """What a line shows.
+    """A line.
 
     Attributes
     ----------
     label
-        Its name, which stands at its end.
+        Name, shown at its end.
     values
         Instants in seconds and values, oldest first.
     style
-        Names of the classes that give it hue and dashes.
+        CSS classes for its hue and dashes.
     """
 
     label: str
@@ -56,7 +56,7 @@ class Series(NamedTuple):
 
 
 class Label(NamedTuple):
-    """A text at the end of a line: it may stand above or below it, and a leader joins the two."""
+    """A text at the end of a line, possibly above or below it, connected by a leader."""
 
     name: str
     value: str
@@ -66,7 +66,7 @@ class Label(NamedTuple):
 
 
 class Chart(NamedTuple):
-    """What is drawn, in the coordinates of the plot.
+    """A chart in plot coordinates.
 
     Attributes
     ----------
@@ -79,7 +79,7 @@ class Chart(NamedTuple):
     times
         Texts of the horizontal axis, from left to right.
     summary
-        The newest values in words.
+        The latest values as text.
     """
 
     ticks: list[tuple[int, str]]
@@ -90,18 +90,18 @@ class Chart(NamedTuple):
 
 
 class Measure(NamedTuple):
-    """What a chart measures.
+    """The quantity of a chart.
 
     Attributes
     ----------
     words
-        Writes a value.
+        Formats a value.
     limit
-        Where there is one, it has a line of its own.
+        Limit, drawn as a separate line; `None` for none.
     logarithmic
-        Whether the vertical axis is; values that are not above 0 are then left out.
+        Whether the vertical axis is logarithmic; values that are not positive are then omitted.
     timed
-        Whether values are seconds, which have round numbers of their own.
+        Whether values are seconds, for which ticks are rounded differently.
     """
 
     words: Callable[[float], str]
@@ -111,7 +111,7 @@ class Measure(NamedTuple):
 
 
 class _Axis(NamedTuple):
-    """A vertical axis: where a value is, in pixels from the top, and the values that are marked."""
+    """A vertical axis: position of a value in pixels from the top, and its ticks."""
 
     height: Callable[[float], int]
     ticks: list[float]
@@ -120,16 +120,16 @@ class _Axis(NamedTuple):
 def draw(
     series: Sequence[Series], measure: Measure, *, now_s: float, spans_s: Sequence[float] = SPANS_S
 ) -> Chart | None:
-    """Return a chart, `None` where no line has a value.
+    """Return a chart, `None` if no line has a value.
 
     Parameters
     ----------
     series
         The lines.
     measure
-        What they show.
+        The quantity.
     now_s
-        The right edge.
+        Time of the right edge.
     spans_s
         See `SPANS_S`.
     """
@@ -165,7 +165,7 @@ def draw(
 
 
 def thin(values: Values, now_s: float, span_s: float = SPANS_S[-1]) -> list[float | None]:
-    """Return the means of `POINTS` equal stretches of time up to now, `None` where nothing was recorded.
+    """Return the means of `POINTS` equal intervals up to now, `None` for intervals without values.
 
     Examples
     --------
@@ -193,7 +193,7 @@ def round_words(text: str) -> str:
 
 
 def _path(values: Iterable[float | None], height: Callable[[float], int]) -> str:
-    """Return path data; a value alone is a dot, which round ends of lines make visible."""
+    """Return path data; a single value is a dot, visible by round line caps."""
     parts: list[str] = []
     last = -_BRIDGED - 2
     for place, value in enumerate(values):
@@ -213,7 +213,7 @@ def _linear(greatest: float, *, timed: bool) -> _Axis:
 
 
 def _step(least: float, *, timed: bool) -> float:
-    """Return the smallest round number that is not less."""
+    """Return the smallest round number that is at least this."""
     if timed and least <= _STEPS_S[-1]:
         return next(step for step in _STEPS_S if step >= least)
     power = 10.0 ** math.floor(math.log10(max(least, 1e-3)))
@@ -229,7 +229,7 @@ def _logarithmic(least: float, greatest: float) -> _Axis:
 
 
 def _apart(labels: Iterable[Label]) -> list[Label]:
-    """Return the labels from top to bottom, each as near to its line as the others allow."""
+    """Return the labels from top to bottom, each as near to its line as possible."""
     ordered = sorted(labels, key=lambda label: label.line_y)
     heights = [float(label.line_y) for label in ordered]
     for _ in range(2):

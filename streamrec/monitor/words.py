@@ -1,4 +1,4 @@
-"""Figures and states in words."""
+"""Human-readable figures and states."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ SHOWN_INTERESTS = 3
 
 
 def duration(seconds: float | None) -> str:
-    """Return a time as people say it.
+    """Format a duration.
 
     Examples
     --------
@@ -30,7 +30,7 @@ def duration(seconds: float | None) -> str:
 
 
 def percent(share: float | None) -> str:
-    """Return a share in per cent.
+    """Format a share as a percentage.
 
     Examples
     --------
@@ -41,7 +41,7 @@ def percent(share: float | None) -> str:
 
 
 def interest(state: InterestState) -> list[str]:
-    """Return what a user is after, in sentences."""
+    """Describe a user's interests in sentences."""
     if not state.sequence:
         return ["Nothing is known of this user."]
     summary = summarise(state)

@@ -63,7 +63,7 @@ class ListMarks(Protocol):
         """Mark lists that have lost items as short, in addition to other marks."""
 
     def drop(self, origins: Mapping[str, ListOrigin | None]) -> None:
-        """Forget the lists of users that are still made from the same state, or still not there."""
+        """Remove the marks of users whose list has still the same state version, or is still missing."""
 
     def undo(self, *, above: int) -> None:
         """Mark lists as poor whose versions had learned more events than this: they were rolled back."""
@@ -204,7 +204,7 @@ class Ranker(Protocol):
         """Exclude an item from all future lists."""
 
     def forget_catalogue(self) -> None:
-        """Forget what the catalogue said of all items."""
+        """Clear the catalogue."""
 
     def apply_update(self, value: bytes) -> str:
         """Apply one record of `model-updates`; a version serves once it is complete.

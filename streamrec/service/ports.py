@@ -208,7 +208,7 @@ class Trainer(Protocol):
         """Remove an item's metadata; thread-safe."""
 
     def forget_catalogue(self) -> None:
-        """Forget what the catalogue says of all items; any thread may call it."""
+        """Clear the catalogue; thread-safe."""
 
 
 class IdentifiedStore(Protocol):

@@ -221,7 +221,7 @@ class RefreshTopK:
         return _Unmarked(batch, change)
 
     def forget_catalogue(self) -> None:
-        """Forget what `items` said: the topic was re-created, and is handed in from its beginning.
+        """Clear the catalogue: `items` was re-created, and is read from its beginning.
 
         Nothing is marked until :meth:`mark_all` is called again.
         """

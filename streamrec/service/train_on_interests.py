@@ -225,7 +225,7 @@ class TrainOnInterests:
         known = self._admission.topic_ids(list(ids))
         others = {topic for topic, topic_id in known.items() if ids[topic] != topic_id}
         if MODEL_CONTROL in others:
-            _log.error("commands start anew", because=f"topic {MODEL_CONTROL} was re-created")
+            _log.error("commands restart at offset 0", because=f"topic {MODEL_CONTROL} was re-created")
             self._next_command = 0
         if MODEL_UPDATES in others:
             _log.error("everything is published", because=f"topic {MODEL_UPDATES} was re-created")
@@ -233,7 +233,7 @@ class TrainOnInterests:
         self._admission.adopt_topic_ids(ids)
 
     def begin_anew(self, topic: str, topic_id: str) -> None:
-        """Forget what a topic said that was re-created; what it says now is handed in from its beginning."""
+        """Clear what was read from a re-created topic, which is read from its beginning."""
         if topic == ITEMS:
             self._trainer.forget_catalogue()
         elif topic == MODEL_CONTROL:

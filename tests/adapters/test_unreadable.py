@@ -305,4 +305,4 @@ def test_a_broadcast_topic_whose_log_begins_anew_is_read_from_its_beginning(monk
     double.logs[source], double.at[source] = Log(end=5), 0  # as `auto.offset.reset` has it
     with capture_logs() as logged:
         assert offsets() == list(range(5))
-    assert [line["at"] for line in logged if line["event"] == "log begins anew"] == [0]
+    assert [line["at"] for line in logged if line["event"] == "log truncated, continuing at its start"] == [0]

@@ -118,7 +118,12 @@ class Gathering:
         if record.offset < (position or 0):
             if self._report_lost is not None:
                 return  # already processed by the previous owner
-            _log.warning("log begins anew", topic=source.topic, partition=source.partition, at=record.offset)
+            _log.warning(
+                "log truncated, continuing at its start",
+                topic=source.topic,
+                partition=source.partition,
+                at=record.offset,
+            )
         if part is None:
             part = self._open(source, record.offset)
         part.records.append(record)

@@ -66,7 +66,7 @@ return 1
 
 _DIGEST = """
 -- KEYS: the digest of all withdrawn items; ARGV: that before a change and after it
--- where it is another one, others know of other items: then nobody knows what is marked
+-- if it differs, other workers know other items, and the marks are unknown
 local stored = redis.call('GET', KEYS[1])
 if stored == ARGV[1] or stored == ARGV[2] then
   redis.call('SET', KEYS[1], ARGV[2])

@@ -37,7 +37,7 @@ class DecayedCounts:
         return self._counts[:, : self._size]
 
     def clear(self, row: int) -> None:
-        """Forget the events of a row."""
+        """Clear the counts of a row."""
         self._counts[:, row] = 0.0
 
     def add(self, row: int, event_time_ms: int) -> None:
