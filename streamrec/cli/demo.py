@@ -29,7 +29,6 @@ from streamrec.settings import Settings
 from streamrec.simulated_shop import SimulatedShop
 
 DEFAULT_LIMIT = 100_000
-SEED = 1
 EVENTS_PER_S = 200.0
 """Rate at which freshness is measured."""
 
@@ -41,9 +40,10 @@ DAY_MS = 86_400_000
 @reads_events(
     Annotated[Path | None, typer.Option("--data", help="Play a file of past events; see `streamrec replay`.")], None
 )
-def demo(
+def demo(  # noqa: PLR0913, PLR0917  # options of a command
     source: EventSource | None,
     limit: Annotated[int, typer.Option(min=1, help="Maximum number of rows to play.")] = DEFAULT_LIMIT,
+    seed: Annotated[int, typer.Option(help="Random seed of the simulated shop.")] = 1,
     data_dir: Annotated[Path | None, typer.Option(help="Directory for all data; temporary by default.")] = None,
     serve: Annotated[bool, typer.Option("--serve", help="Keep running until Ctrl-C after the last figure.")] = False,
     attach: Annotated[bool, typer.Option("--attach", help="Use servers and workers that are already running.")] = False,
@@ -58,7 +58,7 @@ def demo(
     no record waits.
 
     Examples: streamrec demo; streamrec demo --data events.parquet --limit 50000 --json; streamrec demo --serve;
-    streamrec demo --attach
+    streamrec demo --attach; streamrec demo --seed 2
     """
     if attach and (data_dir or serve):
         raise UsageError("--attach cannot be combined with --data-dir and --serve: nothing is started here")
@@ -71,7 +71,7 @@ def demo(
             settings, broker = resolved_settings(), "external"
         else:
             settings, broker = _start(cleanup, data_dir, is_shop=file is None)
-        demonstration = _prepare(settings, file, limit)
+        demonstration = _prepare(settings, SimulatedShop(seed) if file is None else file, limit)
         change = _play(demonstration, "simulated shop" if file is None else file.path.name)
         say("waiting until every worker has processed everything")
         demonstration.wait_for_no_lag()
@@ -108,16 +108,14 @@ def _demo_settings(directory: Path, *, is_shop: bool) -> Settings:
     return settings.model_copy(update={"data_dir": directory, **unset})
 
 
-def _prepare(settings: Settings, file: EventFile | None, limit: int) -> Demonstration:
-    if file is None:
-        shop = SimulatedShop(SEED)
-        return Demonstration(
-            settings, shop_turns(shop), len(shop), turns_per_s=EVENTS_PER_S / EVENTS_PER_VISIT, say=say
-        )
-    items = iter(()) if file.items_path is None else read_items(file.items_path)
+def _prepare(settings: Settings, source: EventFile | SimulatedShop, limit: int) -> Demonstration:
+    if isinstance(source, SimulatedShop):
+        rate = EVENTS_PER_S / EVENTS_PER_VISIT
+        return Demonstration(settings, shop_turns(source), len(source), turns_per_s=rate, say=say)
+    items = iter(()) if source.items_path is None else read_items(source.items_path)
     category_of = publish_items(items, KafkaPublisher(settings.require_kafka()))
-    turns = file_turns(file, limit=limit, category_of=category_of)
-    return Demonstration(settings, turns, min(limit, file.rows), turns_per_s=EVENTS_PER_S, say=say)
+    turns = file_turns(source, limit=limit, category_of=category_of)
+    return Demonstration(settings, turns, min(limit, source.rows), turns_per_s=EVENTS_PER_S, say=say)
 
 
 def _play(demonstration: Demonstration, what: str) -> Change | None:
