@@ -90,6 +90,7 @@ def load(name: str) -> Any:  # noqa: ANN401  # the type is private to typer
 
 
 def _named(name: str, target: typer.Typer) -> Any:  # noqa: ANN401  # the type is private to typer
+    target.rich_markup_mode = "markdown"  # which fills the lines of a paragraph
     command = typer.main.get_command(target)
     command.name = name
     return command
