@@ -54,7 +54,6 @@ def test_everybody_can_read_it(page, pipeline, address):
     for part in (
         "#retention .heat-7",
         "#hits .plot",
-        "#loss .plot",
         "#lag .plot",
         "#freshness .plot",
         "#throughput .plot",
