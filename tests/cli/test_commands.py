@@ -63,7 +63,7 @@ def test_topk_shows_a_list_and_why(servers, capsys):
 
     store.put_lists([EncodedList("u1", 1, msgspec.json.encode(a_list("u1")))], [])
     shown = run(["topk", "u1"], capsys)
-    assert "model of i0" in shown
+    assert "the model: goes with i0" in shown
     assert "default" not in shown
     assert [item["item_id"] for item in json.loads(run(["topk", "u1", "--json"], capsys))["items"]] == ["i1", "i2"]
 
