@@ -187,7 +187,7 @@ def test_topics_that_were_recreated_are_named_and_read_again(drill):
     drill.wait_until_ready()
     for topic in ("clicks", "purchases", "user-interests"):
         recreate(pipeline.settings, topic)
-    drill.wait_for_cause("topic clicks was re-created")
+    drill.wait_for_cause("interests has paused itself", "was re-created")
 
     drill.stop(*WORKERS)
     with redis.Redis.from_url(pipeline.settings.require_redis_url()) as client:
