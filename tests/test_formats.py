@@ -144,8 +144,9 @@ def test_a_user_interest_on_the_topic():
     assert interest.transitions == [("x", "y", 1)]
 
 
-def test_a_checkpoint_of_format_2():
-    tensors, documents = checkpoint.read(FILES / "model-2", 1)
+@pytest.mark.parametrize("format_", range(checkpoint.OLDEST_FORMAT, checkpoint.FORMAT + 1))
+def test_a_checkpoint_of_each_format(format_):
+    tensors, documents = checkpoint.read(FILES / f"model-{format_}", 1)
     assert tensors.keys() == TENSORS.keys()
     assert all((tensors[name] == value).all() and tensors[name].dtype == value.dtype for name, value in TENSORS.items())
     assert msgspec.json.decode(documents["admissions"], type=Admissions) == ADMISSIONS
@@ -206,7 +207,7 @@ def test_tables_of_a_newer_release_are_unchanged(postgres_url):
         cursor.execute("UPDATE alembic_version SET version_num = '9999'")
     with pytest.raises(StreamrecError, match=r"newer release.*'9999'"):
         migrate(postgres_url)
-    with pytest.raises(StreamrecError, match=rf"revision 9999.*works with {REVISION}.*streamrec migrate"):
+    with pytest.raises(StreamrecError, match=rf"revision 9999.*requires {REVISION}.*streamrec migrate"):
         PostgresRetentionStore(postgres_url).positions([])
 
 

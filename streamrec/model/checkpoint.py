@@ -25,7 +25,9 @@ from safetensors.numpy import load, save
 from streamrec.errors import StreamrecError
 from streamrec.model.claim import LOCK
 
-FORMAT = 2
+FORMAT = 3
+OLDEST_FORMAT = 2
+"""Format 2 has fewer features in the blend, and does not say to which version the model was rolled back."""
 
 KEPT_DAMAGED = 2
 """Number of the latest damaged checkpoints to keep for inspection."""
@@ -239,9 +241,10 @@ def _digests(path: Path) -> dict[str, str]:
         manifest = msgspec.json.decode(_read(path / _MANIFEST), type=Manifest)
     except msgspec.DecodeError as error:
         raise _damaged(path, f"{_MANIFEST}: {error}") from None
-    if manifest.format != FORMAT:
+    if not OLDEST_FORMAT <= manifest.format <= FORMAT:
         raise StreamrecError(
-            f"{path} has format {manifest.format}, this release reads {FORMAT}: move it away to start from scratch"
+            f"{path} has format {manifest.format}, this release reads {OLDEST_FORMAT} to {FORMAT}: move it away to start "
+            "from scratch"
         )
     if _TENSORS not in manifest.digests:
         raise _damaged(path, f"{_MANIFEST} does not name {_TENSORS}")
