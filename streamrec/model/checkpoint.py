@@ -243,8 +243,8 @@ def _digests(path: Path) -> dict[str, str]:
         raise _damaged(path, f"{_MANIFEST}: {error}") from None
     if not OLDEST_FORMAT <= manifest.format <= FORMAT:
         raise StreamrecError(
-            f"{path} has format {manifest.format}, this release reads {OLDEST_FORMAT} to {FORMAT}: move it away to start "
-            "from scratch"
+            f"{path} has format {manifest.format}, this release reads {OLDEST_FORMAT} to {FORMAT}: "
+            "move it away to start from scratch"
         )
     if _TENSORS not in manifest.digests:
         raise _damaged(path, f"{_MANIFEST} does not name {_TENSORS}")
