@@ -10,7 +10,7 @@ from interests import stream
 from rankers import clicked, first_version, ranker_of, trained
 from safetensors.numpy import load, save
 
-from streamrec.contracts.model_update import MAX_PART_BYTES, ModelUpdate
+from streamrec.contracts.model_update import MAX_PART_BYTES, ModelUpdate, Rollbacks
 from streamrec.model import releases, updates
 from streamrec.model.candidates import encode, find
 from streamrec.model.context import make_context
@@ -145,12 +145,12 @@ def test_a_version_says_what_it_contains(new_trainer):
     trainer.train(stream(30), behind=0)
     trainer.contain({0: 12, 1: 3})
     records = [trainer.take_update()]
-    assert ranker_of(records).knowledge == Knowledge(trainer.serving.version, 30, {0: 12, 1: 3})
+    assert ranker_of(records).knowledge == Knowledge(trainer.serving.version, 30, {0: 12, 1: 3}, Rollbacks(0, 0))
 
     assert trainer.take_update() == []
     trainer.contain({0: 13})
     records.append(trainer.take_update())
-    assert ranker_of(records).knowledge == Knowledge(trainer.serving.version, 30, {0: 13, 1: 3})
+    assert ranker_of(records).knowledge == Knowledge(trainer.serving.version, 30, {0: 13, 1: 3}, Rollbacks(0, 0))
     trainer.save(b"{}")
     trainer.wait_until_saved()
     assert ranker_of([new_trainer().take_update()]).knowledge.contains == {0: 13, 1: 3}
