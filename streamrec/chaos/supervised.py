@@ -16,6 +16,14 @@ from streamrec.running import Announcement
 from streamrec.settings import Settings
 
 
+class ChaosSupervisor(Supervisor):
+    """Supervises workers that treat marked records as unreadable, as the other ones of the run do."""
+
+    def command(self, worker: str) -> list[str]:
+        """Return the command that runs a worker without an injected crash."""
+        return [sys.executable, "-m", "streamrec.chaos.worker", worker, "", "1"]
+
+
 def main(worker: str, logs: str) -> None:
     """Keep the worker running."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
@@ -23,7 +31,7 @@ def main(worker: str, logs: str) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     with Guardian() as guardian:
         stack = Stack(settings, EXTERNAL, {}, guardian, Announcement(directory, {}), {})
-        with Supervisor(stack, directory, (worker,)):
+        with ChaosSupervisor(stack, directory, (worker,)):
             signal.sigwait({signal.SIGTERM})
 
 

@@ -135,12 +135,16 @@ class Supervisor:
         for thread in self._keepers:
             thread.join()
 
+    def command(self, worker: str) -> list[str]:
+        """Return the command that runs a worker."""
+        return [sys.executable, "-m", "streamrec", "worker", worker]
+
     def _keep_worker(self, slot: int, name: str, log_name: str) -> None:
         """Run one worker, restarting it when it exits."""
 
         def run() -> str:
             process = self._stack.guardian.spawn(
-                [sys.executable, "-m", "streamrec", "worker", name],
+                self.command(name),
                 log=self._log_dir / f"{log_name}.log",
                 env=self._environment,
             )
