@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import msgspec
 import numpy as np
@@ -68,28 +68,24 @@ def measure(population: Population, settings: Settings, events: int, report: Rep
     publisher.publish([event_record(next(_clicks(population, 1))[0])])
     _wait_for_list(reader)
     met: set[str] = set()
-    produced_at_s: list[float] = []
 
-    def produce() -> None:
+    def produce() -> float:
         sent = 0
         for chunk in _clicks(population, events):
             met.update(click.user_id for click in chunk)
             publisher.publish([event_record(click) for click in chunk])
             sent += len(chunk)
             report(sent)
-        produced_at_s.append(time.monotonic())
+        return time.monotonic()
 
-    producing = threading.Thread(target=produce, name="backfill")
     begun_s = time.monotonic()
-    producing.start()
-    try:
+    with ThreadPoolExecutor(1) as pool:
+        producing = pool.submit(produce)
         read_s, healthy_s = _watch(settings, producing, begun_s)
-    finally:
-        producing.join()
     return Backfill(
         events=events,
         users=len(met),
-        produced_s=round(produced_at_s[0] - begun_s, 1),
+        produced_s=round(producing.result() - begun_s, 1),
         read_s=round(read_s, 1),
         healthy_s=round(healthy_s, 1),
         unfinished_lists=_unfinished(settings, reader, sorted(met)),
@@ -120,11 +116,13 @@ def _wait_for_list(reader: TopKReader) -> None:
         time.sleep(_POLL_S)
 
 
-def _watch(settings: Settings, producing: threading.Thread, begun_s: float) -> tuple[float, float]:
+def _watch(settings: Settings, producing: Future[float], begun_s: float) -> tuple[float, float]:
     """Return the seconds until everything was read, and until the pipeline reported healthy."""
     read_s, seen, changed_s = 0.0, None, begun_s
     while True:
-        is_produced = not producing.is_alive()
+        is_produced = producing.done()
+        if is_produced:
+            producing.result()  # raises what went wrong
         now = look_once(settings)
         now_s = time.monotonic()
         if is_produced and not read_s and not _lag(now):

@@ -1,4 +1,4 @@
-"""The cards on top: each figure against the limit of the one rule, in colour and in words."""
+"""The cards on top: each figure against the limit of the one rule, by colour and text."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ def test_what_is_no_number_is_not_recorded():
 
 
 def progress_of(looks, popular=0.05):
-    """Return hit rates of a model that learns: of ten events a second, more and more are hits."""
+    """Return hit rates of a model that learns: of ten events/s, more and more are hits."""
     progress = Progress()
     hits = 0.0
     for look in range(looks):
