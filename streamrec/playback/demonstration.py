@@ -12,13 +12,14 @@ has learned everything and all lists include it.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from itertools import islice
 
 from msgspec import Struct
 
 from streamrec.adapters.kafka import BroadcastReader, KafkaPublisher
+from streamrec.adapters.kafka.group_lag import PartitionLag
 from streamrec.adapters.kafka.lag import end_offsets, open_observer, partitions_of, read_lag
 from streamrec.adapters.postgres import RetentionReader
 from streamrec.adapters.postgres.report import Day
@@ -81,6 +82,7 @@ class Figures(Struct, kw_only=True):
     dead_lettered: int
     """Their outcomes, from the store of interest states."""
     lag: int
+    """Number of events and states that a worker has not processed."""
     lists_emitted: int
     """Number of records in `recommendations`, from the broker."""
     freshness_p50_ms: float | None
@@ -252,7 +254,7 @@ class Demonstration:
             applied=sum(part.applied for part in progress),
             duplicates=sum(part.duplicates for part in progress),
             dead_lettered=sum(part.dead_lettered for part in progress),
-            lag=sum(part.lag for part in read_lag(self._kafka)),
+            lag=unprocessed(read_lag(self._kafka)),
             lists_emitted=sum(lists.values()),
             freshness_p50_ms=self._watch.percentile_ms(50) if self._watch else None,
             freshness_p99_ms=self._watch.percentile_ms(99) if self._watch else None,
@@ -267,6 +269,11 @@ class Demonstration:
             days=RetentionReader(self._settings.require_postgres_url()).report().days,
             seconds=round(seconds, 1),
         )
+
+
+def unprocessed(parts: Iterable[PartitionLag]) -> int:
+    """Return the lag of all groups without that of lists, which are also made in the background, at any time."""
+    return sum(part.lag for part in parts if part.topic != RECOMMENDATIONS)
 
 
 def count_records(kafka: KafkaAccess, topics: Sequence[str]) -> int:

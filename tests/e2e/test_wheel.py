@@ -61,6 +61,6 @@ def test_the_demo_runs_from_the_wheel(wheel, tmp_path):
     )
 
     assert all(file.startswith(str(site)) for file in found.split())
-    assert demo.returncode == 0, demo.stderr
+    assert demo.returncode == 0, demo.stdout + demo.stderr
     assert json.loads(demo.stdout)["consumed"] == EVENTS
     assert "the first time only" in demo.stderr

@@ -8,7 +8,9 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from streamrec.playback.demonstration import count_records
+from streamrec.adapters.kafka.group_lag import PartitionLag
+from streamrec.contracts.topics import CLICKS, RECOMMENDATIONS, USER_INTERESTS
+from streamrec.playback.demonstration import count_records, unprocessed
 
 DEADLINE_S = 30
 
@@ -31,3 +33,15 @@ def test_markers_and_aborted_records_of_transactions_are_not_counted(kafka):
         end(DEADLINE_S)
 
     assert count_records(kafka, [topic]) == 4
+
+
+def test_a_list_made_in_the_background_is_no_event_that_waits():
+    lags = {("streamrec-retention", RECOMMENDATIONS): 3, ("streamrec-interests", CLICKS): 0}
+    assert unprocessed(map(part_with, lags, lags.values())) == 0
+    lags |= {("streamrec-interests", CLICKS): 2, ("streamrec-recall", USER_INTERESTS): 1}
+    assert unprocessed(map(part_with, lags, lags.values())) == 3
+
+
+def part_with(source, lag):
+    group, topic = source
+    return PartitionLag(group=group, topic=topic, partition=0, committed=0, end=lag, lag=lag, behind_s=0.0)
