@@ -10,10 +10,10 @@ from streamrec.monitor.words import duration
 
 
 def status(as_json: Json = False) -> int:
-    """Check pipeline health, and print each cause with a next step.
+    """Check pipeline health, and print each cause and warning with a next step.
 
     Works without the monitor, by the same rule as the monitor's /readyz, dashboard and alerts. The exit code is 0 if
-    the pipeline is healthy; otherwise it is 1, and each cause is printed with a next step.
+    the pipeline is healthy, also with warnings; otherwise it is 1.
 
     Examples: streamrec status; streamrec status --json; until streamrec status; do sleep 1; done
     """
@@ -30,9 +30,9 @@ def status(as_json: Json = False) -> int:
         return int(bool(causes))
     output = console()
     output.print("not healthy" if causes else "healthy", style="bold red" if causes else "bold green", highlight=False)
-    for cause in causes:
-        output.print(f"- {cause.text}")
-        output.print(f"  {cause.next_step}", style="dim")
+    for found in [*causes, *seen.warnings]:
+        output.print(f"- {'' if found in causes else 'warning: '}{found.text}")
+        output.print(f"  {found.next_step}", style="dim")
     if seen.refused:
         counts = ", ".join(f"{count:,} of {topic}" for topic, count in seen.refused.items())
         output.print(f"dead letters: {'' if seen.refused_are_all else 'at least '}{counts} (streamrec dlq list)")

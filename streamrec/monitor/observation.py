@@ -121,22 +121,23 @@ class Observation:
 
     @property
     def warnings(self) -> list[Cause]:
-        """What needs attention although the pipeline keeps up."""
+        """What needs attention although the pipeline may be healthy."""
         return warnings(self)
 
     @property
     def causes(self) -> list[Cause]:
-        """Why the pipeline does not keep up, nothing if it does."""
+        """Why the pipeline is not healthy; empty if it is."""
         return causes(self)
 
     @property
     def verdict(self) -> dict[str, Any]:
-        """Health and its causes, as reported by probes and commands."""
+        """Health, its causes and warnings, as reported by probes and commands."""
         found = self.causes
         return {
             "ready": not found,
             "causes": [cause.text for cause in found],
             "details": [cause._asdict() for cause in found],
+            "warnings": [warning._asdict() for warning in self.warnings],
         }
 
     def record(self) -> None:

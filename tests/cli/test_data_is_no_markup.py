@@ -142,6 +142,7 @@ def test_status_and_topics_show_what_servers_say(monkeypatch, capsys):
     cause = Cause("fault", "Kafka", HOSTILE, HOSTILE)
     seen = SimpleNamespace(
         causes=[cause],
+        warnings=[Cause("dead-letters", "interests", HOSTILE, HOSTILE)],
         groups=[GROUP],
         verdict={},
         refused={HOSTILE: 1},
@@ -153,7 +154,7 @@ def test_status_and_topics_show_what_servers_say(monkeypatch, capsys):
         topics, "read_topics", lambda _access: [SimpleNamespace(topic=HOSTILE, partitions=1, records=0)]
     )
 
-    assert shown_by(["status"], capsys, 1).count("[/kitchen] pan [red]x :smile: ") == 5
+    assert shown_by(["status"], capsys, 1).count("[/kitchen] pan [red]x :smile: ") == 7
     assert SHOWN in shown_by(["topics"], capsys)
 
 

@@ -293,7 +293,7 @@ def compare(world, expected, seen, probe, page, samples):
     assert {(cause.name, cause.subject) for cause in seen.causes} == named
     assert alerts_of(samples) == named
     assert probe["ready"] == (not named) == (samples["streamrec_ready"] == "1.0")
-    assert ("Not keeping up" in page) == bool(named)
+    assert ("Not healthy" in page) == bool(named)
     for cause in probe["causes"]:
         assert cause in page
     for group in seen.groups:

@@ -72,7 +72,7 @@ def test_a_healthy_pipeline_is_ok_everywhere():
 
     assert set(states(seen).values()) == {"OK"}
     assert (seen.causes, seen.warnings) == ([], [])
-    assert "Keeping up" in html
+    assert "Healthy" in html
     assert html.count("limit 10 s") == 2
     assert "limit 10 min" in html
     assert "limit 1 %" in html
@@ -96,7 +96,7 @@ def test_a_figure_above_its_limit_turns_its_card_alone_and_names_the_next_step(c
     assert states(seen)[card] == word
     assert text in html
     assert told[0].next_step in html
-    assert bool(seen.causes) == ("Not keeping up" in html) == (word == "Problem")
+    assert bool(seen.causes) == ("Not healthy" in html) == (word == "Problem")
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ def test_no_figure_says_healthy_while_a_list_waits(census):
     now = seen_with(census)
     assert [cause.name for cause in now.causes] == ["lists-waiting"]
     assert not now.verdict["ready"]
-    assert "Not keeping up" in Page().index(now)
+    assert "Not healthy" in Page().index(now)
 
 
 def test_nothing_is_wrong_while_no_list_waits():
@@ -39,7 +39,7 @@ def test_nothing_is_wrong_while_no_list_waits():
         seen_with(Census(), Facts()),
     ):
         assert now.causes == []
-        assert "Keeping up" in Page().index(now)
+        assert "Healthy" in Page().index(now)
 
 
 @pytest.mark.parametrize(("marked", "rolled_back", "named"), [(0, 1, True), (1, 1, False), (None, 1, False)])

@@ -82,7 +82,7 @@ def test_every_section_is_written_and_holds_nobodys_markup(seen):
 def test_what_is_known_is_on_the_page():
     html = Page().index(full())
 
-    for words in ("Not keeping up", "Redis does not answer", "60 s behind, more than 10 s", "bad-json", "2026-01-01"):
+    for words in ("Not healthy", "Redis does not answer", "60 s behind, more than 10 s", "bad-json", "2026-01-01"):
         assert words in html
     assert "&lt;script&gt;" in html
     assert "<svg" in html
