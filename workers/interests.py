@@ -8,12 +8,13 @@ import faust
 
 from streamrec.adapters.kafka import BatchSource, KafkaPublisher
 from streamrec.adapters.redis import RedisInterestStore
+from streamrec.adapters.redis.identity import RedisIdentity
 from streamrec.contracts.topics import CLICKS, PURCHASES
 from streamrec.service.fold_interests import FoldInterests
 from streamrec.service.largest_records import needs_of_interests
 from streamrec.settings import Settings
 from workers.checks import checked
-from workers.identity import redis_check
+from workers.identity import store_check
 from workers.runtime import GROUP_PREFIX, Store, feed, new_app, run
 
 NAME = "interests"
@@ -34,13 +35,14 @@ def build(settings: Settings) -> faust.App:
         dead_letter_limit=settings.dead_letter_limit,
         hide_seen=settings.hide_seen,
     )
+    identity = RedisIdentity(settings.require_redis_url(), installation=settings.installation)
     app = new_app(NAME)
     feed(
         app,
         open_source=partial(
             BatchSource, kafka=kafka, group=GROUP_PREFIX + NAME, topics=[CLICKS, PURCHASES], topic_ids=store.topics
         ),
-        store=Store(store.positions, redis_check(settings), checked(publisher, needs, store.check)),
+        store=Store(store.positions, store_check(settings, identity), checked(publisher, needs, store.check)),
         handle=fold.handle,
         tally=lambda: fold.tally,
     )

@@ -16,12 +16,12 @@ import structlog
 
 from streamrec.adapters.kafka import BatchSource, BroadcastReader, KafkaPublisher
 from streamrec.adapters.redis import RedisInterestStore, RedisTopKStore
+from streamrec.adapters.redis.identity import RedisIdentity
 from streamrec.contracts.topics import ITEMS, MODEL_UPDATES, USER_INTERESTS
 from streamrec.domain.arms import assign_arm
 from streamrec.errors import TransientError
 from streamrec.kafka_access import KafkaAccess
 from streamrec.metrics import ListMetrics, ServingMetrics, worker_metrics
-from streamrec.model import products
 from streamrec.model.ranker import ModelRanker
 from streamrec.service.batch import Batch, Positions, TopicPartition
 from streamrec.service.clean_lists import CleanLists
@@ -32,7 +32,7 @@ from streamrec.service.refresh_topk import RefreshTopK
 from streamrec.service.tally import Tally
 from streamrec.settings import Settings
 from workers.checks import checked
-from workers.identity import redis_check
+from workers.identity import store_check
 from workers.runtime import (
     GROUP_PREFIX,
     POLL_S,
@@ -102,6 +102,7 @@ def build(settings: Settings) -> faust.App:
             raise TransientError("the catalogue and the model are still being read")
         return refresh.handle(batch)
 
+    identity = RedisIdentity(settings.require_redis_url(), installation=settings.installation)
     app = new_app(NAME)
     run_in_background(app, _following(refresh, kafka, caught_up, report))
     run_in_background(app, _in_background(rebuilding, ListMetrics(), [caught_up, admitted]))
@@ -111,7 +112,9 @@ def build(settings: Settings) -> faust.App:
         open_source=partial(
             BatchSource, kafka=kafka, group=GROUP_PREFIX + NAME, topics=[USER_INTERESTS], topic_ids=store.topics
         ),
-        store=Store(_telling(store.positions, admitted), redis_check(settings), checked(publisher, needs, store.check)),
+        store=Store(
+            _telling(store.positions, admitted), store_check(settings, identity), checked(publisher, needs, store.check)
+        ),
         handle=handle,
         tally=lambda: refresh.tally,
         when_idle=refresh.refresh_default,
@@ -138,7 +141,6 @@ def _following(
 
     def follow(worker: Background) -> None:
         """Read the catalogue and model updates while the worker runs."""
-        _log.info("search", kernel=products.chosen())
         opened = partial(BroadcastReader, kafka=kafka, topics=[ITEMS, MODEL_UPDATES], on_recreated=begin_anew)
         reader = persist_until(worker.stopping, opened)
         marks_due_s = time.monotonic()

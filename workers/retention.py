@@ -11,13 +11,14 @@ import faust
 
 from streamrec.adapters.kafka import BatchSource, KafkaPublisher
 from streamrec.adapters.postgres import PostgresRetentionStore
+from streamrec.adapters.postgres.identity import PostgresIdentity
 from streamrec.contracts.topics import CLICKS, IMPRESSIONS, ITEMS, PURCHASES, RECOMMENDATIONS
 from streamrec.domain.arms import assign_arm
 from streamrec.service.largest_records import needs_of_retention
 from streamrec.service.record_retention import RecordRetention
 from streamrec.settings import Settings
 from workers.checks import checked
-from workers.identity import postgres_check
+from workers.identity import store_check
 from workers.runtime import GROUP_PREFIX, Store, feed, new_app, run
 
 NAME = "retention"
@@ -40,6 +41,7 @@ def build(settings: Settings) -> faust.App:
         follow_window_minutes=settings.follow_window_minutes,
         zone=settings.zone,
     )
+    identity = PostgresIdentity(settings.require_postgres_url(), installation=settings.installation)
     app = new_app(NAME)
     feed(
         app,
@@ -51,7 +53,7 @@ def build(settings: Settings) -> faust.App:
             topic_ids=store,
             patience_ms=PATIENCE_MS,
         ),
-        store=Store(store.positions, postgres_check(settings), checked(publisher, needs_of_retention())),
+        store=Store(store.positions, store_check(settings, identity), checked(publisher, needs_of_retention())),
         handle=record.handle,
         tally=lambda: record.tally,
     )

@@ -14,6 +14,7 @@ import faust
 import structlog
 
 from streamrec import logs
+from streamrec.adapters.directory_identity import DirectoryIdentity
 from streamrec.adapters.kafka import BatchSource, BroadcastReader, KafkaPublisher
 from streamrec.contracts.topics import ITEMS, MODEL_CONTROL, USER_INTERESTS
 from streamrec.errors import TransientError
@@ -25,7 +26,7 @@ from streamrec.service.largest_records import needs_of_trainer
 from streamrec.service.train_on_interests import TrainOnInterests
 from streamrec.settings import Settings
 from workers.checks import checked
-from workers.identity import checkpoint_check
+from workers.identity import store_check
 from workers.runtime import (
     GROUP_PREFIX,
     POLL_S,
@@ -103,6 +104,7 @@ def build(settings: Settings) -> faust.App:
         finally:
             reader.close()
 
+    identity = DirectoryIdentity(settings.checkpoint_dir)
     app = new_app(NAME)
     run_in_background(app, follow)
     run_in_background(app, train)
@@ -116,7 +118,7 @@ def build(settings: Settings) -> faust.App:
             topics=[USER_INTERESTS],
             patience_ms=min(PATIENCE_MS, int(settings.micro_batch_age_s * 1_000)),
         ),
-        store=Store(training.positions, checkpoint_check(settings), checked(publisher, needs_of_trainer())),
+        store=Store(training.positions, store_check(settings, identity), checked(publisher, needs_of_trainer())),
         handle=handle,
         tally=lambda: training.tally,
     )

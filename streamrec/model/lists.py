@@ -14,7 +14,7 @@ from streamrec.model.context import Context, make_context
 from streamrec.model.kernels import NEIGHBOURS_OF, nearest_own, newest_own
 from streamrec.model.nearest import nearest, rough_table
 from streamrec.model.popularity import HALF_LIVES_MS
-from streamrec.model.products import KERNELS, chosen
+from streamrec.model.products import KERNELS
 from streamrec.model.serving import ServingModel
 
 NEVER = -1.0
@@ -88,7 +88,6 @@ def warm_up() -> None:
     vectors = np.eye(4, dtype=np.float32)
     for kernel in KERNELS:
         nearest(vectors, rough_table(vectors, len(vectors)), vectors, 1, kernel=kernel)
-    chosen()
     ids = ["", "a", "b", "c"]
     model = ServingModel(
         ids=ids,

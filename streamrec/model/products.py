@@ -13,6 +13,7 @@ from functools import cache
 from typing import NamedTuple
 
 import numpy as np
+import structlog
 import torch
 
 from streamrec.model.compiled import compiled, dot
@@ -24,8 +25,10 @@ LARGE_ROWS = 32_768
 """From this many rows on, the kernel that is fastest on a table larger than the CPU's inner caches is used."""
 
 _TRIAL_ROWS, _LARGE_TRIAL_ROWS, _TRIAL_DIM = 8_192, 131_072, 64
-_TRIALS, _HOPELESS = 5, 2.0
+_TRIALS, _HOPELESS = 3, 2.0
 """Number of trials per kernel, and the factor of another one's duration beyond which a kernel is not tried again."""
+
+_log = structlog.get_logger(__name__)
 
 Products = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """Takes queries `(B, D)` and rows `(N, D)` and returns their inner products, `(B, N)`: int32 of int8, else float32."""
@@ -98,28 +101,40 @@ query."""
 
 @cache
 def fastest(*, many: bool, large: bool) -> Kernel:
-    """Return the fastest kernel for one query or many and a small or large table; measured once."""
+    """Return the fastest kernel for one query or many and a small or large table; measured when first asked."""
+    best_s = _trials(many=many, large=large)
+    kernel = min(best_s, key=lambda each: best_s[each])
+    size = "large" if large else "small"
+    _log.info("search", kernel=kernel.name, table=size, queries="many" if many else "one")
+    return kernel
+
+
+@cache
+def _trials(*, many: bool, large: bool) -> dict[Kernel, float]:
+    """Return the shortest duration of each kernel; on a large table, of those that are not hopeless on a small one."""
+    kernels: tuple[Kernel, ...] = KERNELS
+    if large:
+        on_small = _trials(many=many, large=False)
+        kernels = tuple(each for each in KERNELS if on_small[each] <= _HOPELESS * min(on_small.values()))
     rng = np.random.default_rng(0)
-    rows = rng.integers(-63, 64, (_LARGE_TRIAL_ROWS if large else _TRIAL_ROWS, _TRIAL_DIM), np.int8)
+    rows = np.resize(
+        rng.integers(-63, 64, (_TRIAL_ROWS, _TRIAL_DIM), np.int8),
+        (_LARGE_TRIAL_ROWS if large else _TRIAL_ROWS, _TRIAL_DIM),
+    )
     queries = rng.integers(-127, 128, (2 * MANY_QUERIES if many else 1, _TRIAL_DIM), np.int8)
     floats = queries.astype(np.float32), rows.astype(np.float32)
-    trials = {kernel: (queries, rows) if kernel.of_codes else floats for kernel in KERNELS}
     best_s: dict[Kernel, float] = {}
     for _ in range(_TRIALS):
-        for kernel, operands in trials.items():
+        for kernel in kernels:
+            operands = (queries, rows) if kernel.of_codes else floats
             if best_s.get(kernel, 0.0) <= _HOPELESS * min(best_s.values(), default=0.0):
                 kernel.products(operands[0], operands[1][:1])  # compiled or loaded before timing
                 started_s = time.perf_counter()
                 kernel.products(*operands)
                 best_s[kernel] = min(best_s.get(kernel, np.inf), time.perf_counter() - started_s)
-    return min(best_s, key=lambda kernel: best_s[kernel])
+    return best_s
 
 
 def for_search(rows: int, queries: int) -> Kernel:
     """Return the fastest kernel for this many rows and queries."""
     return fastest(many=queries >= MANY_QUERIES, large=rows >= LARGE_ROWS)
-
-
-def chosen() -> str:
-    """Return the names of the kernels in use: small tables before large ones, one query before many."""
-    return " / ".join(fastest(many=many, large=large).name for large in (False, True) for many in (False, True))

@@ -28,7 +28,6 @@ from streamrec.model.learning import Learning
 from streamrec.model.lineage import Lineage
 from streamrec.model.sequence_model import ModelConfig
 from streamrec.model.serving import ServingModel, Weights, dense_shape
-from streamrec.model.stacking import new_drift_detector
 from streamrec.model.tensors import below, prefixed, weights_of
 from streamrec.model.vocabulary import unpack_ids
 from streamrec.service.fence import Fences, FenceState
@@ -72,10 +71,9 @@ class Trainer:
         admit_after: int = 1,
         seed: int = 0,
     ) -> None:
-        # compiling or importing during the first steps would delay them, and what they learn, by 30 s each
+        # compiling during the first steps would delay them, and what they learn, by 30 s each
         lists.warm_up()
         covisitation.warm_up()
-        new_drift_detector()
         self.config = config
         self.checkpoints = checkpoints
         self.catalogue = Catalogue()

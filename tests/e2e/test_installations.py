@@ -12,8 +12,9 @@ from streamrec.adapters.kafka.lag import read_lag
 from streamrec.adapters.postgres import RetentionReader
 from streamrec.adapters.postgres.migrate import migrate
 from streamrec.adapters.redis import TopKReader
+from streamrec.adapters.redis.identity import RedisIdentity
 from streamrec.local.valkey import start_valkey
-from workers.identity import redis_check
+from workers.identity import store_check
 
 GROUPS = {"streamrec-interests": ("clicks", "purchases"), "streamrec-recall": ("user-interests",)}
 
@@ -79,7 +80,8 @@ def test_a_redis_of_another_installation_is_refused_until_it_is_adopted(pipeline
     assert worker.wait(60) == 1
     assert "belongs to another installation" in pipeline.log("interests")
     moved = pipeline.settings.model_copy(update={"redis_url": type(pipeline.settings.redis_url)(stranger)})
-    assert redis_check(moved).adopt() == "of another shop"
+    identity = RedisIdentity(moved.require_redis_url(), installation=moved.installation)
+    assert store_check(moved, identity).adopt() == "of another shop"
     pipeline.start("interests", redis_url=stranger)
     with redis.Redis.from_url(stranger) as client:
         pipeline.wait(lambda: client.exists("interest:ours"), "the state in the adopted store")
