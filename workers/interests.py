@@ -51,4 +51,4 @@ def build(settings: Settings) -> faust.App:
 
 def main(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT."""
-    run(build(settings), settings, worker=NAME)
+    run(build, settings, worker=NAME)

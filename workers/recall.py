@@ -196,4 +196,4 @@ def keep_clean(cleaning: CleanLists, admitted: threading.Event) -> Callable[[Bac
 
 def main(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT."""
-    run(build(settings), settings, worker=NAME)
+    run(build, settings, worker=NAME)

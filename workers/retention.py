@@ -62,4 +62,4 @@ def build(settings: Settings) -> faust.App:
 
 def main(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT."""
-    run(build(settings), settings, worker=NAME, gives_way=True)
+    run(build, settings, worker=NAME, gives_way=True)

@@ -102,15 +102,16 @@ def new_app(name: str) -> faust.App:
     return app
 
 
-def run(app: faust.App, settings: Settings, *, worker: str, gives_way: bool = False) -> None:
-    """Run a worker until SIGTERM or SIGINT; a permanent error ends the process with exit code 1.
+def run(build: Callable[[Settings], faust.App], settings: Settings, *, worker: str, gives_way: bool = False) -> None:
+    """Build a worker's app and run it until SIGTERM or SIGINT; a permanent error ends the process with exit code 1.
 
-    With `gives_way` it only uses CPU time left by workers that lists depend on.
+    With `gives_way` it only uses CPU time left by workers that lists depend on, once it is built.
     """
+    logs.configure(settings.log_level, worker=worker)
+    app = build(settings)
     if gives_way:
         _give_way()
     gc.set_threshold(GARBAGE_AFTER)
-    logs.configure(settings.log_level, worker=worker)
     with exported(settings, worker):
         faust.Worker(app, quiet=True, override_logging=False, redirect_stdouts=False).execute_from_commandline()
 

@@ -147,6 +147,6 @@ def _save_at_the_end(training: TrainOnInterests) -> None:
 
 def main(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT; stand by while another trainer uses the same checkpoints."""
-    logs.configure(settings.log_level, worker=NAME)
+    logs.configure(settings.log_level, worker=NAME)  # standing by is logged
     with claimed(settings.checkpoint_dir):
-        run(build(settings), settings, worker=NAME, gives_way=True)
+        run(build, settings, worker=NAME, gives_way=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from confluent_kafka import Consumer, Producer
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 
 from streamrec.adapters.kafka import lifeline
 from streamrec.adapters.kafka.lifeline import QUIET_S, Lifeline, check_reach
@@ -39,6 +39,22 @@ def test_a_reader_is_checked_when_it_was_quiet_for_a_while(kafka):
 
 def test_a_broker_that_comes_back_meanwhile_is_no_reason_to_end(monkeypatch, kafka):
     answers = iter([False, True, True])
-    monkeypatch.setattr(lifeline, "_reaches_any", lambda _client, _topic: next(answers))
+    monkeypatch.setattr(lifeline, "_reaches", lambda _client, **_of: next(answers))
     check_reach(Consumer({"bootstrap.servers": NOWHERE, "group.id": "test"}), kafka)
     assert next(answers, None) is None
+
+
+class WithoutCoordinator(Consumer):
+    """A consumer that is connected, but never finds the coordinator of its group again."""
+
+    def committed(self, _partitions, **_options):
+        raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+
+
+def test_a_member_that_lost_the_coordinator_of_its_group_alone_is_told(kafka):
+    config = {"bootstrap.servers": kafka.bootstrap, "group.id": "test"}
+    check_reach(Consumer(config), kafka, group="test")
+    stuck = WithoutCoordinator(config)
+    check_reach(stuck, kafka)
+    with pytest.raises(StreamrecError, match="the coordinator of test, although they are available"):
+        check_reach(stuck, kafka, group="test")

@@ -116,7 +116,7 @@ class BatchSource:
             }
             | patience(patience_ms)
         )
-        self._lifeline = Lifeline(self._consumer, kafka)
+        self._lifeline = Lifeline(self._consumer, kafka, group=kafka.on_broker(group))
         self._consumer.subscribe(
             [kafka.on_broker(topic) for topic in topics],
             on_assign=self._assigned,
