@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from streamrec.model.evaluation.sequences import Sequences
+from streamrec.evaluation.sequences import Sequences
 from streamrec.service.batch import Batch, Record, Slice, TopicPartition
 
 NOW_MS = 1_760_000_000_000

@@ -8,12 +8,12 @@ from collections import defaultdict
 import numpy as np
 import torch
 
-from streamrec.model.blend import FEATURES
-from streamrec.model.features import COUNT_FLOOR, INTEREST_DECAY
-from streamrec.model.kernels import CATEGORIES_OF, MAX_NEIGHBOUR_CANDIDATES, NEIGHBOURS_OF
-from streamrec.model.neighbour_lists import DISTANCE_DECAY, OTHER_SESSION_WEIGHT, SESSION_GAP_MS
-from streamrec.model.popularity import DAY_MS, HALF_LIVES_MS
-from streamrec.model.shelves import ROWS_PER_RANKING
+from streamrec.model.ranking.blend import FEATURES
+from streamrec.model.ranking.features import COUNT_FLOOR, INTEREST_DECAY
+from streamrec.model.ranking.kernels import CATEGORIES_OF, MAX_NEIGHBOUR_CANDIDATES, NEIGHBOURS_OF
+from streamrec.model.retrievers.shelves import ROWS_PER_RANKING
+from streamrec.model.tables.neighbour_lists import DISTANCE_DECAY, OTHER_SESSION_WEIGHT, SESSION_GAP_MS
+from streamrec.model.tables.popularity import DAY_MS, HALF_LIVES_MS
 
 OF_CATEGORIES_MS = {"popularity_in_category_1d": DAY_MS, "popularity_in_category_7d": 7 * DAY_MS}
 """Half-lives of what is popular in a category, by feature."""

@@ -7,7 +7,7 @@ from interests import START_MS, fold, stream
 
 from streamrec.domain.event import Event, EventType, Source
 from streamrec.domain.interest import InterestState
-from streamrec.model.ranker import ModelRanker
+from streamrec.model.ranking.ranker import ModelRanker
 
 
 def trained(trainer, events=400, batch=40):

@@ -37,7 +37,7 @@ from streamrec.domain.event import Event, EventType, Source
 from streamrec.domain.interest import InterestState, Outcome
 from streamrec.domain.retention import RememberedList, UserRetention
 from streamrec.errors import StreamrecError
-from streamrec.model import checkpoint
+from streamrec.model.training import checkpoint
 from streamrec.service.admission import Admissions
 from streamrec.service.batch import TopicPartition
 from streamrec.service.fence import FenceState

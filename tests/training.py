@@ -33,7 +33,7 @@ class Running:
     @property
     def counted(self):
         """Events that were learned, which is once for each event that was admitted and trained."""
-        return self.trainer.learning.events
+        return self.trainer.model.events
 
     @property
     def updates(self):

@@ -22,7 +22,7 @@ from streamrec.domain.arms import assign_arm
 from streamrec.errors import TransientError
 from streamrec.kafka_access import KafkaAccess
 from streamrec.metrics import ListMetrics, ServingMetrics, worker_metrics
-from streamrec.model.ranker import ModelRanker
+from streamrec.model.ranking.ranker import ModelRanker
 from streamrec.service.batch import Batch, Positions, TopicPartition
 from streamrec.service.clean_lists import CleanLists
 from streamrec.service.largest_records import needs_of_recall

@@ -19,8 +19,8 @@ from streamrec.adapters.kafka import BatchSource, BroadcastReader, KafkaPublishe
 from streamrec.contracts.topics import ITEMS, MODEL_CONTROL, USER_INTERESTS
 from streamrec.errors import TransientError
 from streamrec.metrics import TrainerMetrics
-from streamrec.model.claim import claimed
-from streamrec.model.trainer import Trainer
+from streamrec.model.training.claim import claimed
+from streamrec.model.training.trainer import Trainer
 from streamrec.service.batch import Batch, Positions
 from streamrec.service.largest_records import needs_of_trainer
 from streamrec.service.train_on_interests import TrainOnInterests

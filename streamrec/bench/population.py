@@ -15,7 +15,7 @@ from streamrec.adapters.redis import RedisInterestStore
 from streamrec.contracts.derived import EventPosition, UserInterest
 from streamrec.domain.event import Event, EventType, Source
 from streamrec.domain.interest import DAY_MS, InterestState
-from streamrec.model.trainer import Trainer
+from streamrec.model.training.trainer import Trainer
 from streamrec.service.admission import MAX_WAITING_EVENTS
 from streamrec.service.ports import InterestSnapshot
 from streamrec.settings import Settings

@@ -13,9 +13,9 @@ import torch
 from msgspec import Struct
 
 from streamrec.bench.peer_environment import run_peer
-from streamrec.model.nearest import RoughTable, kernel_for, nearest, rough_table
-from streamrec.model.products import Kernel
-from streamrec.model.vocabulary import grown
+from streamrec.model.retrievers.nearest import RoughTable, kernel_for, nearest, rough_table
+from streamrec.model.retrievers.products import Kernel
+from streamrec.model.tables.vocabulary import grown
 
 K = 100
 DIM = 64

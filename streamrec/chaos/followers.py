@@ -19,8 +19,8 @@ from streamrec.chaos.load import Place
 from streamrec.chaos.oracle import Ledger, Verdict
 from streamrec.contracts.topics import USER_INTERESTS
 from streamrec.kafka_access import KafkaAccess
-from streamrec.model import checkpoint
-from streamrec.model.vocabulary import unpack_ids
+from streamrec.model.tables.vocabulary import unpack_ids
+from streamrec.model.training import checkpoint
 from streamrec.service.admission import Admissions
 from streamrec.service.fence import WINDOW_OFFSETS, FenceState, PositionFence
 from streamrec.settings import Settings

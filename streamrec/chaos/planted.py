@@ -19,7 +19,7 @@ from streamrec.adapters.postgres.store import PostgresTransaction
 from streamrec.adapters.redis import RedisInterestStore, RedisTopKStore
 from streamrec.domain.event import Event
 from streamrec.domain.interest import InterestState, Outcome
-from streamrec.model import checkpoint
+from streamrec.model.training import checkpoint
 from streamrec.service.ports import InterestSnapshot
 
 JUMP_S = 3_600

@@ -6,7 +6,8 @@ from the disk.
 
 from __future__ import annotations
 
-from streamrec.model import covisitation, lists
+from streamrec.model.ranking import lists
+from streamrec.model.tables import covisitation
 
 
 def main() -> None:

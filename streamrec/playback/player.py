@@ -9,8 +9,8 @@ import numpy as np
 
 from streamrec.adapters.redis import TopKReader
 from streamrec.contracts.derived import TopKList
-from streamrec.model.evaluation.baselines.categories import PopularInCategories
-from streamrec.model.evaluation.baselines.popularity import HALF_LIVES_MS, RecentPopularity
+from streamrec.evaluation.baselines.categories import PopularInCategories
+from streamrec.evaluation.baselines.popularity import HALF_LIVES_MS, RecentPopularity
 from streamrec.playback.turns import HIT_AT, Play, Turn
 from streamrec.service.ports import Publisher
 

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from streamrec.cli.app import main
-from streamrec.model.evaluation.ablation import UNCHANGED, VARIANTS
+from streamrec.evaluation.ablation import UNCHANGED, VARIANTS
 
 START_MS = 1_760_000_000_000
 

@@ -12,7 +12,7 @@ from waiting import DEADLINE_S
 
 from streamrec.adapters.kafka.lag import read_lag
 from streamrec.adapters.kafka.model_versions import read_model_versions, roll_back
-from streamrec.model import checkpoint
+from streamrec.model.training import checkpoint
 from streamrec.service.admission import Admissions
 
 USERS, ITEMS, EVENTS = 200, 60, 3_000

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from streamrec.model.sequence_model import ModelConfig
-from streamrec.model.trainer import Trainer
+from streamrec.model.network.sequence_model import ModelConfig
+from streamrec.model.training.trainer import Trainer
 
 
 @pytest.fixture(params=["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"])

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from streamrec.model.adam import Adam
+from streamrec.model.network.adam import Adam
 
 
 def network():
@@ -74,8 +74,8 @@ def test_what_has_no_gradient_stays(trained):
 def test_a_trainer_does_not_import_torchs_compiler():
     program = """
 import sys, torch
-from streamrec.model.learner import Learner
-from streamrec.model.sequence_model import ModelConfig
+from streamrec.model.network.learner import Learner
+from streamrec.model.network.sequence_model import ModelConfig
 Learner(ModelConfig(), device=torch.device("cpu"), seed=0).optimizer.step()
 sys.exit("torch._dynamo" in sys.modules)
 """

@@ -11,8 +11,8 @@ from streamrec.contracts.derived import EventPosition
 from streamrec.contracts.incoming import Item
 from streamrec.domain.event import Event, EventType, Source
 from streamrec.domain.interest import InterestState
-from streamrec.model import beyond
-from streamrec.model.ranker import ModelRanker
+from streamrec.model.ranking import beyond
+from streamrec.model.ranking.ranker import ModelRanker
 
 
 def test_items_that_the_version_does_not_know_are_counted_and_listed(new_trainer):
@@ -71,7 +71,7 @@ def test_a_new_version_takes_over_items_whose_rows_were_others(new_trainer):
     trainer, ranker = first_version(new_trainer)
     ranker.put_item(Item(item_id="c1"))
     ranker.rank([clicked("c1", "n1", user_id="u9")], k=5)
-    trainer.learning.items.vocabulary.max_items = 1
+    trainer.model.items.vocabulary.max_items = 1
     trainer.train([clicked("n1", user_id="u9", first=3)], behind=0)
     for record in trainer.take_update():
         ranker.apply_update(record)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from streamrec.model.adam import Adam
-from streamrec.model.blend import FEATURES, Blend
+from streamrec.model.network.adam import Adam
+from streamrec.model.ranking.blend import FEATURES, Blend
 from streamrec.model.tensors import weights_of
 
 KNOWN = 26

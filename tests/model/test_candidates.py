@@ -10,13 +10,13 @@ import torch
 from interests import stream
 from plain_candidates import find_one, follow
 
-from streamrec.model import products
-from streamrec.model.candidates import encode, find
-from streamrec.model.context import make_context
-from streamrec.model.forward import Encoder
-from streamrec.model.nearest import SCORES_TOGETHER, kernel_for, nearest, rough_table
-from streamrec.model.products import KERNELS, LARGE_ROWS, MANY_QUERIES, Kernel, fastest, for_search
-from streamrec.model.sequence_model import ModelConfig, SequenceModel
+from streamrec.model.network.forward import Encoder
+from streamrec.model.network.sequence_model import ModelConfig, SequenceModel
+from streamrec.model.ranking.candidates import encode, find
+from streamrec.model.ranking.context import make_context
+from streamrec.model.retrievers import products
+from streamrec.model.retrievers.nearest import SCORES_TOGETHER, kernel_for, nearest, rough_table
+from streamrec.model.retrievers.products import KERNELS, LARGE_ROWS, MANY_QUERIES, Kernel, fastest, for_search
 
 
 @pytest.fixture
@@ -114,7 +114,7 @@ def test_searches_of_many_users_share_little_memory(monkeypatch):
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     rough = rough_table(vectors, 4_000)
     together = nearest(vectors, rough, vectors[:50], 10)
-    monkeypatch.setattr("streamrec.model.nearest.SCORES_TOGETHER", 12_001)
+    monkeypatch.setattr("streamrec.model.retrievers.nearest.SCORES_TOGETHER", 12_001)
     assert np.array_equal(np.sort(nearest(vectors, rough, vectors[:50], 10)), np.sort(together))
 
 

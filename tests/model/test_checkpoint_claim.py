@@ -6,12 +6,12 @@ import subprocess
 import sys
 import threading
 
-from streamrec.model.claim import claimed
+from streamrec.model.training.claim import claimed
 
 HOLDER = """
 import signal, sys
 from pathlib import Path
-from streamrec.model.claim import claimed
+from streamrec.model.training.claim import claimed
 with claimed(Path(sys.argv[1])):
     print("claimed", flush=True)
     signal.pause()

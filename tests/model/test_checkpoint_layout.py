@@ -7,7 +7,7 @@ from pathlib import Path
 
 from interests import stream
 
-from streamrec.model import checkpoint
+from streamrec.model.training import checkpoint
 
 FILES = Path(__file__).parents[1] / "formats"
 

@@ -12,10 +12,10 @@ from structlog.testing import capture_logs
 
 from streamrec.errors import StreamrecError
 from streamrec.metrics import TrainerMetrics
-from streamrec.model import checkpoint
-from streamrec.model.archive import Archive
-from streamrec.model.checkpoint import DamagedCheckpointError
-from streamrec.model.claim import claimed
+from streamrec.model.training import checkpoint
+from streamrec.model.training.archive import Archive
+from streamrec.model.training.checkpoint import DamagedCheckpointError
+from streamrec.model.training.claim import claimed
 
 
 def write(root, number, *, kept=()):

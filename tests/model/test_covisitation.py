@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamrec.domain.interest import SequenceEvent
-from streamrec.model.covisitation import HALF_LIFE_MS, LOOK_BACK, Covisitation
-from streamrec.model.neighbour_lists import (
+from streamrec.model.tables.covisitation import HALF_LIFE_MS, LOOK_BACK, Covisitation
+from streamrec.model.tables.neighbour_lists import (
     BACKWARD_WEIGHT,
     DISTANCE_DECAY,
     KEPT_WHEN_FULL,
@@ -17,8 +17,8 @@ from streamrec.model.neighbour_lists import (
     OTHER_SESSION_WEIGHT,
     SESSION_GAP_MS,
 )
-from streamrec.model.popularity import share_of
-from streamrec.model.vocabulary import DAY_MS
+from streamrec.model.tables.popularity import share_of
+from streamrec.model.tables.vocabulary import DAY_MS
 
 NOW = 1_760_000_000_000
 MINUTE_MS = 60_000

@@ -12,13 +12,13 @@ from training import Running
 from streamrec.contracts.model_version import ModelCommand
 from streamrec.domain.event import Event, EventType, Source
 from streamrec.domain.interest import InterestState
-from streamrec.model import guard, learning
-from streamrec.model.candidates import encode, find
-from streamrec.model.context import make_context
-from streamrec.model.learner import Learner
-from streamrec.model.ranker import ModelRanker
-from streamrec.model.serving import ServingModel, Weights
-from streamrec.model.updates import UpdateReader
+from streamrec.model.network.learner import Learner
+from streamrec.model.ranking.candidates import encode, find
+from streamrec.model.ranking.context import make_context
+from streamrec.model.ranking.ranker import ModelRanker
+from streamrec.model.ranking.serving import ServingModel, Weights
+from streamrec.model.ranking.updates import UpdateReader
+from streamrec.model.training import guard, online_model
 
 
 def log_of(events, **options):
@@ -44,16 +44,16 @@ def is_finite(model):
 
 def break_network(trainer):
     with torch.no_grad():
-        trainer.learning.learner.model.out.weight[0, 0] = torch.nan
+        trainer.model.learner.model.out.weight[0, 0] = torch.nan
 
 
 def break_vectors(trainer):
-    trainer.learning.learner.items.weight[3, 0] = torch.inf
+    trainer.model.learner.items.weight[3, 0] = torch.inf
 
 
 def break_blend(trainer):
     with torch.no_grad():
-        trainer.learning.stacking.blend.linear.weight[0, 0] = torch.nan
+        trainer.model.stacking.blend.linear.weight[0, 0] = torch.nan
 
 
 @pytest.mark.parametrize("plant", [break_network, break_vectors, break_blend])
@@ -74,7 +74,7 @@ def test_a_version_with_nan_never_serves(new_trainer, plant):
 @pytest.fixture
 def soon(monkeypatch):
     """Compare every tested event, in a smaller window: all that takes tens of thousands of events comes soon."""
-    monkeypatch.setattr(learning, "COMPARED_SHARE", 1.0)
+    monkeypatch.setattr(online_model, "COMPARED_SHARE", 1.0)
     monkeypatch.setattr(guard, "WINDOW", 512)
 
 
@@ -96,7 +96,7 @@ def test_a_version_trained_on_shuffled_labels_serves_no_longer_than_the_check_ta
     monkeypatch.setattr(Learner, "train", train_on_shuffled)
     while not running.trainer.versions.rolled_back:
         running.turn()
-        assert running.trainer.learning.events < 4_000 + 2 * guard.MIN_COMPARED / learning.TESTED_SHARES[1]
+        assert running.trainer.model.events < 4_000 + 2 * guard.MIN_COMPARED / online_model.TESTED_SHARES[1]
     monkeypatch.setattr(Learner, "train", train)
 
     versions = {version.name: version for version in running.trainer.versions.versions}
@@ -123,14 +123,14 @@ def test_events_that_led_to_a_bad_version_are_counted_again_and_trained_no_more(
     break_network(running.trainer)
     while not running.trainer.versions.rolled_back:
         running.turn()
-    steps, blend = running.trainer.learning.learner.steps, running.trainer.learning.stacking.changes()
+    steps, blend = running.trainer.model.learner.steps, running.trainer.model.stacking.changes()
     running.play(1_200)
 
-    assert running.trainer.learning.learner.steps == steps == 0
-    after = running.trainer.learning.stacking.changes()
+    assert running.trainer.model.learner.steps == steps == 0
+    after = running.trainer.model.stacking.changes()
     assert all(np.array_equal(after[name], blend[name]) for name in blend)
     running.play(1_600)
-    assert running.trainer.learning.learner.steps > 0
+    assert running.trainer.model.learner.steps > 0
 
 
 def test_a_spared_event_is_no_target_of_a_later_step_either(new_trainer, monkeypatch):
@@ -139,7 +139,7 @@ def test_a_spared_event_is_no_target_of_a_later_step_either(new_trainer, monkeyp
     break_network(running.trainer)
     while not running.trainer.versions.rolled_back:
         running.turn()
-    targets, pad = [], learning.pad
+    targets, pad = [], online_model.pad
 
     def watch(histories, max_length, *, spared):
         padded = pad(histories, max_length, spared=spared)
@@ -148,7 +148,7 @@ def test_a_spared_event_is_no_target_of_a_later_step_either(new_trainer, monkeyp
             targets.extend(event.offset for event, weight in zip(kept, weights, strict=False) if weight)
         return padded
 
-    monkeypatch.setattr(learning, "pad", watch)
+    monkeypatch.setattr(online_model, "pad", watch)
     running.play(1_600)
     assert min(targets) == 1_240
     assert len(set(targets)) > 300
@@ -163,14 +163,14 @@ def test_held_out_users_are_counted_and_never_trained(new_trainer):
         )
         log.append(msgspec.json.encode(fold(states[event.user_id], event)))
     running = Running(new_trainer(), log)
-    blend = running.trainer.learning.stacking.changes()
+    blend = running.trainer.model.stacking.changes()
     running.play(200)
 
     assert running.counted == 200
-    assert running.trainer.learning.learner.steps == 0
-    assert not running.trainer.learning.reservoir.entries
+    assert running.trainer.model.learner.steps == 0
+    assert not running.trainer.model.reservoir.entries
     assert list(running.trainer.guard._held) == held, "the newest event of each, the oldest first"
-    after = running.trainer.learning.stacking.changes()
+    after = running.trainer.model.stacking.changes()
     assert all(np.array_equal(after[name], blend[name]) for name in blend)
 
 
@@ -264,7 +264,7 @@ def test_killed_at_any_moment_with_rollbacks_in_between_every_event_is_counted_o
 
     assert len(commands) == 5
     assert running.counted == 2_400
-    assert running.trainer.learning.events == 2_400
+    assert running.trainer.model.events == 2_400
 
 
 @pytest.mark.usefixtures("soon")
@@ -290,7 +290,7 @@ def test_the_good_version_does_not_know_an_item_that_got_the_row_of_another_one(
     while not running.trainer.lineage.last_good:
         running.turn()
     trainer = running.trainer
-    vocabulary = trainer.learning.items.vocabulary
+    vocabulary = trainer.model.items.vocabulary
     row = vocabulary.row("0-0")
     assert trainer.guard.good.vectors[row].any()
     vocabulary.remove("0-0")
@@ -299,6 +299,6 @@ def test_the_good_version_does_not_know_an_item_that_got_the_row_of_another_one(
     trainer.take_update()
     running.use_case.checkpoint()
     for each in (trainer, new_trainer(hide_seen=False)):
-        assert each.learning.items.vocabulary.row("another") == row
+        assert each.model.items.vocabulary.row("another") == row
         assert not each.guard.good.vectors[row].any()
         assert row not in each.guard._known_rows

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamrec.domain.interest import SequenceEvent
-from streamrec.model.popularity import HALF_LIVES_MS, REPEAT_PERIOD_MS, Popularity, share_of
-from streamrec.model.vocabulary import DAY_MS, PADDING, Vocabulary, pack_ids, unpack_ids
+from streamrec.model.tables.popularity import HALF_LIVES_MS, REPEAT_PERIOD_MS, Popularity, share_of
+from streamrec.model.tables.vocabulary import DAY_MS, PADDING, Vocabulary, pack_ids, unpack_ids
 
 NOW = 1_760_000_000_000
 

@@ -5,11 +5,11 @@ import pytest
 import torch
 from interests import ITEMS_PER_THEME, stream
 
-from streamrec.model.content import MAX_PARTS
-from streamrec.model.learner import Learner
-from streamrec.model.micro_batch import pad
-from streamrec.model.sequence_model import ModelConfig
-from streamrec.model.step import Step
+from streamrec.model.network.learner import Learner
+from streamrec.model.network.micro_batch import pad
+from streamrec.model.network.sequence_model import ModelConfig
+from streamrec.model.network.step import Step
+from streamrec.model.tables.content import MAX_PARTS
 
 
 def test_a_training_step_mixes_no_devices(monkeypatch):

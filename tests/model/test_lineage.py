@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from streamrec.model import lineage as module
-from streamrec.model.lineage import Lineage
+from streamrec.model.training import lineage as module
+from streamrec.model.training.lineage import Lineage
 
 HOUR_NS = 3_600 * 10**9
 

@@ -11,7 +11,7 @@ from rankers import ranker_of, trained
 from streamrec.contracts.incoming import Item
 from streamrec.domain.event import Event, EventType, Source
 from streamrec.domain.interest import InterestState
-from streamrec.model.ranker import ModelRanker
+from streamrec.model.ranking.ranker import ModelRanker
 
 
 def test_a_batch_gives_the_lists_of_its_members(new_trainer):
@@ -102,12 +102,12 @@ def test_sums_over_events_count_people(new_trainer, together, has_model):
     popular = [item.item_id for item in ranker.popular(interests[:1], k=100)[0]]
     assert popular.index("spam") > len(popular) // 2
     if has_model:
-        before = trainer.learning.items.popularity.counts[trainer.learning.items.vocabulary.row("spam")].copy()
+        before = trainer.model.items.popularity.counts[trainer.model.items.vocabulary.row("spam")].copy()
         for interest in burst:
             trainer.train([interest], behind=0)
-        row = trainer.learning.items.vocabulary.row("spam")
-        assert (trainer.learning.items.popularity.counts[row] <= 3.01 * before).all()
-        assert trainer.learning.items.vocabulary.events[row] <= 2
+        row = trainer.model.items.vocabulary.row("spam")
+        assert (trainer.model.items.popularity.counts[row] <= 3.01 * before).all()
+        assert trainer.model.items.vocabulary.events[row] <= 2
 
 
 def test_withdrawn_and_deleted_items_are_in_no_list(new_trainer):

@@ -7,8 +7,8 @@ import pytest
 from interests import stream
 
 from streamrec.contracts.model_update import ModelUpdate, Rollbacks
-from streamrec.model import releases
-from streamrec.model.releases import SNAPSHOT_INTERVAL_S
+from streamrec.model.training import releases
+from streamrec.model.training.releases import SNAPSHOT_INTERVAL_S
 
 
 def kinds(trainer, number):
@@ -35,9 +35,9 @@ def test_snapshots_come_at_their_pace_whatever_the_wall_clock_does(new_trainer, 
     monkeypatch.setattr(releases, "SNAPSHOT_SHARE", float("inf"))
     clock = [0.0]
     trainer = new_trainer()
-    trainer.learning.releases._monotonic_s = lambda: clock[0]
+    trainer.model.releases._monotonic_s = lambda: clock[0]
     assert kinds(trainer, 0) == {"snapshot"}
-    trainer.learning.newest_produced_at_ms += int(jump_s * 1_000)
+    trainer.model.newest_produced_at_ms += int(jump_s * 1_000)
     assert kinds(trainer, 1) == {"delta"}
     clock[0] += SNAPSHOT_INTERVAL_S + 1
     assert kinds(trainer, 2) == {"delta", "snapshot"}

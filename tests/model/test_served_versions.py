@@ -11,12 +11,13 @@ from rankers import clicked, first_version, ranker_of, trained
 from safetensors.numpy import load, save
 
 from streamrec.contracts.model_update import MAX_PART_BYTES, ModelUpdate, Rollbacks
-from streamrec.model import releases, updates
-from streamrec.model.candidates import encode, find
-from streamrec.model.context import make_context
-from streamrec.model.lists import best_lists
-from streamrec.model.ranker import ModelRanker
-from streamrec.model.serving import ServingModel
+from streamrec.model.ranking import updates
+from streamrec.model.ranking.candidates import encode, find
+from streamrec.model.ranking.context import make_context
+from streamrec.model.ranking.lists import best_lists
+from streamrec.model.ranking.ranker import ModelRanker
+from streamrec.model.ranking.serving import ServingModel
+from streamrec.model.training import releases
 from streamrec.service.list_marks import Knowledge
 
 

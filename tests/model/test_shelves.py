@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from plain_candidates import shelf
 
-from streamrec.model import shelves
-from streamrec.model.popularity import HALF_LIVES_MS
-from streamrec.model.serving import ServingModel
-from streamrec.model.shelves import ROWS_PER_RANKING, find_shelf, shelves_of
+from streamrec.model.ranking.serving import ServingModel
+from streamrec.model.retrievers import shelves
+from streamrec.model.retrievers.shelves import ROWS_PER_RANKING, find_shelf, shelves_of
+from streamrec.model.tables.popularity import HALF_LIVES_MS
 
 ROWS = 3_000
 

@@ -8,9 +8,9 @@ from streamrec.contracts.derived import EventPosition, UserInterest
 from streamrec.contracts.incoming import Item
 from streamrec.domain.event import Event, EventType, Source
 from streamrec.domain.interest import InterestState
-from streamrec.model.evaluation.baselines.categories import PopularInCategories
-from streamrec.model.evaluation.baselines.popularity import RecentPopularity
-from streamrec.model.ranker import ModelRanker
+from streamrec.evaluation.baselines.categories import PopularInCategories
+from streamrec.evaluation.baselines.popularity import RecentPopularity
+from streamrec.model.ranking.ranker import ModelRanker
 from streamrec.simulated_shop import DAY_MS, SimulatedShop
 
 HIT_AT = 10

@@ -10,10 +10,10 @@ from streamrec.contracts.incoming import Item
 from streamrec.domain.event import Event, EventType, Source
 from streamrec.domain.interest import InterestState
 from streamrec.errors import StreamrecError
-from streamrec.model import stacking
-from streamrec.model.content import category_code
-from streamrec.model.learner import Learner
-from streamrec.model.ranker import ModelRanker
+from streamrec.model.network.learner import Learner
+from streamrec.model.ranking.ranker import ModelRanker
+from streamrec.model.tables.content import category_code
+from streamrec.model.training import stacking
 
 BATCH = 40
 
@@ -29,7 +29,7 @@ def train(trainer, interests):
 
 def same(one, other) -> bool:
     vectors = np.array_equal(one.serving.vectors[: one.serving.size], other.serving.vectors[: other.serving.size])
-    weights = one.learning.stacking.changes(), other.learning.stacking.changes()
+    weights = one.model.stacking.changes(), other.model.stacking.changes()
     return vectors and all(np.array_equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
@@ -74,7 +74,7 @@ def test_a_restarted_trainer_picks_up_where_it_left_off(new_trainer):
         train(trainer, interests[200:])
     assert same(one, other)
     for restarted in (one, other):
-        assert undisturbed.learning.items.vocabulary.ids == restarted.learning.items.vocabulary.ids
+        assert undisturbed.model.items.vocabulary.ids == restarted.model.items.vocabulary.ids
         assert np.array_equal(undisturbed.serving.counts, restarted.serving.counts)
         size = undisturbed.serving.size
         cosines = (undisturbed.serving.vectors[1:size] * restarted.serving.vectors[1:size]).sum(1)
@@ -109,7 +109,7 @@ def test_a_change_is_counted_once_and_raises_the_effort_wherever_in_a_micro_batc
 
 def test_a_row_learns_from_when_its_item_is_admitted(new_trainer):
     trainer = new_trainer(admit_after=3)
-    vocabulary, rows = trainer.learning.items.vocabulary, trainer.learning.learner.items
+    vocabulary, rows = trainer.model.items.vocabulary, trainer.model.learner.items
     train(trainer, stream(400))
     events, stepped = vocabulary.events[1 : len(vocabulary)], rows.steps[1 : len(vocabulary)].cpu().numpy()
     assert (stepped[events < 3] == 0).all()
@@ -120,15 +120,15 @@ def test_a_row_learns_from_when_its_item_is_admitted(new_trainer):
 def test_a_row_that_is_used_again_keeps_nothing_of_the_item_before(new_trainer):
     """Readers see the new item in its place, as one that came to an empty row would be."""
     trainer, ranker = new_trainer(hide_seen=False), ModelRanker(hide_seen=False)
-    trainer.learning.items.vocabulary.max_items = items = 20  # as many as a sequence holds
+    trainer.model.items.vocabulary.max_items = items = 20  # as many as a sequence holds
     old = stream(400)
     for record in train(trainer, old):
         ranker.apply_update(record)
-    learning = trainer.learning
-    gone = set(learning.items.vocabulary.ids[1:])
+    model = trainer.model
+    gone = set(model.items.vocabulary.ids[1:])
     reset: list[int] = []
-    begin = learning.learner.add_item
-    learning.learner.add_item = lambda row, *arguments: (reset.append(row), begin(row, *arguments))
+    begin = model.learner.add_item
+    model.learner.add_item = lambda row, *arguments: (reset.append(row), begin(row, *arguments))
     state, new = InterestState(), []
     for offset in range(items):
         event = Event(
@@ -138,10 +138,10 @@ def test_a_row_that_is_used_again_keeps_nothing_of_the_item_before(new_trainer):
     for record in train(trainer, new):
         ranker.apply_update(record)
 
-    ids = learning.items.vocabulary.ids
+    ids = model.items.vocabulary.ids
     assert gone.isdisjoint(ids[1:])
     assert set(reset) == set(range(1, items + 1)), "each row began anew"
-    assert (learning.items.vocabulary.events[1 : items + 1] == 1).all()
+    assert (model.items.vocabulary.events[1 : items + 1] == 1).all()
     listed = {item.item_id for items in ranker.rank([*old[-5:], new[-1]], k=100) for item in items}
     assert listed <= {event.item_id for event in state.sequence} | set(ids)
     assert not listed & gone
@@ -232,7 +232,7 @@ def test_nothing_new_makes_no_version(new_trainer):
 def test_a_catalogue_without_categories_leaves_those_that_events_named(new_trainer):
     trainer = new_trainer()
     train(trainer, stream(200))
-    items, learner = trainer.learning.items, trainer.learning.learner
+    items, learner = trainer.model.items, trainer.model.learner
     row = items.vocabulary.row("1-0")
     category, bucket = items.category[row], learner.buckets[row][0]
     assert category == category_code("theme 1")
@@ -249,7 +249,7 @@ def test_a_catalogue_without_categories_leaves_those_that_events_named(new_train
 def test_all_items_of_a_category_are_published_when_the_category_learns(new_trainer, monkeypatch):
     trainer = new_trainer()
     train(trainer, stream(200))
-    learner, serving = trainer.learning.learner, trainer.serving
+    learner, serving = trainer.model.learner, trainer.serving
     rows = np.array([row for item_id, row in serving.rows.items() if item_id.startswith("1-")])
     learner.content.weight[learner.buckets[rows[0]][0]] += 1.0
     monkeypatch.setattr(learner, "train", lambda *_: np.zeros(0, np.int64))

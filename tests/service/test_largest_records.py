@@ -12,7 +12,7 @@ from streamrec.contracts.derived import TopKList
 from streamrec.contracts.topics import BROKER_MAX_MESSAGE_BYTES
 from streamrec.domain.seen import SEEN_ITEMS
 from streamrec.errors import UnfitServerError
-from streamrec.model.updates import Learned, to_records
+from streamrec.model.ranking.updates import Learned, to_records
 from streamrec.service.fold_interests import FoldInterests
 from streamrec.service.largest_records import (
     ESCAPED,

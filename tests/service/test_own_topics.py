@@ -14,7 +14,7 @@ from streamrec.contracts.derived import EventPosition, UserInterest
 from streamrec.contracts.model_update import MAX_PARTS
 from streamrec.contracts.topics import MODEL_CONTROL, MODEL_UPDATES, USER_INTERESTS
 from streamrec.domain.interest import SequenceEvent
-from streamrec.model.ranker import ModelRanker
+from streamrec.model.ranking.ranker import ModelRanker
 from streamrec.service.batch import Fault, Record, TopicPartition
 from streamrec.service.make_lists import ListMaker
 from streamrec.service.refresh_topk import RefreshTopK

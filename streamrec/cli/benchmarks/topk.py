@@ -13,7 +13,7 @@ from streamrec.bench.topk import TopKTime, measure
 from streamrec.cli.benchmarks.machine import machine
 from streamrec.cli.output import DataTable, Json, console, print_json, progress_bar
 from streamrec.errors import UsageError
-from streamrec.model.products import KERNELS, Kernel
+from streamrec.model.retrievers.products import KERNELS, Kernel
 
 ITEMS = (10_000, 100_000, 1_000_000)
 USERS = (1, 16)

@@ -18,10 +18,10 @@ from streamrec.cli.evaluation.prequential import UNSCORED_SHARE, new_trainer, re
 from streamrec.cli.event_source import Data, EventSource, reads_events
 from streamrec.cli.output import DataTable, Json, console, print_json, progress_bar
 from streamrec.errors import UsageError
-from streamrec.model.evaluation.ablation import UNCHANGED, VARIANTS, Outcome, Worth, worth
-from streamrec.model.evaluation.prequential import Prequential
-from streamrec.model.ranker import ModelRanker
-from streamrec.model.sequence_model import ModelConfig
+from streamrec.evaluation.ablation import UNCHANGED, VARIANTS, Outcome, Worth, worth
+from streamrec.evaluation.prequential import Prequential
+from streamrec.model.network.sequence_model import ModelConfig
+from streamrec.model.ranking.ranker import ModelRanker
 from streamrec.settings import Settings
 
 

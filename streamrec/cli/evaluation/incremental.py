@@ -16,10 +16,10 @@ from streamrec.adapters.sequence_files import read_sessions
 from streamrec.cli.evaluation.settings_file import SettingsFile, read_settings
 from streamrec.cli.output import DataTable, Json, console, print_json, progress_bar
 from streamrec.errors import UsageError
-from streamrec.model.evaluation.incremental import Incremental, IncrementalSettings, SliceRanks, slices_of
-from streamrec.model.evaluation.metrics import reciprocal_rank
-from streamrec.model.evaluation.significance import confidence_interval
-from streamrec.model.evaluation.training import use_threads
+from streamrec.evaluation.epochs import use_threads
+from streamrec.evaluation.incremental import Incremental, IncrementalSettings, SliceRanks, slices_of
+from streamrec.evaluation.metrics import reciprocal_rank
+from streamrec.evaluation.significance import confidence_interval
 
 
 class Period(Struct, kw_only=True):

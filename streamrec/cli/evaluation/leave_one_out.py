@@ -15,11 +15,11 @@ from streamrec.adapters.sequence_files import read_users
 from streamrec.cli.evaluation.settings_file import SettingsFile, read_settings
 from streamrec.cli.output import Json, console, print_json, progress_bar
 from streamrec.errors import UsageError
-from streamrec.model.evaluation.leave_one_out import LeaveOneOut, LeaveOneOutRanks, LeaveOneOutSettings
-from streamrec.model.evaluation.metrics import CUTOFF, ndcg
-from streamrec.model.evaluation.sequences import from_groups
-from streamrec.model.evaluation.significance import confidence_interval
-from streamrec.model.evaluation.training import use_threads
+from streamrec.evaluation.epochs import use_threads
+from streamrec.evaluation.leave_one_out import LeaveOneOut, LeaveOneOutRanks, LeaveOneOutSettings
+from streamrec.evaluation.metrics import CUTOFF, ndcg
+from streamrec.evaluation.sequences import from_groups
+from streamrec.evaluation.significance import confidence_interval
 
 
 class LeaveOneOutResult(Struct, kw_only=True):

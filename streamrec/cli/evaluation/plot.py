@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from streamrec.errors import UsageError
-from streamrec.model.evaluation.summary import PrequentialResult
+from streamrec.evaluation.summary import PrequentialResult
 from streamrec.visible import visible
 
 DRAWN_BASELINES = 3

@@ -17,18 +17,18 @@ from streamrec.cli.output import DataTable, Json, console, print_json, progress_
 from streamrec.contracts.incoming import Click, Item, Purchase
 from streamrec.domain.event import Event, EventType, Source
 from streamrec.errors import UsageError
-from streamrec.model.evaluation.baselines.categories import PopularInCategories
-from streamrec.model.evaluation.baselines.factorization import MatrixFactorization
-from streamrec.model.evaluation.baselines.frozen import Frozen
-from streamrec.model.evaluation.baselines.neighbours import SessionNeighbours
-from streamrec.model.evaluation.baselines.popularity import RecentPopularity
-from streamrec.model.evaluation.baselines.retrained import Retrained
-from streamrec.model.evaluation.prequential import Prequential, one_cpu_thread
-from streamrec.model.evaluation.summary import PrequentialResult, summarize
-from streamrec.model.learning import Learning
-from streamrec.model.ranker import ModelRanker
-from streamrec.model.sequence_model import ModelConfig
-from streamrec.model.trainer import Trainer
+from streamrec.evaluation.baselines.categories import PopularInCategories
+from streamrec.evaluation.baselines.factorization import MatrixFactorization
+from streamrec.evaluation.baselines.frozen import Frozen
+from streamrec.evaluation.baselines.neighbours import SessionNeighbours
+from streamrec.evaluation.baselines.popularity import RecentPopularity
+from streamrec.evaluation.baselines.retrained import Retrained
+from streamrec.evaluation.prequential import Prequential, one_cpu_thread
+from streamrec.evaluation.summary import PrequentialResult, summarize
+from streamrec.model.network.sequence_model import ModelConfig
+from streamrec.model.ranking.ranker import ModelRanker
+from streamrec.model.training.online_model import OnlineModel
+from streamrec.model.training.trainer import Trainer
 from streamrec.settings import Settings
 
 UNSCORED_SHARE = 0.2
@@ -135,8 +135,8 @@ def _new_run(
     config, device = ModelConfig(dim=settings.embedding_dim, max_length=length), one_cpu_thread()
     trainer = new_trainer(settings, config, checkpoints, items, seed)
 
-    def new_learning() -> Learning:
-        return Learning(
+    def new_learning() -> OnlineModel:
+        return OnlineModel(
             config,
             hide_seen=hide_seen,
             device=device,

@@ -1,0 +1,1 @@
+"""The sequence model, and how one step trains it."""

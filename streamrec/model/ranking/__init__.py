@@ -1,0 +1,1 @@
+"""From candidates to lists: a serving version, its features and its blend."""

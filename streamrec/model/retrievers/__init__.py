@@ -1,0 +1,1 @@
+"""Recall channels: which items may be in a list."""

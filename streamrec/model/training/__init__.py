@@ -1,0 +1,1 @@
+"""The trainer: from micro-batches to checked versions and checkpoints."""

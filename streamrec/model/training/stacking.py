@@ -1,0 +1,148 @@
+"""Training of the blend: each event first tests the served lists, then trains the weights."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+
+from streamrec.model.network.adam import Adam
+from streamrec.model.ranking.blend import Blend, listwise_loss
+from streamrec.model.ranking.candidates import find
+from streamrec.model.ranking.context import Context
+from streamrec.model.ranking.serving import ServingModel
+from streamrec.model.tables.popularity import CONTROL_HALF_LIFE
+from streamrec.model.tensors import Arrays, below, prefixed, weights_of
+
+LEARNING_RATE = 3e-3
+
+HIT_AT = 10
+"""Cutoff of hits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """Test result of one event.
+
+    Attributes
+    ----------
+    rank
+        Rank of the event's item in the list, from 0; `None` if it was not a candidate.
+    loss
+        Cross-entropy among the candidates; `None` if it was not a candidate.
+    """
+
+    rank: int | None
+    loss: float | None
+
+
+class Stacking:
+    """Trains the blend on events that nothing else has been trained on yet.
+
+    Parameters
+    ----------
+    hide_seen
+        As for the ranker.
+    seed
+        Random seed of initial weights.
+    """
+
+    def __init__(self, *, hide_seen: bool, seed: int) -> None:
+        self.hide_seen = hide_seen
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.blend = Blend()
+        self.optimizer = Adam(self.blend.parameters(), learning_rate=LEARNING_RATE)
+        self.recent_loss = 0.0
+        """Moving average of the loss on new events, before they are learned."""
+        self._drifted = False
+        self.tested = self.hits = self.popular_hits = 0
+        """Results of served lists and of the most popular items, since the start."""
+        self._drift: Any = None
+
+    def learn(
+        self, serving: ServingModel, contexts: Sequence[Context], hidden: np.ndarray, target_rows: Sequence[int]
+    ) -> list[Score]:
+        """Test the lists of these users against their next events, then train on these."""
+        found = find(serving, contexts, hidden, hide_seen=self.hide_seen)
+        places = found.places(np.asarray(target_rows))
+        usable = np.flatnonzero((places >= 0) & (np.asarray(target_rows) > 0))
+        scores = [Score(None, None)] * len(contexts)
+        self.tested += len(contexts)
+        self.popular_hits += sum(map(self._is_popular, [serving] * len(contexts), contexts, target_rows))
+        if not len(usable):
+            return scores
+        out = self.blend(torch.from_numpy(found.features))
+        side_by_side = torch.full((len(contexts), int(np.diff(found.starts).max())), -torch.inf)
+        users, within = torch.from_numpy(found.users), torch.from_numpy(np.arange(len(out)) - found.starts[found.users])
+        side_by_side = side_by_side.index_put((users, within), out)[usable]
+        losses = listwise_loss(side_by_side, torch.from_numpy((places - found.starts[:-1])[usable]))
+        self.optimizer.forget_gradients()
+        losses.mean().backward()  # type: ignore[no-untyped-call]  # torch's own gap
+        self.optimizer.step()
+        out, side_by_side = out.detach(), side_by_side.detach()
+        ranks = (side_by_side > out[places[usable]][:, None]).sum(1).tolist()
+        self.hits += sum(rank < HIT_AT for rank in ranks)
+        self._watch(losses.detach().mean().item())
+        for index, rank, loss in zip(usable.tolist(), ranks, losses.tolist(), strict=True):
+            scores[index] = Score(rank, loss)
+        return scores
+
+    def _watch(self, loss: float) -> None:
+        self.recent_loss += 0.02 * (loss - self.recent_loss) if self.recent_loss else loss
+        if self._drift is None:
+            self._drift = new_drift_detector()
+        # the detector gets one value per step: this is cheap, and single events are too noisy
+        self._drift.update(loss)
+        self._drifted |= self._drift.drift_detected
+
+    def _is_popular(self, serving: ServingModel, context: Context, target_row: int) -> bool:
+        """Return whether an item is in the top 10 of a user's list in the control arm."""
+        rows = serving.popular_rows
+        if self.hide_seen:
+            rows = rows[~np.isin(rows, context.rows)]
+        first = np.argsort(-serving.counts[rows, CONTROL_HALF_LIFE], kind="stable")[:HIT_AT]
+        return target_row > 0 and target_row in rows[first]
+
+    def take_drift(self) -> bool:
+        """Return whether the losses since the last call indicate a drift."""
+        drifted, self._drifted = self._drifted, False
+        return drifted
+
+    def changes(self) -> Arrays:
+        """Return the weights by name, for a version."""
+        return prefixed("blend", weights_of(self.blend))
+
+    def state(self) -> Arrays:
+        """Return the state as arrays, for a checkpoint."""
+        return {**self.changes(), **prefixed("adam", self.optimizer.state())}
+
+    def load(self, state: Arrays) -> None:
+        """Restore what :meth:`state` returned."""
+        self.blend.load(below("blend", state))
+        self.optimizer.load(below("adam", state))
+
+
+def new_drift_detector() -> Any:  # noqa: ANN401  # river has no types
+    """Return a drift detector for the losses."""
+    return _adwin()()
+
+
+@cache
+def _adwin() -> Any:  # noqa: ANN401  # river has no types
+    """Import the class without its package, which imports scipy and data sets: a second in each trainer's start."""
+    package = ModuleType("river.drift")
+    package.__path__ = list(find_spec("river.drift").submodule_search_locations)  # type: ignore[union-attr, arg-type]
+    sys.modules["river.drift"] = package
+    try:
+        return import_module("river.drift.adwin").ADWIN
+    finally:
+        del sys.modules["river.drift"]  # others may import all of it
