@@ -146,6 +146,12 @@ class Settings(BaseSettings):
         description="Events of an item before its embedding is trained; until then content and counts stand in.",
         examples=["3"],
     )
+    channels: str = Field(
+        "neighbour,category,popular,model",
+        pattern="^[a-z][a-z0-9_-]*(,[a-z][a-z0-9_-]*)*$",
+        description="Recall channels of the model, separated by commas; the trainer decides for every recall worker.",
+        examples=["neighbour,popular,model"],
+    )
     micro_batch_events: int = Field(64, ge=1, description="New events that trigger a training step.", examples=["256"])
     micro_batch_age_s: float = Field(
         1.0, gt=0, description="Age of the oldest waiting event that triggers a training step.", examples=["1.0"]

@@ -8,9 +8,11 @@ from collections import defaultdict
 import numpy as np
 import torch
 
-from streamrec.model.ranking.blend import FEATURES
-from streamrec.model.ranking.features import COUNT_FLOOR, INTEREST_DECAY
-from streamrec.model.ranking.kernels import CATEGORIES_OF, MAX_NEIGHBOUR_CANDIDATES, NEIGHBOURS_OF
+from streamrec.model.ranking.features import COUNT_FLOOR, FEATURES
+from streamrec.model.retrievers.category import CATEGORIES_OF, INTEREST_DECAY
+from streamrec.model.retrievers.neighbour import MAX_CANDIDATES, NEIGHBOURS_OF
+from streamrec.model.retrievers.popular import PER_HALF_LIFE
+from streamrec.model.retrievers.sequence import NEAREST
 from streamrec.model.retrievers.shelves import ROWS_PER_RANKING
 from streamrec.model.tables.neighbour_lists import DISTANCE_DECAY, OTHER_SESSION_WEIGHT, SESSION_GAP_MS
 from streamrec.model.tables.popularity import DAY_MS, HALF_LIVES_MS
@@ -19,24 +21,24 @@ OF_CATEGORIES_MS = {"popularity_in_category_1d": DAY_MS, "popularity_in_category
 """Half-lives of what is popular in a category, by feature."""
 
 
-def find_one(model, context, hidden, *, hide_seen, model_candidates=128, withdrawn=(), risen=()):
+def find_one(model, context, hidden, *, hide_seen, k=0, withdrawn=(), risen=()):
     """Return the candidates of one user: rows ascending, which own item leads to each, features `(M, F)`."""
     weights, of_last, leads = _neighbours(model, context)
-    strongest = sorted(weights, key=lambda row: (-weights[row], row))[:MAX_NEIGHBOUR_CANDIDATES]
+    strongest = sorted(weights, key=lambda row: (-weights[row], row))[:MAX_CANDIDATES]
     cosines = model.vectors[: model.size] @ hidden if hidden.any() else None
     interests = _interests(context)
     strongest_categories = sorted(set(interests) - {0}, key=lambda code: -interests[code])[:CATEGORIES_OF]
     of_categories = [row for code in strongest_categories for row in shelf(model, code)]
-    rows = {*model.popular_rows.tolist(), *risen, *strongest, *of_categories}
+    rows = {*popular(model), *risen, *strongest, *of_categories}
     if cosines is not None:
-        rows |= set(np.argsort(-cosines, kind="stable")[:model_candidates].tolist())
+        rows |= set(np.argsort(-cosines, kind="stable")[: max(k, NEAREST)].tolist())
     own = set(context.rows.tolist())
     rows = rows - own - set(context.seen_before.tolist()) if hide_seen else rows | own
     rows = sorted(row for row in rows if model.ids[row] and row not in withdrawn)
     best = max((cosines[row] for row in rows), default=0.0) if cosines is not None else 0.0
     described = []
     for row in rows:
-        values = dict.fromkeys(FEATURES, 0.0)
+        values = dict.fromkeys(model.blend.features, 0.0)
         if cosines is not None:
             values |= {"cosine": 2 * cosines[row], "cosine_below_best": 4 * (cosines[row] - best), "knows_user": 1.0}
         values |= _popularity(model, context, row)
@@ -44,8 +46,8 @@ def find_one(model, context, hidden, *, hide_seen, model_candidates=128, withdra
             values |= {"neighbour": _log_weight(weights[row]), "is_neighbour": 1.0}
             values["neighbour_of_last"] = _log_weight(of_last[row]) if of_last[row] > 0 else 0.0
         values |= _own(model, context, row) | _in_category(model, interests, row)
-        described.append([values[name] for name in FEATURES])
-    return rows, [leads.get(row, 0) for row in rows], np.array(described).reshape(len(rows), len(FEATURES))
+        described.append([values[name] for name in model.blend.features])
+    return rows, [leads.get(row, 0) for row in rows], np.array(described).reshape(len(rows), len(model.blend.features))
 
 
 def follow(encoder, model, context):
@@ -58,6 +60,12 @@ def follow(encoder, model, context):
         return encoder(
             torch.from_numpy(model.vectors[rows])[None], torch.from_numpy(types)[None], torch.from_numpy(times_s)[None]
         )[0, -1].numpy()
+
+
+def popular(model):
+    """Return the rows that are among the most popular with any half-life."""
+    best = np.argsort(-model.counts[: model.size], axis=0, kind="stable")[:PER_HALF_LIFE]
+    return {row for row in best.ravel().tolist() if model.last_ms[row]}
 
 
 def shelf(model, code):
@@ -92,13 +100,16 @@ def _in_category(model, interests, row):
 
 def _neighbours(model, context):
     weights, of_last, leads, best = defaultdict(float), defaultdict(float), {}, {}
+    (of_neighbours,) = (each for each in model.retrievers if each.name == "neighbour")
     weight, later_ms, done = 1.0, context.now_ms, []
     for row, time_ms in zip(context.rows[::-1].tolist(), context.times_ms[::-1].tolist(), strict=True):
         if later_ms - time_ms > SESSION_GAP_MS:
             weight *= OTHER_SESSION_WEIGHT
         later_ms = time_ms
         if row and row not in done and len(done) < NEIGHBOURS_OF:
-            for other, share in zip(model.neighbours[row].tolist(), model.shares[row].tolist(), strict=True):
+            for other, share in zip(
+                of_neighbours.neighbours[row].tolist(), of_neighbours.shares[row].tolist(), strict=True
+            ):
                 if not other or other >= model.size:
                     continue
                 weights[other] += weight * share
@@ -113,7 +124,7 @@ def _neighbours(model, context):
 def _popularity(model, context, row):
     left = 0.5 ** ((context.now_ms - model.reference_ms) / HALF_LIVES_MS)
     logs = np.log(model.counts[row] * left + COUNT_FLOOR) * 0.3
-    return dict(zip(FEATURES[2:8], logs, strict=True)) | {
+    return dict(zip(FEATURES[:6], logs, strict=True)) | {
         "age": _log_time(context.now_ms - model.first_ms[row]),
         "silence": _log_time(context.now_ms - model.last_ms[row]),
         "events": math.log1p(model.events[row]) * 0.3,

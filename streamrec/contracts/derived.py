@@ -6,7 +6,7 @@ consumers fence on those positions.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 from msgspec import Meta, Struct
 
@@ -21,7 +21,14 @@ Partition = Annotated[int, Meta(ge=0, le=2_147_483_647)]
 Version = Annotated[int, Meta(ge=0, le=9_223_372_036_854_775_807)]
 Offset = Annotated[int, Meta(ge=0, le=9_223_372_036_854_775_807)]
 Weights = Annotated[list[float], Meta(min_length=len(HALF_LIVES_DAYS), max_length=len(HALF_LIVES_DAYS))]
-Channel = Literal["model", "neighbour", "category", "popular", "recent"]
+Channel = Annotated[
+    str,
+    Meta(
+        pattern="^[a-z][a-z0-9_-]*$",
+        max_length=32,
+        description="model, neighbour, category, popular, recent, or the name of an additional channel.",
+    ),
+]
 
 
 class EventPosition(Struct, frozen=True, array_like=True):

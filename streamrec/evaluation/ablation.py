@@ -23,8 +23,11 @@ from streamrec.model.network.forward import Encoder
 from streamrec.model.network.learner import Learner, Training
 from streamrec.model.network.sequence_model import SequenceModel
 from streamrec.model.network.step import Negatives
-from streamrec.model.ranking import serving
-from streamrec.model.ranking.blend import FEATURES, Blend
+from streamrec.model.ranking.blend import Blend
+from streamrec.model.ranking.features import FEATURES
+from streamrec.model.retrievers import category
+from streamrec.model.retrievers.category import CategoryRetriever
+from streamrec.model.retrievers.neighbour import NeighbourRetriever
 from streamrec.model.retrievers.shelves import Shelves, shelves_of
 from streamrec.model.tables.content import MAX_PARTS
 from streamrec.model.training import online_model
@@ -115,10 +118,10 @@ def _let(owner: object, name: str, value: object) -> Change:
 
 def _without(*features: str) -> Change:
     """Zero features of the blend, in training and ranking."""
-    kept = torch.tensor([float(feature not in features) for feature in FEATURES])
 
-    def forward(self: Blend, features: Tensor) -> Tensor:
-        return whole(self, features * kept)
+    def forward(self: Blend, candidates: Tensor) -> Tensor:
+        kept = torch.tensor([float(feature not in features) for feature in self.features])
+        return whole(self, candidates * kept)
 
     whole = Blend.forward
     return _let(Blend, "forward", forward)
@@ -161,25 +164,18 @@ def _serve_untimed(
 
 _forward, _serve = SequenceModel.forward, Encoder.__call__
 _draw, _add_item = Learner.sample_negatives, Learner.add_item
-_POPULARITY = tuple(
-    feature for feature in FEATURES if feature.startswith("popularity") and "in_category" not in feature
-)
-_NEIGHBOURS = "neighbour", "neighbour_of_last", "is_neighbour"
+_POPULARITY = tuple(feature for feature in FEATURES if feature.startswith("popularity"))
 _REPEATS = "repeats", "times_seen", "repeat_recency", "repeat_age", "repeat_of_session"
-_CATEGORIES = (
-    *("same_category", "category_share", "category_interest"),
-    *(feature for feature in FEATURES if feature.startswith("popularity_in_category")),
-)
 
 UNCHANGED = "unchanged"
 VARIANTS: dict[str, Variant] = {
     UNCHANGED: Variant(),
     "blend: no cosine of the network": Variant((_without("cosine", "cosine_below_best"),)),
-    "blend: no neighbours": Variant((_without(*_NEIGHBOURS),)),
+    "blend: no neighbours": Variant((_without(*NeighbourRetriever.features),)),
     "blend: no popularity": Variant((_without(*_POPULARITY),)),
     "blend: no repeats": Variant((_without(*_REPEATS),)),
-    "blend: no categories": Variant((_without(*_CATEGORIES),)),
-    "retrievers: nothing of the user's categories": Variant((_let(serving, "shelves_of", _no_shelves),)),
+    "blend: no categories": Variant((_without(*CategoryRetriever.features),)),
+    "retrievers: nothing of the user's categories": Variant((_let(category, "shelves_of", _no_shelves),)),
     "blend: linear": Variant((_let(Blend, "forward", _linear),)),
     "blend: a step per 64 tested events, not 8": Variant((_let(online_model, "TESTED_TOGETHER", 64),)),
     "network: two blocks": Variant(shape={"blocks": 2}),

@@ -8,7 +8,8 @@ import torch
 
 from streamrec.evaluation.ablation import UNCHANGED, VARIANTS, Outcome, worth
 from streamrec.evaluation.metrics import NOT_LISTED
-from streamrec.model.ranking.blend import FEATURES, Blend
+from streamrec.model.ranking.blend import blend_for
+from streamrec.model.retrievers.channels import DEFAULT, retrievers_of
 from streamrec.model.training import online_model
 
 
@@ -35,9 +36,10 @@ def test_shapes_travel_with_a_version():
 def test_a_hidden_feature_has_no_weight():
     (hide,) = VARIANTS["blend: no neighbours"].changes
     _owner, _name, forward = hide.args
-    blend, features = Blend(), torch.rand(5, len(FEATURES))
+    blend = blend_for(retrievers_of(DEFAULT))
+    features = torch.rand(5, len(blend.features))
     other = features.clone()
-    other[:, FEATURES.index("neighbour")] += 1.0
+    other[:, blend.features.index("neighbour")] += 1.0
     assert not torch.equal(blend(features), blend(other))
     assert torch.equal(forward(blend, features), forward(blend, other))
 

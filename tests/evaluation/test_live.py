@@ -9,6 +9,7 @@ from streamrec.evaluation.live import LiveTrainer
 from streamrec.model.network.sequence_model import ModelConfig
 from streamrec.model.ranking.ranker import ModelRanker
 from streamrec.model.training import guard, online_model
+from streamrec.model.training.online_model import Rules
 from streamrec.model.training.trainer import Trainer
 
 BATCH = 40
@@ -18,7 +19,7 @@ BATCH = 40
 def learner(tmp_path):
     """Return a trainer that learns as its worker lets it."""
     config = ModelConfig(dim=16, max_length=20)
-    return LiveTrainer(Trainer(config, hide_seen=False, device=torch.device("cpu"), checkpoints=tmp_path))
+    return LiveTrainer(Trainer(config, Rules(hide_seen=False), device=torch.device("cpu"), checkpoints=tmp_path))
 
 
 def play(learner, ranker, interests):

@@ -20,6 +20,7 @@ from streamrec.evaluation.baselines.retrained import Retrained
 from streamrec.evaluation.prequential import Prequential
 from streamrec.model.network.sequence_model import ModelConfig
 from streamrec.model.ranking.ranker import ModelRanker
+from streamrec.model.training.online_model import Rules
 from streamrec.model.training.trainer import Trainer
 
 LENGTH = 20
@@ -46,7 +47,7 @@ def play(tmp_path, monkeypatch):
     def new_trainer():
         return Trainer(
             ModelConfig(dim=16, max_length=LENGTH),
-            hide_seen=False,
+            Rules(hide_seen=False),
             device=torch.device("cpu"),
             checkpoints=tmp_path / str(next(numbers)),
         )

@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from streamrec.model.network.sequence_model import ModelConfig
+from streamrec.model.retrievers.channels import DEFAULT
+from streamrec.model.training.online_model import Rules
 from streamrec.model.training.trainer import Trainer
 
 
@@ -18,16 +20,14 @@ def new_trainer(tmp_path, device):
     """Open a trainer of a small network on a directory of checkpoints, in place of the one before it."""
     opened = {}
 
-    def open_trainer(directory="model", *, seed=0, dim=16, hide_seen=True, admit_after=1):
+    def open_trainer(directory="model", *, seed=0, dim=16, hide_seen=True, admit_after=1, channels=DEFAULT):
         if directory in opened:  # a process that died writes no more; a thread of this one would
             opened[directory].wait_until_saved()
         opened[directory] = Trainer(
             ModelConfig(dim=dim, max_length=20),
-            hide_seen=hide_seen,
+            Rules(hide_seen, admit_after, channels, seed),
             device=device,
             checkpoints=tmp_path / directory,
-            admit_after=admit_after,
-            seed=seed,
         )
         return opened[directory]
 

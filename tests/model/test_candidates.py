@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from interests import stream
-from plain_candidates import find_one, follow
+from plain_candidates import find_one, follow, popular
 
 from streamrec.model.network.forward import Encoder
 from streamrec.model.network.sequence_model import ModelConfig, SequenceModel
@@ -41,22 +41,25 @@ def test_candidates_and_features_are_those_of_the_plain_reference(taught, hide_s
     contexts[2].times_ms[:-3] -= 3_600_000  # a session before this one
     contexts[3].now_ms += 3_600_000  # a session that is over
     for context in contexts[1::2]:
-        context.seen_before = np.array([4, 7, int(model.popular_rows[0])])
+        context.seen_before = np.array([4, 7, min(popular(model))])
     hidden = encode(model, contexts)
-    options = {"hide_seen": hide_seen, "model_candidates": model.size if everything else 7}
+    options = {"hide_seen": hide_seen, "k": model.size if everything else 7}
     withdrawn, risen = np.array([3, 5]), np.array([9, model.size - 1])
     found = find(model, contexts, hidden, **options, withdrawn=withdrawn, risen=risen)
     assert hidden[1].any()
     assert not hidden[0].any()
     assert hide_seen or found.features.any(axis=0).all()
+    (of_neighbours,) = (number for number, each in enumerate(model.retrievers) if each.name == "neighbour")
+    every = np.arange(len(found.features))
+    all_leads = model.retrievers[of_neighbours].leads(found.retrievals[of_neighbours], every)
     for user, context in enumerate(contexts):
         rows, leads, features = find_one(
             model, context, hidden[user], **options, withdrawn=withdrawn.tolist(), risen=risen.tolist()
         )
-        own = found.of(user)
-        assert own.rows.tolist() == rows
-        assert own.leads.tolist() == leads
-        np.testing.assert_allclose(own.features, features, atol=2e-5)
+        own = slice(found.candidates.starts[user], found.candidates.starts[user + 1])
+        assert found.candidates.rows[own].tolist() == rows
+        assert all_leads[own].tolist() == leads
+        np.testing.assert_allclose(found.features[own], features, atol=2e-5)
 
 
 @pytest.mark.parametrize("blocks", [1, 2])

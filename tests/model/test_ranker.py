@@ -12,6 +12,7 @@ from streamrec.contracts.incoming import Item
 from streamrec.domain.event import Event, EventType, Source
 from streamrec.domain.interest import InterestState
 from streamrec.model.ranking.ranker import ModelRanker
+from streamrec.model.retrievers.popular import PopularRetriever
 
 
 def test_a_batch_gives_the_lists_of_its_members(new_trainer):
@@ -196,7 +197,7 @@ def test_a_list_is_filled_up_although_most_candidates_are_withdrawn(new_trainer)
     ]
     trainer.train([fold(InterestState(), event) for event in events], behind=0)
     ranker = ranker_of([trainer.take_update()])
-    popular = [trainer.serving.ids[row] for row in trainer.serving.popular_rows]
+    popular = [trainer.serving.ids[row] for row in PopularRetriever().rows(trainer.serving)]
     for item_id in popular[1:]:
         ranker.delete_item(item_id)
     default = ranker.default(k=50)

@@ -32,7 +32,7 @@ def test_a_snapshot_and_deltas_give_the_scores_of_the_trainer(new_trainer):
         context = make_context(trainer.serving, interest.sequence)
         found = find(trainer.serving, [context], encode(trainer.serving, [context]), hide_seen=True)
         scores = trainer.serving.blend(torch.from_numpy(found.features)).detach().numpy()
-        assert ranker.rank([interest], k=20) == best_lists(trainer.serving, [context], found, scores, 20, ranker._prior)
+        assert ranker.rank([interest], k=20) == best_lists(trainer.serving, found, scores, 20, ranker._prior)
 
 
 def test_a_snapshot_beside_a_delta_is_for_those_who_begin(new_trainer, monkeypatch):
@@ -47,8 +47,11 @@ def test_a_snapshot_beside_a_delta_is_for_those_who_begin(new_trainer, monkeypat
     assert follower._base is applied
     beginner = ranker_of([[delta, snapshot]])
     assert beginner.model_version == follower.model_version == trainer.serving.version
-    for name in ("counts", "last_ms", "events", "neighbours"):
+    for name in ("counts", "last_ms", "events"):
         np.testing.assert_allclose(getattr(beginner._base, name), getattr(applied, name), rtol=1e-5)
+    for one, other in zip(beginner._base.retrievers, applied.retrievers, strict=True):
+        assert one.name == other.name
+        assert np.array_equal(getattr(one, "neighbours", 0), getattr(other, "neighbours", 0))
     far = np.linalg.norm(beginner._base.vectors - applied.vectors, axis=1)
     assert far.max() <= releases.PUBLISHED_DISTANCE + 1e-3
     assert len(beginner.rank(interests[-1:], k=20)[0]) == 20

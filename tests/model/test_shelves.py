@@ -8,6 +8,7 @@ from plain_candidates import shelf
 
 from streamrec.model.ranking.serving import ServingModel
 from streamrec.model.retrievers import shelves
+from streamrec.model.retrievers.category import CategoryRetriever
 from streamrec.model.retrievers.shelves import ROWS_PER_RANKING, find_shelf, shelves_of
 from streamrec.model.tables.popularity import HALF_LIVES_MS
 
@@ -31,18 +32,19 @@ def model():
 
 
 def test_a_shelf_holds_the_most_popular_items_of_its_category_and_the_newest(model):
-    found = model.shelves
+    found = CategoryRetriever().shelves(model)
     codes = sorted(set(model.category.tolist()) - {0})
     assert len(codes) > 256, "the hash table has grown"
     for code in codes:
         rows = found.rows[find_shelf(found.keys, found.places, code)]
         assert set(rows[rows > 0].tolist()) == set(shelf(model, code))
     assert find_shelf(found.keys, found.places, 1) == -1
-    assert set(np.flatnonzero(model.is_shelved).tolist()) == {row for code in codes for row in shelf(model, code)}
+    is_shelved = CategoryRetriever().is_shelved(model)
+    assert set(np.flatnonzero(is_shelved).tolist()) == {row for code in codes for row in shelf(model, code)}
 
 
 def test_the_counts_of_a_category_are_those_of_its_items(model):
-    found = model.shelves
+    found = CategoryRetriever().shelves(model)
     for code in sorted(set(model.category.tolist()))[1:50]:
         own = model.counts[model.category == code][:, shelves.HALF_LIVES]
         place = find_shelf(found.keys, found.places, code)

@@ -27,7 +27,7 @@ from streamrec.evaluation.prequential import Prequential, one_cpu_thread
 from streamrec.evaluation.summary import PrequentialResult, summarize
 from streamrec.model.network.sequence_model import ModelConfig
 from streamrec.model.ranking.ranker import ModelRanker
-from streamrec.model.training.online_model import OnlineModel
+from streamrec.model.training.online_model import OnlineModel, Rules
 from streamrec.model.training.trainer import Trainer
 from streamrec.settings import Settings
 
@@ -91,7 +91,8 @@ def evaluate_prequential(file: EventFile, settings: Settings, *, limit: int | No
         seconds=round(time.monotonic() - started_s, 1),
         seed=seed,
         settings=settings.model_dump(
-            include={"hide_seen", "embedding_dim", "sequence_length", "micro_batch_events", "admit_after"}, mode="json"
+            include={"hide_seen", "embedding_dim", "sequence_length", "micro_batch_events", "admit_after", "channels"},
+            mode="json",
         ),
     )
 
@@ -115,14 +116,7 @@ def read_stream(file: EventFile, limit: int | None) -> tuple[list[Item], list[Ev
 
 def new_trainer(settings: Settings, config: ModelConfig, checkpoints: Path, items: list[Item], seed: int) -> Trainer:
     """Return an untrained trainer that knows the catalogue."""
-    trainer = Trainer(
-        config,
-        hide_seen=settings.hide_seen,
-        device=one_cpu_thread(),
-        checkpoints=checkpoints,
-        admit_after=settings.admit_after,
-        seed=seed,
-    )
+    trainer = Trainer(config, Rules.of(settings, seed=seed), device=one_cpu_thread(), checkpoints=checkpoints)
     for item in items:
         trainer.put_item(item)
     return trainer
@@ -136,14 +130,7 @@ def _new_run(
     trainer = new_trainer(settings, config, checkpoints, items, seed)
 
     def new_learning() -> OnlineModel:
-        return OnlineModel(
-            config,
-            hide_seen=hide_seen,
-            device=device,
-            admit_after=settings.admit_after,
-            seed=seed,
-            catalogue=trainer.catalogue,
-        )
+        return OnlineModel(config, Rules.of(settings, seed=seed), device=device, catalogue=trainer.catalogue)
 
     return Prequential(
         trainer,

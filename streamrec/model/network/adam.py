@@ -73,9 +73,7 @@ class Adam:
         }
 
     def load(self, state: Mapping[str, np.ndarray]) -> None:
-        """Restore what :meth:`state` returned; columns that a parameter did not have then start at zero."""
+        """Restore what :meth:`state` returned."""
         for name, value in state.items():
             index, field = name.split(".")
-            known = torch.from_numpy(value)
-            moments = self._state[field][int(index)].zero_()
-            (moments[..., : known.shape[-1]] if known.ndim else moments).copy_(known)
+            self._state[field][int(index)].copy_(torch.from_numpy(value))

@@ -104,8 +104,6 @@ class StreamCounts:
             last_ms=last_ms,
             events=self._vocabulary.events[:size].copy(),
             category=np.zeros(size, np.int64),
-            neighbours=np.zeros((size, 1), np.int32),
-            shares=np.zeros((size, 1), np.float32),
             reference_ms=popularity.reference_ms,
             newest_event_ms=int(last_ms.max(initial=0)),
         )

@@ -13,53 +13,25 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from streamrec.model.tensors import load_weights
-
-FEATURES = (
-    "cosine",
-    "cosine_below_best",
-    "popularity_10m",
-    "popularity_1h",
-    "popularity_6h",
-    "popularity_1d",
-    "popularity_7d",
-    "popularity_30d",
-    "age",
-    "silence",
-    "events",
-    "neighbour",
-    "neighbour_of_last",
-    "is_neighbour",
-    "repeats",
-    "times_seen",
-    "repeat_recency",
-    "same_category",
-    "category_share",
-    "sequence_length",
-    "last_gap",
-    "knows_user",
-    "repeat_age",
-    "repeat_of_session",
-    "user_silence",
-    "session_length",
-    "category_interest",
-    "popularity_in_category_1d",
-    "popularity_in_category_7d",
-)
-"""Features of a candidate, scaled to about 1. New ones are appended: see :meth:`Blend.load`."""
+from streamrec.model.ranking.features import FEATURES, PRIOR
+from streamrec.model.retrievers.retriever import Retriever
+from streamrec.model.tables.vocabulary import pack_ids, unpack_ids
+from streamrec.model.tensors import Arrays, load_weights, weights_of
 
 HIDDEN = 32
 
-_PRIOR = {
-    "cosine_below_best": 0.5,
-    "popularity_1h": 0.3,
-    "popularity_6h": 0.3,
-    "popularity_1d": 0.5,
-    "neighbour": 1.0,
-    "is_neighbour": 0.5,
-    "category_interest": 1.0,
-}
-"""Initial weights: recently popular items, neighbours and items of the user's categories first."""
+_OF_FEATURES = "linear.weight", "hidden.weight"
+"""Parameters with a column per feature."""
+
+_UNNAMED = (
+    *("cosine", "cosine_below_best"),
+    *("popularity_10m", "popularity_1h", "popularity_6h", "popularity_1d", "popularity_7d", "popularity_30d"),
+    *("age", "silence", "events", "neighbour", "neighbour_of_last", "is_neighbour"),
+    *("repeats", "times_seen", "repeat_recency", "same_category", "category_share", "sequence_length", "last_gap"),
+    *("knows_user", "repeat_age", "repeat_of_session", "user_silence", "session_length"),
+    *("category_interest", "popularity_in_category_1d", "popularity_in_category_7d"),
+)
+"""Order of the features in weights of releases that did not name them; the oldest knew only the first ones."""
 
 
 class Blend(nn.Module):
@@ -73,8 +45,9 @@ class Blend(nn.Module):
         Initial linear weights by name.
     """
 
-    def __init__(self, features: Sequence[str] = FEATURES, prior: Mapping[str, float] = _PRIOR) -> None:
+    def __init__(self, features: Sequence[str], prior: Mapping[str, float]) -> None:
         super().__init__()
+        self.features = tuple(features)
         self.linear = nn.Linear(len(features), 1, bias=False)
         self.hidden = nn.Linear(len(features), HIDDEN)
         self.out = nn.Linear(HIDDEN, 1, bias=False)
@@ -88,17 +61,63 @@ class Blend(nn.Module):
         scores: Tensor = self.linear(features) + self.out(hidden)
         return scores.squeeze(-1)
 
-    def load(self, weights: Mapping[str, np.ndarray]) -> None:
-        """Become what these weights are of.
+    def weights(self) -> Arrays:
+        """Return the weights by name, with the names of the features."""
+        return {**weights_of(self), "features": pack_ids(list(self.features))}
 
-        An earlier release knew fewer features. Weights of the others begin as in a new blend, and those of the hidden
-        layer at zero: what was learned ranks by them as by the prior until it has learned more.
+    def load(self, weights: Mapping[str, np.ndarray]) -> None:
+        """Restore what :meth:`weights` returned, also with other features.
+
+        Weights of features that are new here begin as in a new blend, and those of the hidden layer at zero: what was
+        learned ranks by them as by the prior until it has learned more.
         """
-        known = weights["linear.weight"].shape[1]
+        named = features_in(weights)
         linear = self.linear.weight.detach().numpy().copy()
-        hidden = np.zeros_like(self.hidden.weight.detach().numpy())
-        linear[:, :known], hidden[:, :known] = weights["linear.weight"], weights["hidden.weight"]
-        load_weights(self, {**weights, "linear.weight": linear, "hidden.weight": hidden})
+        is_known = np.isin(self.features, named)
+        linear[:, is_known] = rearranged(weights["linear.weight"], named, self.features)[:, is_known]
+        hidden = rearranged(weights["hidden.weight"], named, self.features)
+        others = {name: value for name, value in weights.items() if name != "features"}
+        load_weights(self, {**others, "linear.weight": linear, "hidden.weight": hidden})
+
+    def moments(self, weights: Mapping[str, np.ndarray], moments: Mapping[str, np.ndarray]) -> Arrays:
+        """Return the moments of an optimizer of these weights for one of this blend, zero for new features."""
+        named = features_in(weights)
+        of_features = {f"{index}." for index, (name, _) in enumerate(self.named_parameters()) if name in _OF_FEATURES}
+        return {
+            name: rearranged(value, named, self.features) if value.ndim and name[:2] in of_features else value
+            for name, value in moments.items()
+        }
+
+
+def rearranged(values: np.ndarray, named: Sequence[str], wanted: Sequence[str]) -> np.ndarray:
+    """Return values `(..., len(named))` in the order of other names, zero for names without any.
+
+    Examples
+    --------
+    >>> rearranged(np.array([1.0, 2.0]), ["a", "b"], ["b", "c"])
+    array([2., 0.])
+    """
+    column_of = {name: column for column, name in enumerate(named)}
+    arranged = np.zeros((*values.shape[:-1], len(wanted)), values.dtype)
+    for column, name in enumerate(wanted):
+        if name in column_of:
+            arranged[..., column] = values[..., column_of[name]]
+    return arranged
+
+
+def blend_for(retrievers: Sequence[Retriever]) -> Blend:
+    """Return a new blend of the features that every candidate has and those of these channels."""
+    features = [*FEATURES, *(name for retriever in retrievers for name in retriever.features)]
+    prior = dict(PRIOR)
+    for retriever in retrievers:
+        prior |= retriever.prior
+    return Blend(features, prior)
+
+
+def features_in(weights: Mapping[str, np.ndarray]) -> list[str]:
+    """Return the names of the features that weights are for, in order."""
+    named = unpack_ids(weights["features"]) if "features" in weights else list(_UNNAMED)
+    return named[: weights["linear.weight"].shape[1]]
 
 
 def listwise_loss(scores: Tensor, target: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Retrieves candidates with features for users' sequences: the input of the second-stage ranker.
 
-Retrievers, each cheap and complementing the others: the model (exact, over all items), neighbours of the latest items,
-popular items for every half-life, popular and new items in the user's categories, and the items in the user's history.
+Every channel of a version returns candidates, each cheap and complementing the others; the items of the user's own
+sequence are candidates, too. Then each channel describes all of them.
 
 Users are processed in batches, because a list takes microseconds of arithmetic but many calls. Data of several users is
 concatenated in flat arrays: B users, E events and M candidates in total, W rows of the model, padded.
@@ -10,55 +10,34 @@ concatenated in flat arrays: B users, E events and M candidates in total, W rows
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
-from streamrec.model.ranking.blend import FEATURES
+from streamrec.model.compiled import compiled
+from streamrec.model.ranking import features as base
 from streamrec.model.ranking.context import Context
-from streamrec.model.ranking.features import LOG_SCALE, LOG_SHIFT, LOGS, Found, Tables, Users
-from streamrec.model.ranking.kernels import MAX_CATEGORY_CANDIDATES, MAX_NEIGHBOUR_CANDIDATES, describe
 from streamrec.model.ranking.serving import ServingModel
-from streamrec.model.retrievers.nearest import nearest
-from streamrec.model.tables.popularity import decay
+from streamrec.model.retrievers.retriever import OWN_ITEMS, Candidates, Found, Retrieval, Users
 from streamrec.model.tables.vocabulary import BLOCK_ROWS
 
-MODEL_CANDIDATES = 128
 
-
-@dataclass(slots=True)
-class Candidates:
-    """Candidates of several users.
+class Retrieved(NamedTuple):
+    """Candidates of several users with their features.
 
     Attributes
     ----------
-    users, rows
-        User and row of each candidate, in ascending order without duplicates, `(M,)`.
-    starts
-        Start of each user's candidates, and end of the last one's, `(B + 1,)`.
-    leads
-        Item in the history with it as its strongest neighbour, 0 if none, `(M,)`.
+    candidates
+        The candidates of all channels.
     features
         `(M, F)`, float32.
+    retrievals
+        The contribution of each channel, in the order of `ServingModel.retrievers`.
     """
 
-    users: np.ndarray
-    rows: np.ndarray
-    starts: np.ndarray
-    leads: np.ndarray
+    candidates: Candidates
     features: np.ndarray
-
-    def of(self, user: int) -> Candidates:
-        """Return the candidates of one user."""
-        part = slice(self.starts[user], self.starts[user + 1])
-        return Candidates(
-            self.users[part], self.rows[part], self.starts[user : user + 2], self.leads[part], self.features[part]
-        )
-
-    def places(self, rows: np.ndarray) -> np.ndarray:
-        """Return the index of each user's candidate with this row, -1 if none, `(B,)`."""
-        width = max(int(self.rows.max(initial=0)), int(rows.max(initial=0))) + 1
-        return _places(self.users * width + self.rows, np.arange(len(rows)) * width + rows)
+    retrievals: Sequence[Retrieval]
 
 
 def encode(model: ServingModel, contexts: Sequence[Context]) -> np.ndarray:
@@ -85,10 +64,10 @@ def find(  # noqa: PLR0913  # inputs of a list
     hidden: np.ndarray,
     *,
     hide_seen: bool,
-    model_candidates: int = MODEL_CANDIDATES,
+    k: int = 0,
     withdrawn: np.ndarray | None = None,
     risen: np.ndarray | None = None,
-) -> Candidates:
+) -> Retrieved:
     """Return the candidates of each user with their features.
 
     Parameters
@@ -97,87 +76,131 @@ def find(  # noqa: PLR0913  # inputs of a list
         Vectors of the users, from :func:`encode`, `(B, D)`.
     hide_seen
         Whether to exclude seen items.
-    model_candidates
-        Number of candidates from the model.
+    k
+        Requested length of the lists.
     withdrawn
         Withdrawn rows.
     risen
         Rows with events after this version, candidates like the popular ones.
     """
-    users = _users(model, contexts, hidden, model_candidates, hide_seen=hide_seen)
-    everyones = model.popular_rows
-    if risen is not None and len(risen):
-        everyones = np.concatenate([everyones, risen[risen < model.size]])
-    of_retrievers = len(everyones) + users.nearest.shape[1] + MAX_NEIGHBOUR_CANDIDATES + MAX_CATEGORY_CANDIDATES
-    room = len(contexts) * of_retrievers + len(users.rows)
-    found = Found(
-        np.empty(room, np.int64),
-        np.empty(room, np.int64),
-        np.empty((room, len(FEATURES)), np.float32),
-        np.empty((room, len(LOG_SCALE)), np.float32),
-    )
-    ends = describe(_tables(model, withdrawn), users, everyones, found)
-    starts = np.concatenate([np.zeros(1, np.int64), ends])
-    count = int(ends[-1])
-    logs = np.log(found.logs[:count], out=found.logs[:count])
-    found.features[:count, LOGS] = logs * LOG_SCALE + LOG_SHIFT
-    return Candidates(
-        users=np.repeat(np.arange(len(contexts)), np.diff(starts)),
-        rows=found.rows[:count],
-        starts=starts,
-        leads=found.leads[:count],
-        features=found.features[:count],
-    )
-
-
-def _users(
-    model: ServingModel, contexts: Sequence[Context], hidden: np.ndarray, model_candidates: int, *, hide_seen: bool
-) -> Users:
-    now_ms = np.array([context.now_ms for context in contexts], np.int64)
-    knows = np.flatnonzero(hidden.any(axis=1))
-    near = np.full((len(contexts), model_candidates), -1, np.int64)
-    if len(knows):
-        vectors, rough = model.vectors[: model.size], model.rough.head(model.size)
-        rows = nearest(vectors, rough, hidden[knows], model_candidates)
-        near[knows, : rows.shape[1]] = rows
+    users = _users(contexts, hidden, k)
+    found = [retriever.find(model, users) for retriever in model.retrievers]
+    if risen is not None:
+        risen = risen[risen < model.size]
+        found.append(Found(np.tile(risen, len(contexts)), len(risen) * np.arange(1, len(contexts) + 1)))
     left_out = [each.left_out if hide_seen else each.left_out[:0] for each in contexts]
+    candidates = _united(
+        [Found(users.rows, users.ends), *found],
+        Found(np.concatenate(left_out), np.cumsum([len(rows) for rows in left_out])),
+        _may_be(model, withdrawn),
+    )
+    features = np.zeros((len(model.blend.features), len(candidates.rows)), np.float32)
+    end = len(base.FEATURES)
+    base.describe(model, users, candidates, features[:end])
+    retrievals = []
+    for retriever, its in zip(model.retrievers, found, strict=False):
+        begin, end = end, end + len(retriever.features)
+        retrieval = Retrieval(model, users, its, candidates, features[begin:end])
+        retriever.describe(retrieval)
+        retrievals.append(retrieval)
+    return Retrieved(candidates, features.T, retrievals)
+
+
+def _users(contexts: Sequence[Context], hidden: np.ndarray, k: int) -> Users:
+    ends, rows = np.cumsum([len(context.rows) for context in contexts]), [context.rows for context in contexts]
+    together = np.concatenate(rows)
     return Users(
-        ends=np.cumsum([len(context.rows) for context in contexts]),
-        rows=np.concatenate([context.rows for context in contexts]),
+        ends=ends,
+        rows=together,
         times_ms=np.concatenate([context.times_ms for context in contexts]),
         categories=np.concatenate([context.categories for context in contexts]),
-        now_ms=now_ms,
-        decays=decay((now_ms - model.reference_ms)[:, None]).astype(np.float32),
+        now_ms=np.array([context.now_ms for context in contexts], np.int64),
         hidden=hidden,
-        nearest=near,
-        left_out=np.concatenate(left_out),
-        left_out_ends=np.cumsum([len(rows) for rows in left_out]),
+        own=_latest(together, ends),
+        k=k,
     )
 
 
-def _tables(model: ServingModel, withdrawn: np.ndarray | None) -> Tables:
-    # counts and neighbours may refer to rows without an item in this version, not yet or no longer
+def _may_be(model: ServingModel, withdrawn: np.ndarray | None) -> np.ndarray:
+    """Return whether each row may be in a list, `(W,)`, W a multiple of 8."""
+    # channels may return rows without an item in this version, not yet or no longer
     may_be = np.zeros(-(-model.size // BLOCK_ROWS) * BLOCK_ROWS, bool)
     may_be[: model.size] = model.in_use
     if withdrawn is not None:
         may_be[withdrawn[withdrawn < model.size]] = False
-    return Tables(
-        model.vectors,
-        model.counts,
-        model.first_ms,
-        model.last_ms,
-        model.events,
-        model.category,
-        model.neighbours,
-        model.shares,
-        *model.shelves,
-        may_be,
-    )
+    return may_be
 
 
-def _places(ascending: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Return the index of each wanted value, -1 if missing."""
-    if not len(ascending):
-        return np.full(len(wanted), -1)
-    place = np.minimum(np.searchsorted(ascending, wanted), len(ascending) - 1)
-    return np.where(ascending[place] == wanted, place, -1)
+def _united(found: Sequence[Found], left_out: Found, may_be: np.ndarray) -> Candidates:
+    """Return the distinct rows that channels found and that may be listed."""
+    offsets = np.cumsum([0, *(len(each.rows) for each in found)])
+    ends = np.stack([each.ends for each in found]) + offsets[:-1, None]
+    begins = np.concatenate([offsets[:-1, None], ends[:, :-1]], axis=1)
+    rows = np.concatenate([each.rows for each in found])
+    taken, starts = _unite(rows, begins, ends, left_out.rows, left_out.ends, may_be)
+    return Candidates(taken, np.repeat(np.arange(ends.shape[1]), np.diff(starts)), starts)
+
+
+@compiled
+def _latest(rows: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """Return the latest distinct rows of each user, newest first, 0 for padding, `(B, OWN_ITEMS)`."""
+    latest = np.zeros((len(ends), OWN_ITEMS), np.int64)
+    begin = 0
+    for user in range(len(ends)):
+        count = 0
+        for event in range(ends[user] - 1, begin - 1, -1):
+            at = 0
+            while at < count and latest[user, at] != rows[event]:
+                at += 1
+            if at == count and rows[event] > 0:
+                latest[user, count] = rows[event]
+                count += 1
+                if count == OWN_ITEMS:
+                    break
+        begin = ends[user]
+    return latest
+
+
+@compiled
+def _unite(
+    rows: np.ndarray,
+    begins: np.ndarray,
+    ends: np.ndarray,
+    left_out: np.ndarray,
+    left_out_ends: np.ndarray,
+    may_be: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the distinct rows of each user, ascending, and their starts, `(B + 1,)`.
+
+    Parameters
+    ----------
+    rows
+        Rows of all channels.
+    begins, ends
+        Where the rows of each channel and user begin and end, `(channels, B)`.
+    left_out, left_out_ends
+        Excluded rows, concatenated by user, and the end of each user's.
+    may_be
+        Whether a row may be in a list.
+    """
+    is_candidate = np.zeros(len(may_be), np.uint8)
+    eights = is_candidate.view(np.uint64)
+    taken, starts = np.empty(len(rows), np.int64), np.zeros(ends.shape[1] + 1, np.int64)
+    count, left_out_begin = 0, 0
+    for user in range(ends.shape[1]):
+        for channel in range(len(ends)):
+            for row in rows[begins[channel, user] : ends[channel, user]]:
+                is_candidate[row] = 1
+        for row in left_out[left_out_begin : left_out_ends[user]]:
+            is_candidate[row] = 0
+        left_out_begin = left_out_ends[user]
+        for eight in range(len(eights)):
+            if eights[eight] == 0:
+                continue
+            for row in range(8 * eight, 8 * eight + 8):
+                if is_candidate[row] and may_be[row]:
+                    taken[count] = row
+                    count += 1
+            eights[eight] = 0
+        starts[user + 1] = count
+    return taken[:count], starts

@@ -7,24 +7,25 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from streamrec.contracts.derived import Channel, ListItem, Reason
+from streamrec.contracts.derived import ListItem, Reason
 from streamrec.domain.interest import SequenceEvent
-from streamrec.model.ranking.candidates import Candidates, find
-from streamrec.model.ranking.context import Context, make_context
-from streamrec.model.ranking.kernels import NEIGHBOURS_OF, nearest_own, newest_own
+from streamrec.model.ranking.candidates import Retrieved, find
+from streamrec.model.ranking.context import make_context
 from streamrec.model.ranking.serving import ServingModel
+from streamrec.model.retrievers.channels import DEFAULT, retrievers_of
 from streamrec.model.retrievers.nearest import nearest, rough_table
+from streamrec.model.retrievers.neighbour import NeighbourRetriever
 from streamrec.model.retrievers.products import KERNELS
+from streamrec.model.retrievers.retriever import Candidates
 from streamrec.model.tables.popularity import HALF_LIVES_MS
 
 NEVER = -1.0
 """Count of an excluded item."""
 
-_CHANNELS: tuple[Channel, ...] = ("neighbour", "category", "popular", "model", "recent")
-_NEIGHBOUR, _CATEGORY, _POPULAR, _MODEL, _RECENT = range(len(_CHANNELS))
+OWN = "recent"
+"""Reason of an item that no channel explains: the user's own, or one that is new to the stream."""
 
-_FAR = -1.0
-"""An item whose cosine feature is further below the best one is not in the list for what the model says of it."""
+_LEAST_STRENGTH = 1e-6
 
 _WITHIN_BITS, _USER_SHIFT = 20, 52
 """Sort key: user, score, index among the user's candidates. Limits: 2^11 users and 2^20 candidates."""
@@ -56,13 +57,8 @@ class Prior:
         return by_row
 
 
-def best_lists(  # inputs of a list
-    model: ServingModel,
-    contexts: Sequence[Context],
-    found: Candidates,
-    scores: np.ndarray,
-    k: int,
-    prior: Prior | None,
+def best_lists(
+    model: ServingModel, found: Retrieved, scores: np.ndarray, k: int, prior: Prior | None
 ) -> list[list[ListItem]]:
     """Return the `k` best candidates of each user, best first; none for a user whose scores are NaN.
 
@@ -73,13 +69,13 @@ def best_lists(  # inputs of a list
     prior
         Prior scores of the items, if available yet.
     """
-    likely = _log_softmax(scores, found)
-    order, ends = _best(likely, found, k)
-    rows = found.rows[order]
+    likely = _log_softmax(scores, found.candidates)
+    order, ends = _best(likely, found.candidates, k)
+    rows = found.candidates.rows[order]
     rounded = np.round(likely[order].astype(np.float64), 4).tolist()
     priors = [None] * len(rows) if prior is None else prior.by_row(model)[rows].tolist()
     item_ids = map(model.ids.__getitem__, rows.tolist())
-    items = list(map(ListItem, item_ids, rounded, _reasons(model, contexts, found, order), priors))
+    items = list(map(ListItem, item_ids, rounded, _reasons(model, found, order), priors))
     return [items[start:end] for start, end in zip([0, *ends], ends, strict=False)]
 
 
@@ -88,6 +84,8 @@ def warm_up() -> None:
     vectors = np.eye(4, dtype=np.float32)
     for kernel in KERNELS:
         nearest(vectors, rough_table(vectors, len(vectors)), vectors, 1, kernel=kernel)
+    neighbours = NeighbourRetriever()
+    neighbours.neighbours, neighbours.shares = np.ones((4, 1), np.int32), np.ones((4, 1), np.float32)
     ids = ["", "a", "b", "c"]
     model = ServingModel(
         ids=ids,
@@ -100,12 +98,11 @@ def warm_up() -> None:
         last_ms=np.ones(4, np.int64),
         events=np.ones(4, np.int64),
         category=np.ones(4, np.int64),
-        neighbours=np.ones((4, 1), np.int32),
-        shares=np.ones((4, 1), np.float32),
+        retrievers=(neighbours, *retrievers_of(set(DEFAULT) - {neighbours.name})),
     )
     context = make_context(model, [SequenceEvent(1, 0, 0, 0, "a", "")])
     found = find(model, [context], vectors[1:2], hide_seen=False)
-    best_lists(model, [context], found, np.zeros(len(found.rows), np.float32), 1, None)
+    best_lists(model, found, np.zeros(len(found.features), np.float32), 1, None)
 
 
 def most_popular(model: ServingModel, counts: np.ndarray, k: int) -> list[ListItem]:
@@ -167,33 +164,24 @@ def _best(likely: np.ndarray, found: Candidates, k: int) -> tuple[np.ndarray, li
     return order[is_best], np.cumsum(np.minimum(counts, k)).tolist()
 
 
-def _reasons(model: ServingModel, contexts: Sequence[Context], found: Candidates, order: np.ndarray) -> list[Reason]:
-    """Return the reason of each listed item: the strongest candidate source, and the triggering item in the history."""
-    rows, leads, features = found.rows[order], found.leads[order], found.features[order]
-    knows = features[:, 21] > 0
-    is_far = ~knows | (features[:, 1] < _FAR)
-    own, owners = _own(contexts), found.users[order]
-    in_category = newest_own(model.category, rows, owners, own)
-    of_category = is_far & (in_category > 0) & model.is_shelved[rows]
-    popular = is_far & model.is_popular[rows]
-    channels = np.select(
-        [leads > 0, of_category, popular, knows], [_NEIGHBOUR, _CATEGORY, _POPULAR, _MODEL], default=_RECENT
-    )
-    by_model = np.flatnonzero(channels == _MODEL)
-    sources = np.where(channels == _CATEGORY, in_category, leads)
-    sources[by_model] = nearest_own(model.vectors, rows[by_model], owners[by_model], own)
-    whys = (sources * len(_CHANNELS) + channels).tolist()
+def _reasons(model: ServingModel, found: Retrieved, order: np.ndarray) -> list[Reason]:
+    """Return the reason of each listed item: the channel that explains it best, and the user's item that led to it."""
+    names = [*(retriever.name for retriever in model.retrievers), OWN]
+    strengths = np.zeros((len(names), len(order)), np.float32)
+    strengths[-1] = _LEAST_STRENGTH
+    channels = list(zip(model.retrievers, found.retrievals, strict=True))
+    for number, (retriever, retrieval) in enumerate(channels):
+        if (strength := retriever.explains(retrieval, order)) is not None:
+            strengths[number] = strength
+    why = strengths.argmax(axis=0)
+    leads = np.zeros(len(order), np.int64)
+    for number, (retriever, retrieval) in enumerate(channels):
+        own = np.flatnonzero(why == number)
+        if (lead := retriever.leads(retrieval, order[own])) is not None:
+            leads[own] = lead
+    keys = (leads * len(names) + why).tolist()
     known = {}
-    for why in set(whys):
-        source, channel = divmod(why, len(_CHANNELS))
-        known[why] = Reason(_CHANNELS[channel], model.ids[source] if source else None)
-    return [known[why] for why in whys]
-
-
-def _own(contexts: Sequence[Context]) -> np.ndarray:
-    """Return the latest distinct rows of each user, newest first, 0 for padding, `(B, NEIGHBOURS_OF)`."""
-    own = np.zeros((len(contexts), NEIGHBOURS_OF), np.int64)
-    for user, context in enumerate(contexts):
-        newest = list(dict.fromkeys(row for row in context.rows[::-1].tolist() if row))[:NEIGHBOURS_OF]
-        own[user, : len(newest)] = newest
-    return own
+    for key in set(keys):
+        lead, number = divmod(key, len(names))
+        known[key] = Reason(names[number], model.ids[lead] if lead else None)
+    return [known[key] for key in keys]

@@ -18,7 +18,7 @@ from streamrec.contracts.incoming import Item
 from streamrec.domain.interest import SequenceEvent
 from streamrec.errors import BadRecordError
 from streamrec.model.ranking.beyond import StreamCounts, Untouched
-from streamrec.model.ranking.candidates import MODEL_CANDIDATES, encode, find
+from streamrec.model.ranking.candidates import encode, find
 from streamrec.model.ranking.context import Context, make_context
 from streamrec.model.ranking.lists import NEVER, Prior, best_lists, filled, most_popular, warm_up
 from streamrec.model.ranking.serving import ServingModel
@@ -272,13 +272,13 @@ class ModelRanker:
             contexts,
             encode(model, contexts),
             hide_seen=self.hide_seen,
-            model_candidates=max(k, MODEL_CANDIDATES),
+            k=k,
             withdrawn=self._withdrawn_in(model),
             risen=np.array(list(self._risen)[-MAX_RISEN:], np.int64),
         )
         with torch.inference_mode():
             scores = model.blend(torch.from_numpy(found.features)).numpy()
-        return best_lists(model, contexts, found, scores, k, self._prior)
+        return best_lists(model, found, scores, k, self._prior)
 
     def _popular(self, model: ServingModel, context: Context, interest: UserInterest | None, k: int) -> list[ListItem]:
         """Return popular items, then items unknown to the version, for a user or for everyone."""

@@ -1,4 +1,4 @@
-"""A serving model version: item vectors, counts, neighbours and ranking weights.
+"""A serving model version: item vectors, counts, channels and ranking weights.
 
 The trainer publishes changes as named tensors; recall and the trainer itself apply them with the same code, so that the
 blend is trained on exactly what serves.
@@ -13,20 +13,19 @@ import numpy as np
 
 from streamrec.model.network.forward import Encoder
 from streamrec.model.network.sequence_model import ModelConfig, SequenceModel
-from streamrec.model.ranking.blend import Blend
+from streamrec.model.ranking.blend import Blend, blend_for, features_in
+from streamrec.model.retrievers.channels import DEFAULT, retrievers_of
 from streamrec.model.retrievers.nearest import RoughTable, rough_table
-from streamrec.model.retrievers.shelves import Shelves, shelves_of
+from streamrec.model.retrievers.retriever import Retriever
 from streamrec.model.tables.popularity import HALF_LIVES_MS, HOUR_MS, decay
 from streamrec.model.tables.vocabulary import grown, unpack_ids
-from streamrec.model.tensors import Arrays, below, load_weights, prefixed, weights_of
-
-POPULAR_PER_HALF_LIFE = 64
+from streamrec.model.tensors import Arrays, below, load_weights, prefixed
 
 MAX_AHEAD_MS = 10 * HOUR_MS
 """A weight doubles per half-life after the reference time, which moves before floats overflow."""
 
 _COUNT_TABLES = ("counts", "first_ms", "last_ms", "events", "category")
-_ROW_TABLES = ("vectors", *_COUNT_TABLES, "neighbours", "shares")
+_ROW_TABLES = ("vectors", *_COUNT_TABLES)
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class Weights:
     rough: RoughTable = field(default_factory=lambda: rough_table(np.zeros((1, 1), np.float32), 1))
     dense: Arrays = field(default_factory=dict)
     encoder: Encoder | None = None
-    blend: Blend = field(default_factory=Blend)
+    blend: Blend = field(default_factory=lambda: blend_for(retrievers_of(DEFAULT)))
 
     def grown(self, rows: int, dim: int) -> Weights:
         """Return the weights with vectors for this many rows, itself if it has them; new ones are zero."""
@@ -56,7 +55,7 @@ class Weights:
 
     def state(self) -> Arrays:
         """Return the weights as arrays, with vectors in half precision."""
-        return {"vectors": self.vectors.astype(np.float16), **self.dense, **prefixed("blend", weights_of(self.blend))}
+        return {"vectors": self.vectors.astype(np.float16), **self.dense, **prefixed("blend", self.blend.weights())}
 
     @classmethod
     def of(cls, arrays: Mapping[str, np.ndarray]) -> Weights:
@@ -67,7 +66,7 @@ class Weights:
             rough=rough_table(vectors, len(vectors)),
             dense=dense,
             encoder=_encoder_of(dense) if dense else None,
-            blend=_blend_of(arrays) or Blend(),
+            blend=_blend_of(below("blend", arrays)),
         )
 
 
@@ -91,8 +90,8 @@ class ServingModel:
         Events by row.
     category
         Category code by row, 0 for none.
-    neighbours, shares
-        By row: neighbour rows, best first, 0 for padding, and their weights, which sum to 1, `(capacity, N)`.
+    retrievers
+        The channels, in the order in which they break ties of reasons.
     rough
         Quantized vectors for :func:`~streamrec.model.retrievers.nearest.nearest`.
     dense, encoder, blend
@@ -113,60 +112,18 @@ class ServingModel:
     events: np.ndarray = field(default_factory=lambda: np.zeros(1, np.int64))
     category: np.ndarray = field(default_factory=lambda: np.zeros(1, np.int64))
     reference_ms: int = 0
-    neighbours: np.ndarray = field(default_factory=lambda: np.zeros((1, 1), np.int32))
-    shares: np.ndarray = field(default_factory=lambda: np.zeros((1, 1), np.float32))
+    retrievers: tuple[Retriever, ...] = field(default_factory=lambda: retrievers_of(DEFAULT))
     rough: RoughTable = field(default_factory=lambda: rough_table(np.zeros((1, 1), np.float32), 1))
     dense: Arrays = field(default_factory=dict)
     encoder: Encoder | None = None
-    blend: Blend = field(default_factory=Blend)
+    blend: Blend = field(default_factory=lambda: blend_for(retrievers_of(DEFAULT)))
     newest_event_ms: int = 0
-    _popular: np.ndarray | None = None
-    _is_popular: np.ndarray | None = None
     _in_use: np.ndarray | None = None
-    _shelves: Shelves | None = None
-    _is_shelved: np.ndarray | None = None
 
     def row(self, item_id: str) -> int:
         """Return the row of an item in this version, 0 if unknown."""
         row = self.rows.get(item_id, 0)
         return row if row < self.size else 0
-
-    @property
-    def popular_rows(self) -> np.ndarray:
-        """The distinct most popular rows over all half-lives."""
-        if self._popular is None:
-            counts = self.counts[: self.size]
-            n = min(POPULAR_PER_HALF_LIFE, self.size)
-            top = np.argpartition(-counts, n - 1, axis=0)[:n].ravel() if n else np.zeros(0, np.int64)
-            top = np.unique(top)
-            self._popular = top[self.last_ms[top] > 0]
-        return self._popular
-
-    @property
-    def is_popular(self) -> np.ndarray:
-        """Mask of the most popular rows of any half-life, `(size,)`."""
-        if self._is_popular is None:
-            self._is_popular = np.zeros(self.size, bool)
-            self._is_popular[self.popular_rows] = True
-        return self._is_popular
-
-    @property
-    def shelves(self) -> Shelves:
-        """What is popular and what is new within each category."""
-        if self._shelves is None:
-            size = self.size
-            self._shelves = shelves_of(self.category[:size], self.counts[:size], self.first_ms[:size])
-        return self._shelves
-
-    @property
-    def is_shelved(self) -> np.ndarray:
-        """Whether a row is popular or new within its category, `(size,)`."""
-        if self._is_shelved is None:
-            is_shelved = np.zeros(self.size, bool)
-            is_shelved[self.shelves.rows] = True
-            is_shelved[0] = False
-            self._is_shelved = is_shelved
-        return self._is_shelved
 
     @property
     def in_use(self) -> np.ndarray:
@@ -182,13 +139,17 @@ class ServingModel:
 
     def with_weights(self, weights: Weights) -> ServingModel:
         """Return this version with the weights of another one, for the same number of rows."""
+        blend = weights.blend
+        if blend.features != self.blend.features:  # other channels were on
+            blend = blend_for(self.retrievers)
+            blend.load(weights.blend.weights())
         return replace(
             self,
             vectors=weights.vectors,
             rough=weights.rough.head(self.size),
             dense=weights.dense,
             encoder=weights.encoder,
-            blend=weights.blend,
+            blend=blend,
         )
 
     def countable(self) -> ServingModel:
@@ -211,15 +172,17 @@ class ServingModel:
 
     def applied(self, version: str, changes: Mapping[str, np.ndarray], *, in_place: bool = False) -> ServingModel:
         """Return this version with changes; unless `in_place`, this one is not modified."""
-        model = replace(
-            self, version=version, _popular=None, _is_popular=None, _in_use=None, _shelves=None, _is_shelved=None
-        )
+        model = replace(self, version=version, _in_use=None)
         model._apply_ids(changes["vocabulary.rows"], unpack_ids(changes["vocabulary.ids"]), in_place=in_place)  # noqa: SLF001  # its own class
         model._apply_rows(changes, in_place=in_place)  # noqa: SLF001  # its own class
-        model._apply_neighbours(changes)  # noqa: SLF001  # its own class
+        model._apply_channels(changes, in_place=in_place)  # noqa: SLF001  # its own class
         if dense := _dense_in(changes):
             model.dense, model.encoder = dense, _encoder_of(dense)
-        model.blend = _blend_of(changes) or model.blend
+        if blend := below("blend", changes):
+            model.blend = blend_for(model.retrievers)
+            model.blend.load(blend)
+            if unknown := set(features_in(blend)).difference(model.blend.features):
+                raise ValueError(f"it ranks by features that are unknown here: {', '.join(sorted(unknown))}")
         model.newest_event_ms = int(changes["newest_event_ms"][0])
         return model
 
@@ -255,21 +218,14 @@ class ServingModel:
             getattr(self, name)[changes["count_rows"]] = changes[name]
         self.totals = changes["totals"]
 
-    def _apply_neighbours(self, changes: Mapping[str, np.ndarray]) -> None:
-        rows, ends = changes["neighbours.rows"], changes["neighbours.ends"]
-        lengths = np.diff(ends, prepend=0)
-        wider = int(lengths.max(initial=0)) - self.neighbours.shape[1]
-        if wider > 0:
-            self.neighbours = np.pad(self.neighbours, ((0, 0), (0, wider)))
-            self.shares = np.pad(self.shares, ((0, 0), (0, wider)))
-        self.neighbours[rows], self.shares[rows] = 0, 0.0
-        of = np.repeat(np.arange(len(rows)), lengths)
-        places = np.arange(len(of)) - (ends - lengths)[of]
-        weights = changes["neighbours.weights"].astype(np.float32)
-        sums = np.bincount(of, weights, len(rows))
-        sums[sums == 0.0] = 1.0  # weights may decay to zero
-        self.neighbours[rows[of], places] = changes["neighbours.others"]
-        self.shares[rows[of], places] = weights / sums[of]
+    def _apply_channels(self, changes: Mapping[str, np.ndarray], *, in_place: bool) -> None:
+        names = [each.name for each in self.retrievers]
+        if "channels" in changes:
+            names = unpack_ids(changes["channels"])
+        earlier = {each.name: each for each in self.retrievers}
+        self.retrievers = retrievers_of(names)
+        for each in self.retrievers:
+            each.follow(earlier.get(each.name) or type(each)(), self, changes, in_place=in_place)
 
 
 def dense_shape(config: ModelConfig) -> np.ndarray:
@@ -289,10 +245,7 @@ def _encoder_of(dense: Arrays) -> Encoder:
     return Encoder(network)
 
 
-def _blend_of(arrays: Mapping[str, np.ndarray]) -> Blend | None:
-    weights = below("blend", arrays)
-    if not weights:
-        return None
-    blend = Blend()
+def _blend_of(weights: Mapping[str, np.ndarray]) -> Blend:
+    blend = Blend(features_in(weights), {})
     blend.load(weights)
     return blend

@@ -1,18 +1,15 @@
-"""Counts of items: vocabulary, popularity, co-visitation, and changes since the last version."""
+"""Counts of items: vocabulary, popularity, categories, and changes since the last version."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 
 import numpy as np
 
 from streamrec.domain.interest import SequenceEvent
-from streamrec.model.tables.covisitation import LOOK_BACK, Covisitation
 from streamrec.model.tables.popularity import Popularity
 from streamrec.model.tables.vocabulary import Vocabulary, grown, pack_ids
 from streamrec.model.tensors import Arrays, below, prefixed
-
-PUBLISHED_NEIGHBOURS = 32
 
 
 class ItemCounts:
@@ -22,44 +19,48 @@ class ItemCounts:
     ----------
     max_items, admit_after, time_to_live_days
         See :class:`~streamrec.model.tables.vocabulary.Vocabulary`.
+    on_free
+        Called with a row before it is given to another item.
     """
 
-    def __init__(self, *, max_items: int = 1_000_000, admit_after: int, time_to_live_days: float = 90.0) -> None:
+    def __init__(
+        self,
+        *,
+        max_items: int = 1_000_000,
+        admit_after: int,
+        time_to_live_days: float = 90.0,
+        on_free: Callable[[int], None],
+    ) -> None:
         self.vocabulary = Vocabulary(
             max_items=max_items, admit_after=admit_after, time_to_live_days=time_to_live_days, on_free=self._clear
         )
         self.popularity = Popularity()
-        self.covisitation = Covisitation()
         self.category = np.zeros(1024, np.int64)
         self.newest_event_ms = 0
         self.renamed: set[int] = set()
         """Rows whose id changed since the last version."""
         self.counted: set[int] = set()
         """Rows whose counts or category changed since."""
-        self.paired: set[int] = set()
-        """Rows whose neighbours changed since."""
+        self._on_free = on_free
 
     def __len__(self) -> int:
         """Return the number of rows, used or free: the required table size."""
         return len(self.vocabulary)
 
-    def observe(self, sequence: Sequence[SequenceEvent], index: int, share: float = 1.0) -> tuple[int, bool]:
-        """Count one event of a sequence (oldest first); return its row and whether the item is new.
+    def observe(self, event: SequenceEvent, share: float = 1.0) -> tuple[int, bool]:
+        """Count an event in the vocabulary; return its row and whether the item is new.
 
         Parameters
         ----------
         share
             Weight of the event, from :func:`~streamrec.model.tables.popularity.share_of`.
         """
-        event = sequence[index]
         row, is_new = self.vocabulary.observe(event.item_id, event.event_time_ms, is_repeat=share < 1.0)
-        self._mark(row, is_new=is_new)
-        prefix = [
-            (self.vocabulary.row(before.item_id), before.event_time_ms)
-            for before in sequence[max(0, index - LOOK_BACK) : index]
-        ]
-        changed = self.covisitation.add([pair for pair in prefix if pair[0]], row, event.event_time_ms, share)
-        self.paired.update(changed)
+        self.counted.add(row)
+        if is_new:
+            self.renamed.add(row)
+            self.popularity.reserve(row + 1)
+            self.category = grown(self.category, row + 1)
         self.newest_event_ms = max(self.newest_event_ms, event.event_time_ms)
         return row, is_new
 
@@ -72,10 +73,8 @@ class ItemCounts:
         """Return changes since the last call, or everything, as named arrays."""
         if everything:
             self.renamed = self.counted = set(range(1, len(self)))
-            self.paired = set(range(1, len(self)))
         renamed = np.array(sorted(self.renamed), np.int64)
         counted = np.array(sorted(self.counted), np.int64)
-        paired = np.array(sorted(self.paired), np.int64)
         popularity = self.popularity
         changes = {
             "vocabulary.rows": renamed,
@@ -89,9 +88,8 @@ class ItemCounts:
             "totals": popularity.totals.copy(),
             "reference_ms": np.array([popularity.reference_ms]),
             "newest_event_ms": np.array([self.newest_event_ms]),
-            **self._neighbour_lists(paired),
         }
-        self.renamed, self.counted, self.paired = set(), set(), set()
+        self.renamed, self.counted = set(), set()
         return changes
 
     def state(self) -> Arrays:
@@ -99,7 +97,6 @@ class ItemCounts:
         return {
             **prefixed("vocabulary", self.vocabulary.state()),
             **prefixed("popularity", self.popularity.state(len(self))),
-            **prefixed("covisitation", self.covisitation.state()),
             "category": self.category[: len(self)].copy(),
             "newest_event_ms": np.array([self.newest_event_ms]),
         }
@@ -108,34 +105,12 @@ class ItemCounts:
         """Restore what :meth:`state` returned."""
         self.vocabulary.load(below("vocabulary", state))
         self.popularity.load(below("popularity", state))
-        self.covisitation.load(below("covisitation", state))
         self.category = state["category"].copy()
         self.newest_event_ms = int(state["newest_event_ms"][0])
 
-    def _mark(self, row: int, *, is_new: bool) -> None:
-        self.counted.add(row)
-        if is_new:
-            self.renamed.add(row)
-            self.popularity.reserve(row + 1)
-            self.category = grown(self.category, row + 1)
-
-    def _neighbour_lists(self, rows: np.ndarray) -> Arrays:
-        lengths, others, weights = self.covisitation.strongest(rows, PUBLISHED_NEIGHBOURS)
-        owners = np.repeat(np.arange(len(rows)), lengths)
-        # weights are normalized per list: only the ratios between an item's neighbours matter
-        totals = np.bincount(owners, weights, minlength=len(rows))
-        totals[totals == 0] = 1.0  # after years without events
-        return {
-            "neighbours.rows": rows,
-            "neighbours.ends": np.cumsum(lengths, dtype=np.int64),
-            "neighbours.others": others,
-            "neighbours.weights": (weights / totals[owners]).astype(np.float32),
-        }
-
     def _clear(self, row: int) -> None:
         self.popularity.clear(row)
-        self.paired.update(self.covisitation.clear(row))
-        self.paired.add(row)
         self.counted.add(row)
         self.renamed.add(row)
         self.category[row] = 0
+        self._on_free(row)

@@ -25,9 +25,10 @@ from safetensors.numpy import load, save
 from streamrec.errors import StreamrecError
 from streamrec.model.training.claim import LOCK
 
-FORMAT = 3
+FORMAT = 4
 OLDEST_FORMAT = 2
-"""Format 2 has fewer features in the blend, and does not say to which version the model was rolled back."""
+"""Format 3 does not name the features of the blend, and keeps the pairs of items elsewhere. Format 2 has fewer features
+in the blend, too, and does not say to which version the model was rolled back."""
 
 KEPT_DAMAGED = 2
 """Number of the latest damaged checkpoints to keep for inspection."""

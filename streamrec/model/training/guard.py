@@ -281,10 +281,11 @@ class Guard:
         """Return the losses of lists and network for each event, `(B, 2)`."""
         hidden = encode(model, contexts)
         found = find(model, contexts, hidden, hide_seen=self._hide_seen)
+        starts = found.candidates.starts
         with torch.inference_mode():
             scores = model.blend(torch.from_numpy(found.features))
-            parts = [part.log_softmax(0).numpy() for part in scores.split(np.diff(found.starts).tolist())]
-        places = found.places(np.asarray(target_rows)) - found.starts[:-1]
+            parts = [part.log_softmax(0).numpy() for part in scores.split(np.diff(starts).tolist())]
+        places = found.candidates.places(np.asarray(target_rows)) - starts[:-1]
         lists = [
             _bounded(-float(part[place])) if row and place >= 0 else WORST_LOSS
             for part, place, row in zip(parts, places.tolist(), target_rows, strict=True)

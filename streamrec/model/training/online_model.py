@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Self
 
 import msgspec
 import numpy as np
@@ -25,6 +26,8 @@ from streamrec.model.network.sequence_model import ModelConfig
 from streamrec.model.ranking.candidates import encode
 from streamrec.model.ranking.context import make_context
 from streamrec.model.ranking.updates import Learned
+from streamrec.model.retrievers.channels import DEFAULT, channel, channels_in, retrievers_of
+from streamrec.model.retrievers.retriever import Lesson
 from streamrec.model.tables.catalogue import Catalogue
 from streamrec.model.tables.content import category_code, content_buckets
 from streamrec.model.tables.item_counts import ItemCounts
@@ -35,6 +38,7 @@ from streamrec.model.training.guard import COMPARED_SHARE, Guard, is_held
 from streamrec.model.training.releases import Releases
 from streamrec.model.training.stacking import Stacking
 from streamrec.service.fence import Fences
+from streamrec.settings import Settings
 
 STEP_TESTS, TESTED_SHARES = 64, (0.05, 0.4)
 """Number of waiting events at the start of a step on which the serving version is tested and the blend trained, and the
@@ -61,7 +65,42 @@ DRIFT_EFFORT = 2
 DRIFT_STEPS = 50
 """After a drift of the loss on new events: number of steps with more effort, and the factor, without a backlog."""
 
+_EARLIER_PLACES = {"neighbour": "items.covisitation"}
+"""Where checkpoints of format 3 keep what a channel has learned."""
+
 _log = structlog.get_logger(__name__)
+
+
+class Rules(NamedTuple):
+    """What a model learns and how it lists.
+
+    Attributes
+    ----------
+    hide_seen
+        Whether lists hide seen items.
+    admit_after
+        Events of an item before its embedding is trained.
+    channels
+        Names of the recall channels.
+    seed
+        Random seed: the same interests in the same steps give the same model.
+    """
+
+    hide_seen: bool
+    admit_after: int = 1
+    channels: Sequence[str] = DEFAULT
+    seed: int = 0
+
+    @classmethod
+    def of(cls, settings: Settings, *, seed: int = 0) -> Self:
+        """Return the rules in settings.
+
+        Raises
+        ------
+        SettingsError
+            If no installed package has one of the channels.
+        """
+        return cls(settings.hide_seen, settings.admit_after, channels_in(settings.channels), seed)
 
 
 class OnlineModel:
@@ -71,35 +110,26 @@ class OnlineModel:
     ----------
     config
         Shape of the network.
-    hide_seen
-        Whether lists hide seen items.
+    rules
+        What it learns and how it lists.
     device
         Device for training.
-    admit_after
-        Events of an item before its embedding is trained.
-    seed
-        Random seed.
     catalogue
         Item metadata.
     """
 
-    def __init__(
-        self,
-        config: ModelConfig,
-        *,
-        hide_seen: bool,
-        device: torch.device,
-        admit_after: int,
-        seed: int,
-        catalogue: Catalogue,
-    ) -> None:
+    def __init__(self, config: ModelConfig, rules: Rules, *, device: torch.device, catalogue: Catalogue) -> None:
         self.config = config
-        self.items = ItemCounts(admit_after=admit_after)
+        _, admit_after, channels, seed = rules
+        teachers = {name: channel(name).teacher(seed) for name in channels}
+        self.teachers = {name: teacher for name, teacher in teachers.items() if teacher is not None}
+        """The half of each channel that learns."""
+        self.items = ItemCounts(admit_after=admit_after, on_free=self._forget)
         self.learner = Learner(config, device=device, seed=seed)
-        self.stacking = Stacking(hide_seen=hide_seen, seed=seed)
+        self.stacking = Stacking(hide_seen=rules.hide_seen, retrievers=retrievers_of(channels), seed=seed)
         self.reservoir = Reservoir()
         self.random = random.Random(seed)  # noqa: S311  # a reproducible sample, no secret
-        self.releases = Releases(self.items, self.learner, self.stacking)
+        self.releases = Releases(self.items, self.learner, self.stacking, self.teachers)
         self.newest_produced_at_ms = 0
         self.events = 0
         """Number of counted events."""
@@ -160,6 +190,8 @@ class OnlineModel:
             **prefixed("learner", self.learner.state(len(self.items))),
             **prefixed("stacking", self.stacking.state()),
         }
+        for name, teacher in self.teachers.items():
+            tensors |= prefixed(f"channels.{name}", teacher.state())
         own = {
             "newest_produced_at_ms": self.newest_produced_at_ms,
             "events": self.events,
@@ -179,6 +211,8 @@ class OnlineModel:
         self.items.load(below("items", tensors))
         self.learner.load(below("learner", tensors))
         self.stacking.load(below("stacking", tensors))
+        for name, teacher in self.teachers.items():
+            teacher.load(below(f"channels.{name}", tensors) or below(_EARLIER_PLACES.get(name, name), tensors))
         own = json.loads(documents["learning"])
         self.reservoir.load(msgspec.json.decode(documents["replay"], type=list[Entry]), own["offered"])
         version, numbers, gauss = own["random"]
@@ -243,7 +277,7 @@ class OnlineModel:
             for index in history.new:
                 event = history.sequence[index]
                 share = share_of(history.sequence, index, is_whole=history.is_whole)
-                row, is_new = self.items.observe(history.sequence, index, share)
+                row, is_new = self.items.observe(event, share)
                 if is_new:
                     self._begin(row, event, expected.get((place, index)))
                 rows.append(row)
@@ -254,6 +288,14 @@ class OnlineModel:
                 self.reservoir.offer(history.user_id, history.sequence, self.random)
         self.items.popularity.add_many(np.array(rows, np.int64), np.array(times_ms, np.int64), np.array(shares))
         self.learner.recent.extend(rows)
+        lesson = _lesson(histories, self.items.vocabulary.row, np.array(shares))
+        for teacher in self.teachers.values():
+            teacher.learn(lesson)
+
+    def _forget(self, row: int) -> None:
+        """Forget a row that will be given to another item."""
+        for teacher in self.teachers.values():
+            teacher.forget(row)
 
     def _fit(self, fresh: list[tuple[list[SequenceEvent], list[int]]], spared: Fences, waiting: int) -> None:
         """Train the sequence model on new events and replayed sequences, with the available effort."""
@@ -287,6 +329,22 @@ class OnlineModel:
             spared=spared,
         )
         self.releases.moved(self.learner.train(padded, len(self.items), self.items.vocabulary.admitted).tolist())
+
+
+def _lesson(histories: Sequence[UserHistory], row_of: Callable[[str], int], shares: np.ndarray) -> Lesson:
+    """Return the new events and sequences of users by row."""
+    events = [event for history in histories for event in history.sequence]
+    ends = np.cumsum([len(history.sequence) for history in histories])
+    begins = [0, *ends[:-1].tolist()]
+    new = [begin + index for begin, history in zip(begins, histories, strict=True) for index in history.new]
+    return Lesson(
+        ends=ends,
+        rows=np.array([row_of(event.item_id) for event in events], np.int64),
+        event_types=np.array([event.event_type for event in events], np.int64),
+        times_ms=np.array([event.event_time_ms for event in events], np.int64),
+        new=np.array(new, np.int64),
+        shares=shares,
+    )
 
 
 def _share(together: int, waiting: int, bounds: tuple[float, float]) -> float:

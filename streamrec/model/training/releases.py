@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
 from streamrec.model.network.learner import Learner
+from streamrec.model.ranking.blend import blend_for
 from streamrec.model.ranking.serving import ServingModel, dense_shape
 from streamrec.model.ranking.updates import Learned, as_sent, to_records
+from streamrec.model.retrievers.retriever import Teacher
 from streamrec.model.tables.item_counts import ItemCounts
+from streamrec.model.tables.vocabulary import pack_ids
 from streamrec.model.tensors import Arrays, prefixed, weights_of
 from streamrec.model.training.stacking import Stacking
 
@@ -38,6 +41,8 @@ class Releases:
     ----------
     items, learner, stacking
         Training state.
+    teachers
+        The channels that learn.
     monotonic_s
         Clock for snapshots.
     """
@@ -47,10 +52,13 @@ class Releases:
         items: ItemCounts,
         learner: Learner,
         stacking: Stacking,
+        teachers: Mapping[str, Teacher],
         *,
         monotonic_s: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.serving = ServingModel()
+        retrievers = stacking.retrievers
+        self.serving = ServingModel(retrievers=retrievers, blend=blend_for(retrievers))
+        self._teachers = teachers
         self._items, self._learner, self._stacking = items, learner, stacking
         self._moved: set[int] = set()
         """Rows whose vectors changed since the last version."""
@@ -111,6 +119,8 @@ class Releases:
         rows = np.arange(1, len(self._items))
         return {
             **self._items.changes(everything=True),
+            "channels": pack_ids([each.name for each in self.serving.retrievers]),
+            **self._taught(everything=True),
             **self._stacking.changes(),
             **self._dense(),
             "vector_rows": rows,
@@ -128,11 +138,19 @@ class Releases:
         self._moved.intersection_update(moved[~far].tolist())
         return {
             **self._items.changes(everything=False),
+            **self._taught(everything=False),
             **self._stacking.changes(),
             **(self._dense() if with_network else {}),
             "vector_rows": moved[far],
             "vectors": vectors[far],
         }
+
+    def _taught(self, *, everything: bool) -> Arrays:
+        """Return what the channels learned."""
+        changes: Arrays = {}
+        for teacher in self._teachers.values():
+            changes |= teacher.changes(len(self._items), everything=everything)
+        return changes
 
     def _some_with_content(self) -> set[int]:
         """Return those of the next rows whose content is shared with other items."""

@@ -15,17 +15,21 @@ import numpy as np
 import torch
 
 from streamrec.model.network.adam import Adam
-from streamrec.model.ranking.blend import Blend, listwise_loss
+from streamrec.model.ranking.blend import blend_for, listwise_loss
 from streamrec.model.ranking.candidates import find
 from streamrec.model.ranking.context import Context
 from streamrec.model.ranking.serving import ServingModel
+from streamrec.model.retrievers.retriever import Retriever
 from streamrec.model.tables.popularity import CONTROL_HALF_LIFE
-from streamrec.model.tensors import Arrays, below, prefixed, weights_of
+from streamrec.model.tensors import Arrays, below, prefixed
 
 LEARNING_RATE = 3e-3
 
 HIT_AT = 10
 """Cutoff of hits."""
+
+POPULAR_ROWS = 256
+"""Number of popular items that the control arm is modelled with: a user may have seen the first ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,21 +55,25 @@ class Stacking:
     ----------
     hide_seen
         As for the ranker.
+    retrievers
+        The channels whose candidates it ranks.
     seed
         Random seed of initial weights.
     """
 
-    def __init__(self, *, hide_seen: bool, seed: int) -> None:
-        self.hide_seen = hide_seen
+    def __init__(self, *, hide_seen: bool, retrievers: tuple[Retriever, ...], seed: int) -> None:
+        self.hide_seen, self.retrievers = hide_seen, retrievers
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.blend = Blend()
+            self.blend = blend_for(retrievers)
         self.optimizer = Adam(self.blend.parameters(), learning_rate=LEARNING_RATE)
         self.recent_loss = 0.0
         """Moving average of the loss on new events, before they are learned."""
         self._drifted = False
         self.tested = self.hits = self.popular_hits = 0
         """Results of served lists and of the most popular items, since the start."""
+        self._popular: tuple[str, np.ndarray] = ("", np.zeros(0, np.int64))
+        """The most popular rows, best first, of a version."""
         self._drift: Any = None
 
     def learn(
@@ -73,7 +81,8 @@ class Stacking:
     ) -> list[Score]:
         """Test the lists of these users against their next events, then train on these."""
         found = find(serving, contexts, hidden, hide_seen=self.hide_seen)
-        places = found.places(np.asarray(target_rows))
+        starts, owners = found.candidates.starts, found.candidates.users
+        places = found.candidates.places(np.asarray(target_rows))
         usable = np.flatnonzero((places >= 0) & (np.asarray(target_rows) > 0))
         scores = [Score(None, None)] * len(contexts)
         self.tested += len(contexts)
@@ -81,10 +90,10 @@ class Stacking:
         if not len(usable):
             return scores
         out = self.blend(torch.from_numpy(found.features))
-        side_by_side = torch.full((len(contexts), int(np.diff(found.starts).max())), -torch.inf)
-        users, within = torch.from_numpy(found.users), torch.from_numpy(np.arange(len(out)) - found.starts[found.users])
+        side_by_side = torch.full((len(contexts), int(np.diff(starts).max())), -torch.inf)
+        users, within = torch.from_numpy(owners), torch.from_numpy(np.arange(len(out)) - starts[owners])
         side_by_side = side_by_side.index_put((users, within), out)[usable]
-        losses = listwise_loss(side_by_side, torch.from_numpy((places - found.starts[:-1])[usable]))
+        losses = listwise_loss(side_by_side, torch.from_numpy((places - starts[:-1])[usable]))
         self.optimizer.forget_gradients()
         losses.mean().backward()  # type: ignore[no-untyped-call]  # torch's own gap
         self.optimizer.step()
@@ -106,11 +115,14 @@ class Stacking:
 
     def _is_popular(self, serving: ServingModel, context: Context, target_row: int) -> bool:
         """Return whether an item is in the top 10 of a user's list in the control arm."""
-        rows = serving.popular_rows
+        version, rows = self._popular
+        if version != serving.version:
+            counts = serving.counts[: serving.size, CONTROL_HALF_LIFE]
+            rows = np.argsort(-counts, kind="stable")[:POPULAR_ROWS]
+            self._popular = (serving.version, rows)
         if self.hide_seen:
             rows = rows[~np.isin(rows, context.rows)]
-        first = np.argsort(-serving.counts[rows, CONTROL_HALF_LIFE], kind="stable")[:HIT_AT]
-        return target_row > 0 and target_row in rows[first]
+        return target_row > 0 and target_row in rows[:HIT_AT]
 
     def take_drift(self) -> bool:
         """Return whether the losses since the last call indicate a drift."""
@@ -119,7 +131,7 @@ class Stacking:
 
     def changes(self) -> Arrays:
         """Return the weights by name, for a version."""
-        return prefixed("blend", weights_of(self.blend))
+        return prefixed("blend", self.blend.weights())
 
     def state(self) -> Arrays:
         """Return the state as arrays, for a checkpoint."""
@@ -127,8 +139,9 @@ class Stacking:
 
     def load(self, state: Arrays) -> None:
         """Restore what :meth:`state` returned."""
-        self.blend.load(below("blend", state))
-        self.optimizer.load(below("adam", state))
+        weights = below("blend", state)
+        self.blend.load(weights)
+        self.optimizer.load(self.blend.moments(weights, below("adam", state)))
 
 
 def new_drift_detector() -> Any:  # noqa: ANN401  # river has no types

@@ -31,7 +31,7 @@ from streamrec.model.training import checkpoint
 from streamrec.model.training.archive import Archive, Saved
 from streamrec.model.training.guard import Guard
 from streamrec.model.training.lineage import Lineage
-from streamrec.model.training.online_model import OnlineModel
+from streamrec.model.training.online_model import OnlineModel, Rules
 from streamrec.service.fence import Fences, FenceState
 from streamrec.service.tally import TrainingProgress
 from streamrec.settings import Settings
@@ -46,16 +46,12 @@ class Trainer:
     ----------
     config
         Shape of the network.
-    hide_seen
-        Whether lists hide seen items.
+    rules
+        What it learns and how it lists.
     device
         Device for training.
     checkpoints
         Directory of the checkpoints; the trainer resumes from the latest one.
-    admit_after
-        Events of an item before its embedding is trained.
-    seed
-        Random seed: the same interests in the same steps give the same model.
 
     Raises
     ------
@@ -63,33 +59,16 @@ class Trainer:
         If all checkpoints are damaged, or the latest intact one is of another format or shape.
     """
 
-    def __init__(
-        self,
-        config: ModelConfig,
-        *,
-        hide_seen: bool,
-        device: torch.device,
-        checkpoints: Path,
-        admit_after: int = 1,
-        seed: int = 0,
-    ) -> None:
+    def __init__(self, config: ModelConfig, rules: Rules, *, device: torch.device, checkpoints: Path) -> None:
         # compiling during the first steps would delay them, and what they learn, by 30 s each
         lists.warm_up()
         covisitation.warm_up()
         self.config = config
         self.checkpoints = checkpoints
         self.catalogue = Catalogue()
-        self._new_model = partial(
-            OnlineModel,
-            config,
-            hide_seen=hide_seen,
-            device=device,
-            admit_after=admit_after,
-            seed=seed,
-            catalogue=self.catalogue,
-        )
+        self._new_model = partial(OnlineModel, config, rules, device=device, catalogue=self.catalogue)
         self.model = self._new_model()
-        self.lineage, self.guard = Lineage(), Guard(hide_seen=hide_seen)
+        self.lineage, self.guard = Lineage(), Guard(hide_seen=rules.hide_seen)
         self.spared = Fences()
         """Events learned by rolled back versions: counted, but no longer trained on by gradient."""
         self.condemned, self.admissions = "", b""
@@ -103,18 +82,19 @@ class Trainer:
 
     @classmethod
     def open(cls, settings: Settings) -> Self:
-        """Return a trainer resumed from the latest checkpoint, or a new one."""
+        """Return a trainer resumed from the latest checkpoint, or a new one.
+
+        Raises
+        ------
+        SettingsError
+            If no installed package has one of the channels.
+        """
         cuda = torch.cuda.is_available() if settings.model_device == "auto" else settings.model_device == "cuda"
         # tensors are small: more threads are not faster, and take CPU time from recall
         torch.set_num_threads(1)
         config = ModelConfig(dim=settings.embedding_dim, max_length=settings.sequence_length)
-        return cls(
-            config,
-            hide_seen=settings.hide_seen,
-            device=torch.device("cuda" if cuda else "cpu"),
-            checkpoints=settings.checkpoint_dir,
-            admit_after=settings.admit_after,
-        )
+        device = torch.device("cuda" if cuda else "cpu")
+        return cls(config, Rules.of(settings), device=device, checkpoints=settings.checkpoint_dir)
 
     @property
     def progress(self) -> TrainingProgress:
