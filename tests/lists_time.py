@@ -1,0 +1,112 @@
+"""Measures how long lists take, in total and by channel: `python tests/lists_time.py [ITEMS] [USERS]`.
+
+To compare two builds, run it in turns in a checkout of each on the same machine.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import defaultdict
+
+import numpy as np
+import torch
+
+from streamrec.domain.interest import SequenceEvent
+from streamrec.model.ranking.candidates import find
+from streamrec.model.ranking.context import make_context
+from streamrec.model.ranking.lists import best_lists, warm_up
+from streamrec.model.ranking.serving import ServingModel
+from streamrec.model.retrievers.nearest import rough_table
+from streamrec.model.tables.popularity import HALF_LIVES_MS
+
+NOW_MS = 1_760_000_000_000
+BATCHES, WARM_UP = 60, 10
+DIM, K, NEIGHBOURS, CATEGORIES, LONGEST = 64, 100, 32, 500, 50
+PARTS = "all candidates and features", "blend", "best 100 with reasons"
+
+
+def unit(vectors):
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def model_of(items, rng):
+    """Return a version with random contents."""
+    vectors = unit(rng.standard_normal((items, DIM), np.float32))
+    ids = ["", *(f"i{row}" for row in range(1, items))]
+    model = ServingModel(
+        ids=ids,
+        rows={item_id: row for row, item_id in enumerate(ids) if item_id},
+        size=items,
+        vectors=vectors,
+        rough=rough_table(vectors, items),
+        counts=rng.exponential(size=(items, len(HALF_LIVES_MS))).astype(np.float32),
+        first_ms=NOW_MS - rng.integers(1, 10**9, items),
+        last_ms=NOW_MS - rng.integers(1, 10**8, items),
+        events=rng.integers(1, 1_000, items),
+        category=rng.integers(0, CATEGORIES, items) * 7_919,
+        reference_ms=NOW_MS,
+    )
+    shares = rng.random((items, NEIGHBOURS), np.float32)
+    for retriever in model.retrievers:
+        if retriever.name == "neighbour":
+            retriever.neighbours = rng.integers(1, items, (items, NEIGHBOURS)).astype(np.int32)
+            retriever.shares = shares / shares.sum(1, keepdims=True)
+    return model
+
+
+def timed(function, spent, name):
+    """Return the function, adding its duration to `spent`."""
+
+    def call(*arguments):
+        started_s = time.perf_counter()
+        result = function(*arguments)
+        spent[name] += time.perf_counter() - started_s
+        return result
+
+    return call
+
+
+def main(items=46_000, users=16):
+    """Print medians over all batches, in microseconds per list."""
+    torch.set_num_threads(1)
+    rng = np.random.default_rng(1)
+    model = model_of(items, rng)
+    warm_up()
+    spent = defaultdict(float)
+    for retriever in model.retrievers:
+        retriever.find = timed(retriever.find, spent, retriever.name)
+        retriever.describe = timed(retriever.describe, spent, retriever.name)
+    rows = []
+    for batch in range(BATCHES + WARM_UP):
+        lengths = rng.integers(1, LONGEST, users)
+        contexts = [
+            make_context(
+                model,
+                [
+                    SequenceEvent(NOW_MS - 60_000 * (length - at), 0, 0, at, f"i{rng.integers(1, items)}", "")
+                    for at in range(length)
+                ],
+            )
+            for length in lengths.tolist()
+        ]
+        hidden = unit(rng.standard_normal((users, DIM), np.float32))
+        spent.clear()
+        times_s = [time.perf_counter()]
+        found = find(model, contexts, hidden, hide_seen=True)
+        times_s.append(time.perf_counter())
+        with torch.inference_mode():
+            scores = model.blend(torch.from_numpy(found.features)).numpy()
+        times_s.append(time.perf_counter())
+        best_lists(model, found, scores, K, None)
+        times_s.append(time.perf_counter())
+        if batch >= WARM_UP:
+            rows.append([*np.diff(times_s), *(spent[each.name] for each in model.retrievers)])
+    medians = np.median(rows, axis=0) / users * 1e6
+    names = [*PARTS, *(f"channel {each.name}" for each in model.retrievers)]
+    for name, median in zip(["total", *names], [medians[:3].sum(), *medians], strict=True):
+        print(f"{name:30} {median:7.0f} us a list")  # noqa: T201  # its purpose
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))
