@@ -25,8 +25,9 @@ LARGE_ROWS = 32_768
 """From this many rows on, the kernel that is fastest on a table larger than the CPU's inner caches is used."""
 
 _TRIAL_ROWS, _LARGE_TRIAL_ROWS, _TRIAL_DIM = 8_192, 131_072, 64
-_TRIALS, _HOPELESS = 3, 2.0
-"""Number of trials per kernel, and the factor of another one's duration beyond which a kernel is not tried again."""
+_FIRST_ROWS = 1_024
+_TRIALS, _FAIR_TRIALS, _HOPELESS = 5, 2, 3.0
+"""Number of trials; after the first ones, a kernel is not tried again that takes this many times as long as another."""
 
 _log = structlog.get_logger(__name__)
 
@@ -124,11 +125,12 @@ def _trials(*, many: bool, large: bool) -> dict[Kernel, float]:
     queries = rng.integers(-127, 128, (2 * MANY_QUERIES if many else 1, _TRIAL_DIM), np.int8)
     floats = queries.astype(np.float32), rows.astype(np.float32)
     best_s: dict[Kernel, float] = {}
-    for _ in range(_TRIALS):
+    for trial in range(_TRIALS):
         for kernel in kernels:
             operands = (queries, rows) if kernel.of_codes else floats
-            if best_s.get(kernel, 0.0) <= _HOPELESS * min(best_s.values(), default=0.0):
-                kernel.products(operands[0], operands[1][:1])  # compiled or loaded before timing
+            if trial == 0:  # compiled, loaded and initialized before timing
+                kernel.products(operands[0], operands[1][:_FIRST_ROWS])
+            if trial < _FAIR_TRIALS or best_s[kernel] <= _HOPELESS * min(best_s.values()):
                 started_s = time.perf_counter()
                 kernel.products(*operands)
                 best_s[kernel] = min(best_s.get(kernel, np.inf), time.perf_counter() - started_s)
