@@ -7,6 +7,7 @@ import sys
 from importlib import invalidate_caches
 from pathlib import Path
 
+import numpy as np
 import pytest
 from rankers import ranker_of, trained
 
@@ -69,3 +70,17 @@ def test_an_unknown_channel_is_an_error_that_names_the_known_ones():
     with pytest.raises(SettingsError, match=r"STREAMREC_CHANNELS: no .* has the channel 'mdel'; known: .*model"):
         channels_in("popular,mdel")
     assert channels_in("popular,model,popular") == ["popular", "model"]
+
+
+def test_a_checkpoint_of_format_3_keeps_the_pairs_of_items(new_trainer):
+    trainer, restored = new_trainer(), new_trainer("restored")
+    trained(trainer)
+    tensors, documents = trainer.model.state()
+    earlier = {name.replace("channels.neighbour.", "items.covisitation."): value for name, value in tensors.items()}
+    assert earlier.keys() != tensors.keys()
+    restored.model.load(earlier, documents)
+
+    pairs, kept = (each.model.teachers["neighbour"].state() for each in (trainer, restored))
+    assert pairs.keys() == kept.keys()
+    assert all(np.array_equal(pairs[name], kept[name]) for name in pairs)
+    assert len(pairs["weight"])
