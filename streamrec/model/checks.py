@@ -32,7 +32,8 @@ from streamrec.model.retrievers.retriever import Retrieval, Retriever
 from streamrec.model.tables.catalogue import Catalogue
 from streamrec.model.tensors import Arrays
 from streamrec.model.training.guard import Guard
-from streamrec.model.training.online_model import OnlineModel, Rules
+from streamrec.model.training.online_model import OnlineModel
+from streamrec.model.training.rules import Rules
 from streamrec.service.fence import Fences
 
 START_MS = 1_760_000_000_000

@@ -9,7 +9,7 @@ from streamrec.evaluation.live import LiveTrainer
 from streamrec.model.network.sequence_model import ModelConfig
 from streamrec.model.ranking.ranker import ModelRanker
 from streamrec.model.training import guard, online_model
-from streamrec.model.training.online_model import Rules
+from streamrec.model.training.rules import Rules
 from streamrec.model.training.trainer import Trainer
 
 BATCH = 40

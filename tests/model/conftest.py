@@ -5,7 +5,7 @@ import torch
 
 from streamrec.model.network.sequence_model import ModelConfig
 from streamrec.model.retrievers.channels import DEFAULT
-from streamrec.model.training.online_model import Rules
+from streamrec.model.training.rules import Rules
 from streamrec.model.training.trainer import Trainer
 
 

@@ -27,7 +27,8 @@ from streamrec.evaluation.prequential import Prequential, one_cpu_thread
 from streamrec.evaluation.summary import PrequentialResult, summarize
 from streamrec.model.network.sequence_model import ModelConfig
 from streamrec.model.ranking.ranker import ModelRanker
-from streamrec.model.training.online_model import OnlineModel, Rules
+from streamrec.model.training.online_model import OnlineModel
+from streamrec.model.training.rules import Rules
 from streamrec.model.training.trainer import Trainer
 from streamrec.settings import Settings
 

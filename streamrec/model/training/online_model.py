@@ -10,7 +10,6 @@ import json
 import math
 import random
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Self
 
 import msgspec
 import numpy as np
@@ -26,7 +25,7 @@ from streamrec.model.network.sequence_model import ModelConfig
 from streamrec.model.ranking.candidates import encode
 from streamrec.model.ranking.context import make_context
 from streamrec.model.ranking.updates import Learned
-from streamrec.model.retrievers.channels import DEFAULT, channel, channels_in, retrievers_of
+from streamrec.model.retrievers.channels import channel, retrievers_of
 from streamrec.model.retrievers.retriever import Lesson
 from streamrec.model.tables.catalogue import Catalogue
 from streamrec.model.tables.content import category_code, content_buckets
@@ -36,9 +35,9 @@ from streamrec.model.tables.reservoir import Entry, Reservoir
 from streamrec.model.tensors import Arrays, below, prefixed
 from streamrec.model.training.guard import COMPARED_SHARE, Guard, is_held
 from streamrec.model.training.releases import Releases
+from streamrec.model.training.rules import Rules
 from streamrec.model.training.stacking import Stacking
 from streamrec.service.fence import Fences
-from streamrec.settings import Settings
 
 STEP_TESTS, TESTED_SHARES = 64, (0.05, 0.4)
 """Number of waiting events at the start of a step on which the serving version is tested and the blend trained, and the
@@ -69,38 +68,6 @@ _EARLIER_PLACES = {"neighbour": "items.covisitation"}
 """Where checkpoints of format 3 keep what a channel has learned."""
 
 _log = structlog.get_logger(__name__)
-
-
-class Rules(NamedTuple):
-    """What a model learns and how it lists.
-
-    Attributes
-    ----------
-    hide_seen
-        Whether lists hide seen items.
-    admit_after
-        Events of an item before its embedding is trained.
-    channels
-        Names of the recall channels.
-    seed
-        Random seed: the same interests in the same steps give the same model.
-    """
-
-    hide_seen: bool
-    admit_after: int = 1
-    channels: Sequence[str] = DEFAULT
-    seed: int = 0
-
-    @classmethod
-    def of(cls, settings: Settings, *, seed: int = 0) -> Self:
-        """Return the rules in settings.
-
-        Raises
-        ------
-        SettingsError
-            If no installed package has one of the channels.
-        """
-        return cls(settings.hide_seen, settings.admit_after, channels_in(settings.channels), seed)
 
 
 class OnlineModel:

@@ -31,7 +31,8 @@ from streamrec.model.training import checkpoint
 from streamrec.model.training.archive import Archive, Saved
 from streamrec.model.training.guard import Guard
 from streamrec.model.training.lineage import Lineage
-from streamrec.model.training.online_model import OnlineModel, Rules
+from streamrec.model.training.online_model import OnlineModel
+from streamrec.model.training.rules import Rules
 from streamrec.service.fence import Fences, FenceState
 from streamrec.service.tally import TrainingProgress
 from streamrec.settings import Settings
