@@ -23,7 +23,7 @@ import torch
 from streamrec.contracts.derived import EventPosition, UserInterest
 from streamrec.domain.interest import SequenceEvent
 from streamrec.model.network.sequence_model import ModelConfig
-from streamrec.model.ranking.candidates import Retrieved, encode, find
+from streamrec.model.ranking.candidates import Described, encode, find
 from streamrec.model.ranking.context import Context, make_context
 from streamrec.model.ranking.serving import ServingModel
 from streamrec.model.ranking.updates import UpdateReader, to_records
@@ -70,7 +70,7 @@ class _Seen(NamedTuple):
 
     retriever: Retriever
     retrieval: Retrieval
-    retrieved: Retrieved
+    retrieved: Described
 
 
 class _Trainer:

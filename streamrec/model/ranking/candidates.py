@@ -22,7 +22,7 @@ from streamrec.model.retrievers.retriever import OWN_ITEMS, Candidates, Found, R
 from streamrec.model.tables.vocabulary import BLOCK_ROWS
 
 
-class Retrieved(NamedTuple):
+class Described(NamedTuple):
     """Candidates of several users with their features.
 
     Attributes
@@ -67,7 +67,7 @@ def find(  # noqa: PLR0913  # inputs of a list
     k: int = 0,
     withdrawn: np.ndarray | None = None,
     risen: np.ndarray | None = None,
-) -> Retrieved:
+) -> Described:
     """Return the candidates of each user with their features.
 
     Parameters
@@ -103,7 +103,7 @@ def find(  # noqa: PLR0913  # inputs of a list
         retrieval = Retrieval(model, users, its, candidates, features[begin:end])
         retriever.describe(retrieval)
         retrievals.append(retrieval)
-    return Retrieved(candidates, features.T, retrievals)
+    return Described(candidates, features.T, retrievals)
 
 
 def _users(contexts: Sequence[Context], hidden: np.ndarray, k: int) -> Users:

@@ -9,7 +9,7 @@ import numpy as np
 
 from streamrec.contracts.derived import ListItem, Reason
 from streamrec.domain.interest import SequenceEvent
-from streamrec.model.ranking.candidates import Retrieved, find
+from streamrec.model.ranking.candidates import Described, find
 from streamrec.model.ranking.context import make_context
 from streamrec.model.ranking.serving import ServingModel
 from streamrec.model.retrievers.channels import DEFAULT, retrievers_of
@@ -26,6 +26,7 @@ OWN = "recent"
 """Reason of an item that no channel explains: the user's own, or one that is new to the stream."""
 
 _LEAST_STRENGTH = 1e-6
+"""Strength of this reason: any channel that explains an item at all is a better one."""
 
 _WITHIN_BITS, _USER_SHIFT = 20, 52
 """Sort key: user, score, index among the user's candidates. Limits: 2^11 users and 2^20 candidates."""
@@ -58,7 +59,7 @@ class Prior:
 
 
 def best_lists(
-    model: ServingModel, found: Retrieved, scores: np.ndarray, k: int, prior: Prior | None
+    model: ServingModel, found: Described, scores: np.ndarray, k: int, prior: Prior | None
 ) -> list[list[ListItem]]:
     """Return the `k` best candidates of each user, best first; none for a user whose scores are NaN.
 
@@ -164,7 +165,7 @@ def _best(likely: np.ndarray, found: Candidates, k: int) -> tuple[np.ndarray, li
     return order[is_best], np.cumsum(np.minimum(counts, k)).tolist()
 
 
-def _reasons(model: ServingModel, found: Retrieved, order: np.ndarray) -> list[Reason]:
+def _reasons(model: ServingModel, found: Described, order: np.ndarray) -> list[Reason]:
     """Return the reason of each listed item: the channel that explains it best, and the user's item that led to it."""
     names = [*(retriever.name for retriever in model.retrievers), OWN]
     strengths = np.zeros((len(names), len(order)), np.float32)
