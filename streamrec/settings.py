@@ -147,7 +147,7 @@ class Settings(BaseSettings):
         examples=["3"],
     )
     channels: str = Field(
-        "neighbour,category,popular,model",
+        "neighbour,session,category,popular,model",
         pattern="^[a-z][a-z0-9_-]*(,[a-z][a-z0-9_-]*)*$",
         description="Recall channels of the model, separated by commas; the trainer decides for every recall worker.",
         examples=["neighbour,popular,model"],

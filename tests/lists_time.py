@@ -19,6 +19,7 @@ from streamrec.model.ranking.lists import best_lists, warm_up
 from streamrec.model.ranking.serving import ServingModel
 from streamrec.model.retrievers.nearest import rough_table
 from streamrec.model.tables.popularity import HALF_LIVES_MS
+from streamrec.model.tables.session_log import MAX_EVENTS
 
 NOW_MS = 1_760_000_000_000
 BATCHES, WARM_UP = 60, 10
@@ -52,6 +53,13 @@ def model_of(items, rng):
         if retriever.name == "neighbour":
             retriever.neighbours = rng.integers(1, items, (items, NEIGHBOURS)).astype(np.int32)
             retriever.shares = shares / shares.sum(1, keepdims=True)
+        if retriever.name == "session":
+            events = np.arange(MAX_EVENTS)
+            # sessions of four events
+            rows = np.minimum(rng.zipf(1.3, MAX_EVENTS), items - 1)
+            retriever.log = retriever.log.extended(
+                rows, NOW_MS - 1_000 * events[::-1], (events % 4 > 0).astype(np.int64)
+            )
     return model
 
 

@@ -9,10 +9,20 @@ import numpy as np
 import torch
 
 from streamrec.model.ranking.features import COUNT_FLOOR, FEATURES
+from streamrec.model.retrievers import session
 from streamrec.model.retrievers.category import CATEGORIES_OF, INTEREST_DECAY
 from streamrec.model.retrievers.neighbour import MAX_CANDIDATES, NEIGHBOURS_OF
 from streamrec.model.retrievers.popular import PER_HALF_LIFE
+from streamrec.model.retrievers.retriever import OWN_ITEMS
 from streamrec.model.retrievers.sequence import NEAREST
+from streamrec.model.retrievers.session import (
+    BACKWARD_WEIGHT,
+    HALF_LIFE_MS,
+    POSTINGS,
+    REACH,
+    REACH_DECAY,
+    SESSIONS,
+)
 from streamrec.model.retrievers.shelves import ROWS_PER_RANKING
 from streamrec.model.tables.neighbour_lists import DISTANCE_DECAY, OTHER_SESSION_WEIGHT, SESSION_GAP_MS
 from streamrec.model.tables.popularity import DAY_MS, HALF_LIVES_MS
@@ -25,11 +35,13 @@ def find_one(model, context, hidden, *, hide_seen, k=0, withdrawn=(), risen=()):
     """Return the candidates of one user: rows ascending, which own item leads to each, features `(M, F)`."""
     weights, of_last, leads = _neighbours(model, context)
     strongest = sorted(weights, key=lambda row: (-weights[row], row))[:MAX_CANDIDATES]
+    of_sessions = sessions(model, context)
+    likely = sorted(of_sessions, key=lambda row: (-of_sessions[row], row))[: session.MAX_CANDIDATES]
     cosines = model.vectors[: model.size] @ hidden if hidden.any() else None
     interests = _interests(context)
     strongest_categories = sorted(set(interests) - {0}, key=lambda code: -interests[code])[:CATEGORIES_OF]
     of_categories = [row for code in strongest_categories for row in shelf(model, code)]
-    rows = {*popular(model), *risen, *strongest, *of_categories}
+    rows = {*popular(model), *risen, *strongest, *likely, *of_categories}
     if cosines is not None:
         rows |= set(np.argsort(-cosines, kind="stable")[: max(k, NEAREST)].tolist())
     own = set(context.rows.tolist())
@@ -45,6 +57,8 @@ def find_one(model, context, hidden, *, hide_seen, k=0, withdrawn=(), risen=()):
         if row in weights:
             values |= {"neighbour": _log_weight(weights[row]), "is_neighbour": 1.0}
             values["neighbour_of_last"] = _log_weight(of_last[row]) if of_last[row] > 0 else 0.0
+        if row in of_sessions:
+            values |= {"session": _log_weight(of_sessions[row]), "is_of_session": 1.0}
         values |= _own(model, context, row) | _in_category(model, interests, row)
         described.append([values[name] for name in model.blend.features])
     return rows, [leads.get(row, 0) for row in rows], np.array(described).reshape(len(rows), len(model.blend.features))
@@ -119,6 +133,45 @@ def _neighbours(model, context):
             done.append(row)
         weight *= DISTANCE_DECAY
     return weights, of_last, leads
+
+
+def sessions(model, context):
+    """Return the weights of the items of sessions that are similar to the user's latest events, which sum to 1."""
+    (channel,) = (each for each in model.retrievers if each.name == "session")
+    log = [tuple(map(int, event)) for event in zip(*channel.log.events(channel.log.latest()), strict=True)]
+    of_event, members = [], defaultdict(list)
+    for number, (_, _, back) in enumerate(log):
+        of_event.append(of_event[number - back] if 0 < back <= number else number)
+        members[of_event[-1]].append(number)
+    similarities, shared = defaultdict(float), {}
+    weight, later_ms, done = 1.0, context.now_ms, []
+    for row, time_ms in zip(context.rows[::-1].tolist(), context.times_ms[::-1].tolist(), strict=True):
+        if later_ms - time_ms > SESSION_GAP_MS:
+            weight *= OTHER_SESSION_WEIGHT
+        later_ms = time_ms
+        if row and row not in done and len(done) < OWN_ITEMS:
+            own = (number for number, event in enumerate(log) if event[0] == row and event[1] != time_ms)
+            posted = sorted(own, reverse=True)[:POSTINGS]
+            since = posted[-1] if len(posted) == POSTINGS else 0
+            for number in posted:
+                rarity = math.log1p((len(log) - since) / len(posted))
+                age = 0.5 ** (max(context.now_ms - log[number][1], 0) / HALF_LIFE_MS)
+                similarities[of_event[number]] += weight * rarity * age
+                shared.setdefault(of_event[number], number)
+            done.append(row)
+        weight *= DISTANCE_DECAY
+    found = list(similarities)
+    nearest = sorted(found, key=lambda each: (-similarities[each], found.index(each)))[:SESSIONS]
+    weights = defaultdict(float)
+    for each in nearest:
+        at = members[each].index(shared[each])
+        for place, number in enumerate(members[each]):
+            row, steps = log[number][0], abs(place - at)
+            if row and 0 < steps <= REACH and row < model.size:
+                direction = 1.0 if place > at else BACKWARD_WEIGHT
+                weights[row] += similarities[each] * direction * REACH_DECAY ** (steps - 1)
+    total = sum(weights.values())
+    return {row: weight / total for row, weight in weights.items()}
 
 
 def _popularity(model, context, row):

@@ -19,7 +19,10 @@ def outline(document):
 
 def test_a_checkpoint_keeps_its_names_as_long_as_its_format(new_trainer):
     trainer = new_trainer()
-    trainer.train(stream(30), behind=0)
+    interests = stream(120)
+    trainer.train(interests[:60], behind=0)
+    trainer.take_update()
+    trainer.train(interests[60:], behind=0)  # the first version is tested
     trainer.save(b"{}")
     trainer.wait_until_saved()
     tensors, documents = checkpoint.read(trainer.checkpoints, checkpoint.numbers(trainer.checkpoints)[-1])

@@ -154,6 +154,19 @@ def test_a_spared_event_is_no_target_of_a_later_step_either(new_trainer, monkeyp
     assert len(set(targets)) > 300
 
 
+def test_an_item_that_no_version_could_list_is_not_held_against_one(new_trainer):
+    (user, *_) = (name for name in map("user{}".format, range(1_000)) if guard.is_held(name))
+    trainer, state = new_trainer(), InterestState()
+    trainer.train(stream(40), behind=0)
+    trainer.take_update()
+    for offset, item in enumerate(["0-0", "new"]):
+        click = Event(user, item, START_MS + 60_000 + offset, Source(EventType.CLICK, 1), offset)
+        trainer.train([fold(state, click)], behind=0)
+        trainer.take_update()
+
+    assert [held.item_id for held in trainer.guard._held.values()] == ["0-0"]
+
+
 def test_held_out_users_are_counted_and_never_trained(new_trainer):
     held = [name for name in map("user{}".format, range(1_000)) if guard.is_held(name)][:8]
     states, log = {name: InterestState() for name in held}, []

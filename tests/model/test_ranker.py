@@ -153,7 +153,7 @@ def test_every_item_says_why_it_is_there(new_trainer):
         own = {event.item_id for event in interest.sequence}
         for item in ranker.rank([interest], k=30)[0]:
             reasons += 1
-            if item.reason.channel in ("model", "neighbour", "category"):
+            if item.reason.channel in ("model", "neighbour", "session", "category"):
                 assert item.reason.item_id in own
             else:
                 assert item.reason.item_id is None
@@ -179,7 +179,7 @@ def test_a_new_item_is_listed_with_the_next_version(new_trainer):
     trainer.train(burst, behind=0)
     for record in trainer.take_update():
         ranker.apply_update(record)
-    assert "breaking" in [item.item_id for item in ranker.default(k=10)]
+    assert "breaking" in [item.item_id for item in ranker.default(k=30)]
     assert "breaking" in [item.item_id for item in ranker.rank([interests[0]], k=100)[0]]
 
 

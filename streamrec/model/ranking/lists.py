@@ -17,6 +17,7 @@ from streamrec.model.retrievers.nearest import nearest, rough_table
 from streamrec.model.retrievers.neighbour import NeighbourRetriever
 from streamrec.model.retrievers.products import KERNELS
 from streamrec.model.retrievers.retriever import Candidates
+from streamrec.model.tables import session_log
 from streamrec.model.tables.popularity import HALF_LIVES_MS
 
 NEVER = -1.0
@@ -87,6 +88,7 @@ def warm_up() -> None:
         nearest(vectors, rough_table(vectors, len(vectors)), vectors, 1, kernel=kernel)
     neighbours = NeighbourRetriever()
     neighbours.neighbours, neighbours.shares = np.ones((4, 1), np.int32), np.ones((4, 1), np.float32)
+    session_log.warm_up()
     ids = ["", "a", "b", "c"]
     model = ServingModel(
         ids=ids,

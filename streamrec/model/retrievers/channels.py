@@ -17,12 +17,13 @@ from streamrec.model.retrievers.neighbour import NeighbourRetriever
 from streamrec.model.retrievers.popular import PopularRetriever
 from streamrec.model.retrievers.retriever import Retriever
 from streamrec.model.retrievers.sequence import SequenceRetriever
+from streamrec.model.retrievers.session import SessionRetriever
 
 GROUP = "streamrec.retrievers"
 
 BUILT_IN = {
     retriever.name: retriever
-    for retriever in (NeighbourRetriever, CategoryRetriever, PopularRetriever, SequenceRetriever)
+    for retriever in (NeighbourRetriever, SessionRetriever, CategoryRetriever, PopularRetriever, SequenceRetriever)
 }
 
 DEFAULT = tuple(BUILT_IN)

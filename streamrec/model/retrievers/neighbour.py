@@ -8,17 +8,8 @@ from typing import ClassVar, NamedTuple, Self
 import numpy as np
 
 from streamrec.model.compiled import compiled
-from streamrec.model.retrievers.retriever import (
-    OWN_ITEMS,
-    Candidates,
-    Found,
-    Items,
-    Lesson,
-    Retrieval,
-    Retriever,
-    Teacher,
-    Users,
-)
+from streamrec.model.retrievers.retriever import OWN_ITEMS, Found, Items, Lesson, Retrieval, Retriever, Teacher, Users
+from streamrec.model.retrievers.weighed import Weighed, describe
 from streamrec.model.tables.covisitation import LOOK_BACK, Covisitation
 from streamrec.model.tables.neighbour_lists import DISTANCE_DECAY, OTHER_SESSION_WEIGHT, SESSION_GAP_MS
 from streamrec.model.tables.vocabulary import grown
@@ -33,31 +24,7 @@ NEIGHBOURS_OF = OWN_ITEMS
 MAX_CANDIDATES = 128
 """Maximum number of candidates per user."""
 
-_NO_NEIGHBOUR = np.float32(np.exp(-7.0))
-"""Weight of a neighbour whose logarithm is zero after scale and shift."""
-
-_LOG_SCALE, _LOG_SHIFT = np.float32(0.2), np.float32(1.4)
 _STRENGTH = 1.0
-
-
-class _Near(NamedTuple):
-    """The distinct neighbours of each user's latest items, concatenated by user in any order.
-
-    Attributes
-    ----------
-    ends
-        End of each user's, `(B,)`.
-    rows, weights, of_last
-        The neighbours, their weights, and the part of it from the last item, `(n,)`.
-    leads
-        The item whose strongest neighbour it is, `(n,)`.
-    """
-
-    ends: np.ndarray
-    rows: np.ndarray
-    weights: np.ndarray
-    of_last: np.ndarray
-    leads: np.ndarray
 
 
 class _Growing(NamedTuple):
@@ -73,7 +40,7 @@ class _Growing(NamedTuple):
         By row: 1 + the index of a neighbour of the current user, 0 if it is none, `(size,)`.
     """
 
-    near: _Near
+    near: Weighed
     best: np.ndarray
     at_row: np.ndarray
 
@@ -168,17 +135,17 @@ class NeighbourRetriever(Retriever):
 
     def find(self, items: Items, users: Users) -> Found:
         """Return the strongest neighbours of each user's latest items."""
-        near = _Near(*_gather(self.neighbours, self.shares, users, items.size))
-        return Found(*_strongest(near), near)
+        *near, of_last = _gather(self.neighbours, self.shares, users, items.size)
+        found = Weighed(*near).strongest(MAX_CANDIDATES)
+        return found._replace(notes=(found.notes, of_last))
 
     def describe(self, retrieval: Retrieval) -> None:
         """Add the weight of each neighbour, and the part of it from the last item."""
-        logs = retrieval.features[:2]
-        logs[:] = _NO_NEIGHBOUR
-        _describe(retrieval.found.notes, retrieval.candidates, retrieval.features)
-        np.log(logs, out=logs)
-        logs *= _LOG_SCALE
-        logs += _LOG_SHIFT
+        near, of_last = retrieval.found.notes
+        places = near.places(retrieval.candidates)
+        describe(retrieval.features[0], places, near.weights)
+        describe(retrieval.features[1], places, of_last)
+        retrieval.features[2, places[places >= 0]] = 1.0
 
     def explains(self, retrieval: Retrieval, chosen: np.ndarray) -> np.ndarray:
         """Explain every neighbour."""
@@ -186,26 +153,21 @@ class NeighbourRetriever(Retriever):
 
     def leads(self, retrieval: Retrieval, chosen: np.ndarray) -> np.ndarray:
         """Return the user's item with the candidate as its strongest neighbour."""
-        rows, users = retrieval.candidates.rows[chosen], retrieval.candidates.users[chosen]
-        leads: np.ndarray = _leads(retrieval.found.notes, rows, users, retrieval.items.size)
-        return leads
+        near: Weighed = retrieval.found.notes[0]
+        return near.leads_to(retrieval.candidates, chosen)
 
 
 @compiled
 def _gather(neighbours: np.ndarray, shares: np.ndarray, users: Users, size: int) -> tuple[np.ndarray, ...]:
-    """Return the fields of :class:`_Near`."""
+    """Return the fields of :class:`Weighed`, and the part of each weight from the last item, `(n,)`."""
     room, begin = 0, 0
     for end in users.ends:
         room += min(end - begin, NEIGHBOURS_OF) * neighbours.shape[1]
         begin = end
-    near = _Near(
-        np.zeros(len(users.ends), np.int64),
-        np.zeros(room, np.int64),
-        np.zeros(room),
-        np.zeros(room),
-        np.zeros(room, np.int64),
+    near = Weighed(
+        np.zeros(len(users.ends), np.int64), np.zeros(room, np.int64), np.zeros(room), np.zeros(room, np.int64)
     )
-    best = np.zeros(room, np.float32)
+    best, of_last = np.zeros(room, np.float32), np.zeros(room)
     at_row = np.zeros(size, np.int32)  # 1 + index of a neighbour, cleared between users
     begin, start = 0, 0
     for user in range(len(users.ends)):
@@ -220,7 +182,7 @@ def _gather(neighbours: np.ndarray, shares: np.ndarray, users: Users, size: int)
             if 0 < row < len(neighbours) and not _holds(done, found, row):
                 end = _add(_Growing(near, best, at_row), end, row, neighbours[row], shares[row], weight)
                 if found == 0:
-                    near.of_last[start:end] = best[start:end]
+                    of_last[start:end] = best[start:end]
                 done[found] = row
                 found += 1
                 if found == NEIGHBOURS_OF:
@@ -230,7 +192,7 @@ def _gather(neighbours: np.ndarray, shares: np.ndarray, users: Users, size: int)
             at_row[near.rows[at]] = 0
         begin, start = users.ends[user], end
         near.ends[user] = end
-    return near.ends, near.rows[:start], near.weights[:start], near.of_last[:start], near.leads[:start]
+    return near.ends, near.rows[:start], near.weights[:start], near.leads[:start], of_last[:start]
 
 
 @compiled
@@ -258,62 +220,3 @@ def _add(growing: _Growing, end: int, row: int, others: np.ndarray, shares: np.n
         if share >= best[at]:
             best[at], near.leads[at] = share, row
     return end
-
-
-@compiled
-def _strongest(near: _Near) -> tuple[np.ndarray, np.ndarray]:
-    """Return each user's strongest neighbours, ties by row, and the end of each user's."""
-    strongest, ends = np.zeros(len(near.rows), np.int64), np.zeros(len(near.ends), np.int64)
-    count, begin = 0, 0
-    for user in range(len(ends)):
-        rows, weights = near.rows[begin : near.ends[user]], near.weights[begin : near.ends[user]]
-        begin = near.ends[user]
-        least, left = -np.inf, 0
-        if len(rows) > MAX_CANDIDATES:
-            least = np.sort(weights)[len(rows) - MAX_CANDIDATES]
-            left = MAX_CANDIDATES - (weights > least).sum()
-        for at in range(len(rows)):
-            if weights[at] > least:
-                strongest[count] = rows[at]
-                count += 1
-        if left:
-            for row in np.sort(rows[weights == least])[:left]:
-                strongest[count] = row
-                count += 1
-        ends[user] = count
-    return strongest[:count], ends
-
-
-@compiled
-def _describe(near: _Near, candidates: Candidates, features: np.ndarray) -> None:
-    """Write the features of neighbours, the first two as arguments of logarithms."""
-    begin = 0
-    for user in range(len(near.ends)):
-        start = candidates.starts[user]
-        own = candidates.rows[start : candidates.starts[user + 1]]
-        for at in range(begin, near.ends[user]):
-            place = np.searchsorted(own, near.rows[at])
-            if place < len(own) and own[place] == near.rows[at]:
-                features[0, start + place] = near.weights[at] + 1e-3
-                if near.of_last[at] > 0:
-                    features[1, start + place] = near.of_last[at] + 1e-3
-                features[2, start + place] = 1.0
-        begin = near.ends[user]
-
-
-@compiled
-def _leads(near: _Near, rows: np.ndarray, users: np.ndarray, size: int) -> np.ndarray:
-    """Return the lead of each row, 0 for none; `users` ascending."""
-    leads = np.zeros(len(rows), np.int64)
-    lead_of = np.zeros(size, np.int64)  # cleared between users
-    index, begin = 0, 0
-    for user in range(len(near.ends)):
-        for at in range(begin, near.ends[user]):
-            lead_of[near.rows[at]] = near.leads[at]
-        while index < len(rows) and users[index] == user:
-            leads[index] = lead_of[rows[index]]
-            index += 1
-        for at in range(begin, near.ends[user]):
-            lead_of[near.rows[at]] = 0
-        begin = near.ends[user]
-    return leads

@@ -139,6 +139,8 @@ class Lesson(NamedTuple):
 
     Attributes
     ----------
+    users
+        A hash of each user's id, int64, `(B,)`.
     ends
         End of each user's events, `(B,)`.
     rows, event_types, times_ms
@@ -149,6 +151,7 @@ class Lesson(NamedTuple):
         Weight of each new event: repetitions count less, `(n,)`.
     """
 
+    users: np.ndarray
     ends: np.ndarray
     rows: np.ndarray
     event_types: np.ndarray

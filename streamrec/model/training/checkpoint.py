@@ -25,7 +25,7 @@ from safetensors.numpy import load, save
 from streamrec.errors import StreamrecError
 from streamrec.model.training.claim import LOCK
 
-FORMAT = 4
+FORMAT = 5
 OLDEST_FORMAT = 2
 """Format 3 does not name the features of the blend, and keeps the pairs of items elsewhere. Format 2 has fewer features
 in the blend, too, and does not say to which version the model was rolled back."""

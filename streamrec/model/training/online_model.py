@@ -10,6 +10,7 @@ import json
 import math
 import random
 from collections.abc import Callable, Sequence
+from hashlib import blake2b
 
 import msgspec
 import numpy as np
@@ -39,7 +40,7 @@ from streamrec.model.training.rules import Rules
 from streamrec.model.training.stacking import Stacking
 from streamrec.service.fence import Fences
 
-STEP_TESTS, TESTED_SHARES = 64, (0.05, 0.4)
+STEP_TESTS, TESTED_SHARES = 64, (0.05, 1.0)
 """Number of waiting events at the start of a step on which the serving version is tested and the blend trained, and the
 bounds of their share. Ranking for one event takes about a millisecond."""
 
@@ -130,9 +131,15 @@ class OnlineModel:
             else []
             for history in histories
         ]
+        serving = self.releases.serving
+
+        def known(history: UserHistory, index: int) -> bool:
+            return serving.row(history.sequence[index].item_id) > 0
+
         self._count(histories, self._test(histories, may_teach, guard, waiting))
         for history in histories:
-            told = [index for index in history.new if history.sequence[index] not in spared]
+            # no version could have listed an item that was new
+            told = [index for index in history.new if history.sequence[index] not in spared and known(history, index)]
             if told and is_held(history.user_id):
                 guard.hold(history.user_id, history.sequence, told[-1])
         fresh = [
@@ -305,6 +312,7 @@ def _lesson(histories: Sequence[UserHistory], row_of: Callable[[str], int], shar
     begins = [0, *ends[:-1].tolist()]
     new = [begin + index for begin, history in zip(begins, histories, strict=True) for index in history.new]
     return Lesson(
+        users=np.array([_hashed(history.user_id) for history in histories], np.int64),
         ends=ends,
         rows=np.array([row_of(event.item_id) for event in events], np.int64),
         event_types=np.array([event.event_type for event in events], np.int64),
@@ -312,6 +320,10 @@ def _lesson(histories: Sequence[UserHistory], row_of: Callable[[str], int], shar
         new=np.array(new, np.int64),
         shares=shares,
     )
+
+
+def _hashed(user_id: str) -> int:
+    return int.from_bytes(blake2b(user_id.encode(), digest_size=8).digest(), "little", signed=True)
 
 
 def _share(together: int, waiting: int, bounds: tuple[float, float]) -> float:

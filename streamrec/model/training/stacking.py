@@ -13,17 +13,22 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from streamrec.model.network.adam import Adam
-from streamrec.model.ranking.blend import blend_for, listwise_loss
+from streamrec.model.ranking.blend import blend_for, features_in, listwise_loss, rearranged
 from streamrec.model.ranking.candidates import find
 from streamrec.model.ranking.context import Context
 from streamrec.model.ranking.serving import ServingModel
 from streamrec.model.retrievers.retriever import Retriever
 from streamrec.model.tables.popularity import CONTROL_HALF_LIFE
 from streamrec.model.tensors import Arrays, below, prefixed
+from streamrec.model.training.groups import Group, GroupMemory
 
-LEARNING_RATE = 3e-3
+LEARNING_RATE = 6e-3
+
+REPLAYED_GROUPS = 2
+"""Steps on earlier groups of tested events after each step on new ones."""
 
 HIT_AT = 10
 """Cutoff of hits."""
@@ -75,13 +80,13 @@ class Stacking:
         self._popular: tuple[str, np.ndarray] = ("", np.zeros(0, np.int64))
         """The most popular rows, best first, of a version."""
         self._drift: Any = None
+        self._memory = GroupMemory()
 
     def learn(
         self, serving: ServingModel, contexts: Sequence[Context], hidden: np.ndarray, target_rows: Sequence[int]
     ) -> list[Score]:
         """Test the lists of these users against their next events, then train on these."""
         found = find(serving, contexts, hidden, hide_seen=self.hide_seen)
-        starts, owners = found.candidates.starts, found.candidates.users
         places = found.candidates.places(np.asarray(target_rows))
         usable = np.flatnonzero((places >= 0) & (np.asarray(target_rows) > 0))
         scores = [Score(None, None)] * len(contexts)
@@ -89,21 +94,26 @@ class Stacking:
         self.popular_hits += sum(map(self._is_popular, [serving] * len(contexts), contexts, target_rows))
         if not len(usable):
             return scores
-        out = self.blend(torch.from_numpy(found.features))
-        side_by_side = torch.full((len(contexts), int(np.diff(starts).max())), -torch.inf)
-        users, within = torch.from_numpy(owners), torch.from_numpy(np.arange(len(out)) - starts[owners])
-        side_by_side = side_by_side.index_put((users, within), out)[usable]
-        losses = listwise_loss(side_by_side, torch.from_numpy((places - starts[:-1])[usable]))
+        group = Group.of(found, places, usable)
+        out, losses = self._train(group)
+        ranks = (out > out.gather(1, torch.from_numpy(group.targets)[:, None])).sum(1).tolist()
+        self.hits += sum(rank < HIT_AT for rank in ranks)
+        self._watch(losses.mean().item())
+        for index, rank, loss in zip(usable.tolist(), ranks, losses.tolist(), strict=True):
+            scores[index] = Score(rank, loss)
+        for earlier in self._memory.draw(REPLAYED_GROUPS):
+            self._train(earlier)
+        self._memory.add(group)
+        return scores
+
+    def _train(self, group: Group) -> tuple[Tensor, Tensor]:
+        """Take a step; return the scores before it, side by side, and the losses by event."""
+        out = group.scores(self.blend)
+        losses = listwise_loss(out, torch.from_numpy(group.targets))
         self.optimizer.forget_gradients()
         losses.mean().backward()  # type: ignore[no-untyped-call]  # torch's own gap
         self.optimizer.step()
-        out, side_by_side = out.detach(), side_by_side.detach()
-        ranks = (side_by_side > out[places[usable]][:, None]).sum(1).tolist()
-        self.hits += sum(rank < HIT_AT for rank in ranks)
-        self._watch(losses.detach().mean().item())
-        for index, rank, loss in zip(usable.tolist(), ranks, losses.tolist(), strict=True):
-            scores[index] = Score(rank, loss)
-        return scores
+        return out.detach(), losses.detach()
 
     def _watch(self, loss: float) -> None:
         self.recent_loss += 0.02 * (loss - self.recent_loss) if self.recent_loss else loss
@@ -135,13 +145,17 @@ class Stacking:
 
     def state(self) -> Arrays:
         """Return the state as arrays, for a checkpoint."""
-        return {**self.changes(), **prefixed("adam", self.optimizer.state())}
+        adam, groups = self.optimizer.state(), self._memory.state()
+        return {**self.changes(), **prefixed("adam", adam), **prefixed("groups", groups)}
 
     def load(self, state: Arrays) -> None:
         """Restore what :meth:`state` returned."""
         weights = below("blend", state)
         self.blend.load(weights)
         self.optimizer.load(self.blend.moments(weights, below("adam", state)))
+        if groups := below("groups", state):
+            features = rearranged(groups["features"], features_in(weights), self.blend.features)
+            self._memory.load({**groups, "features": features})
 
 
 def new_drift_detector() -> Any:  # noqa: ANN401  # river has no types

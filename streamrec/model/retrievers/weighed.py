@@ -1,0 +1,104 @@
+"""Rows that a channel weighs by a user's own items, and what the blend learns of their weights."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from streamrec.model.compiled import compiled
+from streamrec.model.retrievers.retriever import Candidates, Found
+
+_LEAST = np.float32(1e-3)
+_NONE = np.float32(np.exp(-7.0))
+"""A weight whose logarithm is zero after scale and shift."""
+
+_SCALE, _SHIFT = np.float32(0.2), np.float32(1.4)
+
+
+class Weighed(NamedTuple):
+    """Distinct rows of each user, concatenated by user in any order.
+
+    Attributes
+    ----------
+    ends
+        End of each user's, `(B,)`.
+    rows, weights
+        The rows and their weights, above zero, `(n,)`.
+    leads
+        The user's item to which a row owes most of its weight, `(n,)`.
+    """
+
+    ends: np.ndarray
+    rows: np.ndarray
+    weights: np.ndarray
+    leads: np.ndarray
+
+    def strongest(self, most: int) -> Found:
+        """Return up to this many of the strongest rows of each user, ties by row; its notes are these weights."""
+        return Found(*_strongest(self.ends, self.rows, self.weights, most), self)
+
+    def places(self, candidates: Candidates) -> np.ndarray:
+        """Return the index of each row among its user's candidates, -1 if it is none, `(n,)`."""
+        places: np.ndarray = _places(self.ends, self.rows, candidates.rows, candidates.starts)
+        return places
+
+    def leads_to(self, candidates: Candidates, chosen: np.ndarray) -> np.ndarray:
+        """Return the lead of each chosen candidate, 0 for none, `(len(chosen),)`."""
+        places, leads = self.places(candidates), np.zeros(len(candidates.rows), np.int64)
+        leads[places[places >= 0]] = self.leads[places >= 0]
+        return np.asarray(leads[chosen])
+
+
+def describe(feature: np.ndarray, places: np.ndarray, weights: np.ndarray) -> None:
+    """Write the logarithms of weights, `(n,)`, scaled to about 1, to a feature of candidates, zero for others, `(M,)`.
+
+    Parameters
+    ----------
+    places
+        Index of the candidate with each weight, -1 if none, `(n,)`.
+    """
+    is_there = (places >= 0) & (weights > 0)
+    feature[:] = _NONE
+    feature[places[is_there]] = weights[is_there] + _LEAST
+    np.log(feature, out=feature)
+    feature *= _SCALE
+    feature += _SHIFT
+
+
+@compiled
+def _strongest(ends: np.ndarray, rows: np.ndarray, weights: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return each user's strongest rows, and the end of each user's."""
+    strongest, own_ends = np.zeros(len(rows), np.int64), np.zeros(len(ends), np.int64)
+    count, begin = 0, 0
+    for user in range(len(ends)):
+        own, of_own = rows[begin : ends[user]], weights[begin : ends[user]]
+        begin = ends[user]
+        least, left = -np.inf, 0
+        if len(own) > most:
+            least = np.sort(of_own)[len(own) - most]
+            left = most - (of_own > least).sum()
+        for at in range(len(own)):
+            if of_own[at] > least:
+                strongest[count] = own[at]
+                count += 1
+        if left:
+            for row in np.sort(own[of_own == least])[:left]:
+                strongest[count] = row
+                count += 1
+        own_ends[user] = count
+    return strongest[:count], own_ends
+
+
+@compiled
+def _places(ends: np.ndarray, rows: np.ndarray, candidates: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    places = np.full(len(rows), -1)
+    begin = 0
+    for user in range(len(ends)):
+        own = candidates[starts[user] : starts[user + 1]]
+        for at in range(begin, ends[user]):
+            place = np.searchsorted(own, rows[at])
+            if place < len(own) and own[place] == rows[at]:
+                places[at] = starts[user] + place
+        begin = ends[user]
+    return places
