@@ -17,6 +17,7 @@ from streamrec.model.ranking.candidates import find
 from streamrec.model.ranking.context import make_context
 from streamrec.model.ranking.lists import best_lists, warm_up
 from streamrec.model.ranking.serving import ServingModel
+from streamrec.model.retrievers.item_lists import ItemLists
 from streamrec.model.retrievers.nearest import rough_table
 from streamrec.model.tables.popularity import HALF_LIVES_MS
 from streamrec.model.tables.session_log import MAX_EVENTS
@@ -51,8 +52,8 @@ def model_of(items, rng):
     shares = rng.random((items, NEIGHBOURS), np.float32)
     for retriever in model.retrievers:
         if retriever.name == "neighbour":
-            retriever.neighbours = rng.integers(1, items, (items, NEIGHBOURS)).astype(np.int32)
-            retriever.shares = shares / shares.sum(1, keepdims=True)
+            others = rng.integers(1, items, (items, NEIGHBOURS)).astype(np.int32)
+            retriever.lists = ItemLists(others, shares / shares.sum(1, keepdims=True))
         if retriever.name == "session":
             events = np.arange(MAX_EVENTS)
             # sessions of four events

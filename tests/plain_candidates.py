@@ -122,7 +122,7 @@ def _neighbours(model, context):
         later_ms = time_ms
         if row and row not in done and len(done) < NEIGHBOURS_OF:
             for other, share in zip(
-                of_neighbours.neighbours[row].tolist(), of_neighbours.shares[row].tolist(), strict=True
+                of_neighbours.lists.others[row].tolist(), of_neighbours.lists.weights[row].tolist(), strict=True
             ):
                 if not other or other >= model.size:
                     continue

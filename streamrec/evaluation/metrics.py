@@ -13,6 +13,8 @@ LONGER_CUTOFF = 20
 NOT_LISTED = 1 << 30
 """Rank of an unlisted item."""
 
+_SMOOTHING = 0.01
+
 
 def ndcg(ranks: np.ndarray, cutoff: int = CUTOFF) -> np.ndarray:
     """Return the NDCG of each event; rank 0 gives 1.
@@ -30,6 +32,52 @@ def reciprocal_rank(ranks: np.ndarray, cutoff: int = CUTOFF) -> np.ndarray:
     """Return the reciprocal rank of each event's item, 0 beyond the cutoff."""
     gains: np.ndarray = np.where(ranks < cutoff, 1.0 / (np.minimum(ranks, cutoff) + 1.0), 0.0)
     return gains
+
+
+def f1(precision: float, recall: float) -> float:
+    """Return the harmonic mean of precision and recall.
+
+    Examples
+    --------
+    >>> f1(0.1, 1.0)
+    0.18181818181818182
+    """
+    return 2.0 * precision * recall / (precision + recall) if precision + recall else 0.0
+
+
+def intra_list_distance(vectors: np.ndarray) -> float:
+    """Return the mean cosine distance of the pairs of items of a list, 0 to 2, from their unit vectors, `(n, D)`.
+
+    Examples
+    --------
+    >>> intra_list_distance(np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]))
+    0.6666666666666666
+    """
+    wide = vectors.astype(np.float64)
+    pairs = np.triu_indices(len(wide), 1)
+    return float(1.0 - (wide @ wide.T)[pairs].mean())
+
+
+def calibration(of_user: np.ndarray, of_list: np.ndarray) -> float:
+    """Return the divergence of a list's categories from the user's, 0 if they have the same shares.
+
+    Kullback-Leibler divergence with the list's shares smoothed by 0.01 (Steck 2018, "Calibrated Recommendations").
+
+    Parameters
+    ----------
+    of_user, of_list
+        Category of each of the user's events, and of each item of the list, `(n,)`.
+
+    Examples
+    --------
+    >>> calibration(np.array([1, 1, 2, 2]), np.array([2, 1]))
+    0.0
+    """
+    categories, counts = np.unique(of_user, return_counts=True)
+    wanted = counts / len(of_user)
+    given = (of_list[:, None] == categories).mean(axis=0)
+    smoothed = (1.0 - _SMOOTHING) * given + _SMOOTHING * wanted
+    return float((wanted * np.log(wanted / smoothed)).sum())
 
 
 @dataclass(slots=True)

@@ -23,6 +23,7 @@ from streamrec.domain.interest import InterestState
 from streamrec.evaluation.baselines.baseline import Baseline
 from streamrec.evaluation.baselines.frozen import Frozen
 from streamrec.evaluation.baselines.retrained import Retrained
+from streamrec.evaluation.list_quality import ListQuality
 from streamrec.evaluation.live import LiveTrainer
 from streamrec.evaluation.metrics import CUTOFF, LONGER_CUTOFF, NOT_LISTED, Scores
 from streamrec.model.ranking.ranker import ModelRanker
@@ -33,6 +34,9 @@ R = TypeVar("R")
 
 LISTS_TOGETHER = 32
 """Number of events whose lists are made together: much cheaper, and lists are at most seconds old on a busy stream."""
+
+LOOKED_AT = 4
+"""Lists of one in this many of these groups are looked at as a whole: their channels, distances and calibration."""
 
 RETRAININGS = 3
 """Number of parts of the scored events; the retrained model is trained before each."""
@@ -83,6 +87,9 @@ class Prequential:
         names = [name for baseline in baselines for name in baseline.names]
         self.scores = Scores(["streamrec", *(rival.name for rival in self._rivals), *names])
         self.events = 0
+        self.quality = ListQuality()
+        """Of a part of the scored lists."""
+        self._groups = 0
         self.cpu_s: defaultdict[str, float] = defaultdict(float)
         """CPU time of the thread by activity."""
         self._states: dict[str, InterestState] = {}
@@ -135,9 +142,13 @@ class Prequential:
     def _lists(self, together: list[Event]) -> list[list[list[str]]]:
         """Return the lists of the users of these events, by the model and its variants with less training."""
         interests = [self._interests.get(event.user_id) or _nobody(event.user_id) for event in together]
-        items = self._ranker.rank(interests, k=LONGER_CUTOFF)
+        lists = [[item.item_id for item in items] for items in self._ranker.rank(interests, k=LONGER_CUTOFF)]
+        self._groups += 1
+        if self._groups % LOOKED_AT == 0 and self._ranker.model_version:
+            model, found = self._ranker.candidates(interests, k=LONGER_CUTOFF)
+            self.quality.add(model, found, lists, [event.item_id for event in together])
         return [
-            [[item.item_id for item in listed] for listed in items],
+            lists,
             *(rival.rank(interests, k=LONGER_CUTOFF) for rival in self._rivals),
         ]
 

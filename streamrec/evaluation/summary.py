@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from msgspec import Struct
 
-from streamrec.evaluation.metrics import CUTOFF, LONGER_CUTOFF, Scores, ndcg, reciprocal_rank
+from streamrec.evaluation.list_quality import ChannelRecall, ListQuality
+from streamrec.evaluation.metrics import CUTOFF, LONGER_CUTOFF, Scores, f1, ndcg, reciprocal_rank
 from streamrec.evaluation.significance import interval, mcnemar, resampled_means
 
 WINDOWS = 10
@@ -27,6 +28,10 @@ class Measures(Struct, kw_only=True):
     """Share of the items so far that were in any top 10 list."""
     novelty: float
     """Mean self-information of the items in a top 10 list, in bits: -log2 of an item's share of the events so far."""
+    precision_at_10: float
+    recall_at_10: float
+    """The hit rate: each event has one item."""
+    f1_at_10: float
     new_item_share: float
     """Share of events on new items, which are misses for every method."""
 
@@ -47,6 +52,12 @@ class PrequentialResult(Measures, kw_only=True):
     """95 % interval by a bootstrap over users, like the others."""
     ndcg_at_10_of_known_items: float
     """Over events on items that had occurred before."""
+    channels: dict[str, ChannelRecall]
+    """By channel, on a quarter of the lists, like the next two."""
+    intra_list_distance: float | None
+    """Mean cosine distance of the pairs of items in a top 10 list, by the vectors of the model."""
+    calibration: float | None
+    """Mean divergence of the categories of a top 10 list from those of the user's sequence; `None` without any."""
     baselines: dict[str, float]
     """NDCG@10 by name, on the same events."""
     baseline_hit_rates_at_10: dict[str, float]
@@ -70,11 +81,13 @@ class PrequentialResult(Measures, kw_only=True):
     settings: dict[str, Any]
 
 
-def summarize(scores: Scores, *, seed: int, **run: Any) -> PrequentialResult:  # noqa: ANN401  # fields of the result
+def summarize(scores: Scores, quality: ListQuality, *, seed: int, **run: Any) -> PrequentialResult:  # noqa: ANN401  # fields of the result
     """Return the figures of all scored events and of each window.
 
     Parameters
     ----------
+    quality
+        What was found of some of the lists.
     seed
         Random seed of the run and the resampling.
     run
@@ -88,10 +101,15 @@ def summarize(scores: Scores, *, seed: int, **run: Any) -> PrequentialResult:  #
     hits = ranks < CUTOFF
     resampled = resampled_means(gains[:, [0, column]], np.asarray(scores.users), np.random.default_rng(seed))
     known = ~np.asarray(scores.is_new, bool)
+    of_lists = quality.distances, quality.calibrations
+    distance, divergence = (_rounded(np.mean(values)) if values else None for values in of_lists)
     return PrequentialResult(
         **_measures(scores, slice(None)),
         ndcg_at_10_interval=interval(resampled[:, 0]),
         ndcg_at_10_of_known_items=_rounded(gains[known, 0].sum() / max(known.sum(), 1)),
+        channels=quality.channels(),
+        intra_list_distance=distance,
+        calibration=divergence,
         baselines=of_baselines,
         baseline_hit_rates_at_10=_by_name(scores, hits),
         best_baseline=best,
@@ -129,6 +147,9 @@ def _measures(scores: Scores, part: slice) -> dict[str, Any]:
         "mrr_at_20": _rounded(reciprocal_rank(ranks, LONGER_CUTOFF).mean()),
         "coverage": _rounded(len(np.unique(listed[listed >= 0])) / max(scores.known_items[part][-1], 1)),
         "novelty": _rounded(np.mean(scores.novelty[part])),
+        "precision_at_10": _rounded((ranks < CUTOFF).mean() / CUTOFF),
+        "recall_at_10": _rounded((ranks < CUTOFF).mean()),
+        "f1_at_10": _rounded((ranks < CUTOFF).mean() * f1(1.0 / CUTOFF, 1.0)),
         "new_item_share": _rounded(np.mean(scores.is_new[part])),
     }
 

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 
+from streamrec.evaluation.list_quality import ListQuality
 from streamrec.evaluation.metrics import NOT_LISTED, Scores, ndcg, reciprocal_rank
 from streamrec.evaluation.significance import confidence_interval, mcnemar
 from streamrec.evaluation.summary import summarize
@@ -38,7 +39,7 @@ def test_gains_at_both_cutoffs():
 
 
 def test_the_summary_is_that_of_a_plain_computation():
-    result = summarize(new_scores(), seed=0, **RUN)
+    result = summarize(new_scores(), ListQuality(), seed=0, **RUN)
 
     assert result.events == 40
     assert result.hit_rate_at_10 == result.hit_rate_at_20 == 0.9
@@ -58,7 +59,7 @@ def test_the_summary_is_that_of_a_plain_computation():
 
 
 def test_windows_are_in_order_and_hold_every_event_once():
-    windows = summarize(new_scores(), seed=0, **RUN).windows
+    windows = summarize(new_scores(), ListQuality(), seed=0, **RUN).windows
 
     assert [window.events for window in windows] == [4] * 10
     assert [window.from_ms for window in windows] == [4_000 * number for number in range(10)]

@@ -85,6 +85,7 @@ def evaluate_prequential(file: EventFile, settings: Settings, *, limit: int | No
         raise UsageError(f"{file.path}: too few events to score any")
     return summarize(
         run.scores,
+        run.quality,
         learned_events=run.events,
         rollbacks=run.rollbacks,
         skipped=dict(file.tally.skipped),

@@ -27,6 +27,8 @@ class Described(NamedTuple):
 
     Attributes
     ----------
+    users
+        The users.
     candidates
         The candidates of all channels.
     features
@@ -35,6 +37,7 @@ class Described(NamedTuple):
         The contribution of each channel, in the order of `ServingModel.retrievers`.
     """
 
+    users: Users
     candidates: Candidates
     features: np.ndarray
     retrievals: Sequence[Retrieval]
@@ -103,7 +106,7 @@ def find(  # noqa: PLR0913  # inputs of a list
         retrieval = Retrieval(model, users, its, candidates, features[begin:end])
         retriever.describe(retrieval)
         retrievals.append(retrieval)
-    return Described(candidates, features.T, retrievals)
+    return Described(users, candidates, features.T, retrievals)
 
 
 def _users(contexts: Sequence[Context], hidden: np.ndarray, k: int) -> Users:

@@ -13,6 +13,7 @@ from streamrec.model.ranking.candidates import Described, find
 from streamrec.model.ranking.context import make_context
 from streamrec.model.ranking.serving import ServingModel
 from streamrec.model.retrievers.channels import DEFAULT, retrievers_of
+from streamrec.model.retrievers.item_lists import ItemLists
 from streamrec.model.retrievers.nearest import nearest, rough_table
 from streamrec.model.retrievers.neighbour import NeighbourRetriever
 from streamrec.model.retrievers.products import KERNELS
@@ -87,7 +88,7 @@ def warm_up() -> None:
     for kernel in KERNELS:
         nearest(vectors, rough_table(vectors, len(vectors)), vectors, 1, kernel=kernel)
     neighbours = NeighbourRetriever()
-    neighbours.neighbours, neighbours.shares = np.ones((4, 1), np.int32), np.ones((4, 1), np.float32)
+    neighbours.lists = ItemLists(np.ones((4, 1), np.int32), np.ones((4, 1), np.float32))
     session_log.warm_up()
     ids = ["", "a", "b", "c"]
     model = ServingModel(

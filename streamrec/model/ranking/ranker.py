@@ -18,7 +18,7 @@ from streamrec.contracts.incoming import Item
 from streamrec.domain.interest import SequenceEvent
 from streamrec.errors import BadRecordError
 from streamrec.model.ranking.beyond import StreamCounts, Untouched
-from streamrec.model.ranking.candidates import encode, find
+from streamrec.model.ranking.candidates import Described, encode, find
 from streamrec.model.ranking.context import Context, make_context
 from streamrec.model.ranking.lists import NEVER, Prior, best_lists, filled, most_popular, warm_up
 from streamrec.model.ranking.serving import ServingModel
@@ -62,7 +62,6 @@ class ModelRanker:
 
     def __init__(self, *, hide_seen: bool) -> None:
         self.hide_seen = hide_seen
-        """Whether lists exclude seen items."""
         self._base = ServingModel()
         """The serving version as received."""
         self._model = self._base
@@ -179,6 +178,11 @@ class ModelRanker:
             self.default(k=k)
         return self._rank(model, [self._context(model, interest) for interest in interests], interests, k)
 
+    def candidates(self, interests: Sequence[UserInterest], *, k: int) -> tuple[ServingModel, Described]:
+        """Return the candidates that lists of these users are made of, and the version that they are from."""
+        model = self._serving(interests)
+        return model, self._find(model, [self._context(model, interest) for interest in interests], k)
+
     def count(self, interest: UserInterest) -> None:
         """Count the new events of a user without making a list."""
         self._serving([interest])
@@ -267,7 +271,13 @@ class ModelRanker:
         ]
 
     def _rank_together(self, model: ServingModel, contexts: Sequence[Context], k: int) -> list[list[ListItem]]:
-        found = find(
+        found = self._find(model, contexts, k)
+        with torch.inference_mode():
+            scores = model.blend(torch.from_numpy(found.features)).numpy()
+        return best_lists(model, found, scores, k, self._prior)
+
+    def _find(self, model: ServingModel, contexts: Sequence[Context], k: int) -> Described:
+        return find(
             model,
             contexts,
             encode(model, contexts),
@@ -276,9 +286,6 @@ class ModelRanker:
             withdrawn=self._withdrawn_in(model),
             risen=np.array(list(self._risen)[-MAX_RISEN:], np.int64),
         )
-        with torch.inference_mode():
-            scores = model.blend(torch.from_numpy(found.features)).numpy()
-        return best_lists(model, found, scores, k, self._prior)
 
     def _popular(self, model: ServingModel, context: Context, interest: UserInterest | None, k: int) -> list[ListItem]:
         """Return popular items, then items unknown to the version, for a user or for everyone."""

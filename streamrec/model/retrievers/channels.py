@@ -13,6 +13,7 @@ from importlib.metadata import entry_points
 from streamrec.environment import variable_name
 from streamrec.errors import SettingsError
 from streamrec.model.retrievers.category import CategoryRetriever
+from streamrec.model.retrievers.linear import LinearRetriever
 from streamrec.model.retrievers.neighbour import NeighbourRetriever
 from streamrec.model.retrievers.popular import PopularRetriever
 from streamrec.model.retrievers.retriever import Retriever
@@ -21,13 +22,20 @@ from streamrec.model.retrievers.session import SessionRetriever
 
 GROUP = "streamrec.retrievers"
 
+DEFAULT = ("neighbour", "session", "category", "popular", "model")
+"""Names of the channels that are on by default."""
+
 BUILT_IN = {
     retriever.name: retriever
-    for retriever in (NeighbourRetriever, SessionRetriever, CategoryRetriever, PopularRetriever, SequenceRetriever)
+    for retriever in (
+        NeighbourRetriever,
+        SessionRetriever,
+        LinearRetriever,
+        CategoryRetriever,
+        PopularRetriever,
+        SequenceRetriever,
+    )
 }
-
-DEFAULT = tuple(BUILT_IN)
-"""Names of the channels that are on by default."""
 
 
 @cache

@@ -40,14 +40,19 @@ class Weighed(NamedTuple):
 
     def places(self, candidates: Candidates) -> np.ndarray:
         """Return the index of each row among its user's candidates, -1 if it is none, `(n,)`."""
-        places: np.ndarray = _places(self.ends, self.rows, candidates.rows, candidates.starts)
-        return places
+        return places_among(candidates, self.ends, self.rows)
 
     def leads_to(self, candidates: Candidates, chosen: np.ndarray) -> np.ndarray:
         """Return the lead of each chosen candidate, 0 for none, `(len(chosen),)`."""
         places, leads = self.places(candidates), np.zeros(len(candidates.rows), np.int64)
         leads[places[places >= 0]] = self.leads[places >= 0]
         return np.asarray(leads[chosen])
+
+
+def places_among(candidates: Candidates, ends: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Return the index of each row, concatenated by user, among its user's candidates, -1 if it is none, `(n,)`."""
+    places: np.ndarray = _places(ends, rows, candidates.rows, candidates.starts)
+    return places
 
 
 def describe(feature: np.ndarray, places: np.ndarray, weights: np.ndarray) -> None:

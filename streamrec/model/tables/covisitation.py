@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from streamrec.model.tables import neighbour_lists
-from streamrec.model.tables.neighbour_lists import MAX_NEIGHBOURS, NeighbourLists
+from streamrec.model.tables.neighbour_lists import NeighbourLists
 
 LOOK_BACK = 8
 """Number of previous events that an event is paired with: beyond that `DISTANCE_DECAY` makes weights negligible."""
@@ -99,21 +99,12 @@ class Covisitation:
 
     def state(self) -> dict[str, np.ndarray]:
         """Return the state as arrays, for a checkpoint."""
-        lists = self._lists
-        is_taken = np.arange(MAX_NEIGHBOURS) < lists.lengths[:, None]
-        return {
-            "reference_ms": np.array([self.reference_ms]),
-            "row": np.repeat(np.arange(len(lists.lengths), dtype=np.int32), lists.lengths),
-            "other": lists.others[is_taken],
-            "weight": lists.weights[is_taken],
-        }
+        return {"reference_ms": np.array([self.reference_ms]), **neighbour_lists.packed(self._lists)}
 
     def load(self, state: dict[str, np.ndarray]) -> None:
         """Restore what :meth:`state` returned."""
         self.reference_ms = int(state["reference_ms"][0])
-        rows, others = state["row"].astype(np.int64), state["other"].astype(np.int64)
-        self._lists = NeighbourLists.of(1024).grown(int(max(rows.max(initial=0), others.max(initial=0))) + 1)
-        neighbour_lists.restore(self._lists, rows, others, state["weight"].astype(np.float32))
+        self._lists = neighbour_lists.unpacked(state)
 
     def _move_reference(self, to_ms: int) -> None:
         self._lists.weights[:] *= 2.0 ** (-(to_ms - self.reference_ms) / HALF_LIFE_MS)

@@ -12,6 +12,7 @@ import numpy as np
 
 from streamrec.model.compiled import compiled
 from streamrec.model.tables.vocabulary import grown
+from streamrec.model.tensors import Arrays
 
 MAX_NEIGHBOURS = 64
 """Maximum number of neighbours per item."""
@@ -68,6 +69,34 @@ class NeighbourLists(NamedTuple):
     def grown(self, rows: int) -> NeighbourLists:
         """Return the lists with capacity for this many rows."""
         return self if rows <= len(self.lengths) else NeighbourLists(*(grown(table, rows) for table in self))
+
+
+def packed(lists: NeighbourLists) -> Arrays:
+    """Return all pairs, for a checkpoint."""
+    is_taken = np.arange(MAX_NEIGHBOURS) < lists.lengths[:, None]
+    return {
+        "row": np.repeat(np.arange(len(lists.lengths), dtype=np.int32), lists.lengths),
+        "other": lists.others[is_taken],
+        "weight": lists.weights[is_taken],
+    }
+
+
+def unpacked(pairs: Arrays, rows: int = 0) -> NeighbourLists:
+    """Invert :func:`packed`, with capacity for this many rows at least."""
+    owners, others = pairs["row"].astype(np.int64), pairs["other"].astype(np.int64)
+    needed = int(max(owners.max(initial=0), others.max(initial=0))) + 1
+    lists = NeighbourLists.of(1024).grown(max(rows, needed))
+    _restore(lists, owners, others, pairs["weight"].astype(np.float32))
+    return lists
+
+
+@compiled
+def share(lists: NeighbourLists, others: np.ndarray, row: int, weight: float) -> None:
+    """Add to the weights of a row and each of these others, distinct, in both directions."""
+    for other in others:
+        if other != row:
+            _add(lists, other, row, weight)
+            _add(lists, row, other, weight)
 
 
 @compiled
@@ -203,7 +232,7 @@ def clear(lists: NeighbourLists, row: int) -> np.ndarray:
 
 
 @compiled
-def restore(lists: NeighbourLists, rows: np.ndarray, others: np.ndarray, weights: np.ndarray) -> None:
+def _restore(lists: NeighbourLists, rows: np.ndarray, others: np.ndarray, weights: np.ndarray) -> None:
     """Append pairs, in the order given."""
     for index in range(len(rows)):
         _append(lists, rows[index], others[index], weights[index])
