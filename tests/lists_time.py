@@ -93,7 +93,8 @@ def main(items=46_000, users=16):
             make_context(
                 model,
                 [
-                    SequenceEvent(NOW_MS - 60_000 * (length - at), 0, 0, at, f"i{rng.integers(1, items)}", "")
+                    # as popular as in the log
+                    SequenceEvent(NOW_MS - 60_000 * (length - at), 0, 0, at, f"i{min(rng.zipf(1.3), items - 1)}", "")
                     for at in range(length)
                 ],
             )

@@ -17,6 +17,7 @@ from streamrec.model.retrievers.retriever import OWN_ITEMS
 from streamrec.model.retrievers.sequence import NEAREST
 from streamrec.model.retrievers.session import (
     BACKWARD_WEIGHT,
+    FEWEST_POSTINGS,
     HALF_LIFE_MS,
     POSTINGS,
     REACH,
@@ -138,7 +139,7 @@ def _neighbours(model, context):
 def sessions(model, context):
     """Return the weights of the items of sessions that are similar to the user's latest events, which sum to 1."""
     (channel,) = (each for each in model.retrievers if each.name == "session")
-    log = [tuple(map(int, event)) for event in zip(*channel.log.events(channel.log.latest()), strict=True)]
+    log = channel.log.latest()[["row", "time_ms", "before"]].tolist()
     of_event, members = [], defaultdict(list)
     for number, (_, _, back) in enumerate(log):
         of_event.append(of_event[number - back] if 0 < back <= number else number)
@@ -151,8 +152,9 @@ def sessions(model, context):
         later_ms = time_ms
         if row and row not in done and len(done) < OWN_ITEMS:
             own = (number for number, event in enumerate(log) if event[0] == row and event[1] != time_ms)
-            posted = sorted(own, reverse=True)[:POSTINGS]
-            since = posted[-1] if len(posted) == POSTINGS else 0
+            most = max(FEWEST_POSTINGS, int(POSTINGS * weight))
+            posted = sorted(own, reverse=True)[:most]
+            since = posted[-1] if len(posted) == most else 0
             for number in posted:
                 rarity = math.log1p((len(log) - since) / len(posted))
                 age = 0.5 ** (max(context.now_ms - log[number][1], 0) / HALF_LIFE_MS)

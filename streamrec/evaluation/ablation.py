@@ -28,9 +28,10 @@ from streamrec.model.ranking.features import FEATURES
 from streamrec.model.retrievers import category
 from streamrec.model.retrievers.category import CategoryRetriever
 from streamrec.model.retrievers.neighbour import NeighbourRetriever
+from streamrec.model.retrievers.session import SessionRetriever
 from streamrec.model.retrievers.shelves import Shelves, shelves_of
 from streamrec.model.tables.content import MAX_PARTS
-from streamrec.model.training import online_model
+from streamrec.model.training import online_model, stacking
 
 Change = Callable[[], None]
 
@@ -172,12 +173,14 @@ VARIANTS: dict[str, Variant] = {
     UNCHANGED: Variant(),
     "blend: no cosine of the network": Variant((_without("cosine", "cosine_below_best"),)),
     "blend: no neighbours": Variant((_without(*NeighbourRetriever.features),)),
+    "blend: no session neighbours": Variant((_without(*SessionRetriever.features),)),
     "blend: no popularity": Variant((_without(*_POPULARITY),)),
     "blend: no repeats": Variant((_without(*_REPEATS),)),
     "blend: no categories": Variant((_without(*CategoryRetriever.features),)),
     "retrievers: nothing of the user's categories": Variant((_let(category, "shelves_of", _no_shelves),)),
     "blend: linear": Variant((_let(Blend, "forward", _linear),)),
     "blend: a step per 64 tested events, not 8": Variant((_let(online_model, "TESTED_TOGETHER", 64),)),
+    "blend: no step on earlier events": Variant((_let(stacking, "REPLAYED_GROUPS", 0),)),
     "network: two blocks": Variant(shape={"blocks": 2}),
     "network: no times": Variant((_let(SequenceModel, "forward", _untimed), _let(Encoder, "__call__", _serve_untimed))),
     "items: no content": Variant((_let(online_model, "content_buckets", _no_content),)),

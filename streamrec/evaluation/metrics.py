@@ -50,8 +50,8 @@ def intra_list_distance(vectors: np.ndarray) -> float:
 
     Examples
     --------
-    >>> intra_list_distance(np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]))
-    0.6666666666666666
+    >>> intra_list_distance(np.array([[1.0, 0.0], [0.0, 1.0]]))
+    1.0
     """
     wide = vectors.astype(np.float64)
     pairs = np.triu_indices(len(wide), 1)

@@ -46,9 +46,12 @@ def test_one_json_object_says_it_all_and_windows_are_drawn(events_file, tmp_path
     assert (code, err) == (0, "")
     result = json.loads(out)
     measures = {f"{name}_at_{k}" for name in ("ndcg", "hit_rate", "mrr") for k in (10, 20)}
+    measures |= {"precision_at_10", "recall_at_10", "f1_at_10"}
     measures |= {"events", "coverage", "novelty", "new_item_share"}
     asked = {"baselines", "best_baseline", "relative_gain", "p_value", "windows", "seconds", "seed", "settings"}
-    assert measures | asked <= result.keys()
+    assert measures | asked | {"intra_list_distance", "calibration"} <= result.keys()
+    assert list(result["channels"]) == result["settings"]["channels"].split(",")
+    assert all(each.keys() == {"recall_at_100", "added_recall_at_100"} for each in result["channels"].values())
     assert (result["events"], result["learned_events"], result["skipped"]) == (190, 237, {"return": 3})
     assert {"popular_1h", "neighbours_168h", "matrix_factorization", "frozen", "retrained"} <= result[
         "baselines"

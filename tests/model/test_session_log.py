@@ -36,7 +36,7 @@ def filled(events):
 
 
 def kept(log):
-    return [tuple(map(int, event)) for event in zip(*log.events(log.latest()), strict=True)]
+    return log.latest()[["row", "time_ms", "before"]].tolist()
 
 
 def postings(log, row):
@@ -44,7 +44,7 @@ def postings(log, row):
     numbers, number = [], int(log.newest[row]) - 1 if row < len(log.newest) else -1
     while number >= log.begin:
         numbers.append(number)
-        step = int(log.older[number % len(log.rows)])
+        step = int(log.events[number % len(log.events)]["older"])
         if not step:
             break
         number -= step
@@ -53,7 +53,7 @@ def postings(log, row):
 
 def session(log, number):
     """Return the number of the first event of the session of an event."""
-    return number - int(log.first[number % len(log.rows)])
+    return number - int(log.events[number % len(log.events)]["first"])
 
 
 @pytest.mark.usefixtures("small")
@@ -63,7 +63,7 @@ def test_the_log_holds_the_latest_events_with_their_links(events):
     log = filled(events)
     begin = max(0, len(events) - 16)
     assert (log.begin, log.end) == (begin, len(events))
-    assert len(log.rows) <= 16
+    assert len(log.events) <= 16
     assert [(row, time_ms - NOW) for row, time_ms, _ in kept(log)] == [
         (row, number) for number, (row, _) in enumerate(events) if number >= begin
     ]
@@ -72,10 +72,10 @@ def test_the_log_holds_the_latest_events_with_their_links(events):
         assert postings(log, row) == own
     for number in range(begin, len(events)):
         back = events[number][1]
-        at = number % len(log.rows)
+        at = number % len(log.events)
         if 0 < back <= number - begin:
-            assert log.before[at] == back
-            assert log.after[(number - back) % len(log.rows)] > 0
+            assert log.events[at]["before"] == back
+            assert log.events[(number - back) % len(log.events)]["after"] > 0
             assert session(log, number) == session(log, number - back)
 
 
@@ -119,7 +119,7 @@ def test_an_item_that_is_opened_again_at_once_counts_once():
     teacher = SessionTeacher()
     for row in (1, 1, 2, 1):
         teacher.learn(lesson([1], [row], [NOW]))
-    assert teacher.state()["rows"].tolist() == [1, 2, 1]
+    assert teacher.state()["row"].tolist() == [1, 2, 1]
 
 
 def test_a_session_without_an_end_is_cut():

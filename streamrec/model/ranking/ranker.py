@@ -65,11 +65,10 @@ class ModelRanker:
         self._base = ServingModel()
         """The serving version as received."""
         self._model = self._base
-        """The same with the newest events counted in addition."""
+        """The same with the newest events counted, too."""
         self._reader = UpdateReader()
         self._knowledge, self._learned_ms = Knowledge(contains={}), 0
-        """What the serving version has learned, and the production time of its newest event: replaced with the
-        version."""
+        """What the serving version has learned, and the production time of its newest event."""
         self._withdrawn: dict[str, None] = {}
         self._withdrawn_changes = 0
         self._withdrawn_rows: tuple[int, ServingModel, np.ndarray] = (-1, self._model, np.zeros(0, np.int64))
@@ -315,7 +314,7 @@ class ModelRanker:
 
 
 def _begun(before: ServingModel, after: ServingModel) -> list[str]:
-    """Return the items with a row in a version that had a different one, or none, in the previous version."""
+    """Return the items with a row in a version that had a different one, or none, before."""
     begun = after.ids[before.size : after.size]
     if after.ids is not before.ids:  # rows were reassigned, or the version is a snapshot
         begun += compress(after.ids, map(is_not, before.ids[: before.size], after.ids))

@@ -10,7 +10,7 @@ import numpy as np
 
 from streamrec.model.retrievers.item_lists import Fading, ItemLists, published
 from streamrec.model.retrievers.retriever import Found, Items, Lesson, Retrieval, Retriever, Teacher, Users
-from streamrec.model.retrievers.weighed import Weighed, describe
+from streamrec.model.retrievers.weighed import Notes, describe
 from streamrec.model.tables.item_regression import LOOK_BACK, ItemRegression
 from streamrec.model.tensors import Arrays
 
@@ -113,9 +113,9 @@ class LinearRetriever(Retriever):
 
     def describe(self, retrieval: Retrieval) -> None:
         """Add the prediction for each candidate."""
-        near: Weighed = retrieval.found.notes
-        places = near.places(retrieval.candidates)
-        describe(retrieval.features[0], places, near.weights)
+        notes: Notes = retrieval.found.notes
+        places = notes.places(retrieval.candidates)
+        describe(retrieval.features[0], places, notes.weighed.weights)
         retrieval.features[1, places[places >= 0]] = 1.0
 
     def explains(self, retrieval: Retrieval, chosen: np.ndarray) -> np.ndarray:
@@ -124,5 +124,5 @@ class LinearRetriever(Retriever):
 
     def leads(self, retrieval: Retrieval, chosen: np.ndarray) -> np.ndarray:
         """Return the user's item with the highest weight for the candidate."""
-        near: Weighed = retrieval.found.notes
-        return near.leads_to(retrieval.candidates, chosen)
+        notes: Notes = retrieval.found.notes
+        return notes.leads(retrieval.candidates, chosen)

@@ -9,7 +9,7 @@ import numpy as np
 
 from streamrec.model.retrievers.item_lists import Fading, ItemLists, published
 from streamrec.model.retrievers.retriever import OWN_ITEMS, Found, Items, Lesson, Retrieval, Retriever, Teacher, Users
-from streamrec.model.retrievers.weighed import Weighed, describe
+from streamrec.model.retrievers.weighed import Notes, describe
 from streamrec.model.tables.covisitation import LOOK_BACK, Covisitation
 from streamrec.model.tables.neighbour_lists import DISTANCE_DECAY, OTHER_SESSION_WEIGHT
 from streamrec.model.tensors import Arrays
@@ -101,15 +101,15 @@ class NeighbourRetriever(Retriever):
     def find(self, items: Items, users: Users) -> Found:
         """Return the strongest neighbours of each user's latest items."""
         near, of_last = self.lists.gathered(users, items.size, _FADING)
-        found = near.strongest(MAX_CANDIDATES)
-        return found._replace(notes=(near, of_last))
+        return near.strongest(MAX_CANDIDATES, of_last)
 
     def describe(self, retrieval: Retrieval) -> None:
         """Add the weight of each neighbour, and the part of it from the last item."""
-        near, of_last = retrieval.found.notes
-        places = near.places(retrieval.candidates)
-        describe(retrieval.features[0], places, near.weights)
-        describe(retrieval.features[1], places, of_last)
+        notes: Notes = retrieval.found.notes
+        assert notes.of_last is not None
+        places = notes.places(retrieval.candidates)
+        describe(retrieval.features[0], places, notes.weighed.weights)
+        describe(retrieval.features[1], places, notes.of_last)
         retrieval.features[2, places[places >= 0]] = 1.0
 
     def explains(self, retrieval: Retrieval, chosen: np.ndarray) -> np.ndarray:
@@ -118,5 +118,5 @@ class NeighbourRetriever(Retriever):
 
     def leads(self, retrieval: Retrieval, chosen: np.ndarray) -> np.ndarray:
         """Return the user's item with the candidate as its strongest neighbour."""
-        near: Weighed = retrieval.found.notes[0]
-        return near.leads_to(retrieval.candidates, chosen)
+        notes: Notes = retrieval.found.notes
+        return notes.leads(retrieval.candidates, chosen)

@@ -15,7 +15,7 @@ import numpy as np
 
 from streamrec.model.compiled import compiled
 from streamrec.model.retrievers.retriever import OWN_ITEMS, Found, Items, Lesson, Retrieval, Retriever, Teacher, Users
-from streamrec.model.retrievers.weighed import Weighed, describe
+from streamrec.model.retrievers.weighed import Notes, Weighed, describe
 from streamrec.model.tables.neighbour_lists import DISTANCE_DECAY, OTHER_SESSION_WEIGHT, SESSION_GAP_MS
 from streamrec.model.tables.session_log import MAX_EVENTS, SessionLog
 from streamrec.model.tensors import Arrays
@@ -23,8 +23,9 @@ from streamrec.model.tensors import Arrays
 SESSION_EVENTS = 64
 """Maximum number of events in a session: those of a robot do not end."""
 
-POSTINGS = 128
-"""Number of the latest events on an item whose sessions are compared."""
+POSTINGS, FEWEST_POSTINGS = 72, 8
+"""Number of the latest events on the user's latest item whose sessions are compared, fewer the less an item counts, but
+at least the second number: each is a random access to memory."""
 
 SESSIONS = 100
 """Number of the most similar sessions whose items count."""
@@ -38,10 +39,14 @@ REACH_DECAY, BACKWARD_WEIGHT = 0.8, 0.5
 HALF_LIFE_MS = 7 * 86_400_000.0
 """Half-life of the similarity of a session."""
 
-MAX_CANDIDATES = 128
+MAX_CANDIDATES = 64
 """Maximum number of candidates per user."""
 
+_FADING_PER_MS = np.log(2.0) / HALF_LIFE_MS
 _STRENGTH = 0.9
+
+_LOGGED = "row", "time_ms", "before"
+"""Fields of events from which the others follow."""
 
 _SLOTS = 4_096
 """Slots of the hash tables of one user's sessions and items, a power of two: at least twice as many as can be found."""
@@ -60,7 +65,7 @@ class SessionTeacher:
 
     def __init__(self) -> None:
         self._log = SessionLog.at(0)
-        self._users = np.zeros(len(self._log.rows), np.int64)
+        self._users = np.zeros(len(self._log.events), np.int64)
         """User of each event, by place."""
         self._last: dict[int, _Last] = {}
         self._published, self._forgotten = 0, set[int]()
@@ -94,25 +99,22 @@ class SessionTeacher:
 
     def changes(self, rows: int, *, everything: bool) -> Arrays:  # noqa: ARG002  # the log does not grow with the rows
         """Return the events since the last version, and the rows forgotten since; all rows as they are now."""
-        log, places = self._log, self._log.latest()
+        log, logged = self._log, self._log.latest()
         if not everything:
-            places = places[len(places) - min(len(places), log.end - self._published) :]
+            logged = logged[len(logged) - min(len(logged), log.end - self._published) :]
         forgotten, self._forgotten, self._published = sorted(self._forgotten), set(), log.end
-        logged, times_ms, before = log.events(places)
         return {
-            "session.begin": np.array([log.end - len(places)]),
+            "session.begin": np.array([log.end - len(logged)]),
             "session.forgotten": np.array([] if everything else forgotten, np.int64),
-            "session.rows": logged,
-            "session.times_ms": times_ms,
-            "session.before": before,
+            **{f"session.{field}": logged[field].copy() for field in _LOGGED},
         }
 
     def state(self) -> Arrays:
         """Return the log."""
-        places = self._log.latest()
-        rows, times_ms, before = self._log.events(places)
-        begin = np.array([self._log.end - len(places)])
-        return {"begin": begin, "rows": rows, "times_ms": times_ms, "before": before, "users": self._users[places]}
+        logged = self._log.latest()
+        begin = self._log.end - len(logged)
+        users = self._users[np.arange(begin, self._log.end) % len(self._users)]
+        return {"begin": np.array([begin]), "users": users, **{field: logged[field].copy() for field in _LOGGED}}
 
     def load(self, state: Arrays) -> None:
         """Restore the log."""
@@ -120,10 +122,10 @@ class SessionTeacher:
             return
         number = int(state["begin"][0])
         self._log = SessionLog.at(number)
-        logged = [state[name] for name in ("rows", "times_ms", "before", "users")]
-        self._append(*logged)
+        rows, times_ms, before = (state[field] for field in _LOGGED)
+        self._append(rows, times_ms, before, state["users"])
         events: list[int] = []
-        for time_ms, back, user in zip(*(array.tolist() for array in logged[1:]), strict=True):
+        for time_ms, back, user in zip(*(state[each].tolist() for each in ("time_ms", "before", "users")), strict=True):
             events.append(events[-back] + 1 if 0 < back <= len(events) else 1)
             self._last[user] = _Last(number, events[-1], time_ms)
             number += 1
@@ -135,10 +137,10 @@ class SessionTeacher:
     def _append(self, rows: np.ndarray, times_ms: np.ndarray, before: np.ndarray, users: np.ndarray) -> None:
         earlier = self._log
         self._log = earlier.extended(rows, times_ms, before)
-        if len(self._log.rows) > len(self._users):
-            known = earlier.latest()
-            larger = np.zeros(len(self._log.rows), np.int64)
-            larger[np.arange(earlier.end - len(known), earlier.end) % len(larger)] = self._users[known]
+        if len(self._log.events) > len(self._users):
+            numbers = np.arange(earlier.begin, earlier.end)
+            larger = np.zeros(len(self._log.events), np.int64)
+            larger[numbers % len(larger)] = self._users[numbers % len(self._users)]
             self._users = larger
         self._users[np.arange(self._log.end - len(users), self._log.end) % len(self._users)] = users
         if len(self._last) > 2 * MAX_EVENTS:
@@ -167,7 +169,7 @@ class SessionRetriever(Retriever):
         log = earlier.log if in_place else earlier.log.copied()
         if begin != log.end:
             log = SessionLog.at(begin)
-        events = (changes[f"session.{name}"] for name in ("rows", "times_ms", "before"))
+        events = (changes[f"session.{field}"] for field in _LOGGED)
         self.log = log.without(changes["session.forgotten"]).extended(*events)
 
     def find(self, items: Items, users: Users) -> Found:
@@ -176,9 +178,9 @@ class SessionRetriever(Retriever):
 
     def describe(self, retrieval: Retrieval) -> None:
         """Add the weight of each item of a similar session."""
-        weighed: Weighed = retrieval.found.notes
-        places = weighed.places(retrieval.candidates)
-        describe(retrieval.features[0], places, weighed.weights)
+        notes: Notes = retrieval.found.notes
+        places = notes.places(retrieval.candidates)
+        describe(retrieval.features[0], places, notes.weighed.weights)
         retrieval.features[1, places[places >= 0]] = 1.0
 
     def explains(self, retrieval: Retrieval, chosen: np.ndarray) -> np.ndarray:
@@ -187,8 +189,8 @@ class SessionRetriever(Retriever):
 
     def leads(self, retrieval: Retrieval, chosen: np.ndarray) -> np.ndarray:
         """Return the user's item that the first of these sessions shares."""
-        weighed: Weighed = retrieval.found.notes
-        return weighed.leads_to(retrieval.candidates, chosen)
+        notes: Notes = retrieval.found.notes
+        return notes.leads(retrieval.candidates, chosen)
 
 
 class _Sessions(NamedTuple):
@@ -262,7 +264,7 @@ def _similar(log: SessionLog, rows: np.ndarray, times_ms: np.ndarray, now_ms: in
     """Find the sessions that share the latest items, and return their number."""
     sessions.slots[:] = 0
     done, postings = np.zeros(OWN_ITEMS, np.int64), np.zeros(POSTINGS, np.int64)
-    capacity = len(log.rows)
+    logged, capacity = log.events, len(log.events)
     count, items, weight, later_ms = 0, 0, 1.0, now_ms
     for event in range(len(rows) - 1, -1, -1):
         row, time_ms = rows[event], times_ms[event]
@@ -270,22 +272,23 @@ def _similar(log: SessionLog, rows: np.ndarray, times_ms: np.ndarray, now_ms: in
             weight *= OTHER_SESSION_WEIGHT
         later_ms = time_ms
         if 0 < row < len(log.newest) and not (done[:items] == row).any():
+            most = max(FEWEST_POSTINGS, int(POSTINGS * weight))
             posted, number = 0, log.newest[row] - 1
-            while number >= log.begin and posted < POSTINGS:
+            while number >= log.begin and posted < most:
                 at = number % capacity
-                if log.times_ms[at] != time_ms:  # not the user's own event
+                if logged[at].time_ms != time_ms:  # not the user's own event
                     postings[posted] = number
                     posted += 1
-                if log.older[at] == 0:
+                if logged[at].older == 0:
                     break
-                number -= log.older[at]
-            oldest = postings[POSTINGS - 1] if posted == POSTINGS else log.begin
+                number -= logged[at].older
+            oldest = postings[most - 1] if posted == most else log.begin
             rarity = np.log1p((log.end - oldest) / max(posted, 1))
             for index in range(posted):
                 at = postings[index] % capacity
-                age_ms = max(now_ms - log.times_ms[at], 0)
-                similarity = weight * rarity * 2.0 ** (-age_ms / HALF_LIFE_MS)
-                count = _add_session(sessions, count, postings[index], log.first[at], row, similarity)
+                age_ms = max(now_ms - logged[at].time_ms, 0)
+                similarity = weight * rarity * np.exp(-age_ms * _FADING_PER_MS)
+                count = _add_session(sessions, count, postings[index], logged[at].first, row, similarity)
             done[items] = row
             items += 1
             if items == OWN_ITEMS:
@@ -319,7 +322,7 @@ def _items(log: SessionLog, sessions: _Sessions, count: int, size: int, found: _
     if count > SESSIONS:
         least = np.partition(weights, count - SESSIONS)[count - SESSIONS]
         left = SESSIONS - (weights > least).sum()
-    capacity, end = len(log.rows), 0
+    logged, capacity, end = log.events, len(log.events), 0
     for index in range(count):
         if weights[index] == least and left > 0:
             left -= 1
@@ -327,19 +330,19 @@ def _items(log: SessionLog, sessions: _Sessions, count: int, size: int, found: _
             continue
         number, weight = sessions.shared[index], weights[index]
         for _ in range(REACH):
-            step = log.after[number % capacity]
+            step = logged[number % capacity].after
             if step == 0:
                 break
             number += step
-            end = _add_row(found, end, log.rows[number % capacity], size, weight, sessions.leads[index])
+            end = _add_row(found, end, logged[number % capacity].row, size, weight, sessions.leads[index])
             weight *= REACH_DECAY
         number, weight = sessions.shared[index], weights[index] * BACKWARD_WEIGHT
         for _ in range(REACH):
-            step = log.before[number % capacity]
+            step = logged[number % capacity].before
             if step == 0 or number - step < log.begin:
                 break
             number -= step
-            end = _add_row(found, end, log.rows[number % capacity], size, weight, sessions.leads[index])
+            end = _add_row(found, end, logged[number % capacity].row, size, weight, sessions.leads[index])
             weight *= REACH_DECAY
     return end
 

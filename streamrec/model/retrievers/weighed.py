@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -34,18 +35,37 @@ class Weighed(NamedTuple):
     weights: np.ndarray
     leads: np.ndarray
 
-    def strongest(self, most: int) -> Found:
-        """Return up to this many of the strongest rows of each user, ties by row; its notes are these weights."""
-        return Found(*_strongest(self.ends, self.rows, self.weights, most), self)
+    def strongest(self, most: int, of_last: np.ndarray | None = None) -> Found:
+        """Return up to this many of the strongest rows of each user, ties by row; its notes are :class:`Notes`."""
+        return Found(*_strongest(self.ends, self.rows, self.weights, most), Notes(self, of_last))
+
+
+@dataclass(slots=True)
+class Notes:
+    """What describes and explains weighed rows.
+
+    Attributes
+    ----------
+    weighed
+        The rows.
+    of_last
+        The part of each weight from the last item, `(n,)`, if the channel knows it.
+    """
+
+    weighed: Weighed
+    of_last: np.ndarray | None = None
+    _places: np.ndarray | None = None
 
     def places(self, candidates: Candidates) -> np.ndarray:
-        """Return the index of each row among its user's candidates, -1 if it is none, `(n,)`."""
-        return places_among(candidates, self.ends, self.rows)
+        """Return the index of each row among its user's candidates, -1 if it is none, computed once, `(n,)`."""
+        if self._places is None:
+            self._places = places_among(candidates, self.weighed.ends, self.weighed.rows)
+        return self._places
 
-    def leads_to(self, candidates: Candidates, chosen: np.ndarray) -> np.ndarray:
+    def leads(self, candidates: Candidates, chosen: np.ndarray) -> np.ndarray:
         """Return the lead of each chosen candidate, 0 for none, `(len(chosen),)`."""
         places, leads = self.places(candidates), np.zeros(len(candidates.rows), np.int64)
-        leads[places[places >= 0]] = self.leads[places >= 0]
+        leads[places[places >= 0]] = self.weighed.leads[places >= 0]
         return np.asarray(leads[chosen])
 
 

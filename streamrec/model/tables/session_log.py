@@ -14,7 +14,24 @@ from streamrec.model.compiled import compiled
 from streamrec.model.tables.vocabulary import grown
 
 MAX_EVENTS = 262_144
-"""Maximum number of events in the log: 7 MiB."""
+"""Maximum number of events in the log: 8 MiB."""
+
+EVENT = np.dtype(
+    [
+        ("time_ms", np.int64),
+        ("row", np.int32),
+        ("before", np.int32),
+        ("after", np.int32),
+        ("first", np.int32),
+        ("older", np.int32),
+        ("unused", np.int32),
+    ]
+)
+"""An event: its time and row, 0 for an item whose row was given away, and links.
+
+`before` and `after` lead to the neighbours in the session, `first` to its first event, which identifies it, `older` to
+the previous event with the same row. All of it is in one cache line.
+"""
 
 _FIRST_CAPACITY = 1_024
 
@@ -26,61 +43,46 @@ class SessionLog(NamedTuple):
     ----------
     begin, end
         Numbers of the first event and after the last one.
-    rows, times_ms
-        Row, 0 for an item whose row was given away, and event time, `(capacity,)`.
-    before, after
-        Links to the previous and to the next event of the session, `(capacity,)`.
-    first
-        Link to the first event of the session, which identifies it, `(capacity,)`.
-    older
-        Link to the previous event with the same row, `(capacity,)`.
+    events
+        The events, `EVENT`, `(capacity,)`.
     newest
         By row: 1 + number of the latest event, 0 for none, `(rows,)`.
     """
 
     begin: int
     end: int
-    rows: np.ndarray
-    times_ms: np.ndarray
-    before: np.ndarray
-    after: np.ndarray
-    first: np.ndarray
-    older: np.ndarray
+    events: np.ndarray
     newest: np.ndarray
 
     @classmethod
     def at(cls, begin: int, capacity: int = _FIRST_CAPACITY) -> Self:
         """Return an empty log whose first event will have this number."""
-        before, after, first, older = (np.zeros(capacity, np.int32) for _ in range(4))
-        rows, times_ms = np.zeros(capacity, np.int32), np.zeros(capacity, np.int64)
-        return cls(begin, begin, rows, times_ms, before, after, first, older, np.zeros(1, np.int64))
+        return cls(begin, begin, np.zeros(capacity, EVENT), np.zeros(1, np.int64))
 
     def copied(self) -> SessionLog:
         """Return a copy that shares no array."""
-        return SessionLog(self.begin, self.end, *(array.copy() for array in self[2:]))
+        return self._replace(events=self.events.copy(), newest=self.newest.copy())
 
     def extended(self, rows: np.ndarray, times_ms: np.ndarray, before: np.ndarray) -> SessionLog:
         """Append events in place, `(n,)` each, and return the log with them; the oldest ones leave it."""
         log, events = self, min(self.end - self.begin + len(rows), MAX_EVENTS)
-        if events > len(log.rows):
-            capacity = len(log.rows)
+        if events > len(log.events):
+            capacity = len(log.events)
             while capacity < events:
                 capacity *= 2
             known = log.latest()
-            log = _appended(SessionLog.at(log.end - len(known), capacity), *log.events(known))
+            empty = SessionLog.at(log.end - len(known), capacity)
+            log = _appended(empty, known["row"], known["time_ms"], known["before"])
         return _appended(log, rows, times_ms, before)
 
     def latest(self) -> np.ndarray:
-        """Return the places of all events, oldest first."""
-        return np.arange(max(self.begin, self.end - MAX_EVENTS), self.end) % len(self.rows)
+        """Return all events, oldest first."""
+        begin = max(self.begin, self.end - MAX_EVENTS)
+        return np.asarray(self.events[np.arange(begin, self.end) % len(self.events)])
 
     def row(self, number: int) -> int:
         """Return the row of an event in the log."""
-        return int(self.rows[number % len(self.rows)])
-
-    def events(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return rows, event times, and links to the previous event of the session."""
-        return self.rows[places], self.times_ms[places], self.before[places]
+        return int(self.events["row"][number % len(self.events)])
 
     def without(self, rows: np.ndarray) -> SessionLog:
         """Forget rows in place: they will be given to other items."""
@@ -101,34 +103,34 @@ def _appended(log: SessionLog, rows: np.ndarray, times_ms: np.ndarray, before: n
 
 @compiled
 def _append(log: SessionLog, rows: np.ndarray, times_ms: np.ndarray, before: np.ndarray) -> None:
-    capacity = len(log.rows)
+    events, capacity = log.events, len(log.events)
     for index in range(len(rows)):
         number, row, back = log.end + index, rows[index], before[index]
         at = number % capacity
-        log.rows[at], log.times_ms[at] = row, times_ms[index]
-        log.before[at] = log.after[at] = log.first[at] = log.older[at] = 0
+        events[at].row, events[at].time_ms = row, times_ms[index]
+        events[at].before = events[at].after = events[at].first = events[at].older = 0
         # a session whose beginning left the log begins here
         if 0 < back < min(capacity, number - log.begin + 1):
             previous = (number - back) % capacity
-            log.before[at] = log.after[previous] = back
-            log.first[at] = log.first[previous] + back
+            events[at].before = events[previous].after = back
+            events[at].first = events[previous].first + back
         if row > 0:
             older = log.newest[row] - 1
             if older >= 0 and number - older < capacity:
-                log.older[at] = number - older
+                events[at].older = number - older
             log.newest[row] = number + 1
 
 
 @compiled
 def _forget(log: SessionLog, row: int) -> None:
-    capacity = len(log.rows)
+    events, capacity = log.events, len(log.events)
     number = log.newest[row] - 1
     while number >= log.begin:
         at = number % capacity
-        log.rows[at] = 0
-        if log.older[at] == 0:
+        events[at].row = 0
+        if events[at].older == 0:
             break
-        number -= log.older[at]
+        number -= events[at].older
     log.newest[row] = 0
 
 

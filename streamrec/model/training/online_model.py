@@ -9,8 +9,7 @@ from __future__ import annotations
 import json
 import math
 import random
-from collections.abc import Callable, Sequence
-from hashlib import blake2b
+from collections.abc import Sequence
 
 import msgspec
 import numpy as np
@@ -27,7 +26,6 @@ from streamrec.model.ranking.candidates import encode
 from streamrec.model.ranking.context import make_context
 from streamrec.model.ranking.updates import Learned
 from streamrec.model.retrievers.channels import channel, retrievers_of
-from streamrec.model.retrievers.retriever import Lesson
 from streamrec.model.tables.catalogue import Catalogue
 from streamrec.model.tables.content import category_code, content_buckets
 from streamrec.model.tables.item_counts import ItemCounts
@@ -35,6 +33,7 @@ from streamrec.model.tables.popularity import share_of
 from streamrec.model.tables.reservoir import Entry, Reservoir
 from streamrec.model.tensors import Arrays, below, prefixed
 from streamrec.model.training.guard import COMPARED_SHARE, Guard, is_held
+from streamrec.model.training.lessons import lesson_of
 from streamrec.model.training.releases import Releases
 from streamrec.model.training.rules import Rules
 from streamrec.model.training.stacking import Stacking
@@ -262,7 +261,7 @@ class OnlineModel:
                 self.reservoir.offer(history.user_id, history.sequence, self.random)
         self.items.popularity.add_many(np.array(rows, np.int64), np.array(times_ms, np.int64), np.array(shares))
         self.learner.recent.extend(rows)
-        lesson = _lesson(histories, self.items.vocabulary.row, np.array(shares))
+        lesson = lesson_of(histories, self.items.vocabulary.row, np.array(shares))
         for teacher in self.teachers.values():
             teacher.learn(lesson)
 
@@ -303,27 +302,6 @@ class OnlineModel:
             spared=spared,
         )
         self.releases.moved(self.learner.train(padded, len(self.items), self.items.vocabulary.admitted).tolist())
-
-
-def _lesson(histories: Sequence[UserHistory], row_of: Callable[[str], int], shares: np.ndarray) -> Lesson:
-    """Return the new events and sequences of users by row."""
-    events = [event for history in histories for event in history.sequence]
-    ends = np.cumsum([len(history.sequence) for history in histories])
-    begins = [0, *ends[:-1].tolist()]
-    new = [begin + index for begin, history in zip(begins, histories, strict=True) for index in history.new]
-    return Lesson(
-        users=np.array([_hashed(history.user_id) for history in histories], np.int64),
-        ends=ends,
-        rows=np.array([row_of(event.item_id) for event in events], np.int64),
-        event_types=np.array([event.event_type for event in events], np.int64),
-        times_ms=np.array([event.event_time_ms for event in events], np.int64),
-        new=np.array(new, np.int64),
-        shares=shares,
-    )
-
-
-def _hashed(user_id: str) -> int:
-    return int.from_bytes(blake2b(user_id.encode(), digest_size=8).digest(), "little", signed=True)
 
 
 def _share(together: int, waiting: int, bounds: tuple[float, float]) -> float:

@@ -1,0 +1,32 @@
+"""What the channels learn of a micro-batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from hashlib import blake2b
+
+import numpy as np
+
+from streamrec.model.network.micro_batch import UserHistory
+from streamrec.model.retrievers.retriever import Lesson
+
+
+def lesson_of(histories: Sequence[UserHistory], row_of: Callable[[str], int], shares: np.ndarray) -> Lesson:
+    """Return the new events and sequences of users by row."""
+    events = [event for history in histories for event in history.sequence]
+    ends = np.cumsum([len(history.sequence) for history in histories])
+    begins = [0, *ends[:-1].tolist()]
+    new = [begin + index for begin, history in zip(begins, histories, strict=True) for index in history.new]
+    return Lesson(
+        users=np.array([_hashed(history.user_id) for history in histories], np.int64),
+        ends=ends,
+        rows=np.array([row_of(event.item_id) for event in events], np.int64),
+        event_types=np.array([event.event_type for event in events], np.int64),
+        times_ms=np.array([event.event_time_ms for event in events], np.int64),
+        new=np.array(new, np.int64),
+        shares=shares,
+    )
+
+
+def _hashed(user_id: str) -> int:
+    return int.from_bytes(blake2b(user_id.encode(), digest_size=8).digest(), "little", signed=True)
