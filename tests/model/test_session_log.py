@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streamrec.model.ranking.serving import ServingModel
 from streamrec.model.retrievers.retriever import Lesson
 from streamrec.model.retrievers.session import SESSION_EVENTS, SessionRetriever, SessionTeacher
 from streamrec.model.tables import session_log
@@ -143,12 +144,30 @@ def test_a_reader_forgets_an_item_before_its_row_is_anothers():
     teacher.learn(lesson([1, 1], [1, 2], [NOW, NOW + 1]))
     for everything in (True, False):
         later = SessionRetriever()
-        later.follow(reader, None, teacher.changes(3, everything=everything), in_place=False)
+        later.follow(reader, ServingModel(size=3), teacher.changes(3, everything=everything), in_place=False)
         reader = later
         teacher.forget(1)
         teacher.learn(lesson([2], [1], [NOW + 2]))
     later = SessionRetriever()
-    later.follow(reader, None, teacher.changes(3, everything=False), in_place=False)
+    later.follow(reader, ServingModel(size=3), teacher.changes(3, everything=False), in_place=False)
     assert [row for row, _, _ in kept(later.log)] == [0, 2, 0, 1]
     assert postings(later.log, 1) == [3]
     assert [row for row, _, _ in kept(reader.log)] == [0, 2, 1]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"session.row": np.array([1, 3])},
+        {"session.row": np.array([1, -1])},
+        {"session.row": np.array([1])},
+        {"session.forgotten": np.array([-1])},
+        {"session.begin": np.array([-1])},
+    ],
+)
+def test_sessions_that_a_version_cannot_have_are_refused(wrong):
+    teacher = SessionTeacher()
+    teacher.learn(lesson([1, 2], [1, 2], [NOW, NOW + 1]))
+    changes = teacher.changes(3, everything=True) | wrong
+    with pytest.raises(ValueError, match="sessions"):
+        SessionRetriever().follow(SessionRetriever(), ServingModel(size=3), changes, in_place=False)

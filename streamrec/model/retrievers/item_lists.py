@@ -158,7 +158,7 @@ def _add(growing: _Growing, end: int, row: int, lists: ItemLists, weight: float)
     near, best, at_row = growing
     for column in range(lists.others.shape[1]):
         other, share = lists.others[row, column], lists.weights[row, column]
-        if other == 0 or other >= len(at_row):
+        if other <= 0 or other >= len(at_row):
             continue
         at = at_row[other] - 1
         if at < 0:

@@ -163,14 +163,18 @@ class SessionRetriever(Retriever):
         """Return a log of sessions."""
         return SessionTeacher()
 
-    def follow(self, earlier: Self, items: Items, changes: Mapping[str, np.ndarray], *, in_place: bool) -> None:  # noqa: ARG002  # a log needs none
+    def follow(self, earlier: Self, items: Items, changes: Mapping[str, np.ndarray], *, in_place: bool) -> None:
         """Take over the log of the earlier version, and append what came since."""
-        begin = int(changes["session.begin"][0])
+        begin, forgotten = int(changes["session.begin"][0]), changes["session.forgotten"]
+        rows, times_ms, before = (changes[f"session.{field}"].astype(np.int64) for field in _LOGGED)
+        if not len(rows) == len(times_ms) == len(before):
+            raise ValueError("sessions whose events are not complete")
+        if begin < 0 or min(rows.min(initial=0), forgotten.min(initial=0)) < 0 or rows.max(initial=0) >= items.size:
+            raise ValueError("sessions with rows that the version does not have")
         log = earlier.log if in_place else earlier.log.copied()
         if begin != log.end:
             log = SessionLog.at(begin)
-        events = (changes[f"session.{field}"] for field in _LOGGED)
-        self.log = log.without(changes["session.forgotten"]).extended(*events)
+        self.log = log.without(forgotten).extended(rows, times_ms, before)
 
     def find(self, items: Items, users: Users) -> Found:
         """Return the strongest items of similar sessions."""
