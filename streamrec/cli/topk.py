@@ -58,15 +58,21 @@ def list_table(newest: TopKList, items: int, *, title: str) -> DataTable:
     return table
 
 
+_WORDS = {
+    "neighbour": "often follows",
+    "session": "in visits with",
+    "linear": "liked with",
+    "category": "popular or new in the category of",
+    "model": "the model: goes with",
+}
+"""By channel, followed by the user's item that led to this one."""
+
+
 def because(reason: Reason) -> str:
     """Describe why an item is in a list."""
-    if reason.channel == "category":
-        return f"popular or new in the category of {reason.item_id}"
-    if reason.channel == "popular":
-        return "popular now"
-    if reason.item_id is None:
-        return "seen before, or new in the catalogue"
-    return f"{'often follows' if reason.channel == 'neighbour' else 'the model: goes with'} {reason.item_id}"
+    if reason.item_id is not None:
+        return f"{_WORDS.get(reason.channel, reason.channel + ':')} {reason.item_id}"
+    return "popular now" if reason.channel == "popular" else "seen before, or new in the catalogue"
 
 
 def _duration(seconds: float) -> str:

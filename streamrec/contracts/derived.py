@@ -26,7 +26,7 @@ Channel = Annotated[
     Meta(
         pattern="^[a-z][a-z0-9_-]*$",
         max_length=32,
-        description="model, neighbour, category, popular, recent, or the name of an additional channel.",
+        description="neighbour, session, linear, category, popular, model, recent, or the name of another channel.",
     ),
 ]
 

@@ -10,6 +10,7 @@ from streamrec.adapters.postgres import RetentionReport
 from streamrec.adapters.postgres.report import Day
 from streamrec.cli.demo_tables import COLUMNS, change_table, figures_table, hit_rate_table, next_table, retention_table
 from streamrec.cli.output import DataConsole
+from streamrec.cli.topk import because
 from streamrec.contracts.derived import ListItem, Reason, TopKList
 from streamrec.contracts.incoming import Purchase
 from streamrec.playback.demonstration import Change, Figures
@@ -20,10 +21,24 @@ NOON_MS = 1_760_000_000_000
 REASONS = [
     Reason("category", "i10234"),
     Reason("neighbour", "i10234"),
+    Reason("session", "i10234"),
     Reason("model", "i10234"),
     Reason("popular"),
     Reason("recent"),
 ]
+
+
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [
+        (Reason("session", "i1"), "in visits with i1"),
+        (Reason("newest", "i1"), "newest: i1"),
+        (Reason("newest"), "seen before, or new in the catalogue"),
+        (Reason("popular"), "popular now"),
+    ],
+)
+def test_reasons_are_words(reason, words):
+    assert because(reason) == words
 
 
 def a_list(first):
