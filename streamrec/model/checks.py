@@ -250,7 +250,7 @@ def withdrawn_items_are_no_candidates(name: str) -> None:
 
 
 def memory_is_bounded(name: str) -> None:
-    """Check that the state stops growing while the same users go on with the same items, by 300,000 events at most."""
+    """Check that the state stops growing after at most 300,000 events of the same users on the same items."""
     teacher = channel(name).teacher(0)
     if teacher is None:
         return

@@ -9,8 +9,8 @@ from typing import ClassVar, Self
 import numpy as np
 
 from streamrec.model.retrievers.item_lists import Fading, ItemLists, published
-from streamrec.model.retrievers.retriever import Found, Items, Lesson, Retrieval, Retriever, Teacher, Users
-from streamrec.model.retrievers.weighed import Notes, describe
+from streamrec.model.retrievers.retriever import Found, Items, Lesson, Teacher, Users
+from streamrec.model.retrievers.weighed import WeighedRetriever
 from streamrec.model.tables.item_regression import LOOK_BACK, ItemRegression
 from streamrec.model.tensors import Arrays
 
@@ -24,7 +24,6 @@ MAX_CANDIDATES = 128
 """Maximum number of candidates per user."""
 
 _FADING = Fading(LOOK_BACK, 0.95, 1.0)
-_STRENGTH = 0.85
 
 
 class LinearTeacher:
@@ -81,7 +80,7 @@ class LinearTeacher:
             self._waiting = dict.fromkeys(state["waiting"].tolist())
 
 
-class LinearRetriever(Retriever):
+class LinearRetriever(WeighedRetriever):
     """The items that a linear regression on the user's items predicts.
 
     Attributes
@@ -91,6 +90,7 @@ class LinearRetriever(Retriever):
     """
 
     name = "linear"
+    strength = 0.85
     features = "linear", "is_linear"
     prior: ClassVar[Mapping[str, float]] = {"linear": 0.5}
 
@@ -110,19 +110,3 @@ class LinearRetriever(Retriever):
         """Return the items with the highest predictions."""
         near, _ = self.lists.gathered(users, items.size, _FADING)
         return near.strongest(MAX_CANDIDATES)
-
-    def describe(self, retrieval: Retrieval) -> None:
-        """Add the prediction for each candidate."""
-        notes: Notes = retrieval.found.notes
-        places = notes.places(retrieval.candidates)
-        describe(retrieval.features[0], places, notes.weighed.weights)
-        retrieval.features[1, places[places >= 0]] = 1.0
-
-    def explains(self, retrieval: Retrieval, chosen: np.ndarray) -> np.ndarray:
-        """Explain every predicted item."""
-        return np.float32(_STRENGTH) * np.asarray(retrieval.features[1, chosen] > 0)
-
-    def leads(self, retrieval: Retrieval, chosen: np.ndarray) -> np.ndarray:
-        """Return the user's item with the highest weight for the candidate."""
-        notes: Notes = retrieval.found.notes
-        return notes.leads(retrieval.candidates, chosen)

@@ -14,8 +14,8 @@ from typing import ClassVar, NamedTuple, Self
 import numpy as np
 
 from streamrec.model.compiled import compiled
-from streamrec.model.retrievers.retriever import OWN_ITEMS, Found, Items, Lesson, Retrieval, Retriever, Teacher, Users
-from streamrec.model.retrievers.weighed import Notes, Weighed, describe
+from streamrec.model.retrievers.retriever import OWN_ITEMS, Found, Items, Lesson, Teacher, Users
+from streamrec.model.retrievers.weighed import Weighed, WeighedRetriever
 from streamrec.model.tables.neighbour_lists import DISTANCE_DECAY, OTHER_SESSION_WEIGHT, SESSION_GAP_MS
 from streamrec.model.tables.session_log import MAX_EVENTS, SessionLog
 from streamrec.model.tensors import Arrays
@@ -43,7 +43,6 @@ MAX_CANDIDATES = 64
 """Maximum number of candidates per user."""
 
 _FADING_PER_MS = np.log(2.0) / HALF_LIFE_MS
-_STRENGTH = 0.9
 
 _LOGGED = "row", "time_ms", "before"
 """Fields of events from which the others follow."""
@@ -148,10 +147,11 @@ class SessionTeacher:
             self._last = {user: last for user, last in self._last.items() if last.number >= begin}
 
 
-class SessionRetriever(Retriever):
+class SessionRetriever(WeighedRetriever):
     """The items of sessions that are similar to the user's latest events."""
 
     name = "session"
+    strength = 0.9
     features = "session", "is_of_session"
     prior: ClassVar[Mapping[str, float]] = {"session": 0.5, "is_of_session": 0.25}
 
@@ -179,22 +179,6 @@ class SessionRetriever(Retriever):
     def find(self, items: Items, users: Users) -> Found:
         """Return the strongest items of similar sessions."""
         return Weighed(*_gather(self.log, users, items.size)).strongest(MAX_CANDIDATES)
-
-    def describe(self, retrieval: Retrieval) -> None:
-        """Add the weight of each item of a similar session."""
-        notes: Notes = retrieval.found.notes
-        places = notes.places(retrieval.candidates)
-        describe(retrieval.features[0], places, notes.weighed.weights)
-        retrieval.features[1, places[places >= 0]] = 1.0
-
-    def explains(self, retrieval: Retrieval, chosen: np.ndarray) -> np.ndarray:
-        """Explain every item of a similar session."""
-        return np.float32(_STRENGTH) * np.asarray(retrieval.features[1, chosen] > 0)
-
-    def leads(self, retrieval: Retrieval, chosen: np.ndarray) -> np.ndarray:
-        """Return the user's item that the first of these sessions shares."""
-        notes: Notes = retrieval.found.notes
-        return notes.leads(retrieval.candidates, chosen)
 
 
 class _Sessions(NamedTuple):

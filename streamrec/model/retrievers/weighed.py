@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
 from streamrec.model.compiled import compiled
-from streamrec.model.retrievers.retriever import Candidates, Found
+from streamrec.model.retrievers.retriever import Candidates, Found, Retrieval, Retriever
 
 _LEAST = np.float32(1e-3)
 _NONE = np.float32(np.exp(-7.0))
@@ -67,6 +67,34 @@ class Notes:
         places, leads = self.places(candidates), np.zeros(len(candidates.rows), np.int64)
         leads[places[places >= 0]] = self.weighed.leads[places >= 0]
         return np.asarray(leads[chosen])
+
+
+class WeighedRetriever(Retriever):
+    """A channel whose notes are :class:`Notes` and whose two features are the weight, and whether there is one.
+
+    Attributes
+    ----------
+    strength
+        How well it explains the rows that it weighs, 0 to 1.
+    """
+
+    strength: ClassVar[float]
+
+    def describe(self, retrieval: Retrieval) -> None:
+        """Add the weight of each candidate."""
+        notes: Notes = retrieval.found.notes
+        places = notes.places(retrieval.candidates)
+        describe(retrieval.features[0], places, notes.weighed.weights)
+        retrieval.features[1, places[places >= 0]] = 1.0
+
+    def explains(self, retrieval: Retrieval, chosen: np.ndarray) -> np.ndarray:
+        """Explain every row that has a weight."""
+        return np.float32(self.strength) * np.asarray(retrieval.features[1, chosen] > 0)
+
+    def leads(self, retrieval: Retrieval, chosen: np.ndarray) -> np.ndarray:
+        """Return the user's item that led to each."""
+        notes: Notes = retrieval.found.notes
+        return notes.leads(retrieval.candidates, chosen)
 
 
 def places_among(candidates: Candidates, ends: np.ndarray, rows: np.ndarray) -> np.ndarray:

@@ -131,15 +131,12 @@ class OnlineModel:
             for history in histories
         ]
         serving = self.releases.serving
-
-        def known(history: UserHistory, index: int) -> bool:
-            return serving.row(history.sequence[index].item_id) > 0
-
         self._count(histories, self._test(histories, may_teach, guard, waiting))
-        for history in histories:
+        for history in (each for each in histories if is_held(each.user_id)):
+            events = [(index, history.sequence[index]) for index in history.new]
             # no version could have listed an item that was new
-            told = [index for index in history.new if history.sequence[index] not in spared and known(history, index)]
-            if told and is_held(history.user_id):
+            told = [index for index, event in events if event not in spared and serving.row(event.item_id)]
+            if told:
                 guard.hold(history.user_id, history.sequence, told[-1])
         fresh = [
             (history.sequence, new)
