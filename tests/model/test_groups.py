@@ -20,10 +20,10 @@ def numbers(groups):
     return [int(each.features[0, 0]) for each in groups]
 
 
-def test_the_memory_keeps_the_latest_groups_and_draws_them_evenly():
+def test_a_full_memory_keeps_the_latest_groups_and_draws_them_evenly():
     memory = GroupMemory()
-    assert memory.draw(2) == []
     for number in range(MAX_GROUPS + 3):
+        assert bool(memory.draw(2)) == (number >= MAX_GROUPS)
         memory.add(group(number))
     drawn = Counter(numbers(memory.draw(10 * MAX_GROUPS)))
     assert sorted(drawn) == list(range(3, MAX_GROUPS + 3))
@@ -33,7 +33,7 @@ def test_the_memory_keeps_the_latest_groups_and_draws_them_evenly():
 def test_a_restored_memory_draws_what_the_other_one_would_have():
     memory, restored = GroupMemory(), GroupMemory()
     assert memory.state() == {}
-    for number in range(5):
+    for number in range(MAX_GROUPS):
         memory.add(group(number))
     memory.draw(3)
     restored.load(memory.state())

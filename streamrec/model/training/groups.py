@@ -62,9 +62,12 @@ class GroupMemory:
         self._groups.append(group)
 
     def draw(self, n: int) -> list[Group]:
-        """Return groups, in turns that visit all evenly; none from an empty memory."""
+        """Return groups, in turns that visit all evenly; none until the memory is full.
+
+        Repeating the first few groups would overfit them.
+        """
         drawn = []
-        for _ in range(n if self._groups else 0):
+        for _ in range(n if len(self._groups) == MAX_GROUPS else 0):
             # multiples of the golden ratio need no random state in a checkpoint
             self._drawn += 1
             drawn.append(self._groups[int(self._drawn * _GOLDEN_RATIO % 1.0 * len(self._groups))])
