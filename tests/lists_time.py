@@ -10,7 +10,6 @@ import time
 from collections import defaultdict
 
 import numpy as np
-import torch
 
 from streamrec.domain.interest import SequenceEvent
 from streamrec.model.ranking.candidates import find
@@ -21,6 +20,7 @@ from streamrec.model.retrievers.item_lists import ItemLists
 from streamrec.model.retrievers.nearest import rough_table
 from streamrec.model.tables.popularity import HALF_LIVES_MS
 from streamrec.model.tables.session_log import MAX_EVENTS
+from streamrec.model.threads import use_one_thread
 
 NOW_MS = 1_760_000_000_000
 BATCHES, WARM_UP = 60, 10
@@ -78,7 +78,7 @@ def timed(function, spent, name):
 
 def main(items=46_000, users=16):
     """Print medians over all batches, in microseconds per list."""
-    torch.set_num_threads(1)
+    use_one_thread()
     rng = np.random.default_rng(1)
     model = model_of(items, rng)
     warm_up()
@@ -105,8 +105,7 @@ def main(items=46_000, users=16):
         times_s = [time.perf_counter()]
         found = find(model, contexts, hidden, hide_seen=True)
         times_s.append(time.perf_counter())
-        with torch.inference_mode():
-            scores = model.blend(torch.from_numpy(found.features)).numpy()
+        scores = model.blend.scores(found.features)
         times_s.append(time.perf_counter())
         best_lists(model, found, scores, K, None)
         times_s.append(time.perf_counter())

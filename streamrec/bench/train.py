@@ -11,9 +11,9 @@ import torch
 from msgspec import Struct
 
 from streamrec.errors import UsageError
+from streamrec.model.network.config import ModelConfig
 from streamrec.model.network.learner import RECENT_EVENTS, Learner
 from streamrec.model.network.micro_batch import Padded
-from streamrec.model.network.sequence_model import ModelConfig
 from streamrec.model.tables.vocabulary import grown
 from streamrec.model.training.online_model import MAX_SEQUENCES, TRAINED_LENGTH
 

@@ -6,7 +6,7 @@ A variant patches the code of its process, since there are no such settings; eac
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -32,6 +32,7 @@ from streamrec.model.retrievers.session import SessionRetriever
 from streamrec.model.retrievers.shelves import Shelves, shelves_of
 from streamrec.model.tables.content import MAX_PARTS
 from streamrec.model.training import online_model, stacking
+from streamrec.model.training.blend_network import BlendNetwork
 
 Change = Callable[[], None]
 
@@ -117,19 +118,24 @@ def _let(owner: object, name: str, value: object) -> Change:
     return partial(setattr, owner, name, value)
 
 
-def _without(*features: str) -> Change:
-    """Zero features of the blend, in training and ranking."""
+def _without(*features: str) -> tuple[Change, Change]:
+    """Train the blend without some features, which then have no weight."""
 
-    def forward(self: Blend, candidates: Tensor) -> Tensor:
-        kept = torch.tensor([float(feature not in features) for feature in self.features])
-        return whole(self, candidates * kept)
+    def begin(self: BlendNetwork, blend: Blend) -> None:
+        unused = np.isin(blend.features, features)
+        whole(self, replace(blend, linear=np.where(unused, np.float32(0.0), blend.linear)))
+        with torch.no_grad():
+            self.hidden.weight[:, torch.from_numpy(unused)] = 0.0
 
-    whole = Blend.forward
-    return _let(Blend, "forward", forward)
+    def forward(self: BlendNetwork, candidates: Tensor) -> Tensor:
+        return score(self, candidates * torch.from_numpy(~np.isin(self.features, features)))
+
+    whole, score = BlendNetwork.__init__, BlendNetwork.forward
+    return _let(BlendNetwork, "__init__", begin), _let(BlendNetwork, "forward", forward)
 
 
-def _linear(self: Blend, features: Tensor) -> Tensor:
-    """Score by the linear weights only; the others are not trained."""
+def _linear(self: BlendNetwork, features: Tensor) -> Tensor:
+    """Score by the linear weights only; the others are not trained, and those of the last layer are zero."""
     scores: Tensor = self.linear(features) + 0.0 * self.out(self.hidden(features))
     return scores.squeeze(-1)
 
@@ -171,14 +177,14 @@ _REPEATS = "repeats", "times_seen", "repeat_recency", "repeat_age", "repeat_of_s
 UNCHANGED = "unchanged"
 VARIANTS: dict[str, Variant] = {
     UNCHANGED: Variant(),
-    "blend: no cosine of the network": Variant((_without("cosine", "cosine_below_best"),)),
-    "blend: no neighbours": Variant((_without(*NeighbourRetriever.features),)),
-    "blend: no session neighbours": Variant((_without(*SessionRetriever.features),)),
-    "blend: no popularity": Variant((_without(*_POPULARITY),)),
-    "blend: no repeats": Variant((_without(*_REPEATS),)),
-    "blend: no categories": Variant((_without(*CategoryRetriever.features),)),
+    "blend: no cosine of the network": Variant(_without("cosine", "cosine_below_best")),
+    "blend: no neighbours": Variant(_without(*NeighbourRetriever.features)),
+    "blend: no session neighbours": Variant(_without(*SessionRetriever.features)),
+    "blend: no popularity": Variant(_without(*_POPULARITY)),
+    "blend: no repeats": Variant(_without(*_REPEATS)),
+    "blend: no categories": Variant(_without(*CategoryRetriever.features)),
     "retrievers: nothing of the user's categories": Variant((_let(category, "shelves_of", _no_shelves),)),
-    "blend: linear": Variant((_let(Blend, "forward", _linear),)),
+    "blend: linear": Variant((_let(BlendNetwork, "forward", _linear),)),
     "blend: a step per 64 tested events, not 8": Variant((_let(online_model, "TESTED_TOGETHER", 64),)),
     "blend: no step on earlier events": Variant((_let(stacking, "REPLAYED_GROUPS", 0),)),
     "network: two blocks": Variant(shape={"blocks": 2}),

@@ -18,7 +18,8 @@ from torch import Tensor
 from streamrec.evaluation.metrics import NOT_LISTED
 from streamrec.evaluation.sequences import Sequences
 from streamrec.evaluation.session_neighbours import SessionNeighbours, Weights
-from streamrec.model.ranking.blend import Blend, listwise_loss
+from streamrec.model.ranking.blend import Blend
+from streamrec.model.training.blend_network import BlendNetwork, listwise_loss
 
 FEATURES = (
     "logit_below_best",
@@ -170,7 +171,7 @@ class BlendedRanking:
         self.seed = seed
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.blend = Blend(FEATURES, PRIOR)
+            self.blend = BlendNetwork(Blend.new(FEATURES, PRIOR))
 
     def learn(self, known: Knowledge, asked: Questions, *, epochs: int) -> float:
         """Train on queries whose targets nothing in `known` has learned; return the loss of the last pass."""
@@ -219,7 +220,7 @@ def _places_of_targets(part: Described, scores: np.ndarray) -> np.ndarray:
     return np.where(part.targets >= 0, better, NOT_LISTED)
 
 
-def _side_by_side(blend: Blend, part: Described, chosen: np.ndarray) -> Tensor:
+def _side_by_side(blend: BlendNetwork, part: Described, chosen: np.ndarray) -> Tensor:
     """Return the scores of some queries' candidates, padded with -inf, `(len(chosen), C)`."""
     lengths = np.diff(part.starts)[chosen]
     place = np.arange(lengths.max())

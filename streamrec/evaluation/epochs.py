@@ -10,9 +10,10 @@ import torch
 from torch.nn import functional
 
 from streamrec.evaluation.sequences import Sequences, batches, newest, pieces
+from streamrec.model.network.config import ModelConfig
 from streamrec.model.network.learner import RECENT_EVENTS, Learner, Training
-from streamrec.model.network.sequence_model import ModelConfig
-from streamrec.model.tensors import Arrays, below, load_weights, prefixed, weights_of
+from streamrec.model.network.weights import load_weights, weights_of
+from streamrec.model.tensors import Arrays, below, prefixed
 
 
 def use_threads(threads: int) -> None:

@@ -18,8 +18,8 @@ from streamrec.evaluation.epochs import Fitter, Fitting
 from streamrec.evaluation.metrics import ndcg
 from streamrec.evaluation.sequences import Sequences
 from streamrec.evaluation.session_neighbours import Neighbourhood, SessionNeighbours
+from streamrec.model.network.config import ModelConfig
 from streamrec.model.network.learner import Training
-from streamrec.model.network.sequence_model import ModelConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

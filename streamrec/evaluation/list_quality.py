@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from msgspec import Struct
 
 from streamrec.evaluation.metrics import CUTOFF, calibration, intra_list_distance
@@ -81,8 +80,7 @@ class ListQuality:
         candidates, starts = found.candidates, found.candidates.starts
         targets = np.where(target_rows > 0, candidates.places(target_rows), -1)
         self._events += len(targets)
-        with torch.inference_mode():
-            scores = model.blend(torch.from_numpy(found.features)).numpy()
+        scores = model.blend.scores(found.features)
         of_own = np.zeros(len(scores), bool)
         own = places_among(candidates, found.users.ends, found.users.rows)
         of_own[own[own >= 0]] = True

@@ -22,7 +22,7 @@ import torch
 
 from streamrec.contracts.derived import EventPosition, UserInterest
 from streamrec.domain.interest import SequenceEvent
-from streamrec.model.network.sequence_model import ModelConfig
+from streamrec.model.network.config import ModelConfig
 from streamrec.model.ranking.candidates import Described, encode, find
 from streamrec.model.ranking.context import Context, make_context
 from streamrec.model.ranking.serving import ServingModel

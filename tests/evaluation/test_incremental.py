@@ -8,8 +8,8 @@ from streamrec.evaluation.epochs import Fitting
 from streamrec.evaluation.incremental import Incremental, IncrementalSettings, SliceRanks, slices_of
 from streamrec.evaluation.metrics import NOT_LISTED
 from streamrec.evaluation.sequences import Sequences
+from streamrec.model.network.config import ModelConfig
 from streamrec.model.network.learner import Training
-from streamrec.model.network.sequence_model import ModelConfig
 
 SETTINGS = IncrementalSettings(
     model=ModelConfig(dim=8, max_length=4, timed=False),

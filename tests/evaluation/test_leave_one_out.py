@@ -10,8 +10,8 @@ from streamrec.evaluation.epochs import Fitting
 from streamrec.evaluation.leave_one_out import LeaveOneOut, LeaveOneOutRanks, LeaveOneOutSettings
 from streamrec.evaluation.metrics import NOT_LISTED
 from streamrec.evaluation.sequences import Sequences
+from streamrec.model.network.config import ModelConfig
 from streamrec.model.network.learner import Training
-from streamrec.model.network.sequence_model import ModelConfig
 
 ITEMS = 20
 SETTINGS = LeaveOneOutSettings(

@@ -7,7 +7,7 @@ from interests import stream
 
 from streamrec.evaluation.list_quality import ListQuality
 from streamrec.evaluation.metrics import calibration
-from streamrec.model.network.sequence_model import ModelConfig
+from streamrec.model.network.config import ModelConfig
 from streamrec.model.ranking.ranker import ModelRanker
 from streamrec.model.training.rules import Rules
 from streamrec.model.training.trainer import Trainer

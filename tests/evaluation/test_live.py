@@ -6,7 +6,7 @@ from interests import stream
 
 from streamrec.evaluation import live
 from streamrec.evaluation.live import LiveTrainer
-from streamrec.model.network.sequence_model import ModelConfig
+from streamrec.model.network.config import ModelConfig
 from streamrec.model.ranking.ranker import ModelRanker
 from streamrec.model.training import guard, online_model
 from streamrec.model.training.rules import Rules

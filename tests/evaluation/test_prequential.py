@@ -18,7 +18,7 @@ from streamrec.evaluation.baselines.neighbours import SessionNeighbours
 from streamrec.evaluation.baselines.popularity import RecentPopularity
 from streamrec.evaluation.baselines.retrained import Retrained
 from streamrec.evaluation.prequential import Prequential
-from streamrec.model.network.sequence_model import ModelConfig
+from streamrec.model.network.config import ModelConfig
 from streamrec.model.ranking.ranker import ModelRanker
 from streamrec.model.training.rules import Rules
 from streamrec.model.training.trainer import Trainer

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from streamrec.model.network.sequence_model import ModelConfig
+from streamrec.model.network.config import ModelConfig
 from streamrec.model.retrievers.channels import DEFAULT
 from streamrec.model.training.rules import Rules
 from streamrec.model.training.trainer import Trainer

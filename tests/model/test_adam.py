@@ -75,7 +75,7 @@ def test_a_trainer_does_not_import_torchs_compiler():
     program = """
 import sys, torch
 from streamrec.model.network.learner import Learner
-from streamrec.model.network.sequence_model import ModelConfig
+from streamrec.model.network.config import ModelConfig
 Learner(ModelConfig(), device=torch.device("cpu"), seed=0).optimizer.step()
 sys.exit("torch._dynamo" in sys.modules)
 """

@@ -3,34 +3,60 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
 from streamrec.model.network.adam import Adam
+from streamrec.model.network.weights import weights_of
 from streamrec.model.ranking.blend import _UNNAMED as FEATURES
 from streamrec.model.ranking.blend import Blend, blend_for, rearranged
 from streamrec.model.retrievers.channels import DEFAULT, retrievers_of
-from streamrec.model.tensors import weights_of
+from streamrec.model.training.blend_network import BlendNetwork
 
 KNOWN = 26
 
 
-def earlier():
-    """Return the blend of an earlier release after it has learned, and its features."""
+def learned(blend):
+    """Return a network of a blend after it has learned."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        blend = Blend(FEATURES[:KNOWN], {})
-        for weight in blend.parameters():
+        network = BlendNetwork(blend)
+        for weight in network.parameters():
             torch.nn.init.normal_(weight)
-        return blend, torch.rand(5, len(FEATURES))
+        return network
+
+
+def earlier():
+    """Return the network of an earlier release, and features for it."""
+    network = learned(Blend.new(FEATURES[:KNOWN], {}))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        return network, torch.rand(5, len(FEATURES))
 
 
 def in_order_of(blend, features):
     return torch.from_numpy(rearranged(features.numpy(), FEATURES, blend.features))
 
 
+def test_what_serves_scores_as_the_network_that_is_trained():
+    network, features = earlier()
+    served = Blend.of(network.weights())
+    asked = 40 * (features[:, :KNOWN] - 0.5)  # far beyond what an exponential can hold
+    np.testing.assert_allclose(served.scores(asked.numpy()), network(asked).detach().numpy(), rtol=1e-4)
+    again = Blend.of(served.weights()).scores(asked.numpy())
+    assert np.array_equal(again, served.scores(asked.numpy()))
+
+
+@pytest.mark.parametrize("name", ["linear.weight", "hidden.weight", "hidden.bias", "out.weight"])
+def test_what_are_not_the_weights_of_a_blend_is_refused(name):
+    weights = earlier()[0].weights()
+    with pytest.raises(ValueError, match=name):
+        Blend.of({**weights, name: weights[name][..., None]})
+
+
 def test_a_blend_that_knew_fewer_features_scores_as_before_but_for_the_prior_of_the_others():
     before, features = earlier()
-    blend = blend_for(retrievers_of(DEFAULT))
+    blend = BlendNetwork(blend_for(retrievers_of(DEFAULT)))
     prior = torch.from_numpy(rearranged(weights_of(blend)["linear.weight"][0], blend.features, FEATURES[KNOWN:]))
     blend.load(weights_of(before))
 
@@ -40,13 +66,9 @@ def test_a_blend_that_knew_fewer_features_scores_as_before_but_for_the_prior_of_
 
 
 def test_a_blend_of_other_channels_scores_as_before_what_both_know():
-    before = blend_for(retrievers_of(DEFAULT))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        for weight in before.parameters():
-            torch.nn.init.normal_(weight)
-        features = torch.rand(5, len(before.features))
-    blend = blend_for(retrievers_of(["popular", "neighbour"]))
+    before = learned(blend_for(retrievers_of(DEFAULT)))
+    features = torch.rand(5, len(before.features), generator=torch.Generator().manual_seed(1))
+    blend = BlendNetwork(blend_for(retrievers_of(["popular", "neighbour"])))
     blend.load(before.weights())
 
     of_both = torch.tensor([float(name in blend.features) for name in before.features])
@@ -60,7 +82,7 @@ def test_an_optimizer_that_knew_fewer_features_remembers_what_it_knew():
     before(features[:, :KNOWN]).sum().backward()
     optimizer.step()
     state = optimizer.state()
-    blend = blend_for(retrievers_of(DEFAULT))
+    blend = BlendNetwork(blend_for(retrievers_of(DEFAULT)))
     restored = Adam(blend.parameters(), learning_rate=0.1)
     restored.load(blend.moments(weights_of(before), state))
 

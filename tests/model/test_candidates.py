@@ -10,11 +10,14 @@ import torch
 from interests import stream
 from plain_candidates import find_one, follow, popular
 
+from streamrec.model.network.config import ModelConfig
 from streamrec.model.network.forward import Encoder
-from streamrec.model.network.sequence_model import ModelConfig, SequenceModel
+from streamrec.model.network.sequence_model import SequenceModel
+from streamrec.model.network.weights import weights_of
 from streamrec.model.ranking.candidates import encode, find
 from streamrec.model.ranking.context import make_context
 from streamrec.model.retrievers import products
+from streamrec.model.retrievers.byte_products import stored
 from streamrec.model.retrievers.nearest import SCORES_TOGETHER, kernel_for, nearest, rough_table
 from streamrec.model.retrievers.products import KERNELS, LARGE_ROWS, MANY_QUERIES, Kernel, fastest, for_search
 
@@ -71,7 +74,7 @@ def test_the_encoder_says_what_the_network_says(taught, blocks):
         for weight in network.parameters():
             torch.nn.init.normal_(weight, std=0.3)
     model = trainer.serving
-    model.encoder = Encoder(network)
+    model.encoder = Encoder(network.config, weights_of(network))
     contexts = [make_context(model, interest.sequence[-index:]) for index, interest in enumerate(interests[-20:], 1)]
     for context, vector in zip(contexts, encode(model, contexts), strict=True):
         np.testing.assert_allclose(vector, follow(network, model, context), atol=1e-5)
@@ -138,11 +141,12 @@ def test_a_search_for_what_is_no_number_or_among_such_finds_rows_that_are_there(
 
 def test_all_kernels_give_the_same_products(kernel):
     rng = np.random.default_rng(1)
-    queries = rng.integers(-127, 128, (3, 70), np.int8)
+    queries = rng.integers(-127, 128, (7, 70), np.int8)
     rows = rng.integers(-63, 64, (900, 70), np.int8)
     wanted = queries.astype(np.int32) @ rows.astype(np.int32).T
-    operands = (queries, rows) if kernel.of_codes else (queries.astype(np.float32), rows.astype(np.float32))
-    assert np.array_equal(kernel.products(*operands), wanted)
+    operands = (queries, stored(rows)) if kernel.of_codes else (queries.astype(np.float32), rows.astype(np.float32))
+    for n in (900, 893, 5):
+        assert np.array_equal(kernel.products(*operands, n), wanted[:, :n])
 
 
 def test_the_kernel_is_measured_once_for_each_kind_of_search():
@@ -155,11 +159,11 @@ def test_the_kernel_is_measured_once_for_each_kind_of_search():
 
 
 def test_a_kernel_that_is_slow_here_is_not_chosen(monkeypatch):
-    def slow(queries, rows):
+    def slow(queries, _, n):
         time.sleep(0.02)
-        return queries @ rows.T
+        return np.zeros((len(queries), n), np.int32)
 
-    swift = Kernel("swift", lambda queries, rows: np.zeros((len(queries), len(rows)), np.float32), of_codes=False)
+    swift = Kernel("swift", lambda queries, _, n: np.zeros((len(queries), n), np.float32), of_codes=False)
     monkeypatch.setattr(products, "KERNELS", (Kernel("slow", slow, of_codes=True), swift))
     monkeypatch.setattr(products, "_trials", products._trials.__wrapped__)
     assert fastest.__wrapped__(many=False, large=False) is swift

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from streamrec.model.ranking.blend import Blend
+from streamrec.model.training.blend_network import BlendNetwork
 from streamrec.model.training.groups import MAX_GROUPS, Group, GroupMemory
 
 
@@ -43,6 +44,6 @@ def test_a_restored_memory_draws_what_the_other_one_would_have():
 
 
 def test_scores_of_each_event_stand_side_by_side():
-    blend = Blend(["a", "b"], {"a": 1.0})
+    blend = BlendNetwork(Blend.new(["a", "b"], {"a": 1.0}))
     scores = group(4).scores(blend)
     assert scores.tolist() == [[pytest.approx(4.0), -torch.inf], [pytest.approx(4.0), pytest.approx(4.0)]]

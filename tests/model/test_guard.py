@@ -37,8 +37,7 @@ def served(records):
 
 
 def is_finite(model):
-    tables = [model.vectors, model.counts, *(weight.numpy() for weight in model.blend.state_dict().values())]
-    tables += model.dense.values()
+    tables = [model.vectors, model.counts, *model.blend.weights().values(), *model.dense.values()]
     return all(np.isfinite(table).all() for table in tables)
 
 

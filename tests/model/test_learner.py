@@ -5,9 +5,9 @@ import pytest
 import torch
 from interests import ITEMS_PER_THEME, stream
 
+from streamrec.model.network.config import ModelConfig
 from streamrec.model.network.learner import Learner
 from streamrec.model.network.micro_batch import pad
-from streamrec.model.network.sequence_model import ModelConfig
 from streamrec.model.network.step import Step
 from streamrec.model.tables.content import MAX_PARTS
 

@@ -5,13 +5,8 @@ import math
 import pytest
 import torch
 
-from streamrec.model.network.sequence_model import (
-    ModelConfig,
-    SequenceModel,
-    dropout,
-    sampled_softmax_loss,
-    time_bucket,
-)
+from streamrec.model.network.config import ModelConfig
+from streamrec.model.network.sequence_model import SequenceModel, dropout, sampled_softmax_loss, time_bucket
 
 CONFIG = ModelConfig(dim=16, max_length=8, blocks=2)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 import pytest
-import torch
 from interests import stream
 from rankers import clicked, first_version, ranker_of, trained
 from safetensors.numpy import load, save
@@ -31,7 +30,7 @@ def test_a_snapshot_and_deltas_give_the_scores_of_the_trainer(new_trainer):
     for interest in interests[-20:]:
         context = make_context(trainer.serving, interest.sequence)
         found = find(trainer.serving, [context], encode(trainer.serving, [context]), hide_seen=True)
-        scores = trainer.serving.blend(torch.from_numpy(found.features)).detach().numpy()
+        scores = trainer.serving.blend.scores(found.features)
         assert ranker.rank([interest], k=20) == best_lists(trainer.serving, found, scores, 20, ranker._prior)
 
 

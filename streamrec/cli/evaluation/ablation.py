@@ -20,7 +20,7 @@ from streamrec.cli.output import DataTable, Json, console, print_json, progress_
 from streamrec.errors import UsageError
 from streamrec.evaluation.ablation import UNCHANGED, VARIANTS, Outcome, Worth, worth
 from streamrec.evaluation.prequential import Prequential
-from streamrec.model.network.sequence_model import ModelConfig
+from streamrec.model.network.config import ModelConfig
 from streamrec.model.ranking.ranker import ModelRanker
 from streamrec.settings import Settings
 

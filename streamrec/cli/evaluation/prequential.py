@@ -25,7 +25,7 @@ from streamrec.evaluation.baselines.popularity import RecentPopularity
 from streamrec.evaluation.baselines.retrained import Retrained
 from streamrec.evaluation.prequential import Prequential, one_cpu_thread
 from streamrec.evaluation.summary import PrequentialResult, summarize
-from streamrec.model.network.sequence_model import ModelConfig
+from streamrec.model.network.config import ModelConfig
 from streamrec.model.ranking.ranker import ModelRanker
 from streamrec.model.training.online_model import OnlineModel
 from streamrec.model.training.rules import Rules

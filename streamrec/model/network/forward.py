@@ -1,35 +1,51 @@
 """Serving implementation of the sequence model on plain arrays, for the latest event of each user.
 
-The same arithmetic as :class:`~streamrec.model.network.sequence_model.SequenceModel`, without gradients. Torch's call
-overhead is a millisecond for a batch of a few users; here the events of all users are concatenated, and only attention
-pads them. Matrix products still use torch: numpy's use a thread per core, and wait for all of them, even if a core is
-busy.
+The same arithmetic as :class:`~streamrec.model.network.sequence_model.SequenceModel`, without gradients and without
+torch, whose import takes seconds of a worker's start, and whose calls cost a millisecond for a few users. Here the
+events of all users are concatenated, and only attention pads them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
-import torch
 
-from streamrec.model.network.sequence_model import TIME_BUCKETS, LigrBlock, SequenceModel
+from streamrec.model.network.config import EVENT_TYPES, TIME_BUCKETS, ModelConfig
+from streamrec.model.tensors import below
 
-_EPSILON = float(torch.finfo(torch.float32).eps)
+_EPSILON = float(np.finfo(np.float32).eps)
 
 
 class Encoder:
-    """A network with a copy of a model's weights.
+    """A network with given weights.
 
     Shapes: B users, E events of all of them, L events of the longest sequence, D width, H heads.
+
+    Parameters
+    ----------
+    config
+        Shape of the network.
+    weights
+        Weights of a sequence model by name.
+
+    Raises
+    ------
+    ValueError
+        If they are not the weights of a network of this shape.
     """
 
-    def __init__(self, model: SequenceModel) -> None:
-        self.config = model.config
-        self._item_scale = float(model.item_scale.detach())
-        self._event_type, self._by_steps = _array(model.event_type), _array(model.time_bias.by_steps)
-        self._gap = _by_bucket(model.gap, self.config.dim)
-        self._by_time = _by_bucket(model.time_bias.by_time, self.config.heads)
-        self._blocks = [_Block(block) for block in model.blocks if isinstance(block, LigrBlock)]
-        self._out_norm, self._out = _array(model.out_norm.weight), _Linear(model.out.weight)
+    def __init__(self, config: ModelConfig, weights: Mapping[str, np.ndarray]) -> None:
+        self.config = config
+        dim, heads, left = config.dim, config.heads, _Weights(weights)
+        left.take("log_temperature")  # needed for training only
+        self._item_scale = float(left.take("item_scale"))
+        self._event_type, self._gap = left.take("event_type", EVENT_TYPES, dim), left.take("gap", TIME_BUCKETS, dim)
+        self._by_steps = left.take("time_bias.by_steps", config.max_length, heads)
+        self._by_time = left.take("time_bias.by_time", TIME_BUCKETS, heads)
+        self._blocks = [_Block(config, left.below(f"blocks.{index}")) for index in range(config.blocks)]
+        self._out_norm, self._out = left.take("out_norm.weight", dim), left.linear("out", dim, dim)
+        left.require_empty()
 
     def __call__(
         self, items: np.ndarray, event_types: np.ndarray, times_s: np.ndarray, counts: np.ndarray
@@ -93,17 +109,19 @@ class _Layout:
 class _Block:
     """A LiGR block."""
 
-    def __init__(self, block: LigrBlock) -> None:
-        self._heads = block.heads
-        self._attention_norm = _array(block.attention_norm.weight)
-        query, *key_value = block.query_key_value.weight.chunk(3)
-        self._query, self._key_value = _Linear(query), _Linear(torch.cat(key_value))
-        self._attention_out = _Linear(block.attention_out.weight)
-        self._attention_gate = _Gate(block.attention_gate)
-        self._feedforward_norm = _array(block.feedforward_norm.weight)
-        self._feedforward_in = _Linear(block.feedforward_in.weight)
-        self._feedforward_out = _Linear(block.feedforward_out.weight)
-        self._feedforward_gate = _Gate(block.feedforward_gate)
+    def __init__(self, config: ModelConfig, weights: _Weights) -> None:
+        dim, inner = config.dim, config.feedforward * config.dim
+        self._heads = config.heads
+        self._attention_norm = weights.take("attention_norm.weight", dim)
+        query_key_value = weights.take("query_key_value.weight", 3 * dim, dim)
+        self._query, self._key_value = _Linear(query_key_value[:dim]), _Linear(query_key_value[dim:])
+        self._attention_out = weights.linear("attention_out", dim, dim)
+        self._attention_gate = weights.gate("attention_gate", dim)
+        self._feedforward_norm = weights.take("feedforward_norm.weight", dim)
+        self._feedforward_in = weights.linear("feedforward_in", 2 * inner, dim)
+        self._feedforward_out = weights.linear("feedforward_out", dim, inner)
+        self._feedforward_gate = weights.gate("feedforward_gate", dim)
+        weights.require_empty()
 
     def __call__(self, x: np.ndarray, layout: _Layout, bias: np.ndarray, *, asked: np.ndarray | None) -> np.ndarray:
         """Apply the block, `(E, D)`; return all events, or each user's `asked` one, the last, `(B, D)`."""
@@ -139,32 +157,56 @@ class _Block:
 class _Linear:
     """A linear layer with weights `(out, in)`."""
 
-    def __init__(self, weight: torch.Tensor) -> None:
-        self._weight = weight.detach().cpu().float().T.contiguous()
+    def __init__(self, weight: np.ndarray) -> None:
+        self._weight = np.ascontiguousarray(weight.T)
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
-        product: np.ndarray = torch.mm(torch.from_numpy(x), self._weight).numpy()
+        product: np.ndarray = x @ self._weight
         return product
 
 
 class _Gate:
     """A learned sigmoid gate."""
 
-    def __init__(self, linear: torch.nn.Linear) -> None:
-        self._linear, self._bias = _Linear(linear.weight), _array(linear.bias)
+    def __init__(self, linear: _Linear, bias: np.ndarray) -> None:
+        self._linear, self._bias = linear, bias
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         return _sigmoid(self._linear(x) + self._bias)
 
 
-def _by_bucket(table: torch.Tensor | None, width: int) -> np.ndarray:
-    """Return the bias of each time bucket: zero in a model without times."""
-    return np.zeros((TIME_BUCKETS, width), np.float32) if table is None else _array(table)
+class _Weights:
+    """Weights by name, which are taken one by one."""
 
+    def __init__(self, arrays: Mapping[str, np.ndarray]) -> None:
+        self._left = dict(arrays)
 
-def _array(tensor: torch.Tensor) -> np.ndarray:
-    copied: np.ndarray = tensor.detach().cpu().numpy().astype(np.float32)
-    return copied
+    def take(self, name: str, *shape: int) -> np.ndarray:
+        """Return and remove the weight of a name, float32, which must have this shape."""
+        weight = self._left.pop(name, None)
+        if weight is None or weight.shape != shape:
+            raise ValueError(f"the network's {name} must have the shape {shape}")
+        return weight.astype(np.float32)
+
+    def below(self, name: str) -> _Weights:
+        """Return and remove the weights of a part of the network."""
+        part = below(name, self._left)
+        for each in part:
+            del self._left[f"{name}.{each}"]
+        return _Weights(part)
+
+    def linear(self, name: str, out: int, into: int) -> _Linear:
+        """Return and remove a linear layer."""
+        return _Linear(self.take(f"{name}.weight", out, into))
+
+    def gate(self, name: str, dim: int) -> _Gate:
+        """Return and remove a gate."""
+        return _Gate(self.linear(name, dim, dim), self.take(f"{name}.bias", dim))
+
+    def require_empty(self) -> None:
+        """Raise an error if weights are left."""
+        if self._left:
+            raise ValueError(f"unknown weights of the network: {', '.join(sorted(self._left))}")
 
 
 def _normed(x: np.ndarray, weight: np.ndarray) -> np.ndarray:

@@ -13,14 +13,16 @@ from torch import Tensor
 from torch.nn import functional
 
 from streamrec.model.network.adam import Adam
+from streamrec.model.network.config import ModelConfig
 from streamrec.model.network.graphs import ReplayedSteps
 from streamrec.model.network.micro_batch import Padded
 from streamrec.model.network.rows import RowTable
-from streamrec.model.network.sequence_model import ModelConfig, SequenceModel, sampled_softmax_loss
+from streamrec.model.network.sequence_model import SequenceModel, sampled_softmax_loss
 from streamrec.model.network.step import Negatives, Step, shares_of
+from streamrec.model.network.weights import load_weights, weights_of
 from streamrec.model.tables.content import BUCKETS, MAX_PARTS
 from streamrec.model.tables.vocabulary import grown
-from streamrec.model.tensors import Arrays, below, load_weights, prefixed, weights_of
+from streamrec.model.tensors import Arrays, below, prefixed
 
 RECENT_EVENTS = 8_192
 """Half of the negatives are sampled from this many latest events, the other half uniformly from all items."""

@@ -12,52 +12,15 @@ the end, so that the causal mask suffices to exclude padding.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-TIME_BUCKETS = 26
-"""log2 of seconds: the last bucket starts at a year."""
-
-EVENT_TYPES = 2
+from streamrec.model.network.config import EVENT_TYPES, TIME_BUCKETS, ModelConfig
 
 _NEVER = -80.0
 """A score with zero weight in a softmax; not -inf, so that a target without negatives has a gradient."""
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """Shape of the network.
-
-    Parameters
-    ----------
-    dim
-        Width, also of item vectors.
-    max_length
-        Longest sequence.
-    blocks, heads
-        Depth, and attention heads.
-    feedforward
-        Inner width of the SwiGLU in multiples of `dim`.
-    dropout
-        Dropout on inputs and inside blocks, in training.
-    timed
-        Whether to use event times; otherwise only their order.
-    """
-
-    dim: int = 64
-    max_length: int = 50
-    blocks: int = 1
-    heads: int = 2
-    feedforward: int = 2
-    dropout: float = 0.2
-    timed: bool = True
-
-    def __post_init__(self) -> None:
-        if min(self.dim, self.max_length, self.blocks, self.heads, self.feedforward) < 1 or self.dim % self.heads:
-            raise ValueError(f"invalid network shape, dim must be a multiple of heads: {self}")
 
 
 class TimeBias(nn.Module):

@@ -1,27 +1,23 @@
 """The second-stage ranker (blend): a small network over the features of a candidate.
 
-It is trained on the stream, on the candidates as served, before the sequence model is trained on the event (stacking,
-Wolpert 1992, on a stream: each event is first a test of the serving version). So it learns how far to trust the model,
-which half-life of popularity matters, and whether users repeat items.
+It learns how far to trust the sequence model, which half-life of popularity matters, and whether users repeat items. It
+is trained by :class:`~streamrec.model.training.blend_network.BlendNetwork`; here it scores, on plain arrays.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
 from streamrec.model.ranking.features import FEATURES, PRIOR
 from streamrec.model.retrievers.retriever import Retriever
 from streamrec.model.tables.vocabulary import pack_ids, unpack_ids
-from streamrec.model.tensors import Arrays, load_weights, weights_of
+from streamrec.model.tensors import Arrays
 
 HIDDEN = 32
-
-_OF_FEATURES = "linear.weight", "hidden.weight"
-"""Parameters with a column per feature."""
 
 _UNNAMED = (
     *("cosine", "cosine_below_best"),
@@ -34,59 +30,86 @@ _UNNAMED = (
 """Order of the features in weights of releases that did not name them; the oldest knew only the first ones."""
 
 
-class Blend(nn.Module):
-    """A linear score plus a correction by a hidden layer.
+@dataclass(frozen=True)
+class Blend:
+    """A linear score plus a correction by a hidden layer. Shapes: M candidates, F features, H hidden units.
 
-    Parameters
+    Attributes
     ----------
     features
         Names of the features, in order.
-    prior
-        Initial linear weights by name.
+    linear, hidden, bias, out
+        Weights, `(F,)`, `(H, F)`, `(H,)` and `(H,)`, float32.
     """
 
-    def __init__(self, features: Sequence[str], prior: Mapping[str, float]) -> None:
-        super().__init__()
-        self.features = tuple(features)
-        self.linear = nn.Linear(len(features), 1, bias=False)
-        self.hidden = nn.Linear(len(features), HIDDEN)
-        self.out = nn.Linear(HIDDEN, 1, bias=False)
-        with torch.no_grad():
-            self.linear.weight.copy_(torch.tensor([[prior.get(name, 0.0) for name in features]]))
-            self.out.weight.zero_()
+    features: tuple[str, ...]
+    linear: np.ndarray
+    hidden: np.ndarray
+    bias: np.ndarray
+    out: np.ndarray
 
-    def forward(self, features: Tensor) -> Tensor:
-        """Score candidates, `(..., F)` to `(...,)`."""
-        hidden = nn.functional.silu(self.hidden(features))
-        scores: Tensor = self.linear(features) + self.out(hidden)
-        return scores.squeeze(-1)
+    @classmethod
+    def new(cls, features: Sequence[str], prior: Mapping[str, float]) -> Self:
+        """Return a blend with these linear weights, by name, and no correction."""
+        linear = np.array([prior.get(name, 0.0) for name in features], np.float32)
+        hidden = np.zeros((HIDDEN, len(features)), np.float32)
+        return cls(tuple(features), linear, hidden, np.zeros(HIDDEN, np.float32), np.zeros(HIDDEN, np.float32))
+
+    @classmethod
+    def of(cls, weights: Mapping[str, np.ndarray]) -> Self:
+        """Restore what :meth:`weights` returned.
+
+        Raises
+        ------
+        ValueError
+            If these are not the weights of a blend.
+        """
+        features = tuple(features_in(weights))
+        shapes = {
+            "linear.weight": (1, len(features)),
+            "hidden.weight": (HIDDEN, len(features)),
+            "hidden.bias": (HIDDEN,),
+            "out.weight": (1, HIDDEN),
+        }
+        if wrong := [name for name, shape in shapes.items() if name not in weights or weights[name].shape != shape]:
+            raise ValueError(f"the blend's {wrong[0]} must have the shape {shapes[wrong[0]]}")
+        linear, hidden, bias, out = (weights[name].astype(np.float32) for name in shapes)
+        return cls(features, linear[0], hidden, bias, out[0])
 
     def weights(self) -> Arrays:
         """Return the weights by name, with the names of the features."""
-        return {**weights_of(self), "features": pack_ids(list(self.features))}
-
-    def load(self, weights: Mapping[str, np.ndarray]) -> None:
-        """Restore what :meth:`weights` returned, also with other features.
-
-        Weights of features that are new here begin as in a new blend, and those of the hidden layer at zero: what was
-        learned ranks by them as by the prior until it has learned more.
-        """
-        named = features_in(weights)
-        linear = self.linear.weight.detach().numpy().copy()
-        is_known = np.isin(self.features, named)
-        linear[:, is_known] = rearranged(weights["linear.weight"], named, self.features)[:, is_known]
-        hidden = rearranged(weights["hidden.weight"], named, self.features)
-        others = {name: value for name, value in weights.items() if name != "features"}
-        load_weights(self, {**others, "linear.weight": linear, "hidden.weight": hidden})
-
-    def moments(self, weights: Mapping[str, np.ndarray], moments: Mapping[str, np.ndarray]) -> Arrays:
-        """Return the moments of an optimizer of these weights for one of this blend, zero for new features."""
-        named = features_in(weights)
-        of_features = {f"{index}." for index, (name, _) in enumerate(self.named_parameters()) if name in _OF_FEATURES}
         return {
-            name: rearranged(value, named, self.features) if value.ndim and name[:2] in of_features else value
-            for name, value in moments.items()
+            "linear.weight": self.linear[None],
+            "hidden.weight": self.hidden,
+            "hidden.bias": self.bias,
+            "out.weight": self.out[None],
+            "features": pack_ids(list(self.features)),
         }
+
+    def scores(self, candidates: np.ndarray) -> np.ndarray:
+        """Score candidates by their features, `(M, F)` to `(M,)`."""
+        hidden = candidates @ self.hidden.T
+        hidden += self.bias
+        with np.errstate(over="ignore"):  # for large negative values the exponential is infinite and the unit 0
+            hidden /= 1.0 + np.exp(-hidden)
+        scores: np.ndarray = candidates @ self.linear
+        scores += hidden @ self.out
+        return scores
+
+    def taught(self, other: Blend) -> Self:
+        """Return this blend with what another one has learned, also with other features.
+
+        Features that only this blend has keep their linear weights, and have none in the hidden layer: what was learned
+        ranks by them as by the prior until it has learned more.
+        """
+        is_known = np.isin(self.features, other.features)
+        return replace(
+            self,
+            linear=np.where(is_known, rearranged(other.linear, other.features, self.features), self.linear),
+            hidden=rearranged(other.hidden, other.features, self.features),
+            bias=other.bias,
+            out=other.out,
+        )
 
 
 def rearranged(values: np.ndarray, named: Sequence[str], wanted: Sequence[str]) -> np.ndarray:
@@ -111,28 +134,10 @@ def blend_for(retrievers: Sequence[Retriever]) -> Blend:
     prior = dict(PRIOR)
     for retriever in retrievers:
         prior |= retriever.prior
-    return Blend(features, prior)
+    return Blend.new(features, prior)
 
 
 def features_in(weights: Mapping[str, np.ndarray]) -> list[str]:
     """Return the names of the features that weights are for, in order."""
     named = unpack_ids(weights["features"]) if "features" in weights else list(_UNNAMED)
     return named[: weights["linear.weight"].shape[1]]
-
-
-def listwise_loss(scores: Tensor, target: Tensor) -> Tensor:
-    """Return the cross-entropy of the event's item among the candidates of its user.
-
-    Parameters
-    ----------
-    scores
-        Scores, -inf for padding, `(B, C)`.
-    target
-        Index of the event's item, `(B,)`.
-
-    Returns
-    -------
-    Tensor
-        `(B,)`
-    """
-    return nn.functional.cross_entropy(scores, target, reduction="none")

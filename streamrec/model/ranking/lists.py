@@ -72,7 +72,7 @@ def best_lists(
     prior
         Prior scores of the items, if available yet.
     """
-    likely = _log_softmax(scores, found.candidates)
+    likely = log_softmax(scores, found.candidates)
     order, ends = _best(likely, found.candidates, k)
     rows = found.candidates.rows[order]
     rounded = np.round(likely[order].astype(np.float64), 4).tolist()
@@ -137,7 +137,7 @@ def filled(items: Sequence[ListItem], popular: Sequence[ListItem], k: int) -> li
     return [*items, *more[: k - len(items)]]
 
 
-def _log_softmax(scores: np.ndarray, found: Candidates) -> np.ndarray:
+def log_softmax(scores: np.ndarray, found: Candidates) -> np.ndarray:
     """Return the log-softmax of scores by user, `(M,)`."""
     if not len(scores):
         return scores

@@ -11,7 +11,6 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 import structlog
-import torch
 
 from streamrec.contracts.derived import ListItem, Reason, UserInterest
 from streamrec.contracts.incoming import Item
@@ -24,6 +23,7 @@ from streamrec.model.ranking.lists import NEVER, Prior, best_lists, filled, most
 from streamrec.model.ranking.serving import ServingModel
 from streamrec.model.ranking.updates import UpdateReader
 from streamrec.model.tables.popularity import CONTROL_HALF_LIFE, share_of
+from streamrec.model.threads import use_one_thread
 from streamrec.service.list_marks import Knowledge
 from streamrec.service.withdrawn import MAX_WITHDRAWN
 
@@ -81,8 +81,7 @@ class ModelRanker:
         """Their rows."""
         self._prior: Prior | None = None
         warm_up()
-        # lists are small: more threads would not be faster, and would take CPU time from others
-        torch.set_num_threads(1)
+        use_one_thread()
 
     @property
     def model_version(self) -> str:
@@ -271,9 +270,7 @@ class ModelRanker:
 
     def _rank_together(self, model: ServingModel, contexts: Sequence[Context], k: int) -> list[list[ListItem]]:
         found = self._find(model, contexts, k)
-        with torch.inference_mode():
-            scores = model.blend(torch.from_numpy(found.features)).numpy()
-        return best_lists(model, found, scores, k, self._prior)
+        return best_lists(model, found, model.blend.scores(found.features), k, self._prior)
 
     def _find(self, model: ServingModel, contexts: Sequence[Context], k: int) -> Described:
         return find(

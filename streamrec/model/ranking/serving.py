@@ -11,15 +11,15 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from streamrec.model.network.config import ModelConfig
 from streamrec.model.network.forward import Encoder
-from streamrec.model.network.sequence_model import ModelConfig, SequenceModel
-from streamrec.model.ranking.blend import Blend, blend_for, features_in
+from streamrec.model.ranking.blend import Blend, blend_for
 from streamrec.model.retrievers.channels import DEFAULT, retrievers_of
 from streamrec.model.retrievers.nearest import RoughTable, rough_table
 from streamrec.model.retrievers.retriever import Retriever
 from streamrec.model.tables.popularity import HALF_LIVES_MS, HOUR_MS, decay
 from streamrec.model.tables.vocabulary import grown, unpack_ids
-from streamrec.model.tensors import Arrays, below, load_weights, prefixed
+from streamrec.model.tensors import Arrays, below, prefixed
 
 MAX_AHEAD_MS = 10 * HOUR_MS
 """A weight doubles per half-life after the reference time, which moves before floats overflow."""
@@ -66,7 +66,7 @@ class Weights:
             rough=rough_table(vectors, len(vectors)),
             dense=dense,
             encoder=_encoder_of(dense) if dense else None,
-            blend=_blend_of(below("blend", arrays)),
+            blend=Blend.of(below("blend", arrays)),
         )
 
 
@@ -141,8 +141,7 @@ class ServingModel:
         """Return this version with the weights of another one, for the same number of rows."""
         blend = weights.blend
         if blend.features != self.blend.features:  # other channels were on
-            blend = blend_for(self.retrievers)
-            blend.load(weights.blend.weights())
+            blend = blend_for(self.retrievers).taught(blend)
         return replace(
             self,
             vectors=weights.vectors,
@@ -179,9 +178,9 @@ class ServingModel:
         if dense := _dense_in(changes):
             model.dense, model.encoder = dense, _encoder_of(dense)
         if blend := below("blend", changes):
-            model.blend = blend_for(model.retrievers)
-            model.blend.load(blend)
-            if unknown := set(features_in(blend)).difference(model.blend.features):
+            learned = Blend.of(blend)
+            model.blend = blend_for(model.retrievers).taught(learned)
+            if unknown := set(learned.features).difference(model.blend.features):
                 raise ValueError(f"it ranks by features that are unknown here: {', '.join(sorted(unknown))}")
         model.newest_event_ms = int(changes["newest_event_ms"][0])
         return model
@@ -240,12 +239,4 @@ def _dense_in(arrays: Mapping[str, np.ndarray]) -> Arrays:
 
 def _encoder_of(dense: Arrays) -> Encoder:
     dim, max_length, blocks, heads, feedforward = dense["dense_shape"].tolist()
-    network = SequenceModel(ModelConfig(dim, max_length, blocks, heads, feedforward, dropout=0.0))
-    load_weights(network, {name: value.astype(np.float32) for name, value in below("dense", dense).items()})
-    return Encoder(network)
-
-
-def _blend_of(weights: Mapping[str, np.ndarray]) -> Blend:
-    blend = Blend(features_in(weights), {})
-    blend.load(weights)
-    return blend
+    return Encoder(ModelConfig(dim, max_length, blocks, heads, feedforward, dropout=0.0), below("dense", dense))

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from streamrec.model.compiled import compiled, compiled_loosely, dot
+from streamrec.model.retrievers.byte_products import BLOCK_VECTORS, COLUMNS, OFFSET
 from streamrec.model.retrievers.products import Kernel, for_search
 
 GROUP = 32
@@ -36,7 +37,7 @@ class RoughTable(NamedTuple):
     Attributes
     ----------
     codes
-        `(N, D)`, int8.
+        As :func:`~streamrec.model.retrievers.byte_products.stored`, `(N / 16, D / 4, 16, 4)`, rounded up.
     scale
         Quantization step.
     error
@@ -49,7 +50,11 @@ class RoughTable(NamedTuple):
 
     def head(self, size: int) -> RoughTable:
         """Return the first rows."""
-        return self._replace(codes=self.codes[:size])
+        return self._replace(codes=self.codes[: -(-size // BLOCK_VECTORS)])
+
+    def clear(self, rows: np.ndarray) -> None:
+        """Set rows to zero."""
+        self.codes[rows // BLOCK_VECTORS, :, rows % BLOCK_VECTORS] = OFFSET
 
 
 def rough_table(vectors: np.ndarray, size: int) -> RoughTable:
@@ -104,10 +109,10 @@ def _together(rows: int, queries: int) -> int:
 def _nearest(vectors: np.ndarray, rough: RoughTable, queries: np.ndarray, n: int, kernel: Kernel) -> np.ndarray:
     if kernel.of_codes:
         codes, margins = _encoded(queries, rough.scale, rough.error)
-        scores = kernel.products(codes, rough.codes)
+        scores = kernel.products(codes, rough.codes, len(vectors))
         lowest = float(np.iinfo(np.int32).min)
     else:
-        scores, margins = kernel.products(queries, vectors), np.full(len(queries), 2.0 * _ROUNDING)
+        scores, margins = kernel.products(queries, vectors, len(vectors)), np.full(len(queries), 2.0 * _ROUNDING)
         lowest = -np.inf
     maxima = _group_maxima(scores)
     groups = maxima.shape[1]
@@ -154,12 +159,17 @@ def _encoded(queries: np.ndarray, scale: float, error: float) -> tuple[np.ndarra
 
 @compiled
 def _rounded(vectors: np.ndarray, scale: np.float32) -> tuple[np.ndarray, np.float32]:
-    """Quantize vectors, and return the codes and the maximum quantization error."""
-    codes = np.empty(vectors.shape, np.int8)
+    """Quantize vectors, and return the stored codes and the maximum quantization error."""
+    dim = vectors.shape[1]
+    stored = np.full((-(-len(vectors) // BLOCK_VECTORS), -(-dim // COLUMNS), BLOCK_VECTORS, COLUMNS), OFFSET, np.uint8)
+    codes = np.empty(dim, np.int8)
     largest = np.float32(0.0)
     for row in range(len(vectors)):
-        largest = max(largest, _round(vectors[row], scale, codes[row]))
-    return codes, np.sqrt(largest)
+        largest = max(largest, _round(vectors[row], scale, codes))
+        block, place = stored[row // BLOCK_VECTORS], row % BLOCK_VECTORS
+        for column in range(dim):
+            block[column // COLUMNS, place, column % COLUMNS] = np.uint8(codes[column] + OFFSET)
+    return stored, np.sqrt(largest)
 
 
 @compiled_loosely

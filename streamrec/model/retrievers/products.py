@@ -1,8 +1,7 @@
 """Products of queries with all rows of a table, with the fastest kernel for this CPU.
 
-oneDNN multiplies bytes with VNNI instructions, which not every CPU has; without them it can be ten times slower than a
-float product, unlike a compiled loop. Tables of bytes are read faster; float products need only the vectors. So the
-choice is made by measurement.
+Tables of bytes are read faster, and CPUs multiply bytes faster where they have instructions for it; float products need
+only the vectors. So the choice is made by measurement.
 """
 
 from __future__ import annotations
@@ -14,9 +13,9 @@ from typing import NamedTuple
 
 import numpy as np
 import structlog
-import torch
 
 from streamrec.model.compiled import compiled, dot
+from streamrec.model.retrievers import byte_products
 
 MANY_QUERIES = 8
 """From this many queries on, the kernel that is fastest for many queries is used."""
@@ -35,8 +34,12 @@ _TRIALS, _LARGE_TRIALS, _FAIR_TRIALS, _HOPELESS = 30, 5, 2, 3.0
 
 _log = structlog.get_logger(__name__)
 
-Products = Callable[[np.ndarray, np.ndarray], np.ndarray]
-"""Takes queries `(B, D)` and rows `(N, D)` and returns their inner products, `(B, N)`: int32 of int8, else float32."""
+Products = Callable[[np.ndarray, np.ndarray, int], np.ndarray]
+"""Takes queries `(B, D)`, a table and its number of rows, and returns their inner products, `(B, N)`.
+
+Of bytes they are int32, and the table comes from :func:`~streamrec.model.retrievers.byte_products.stored`; of floats
+they are float32, and it is `(N, D)`.
+"""
 
 
 class Kernel(NamedTuple):
@@ -57,33 +60,11 @@ class Kernel(NamedTuple):
     of_codes: bool
 
 
-def _by_onednn(queries: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    # neither torch nor numpy has a public function for it
-    return torch._int_mm(torch.from_numpy(queries), torch.from_numpy(rows).t()).numpy()  # noqa: SLF001
-
-
-@compiled
-def _by_loop(queries: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    products = np.empty((len(queries), len(rows)), np.int32)
-    # any CPU has an instruction that adds pairs of 16-bit products; a row is widened once for all queries
-    wide = queries.astype(np.int16)
-    row = np.empty(rows.shape[1], np.int16)
-    for index in range(len(rows)):
-        for column in range(rows.shape[1]):
-            row[column] = rows[index, column]
-        for query in range(len(queries)):
-            product = np.int32(0)
-            for column in range(rows.shape[1]):
-                product += np.int32(row[column]) * np.int32(wide[query, column])
-            products[query, index] = product
-    return products
-
-
-def _by_floats(queries: np.ndarray, rows: np.ndarray) -> np.ndarray:
+def _by_floats(queries: np.ndarray, table: np.ndarray, n: int) -> np.ndarray:
     if len(queries) == 1:
-        return _dots(queries[0], rows)
-    # numpy's product uses one thread per core
-    return (torch.from_numpy(queries) @ torch.from_numpy(rows).t()).numpy()
+        return _dots(queries[0], table[:n])
+    product: np.ndarray = queries @ table[:n].T
+    return product
 
 
 @compiled
@@ -95,13 +76,12 @@ def _dots(query: np.ndarray, rows: np.ndarray) -> np.ndarray:
     return products
 
 
-KERNELS = (
-    Kernel("int8", _by_onednn, of_codes=True),
-    Kernel("int8-loop", _by_loop, of_codes=True),
-    Kernel("float32", _by_floats, of_codes=False),
-)
-"""`int8` uses oneDNN, `int8-loop` a loop compiled by numba for this CPU, `float32` torch's BLAS, or a loop for one
-query."""
+_INT8 = Kernel("int8", byte_products.products, of_codes=True)
+_FLOAT32 = Kernel("float32", _by_floats, of_codes=False)
+
+KERNELS = (_INT8, _FLOAT32) if byte_products.INSTRUCTIONS else (_FLOAT32,)
+"""The kernels that this CPU can run: `int8` needs instructions for products of bytes; `float32` uses BLAS, or a loop
+for one query."""
 
 
 @cache
@@ -110,7 +90,8 @@ def fastest(*, many: bool, large: bool) -> Kernel:
     best_s = _trials(many=many, large=large)
     kernel = min(best_s, key=lambda each: best_s[each] * (_CODES_COST if each.of_codes else 1.0))
     size = "large" if large else "small"
-    _log.info("search", kernel=kernel.name, table=size, queries="many" if many else "one")
+    instructions = byte_products.INSTRUCTIONS if kernel.of_codes else ""
+    _log.info("search", kernel=kernel.name, cpu=instructions, table=size, queries="many" if many else "one")
     return kernel
 
 
@@ -127,16 +108,15 @@ def _trials(*, many: bool, large: bool) -> dict[Kernel, float]:
         (_LARGE_TRIAL_ROWS if large else _TRIAL_ROWS, _TRIAL_DIM),
     )
     queries = rng.integers(-127, 128, (2 * MANY_QUERIES if many else 1, _TRIAL_DIM), np.int8)
-    floats = queries.astype(np.float32), rows.astype(np.float32)
+    tables = {True: (queries, byte_products.stored(rows)), False: (queries.astype(np.float32), rows.astype(np.float32))}
     best_s: dict[Kernel, float] = {}
     for trial in range(_LARGE_TRIALS if large else _TRIALS):
         for kernel in kernels:
-            operands = (queries, rows) if kernel.of_codes else floats
             if trial == 0:  # compiled, loaded and initialized before timing
-                kernel.products(operands[0], operands[1][:_FIRST_ROWS])
+                kernel.products(*tables[kernel.of_codes], _FIRST_ROWS)
             if trial < _FAIR_TRIALS or best_s[kernel] <= _HOPELESS * min(best_s.values()):
                 started_s = time.perf_counter()
-                kernel.products(*operands)
+                kernel.products(*tables[kernel.of_codes], len(rows))
                 best_s[kernel] = min(best_s.get(kernel, np.inf), time.perf_counter() - started_s)
     return best_s
 

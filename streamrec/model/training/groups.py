@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from streamrec.model.ranking.blend import Blend
 from streamrec.model.ranking.candidates import Described
 from streamrec.model.tensors import Arrays
+from streamrec.model.training.blend_network import BlendNetwork
 
 MAX_GROUPS = 32
 """Number of groups in the memory: with eight events each, a few MB."""
@@ -43,7 +43,7 @@ class Group(NamedTuple):
         at = np.repeat(begins - np.cumsum(lengths) + lengths, lengths) + np.arange(lengths.sum())
         return cls(found.features[at].astype(np.float16), lengths, places[chosen] - begins)
 
-    def scores(self, blend: Blend) -> Tensor:
+    def scores(self, blend: BlendNetwork) -> Tensor:
         """Return the scores of each event's candidates side by side, -inf for padding, `(E, longest)`."""
         is_candidate = torch.from_numpy(np.arange(self.lengths.max()) < self.lengths[:, None])
         out = blend(torch.from_numpy(self.features.astype(np.float32)))

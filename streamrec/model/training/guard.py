@@ -24,11 +24,11 @@ from zlib import crc32
 
 import msgspec
 import numpy as np
-import torch
 
 from streamrec.domain.interest import SequenceEvent
 from streamrec.model.ranking.candidates import encode, find
 from streamrec.model.ranking.context import Context, make_context
+from streamrec.model.ranking.lists import log_softmax
 from streamrec.model.ranking.serving import ServingModel, Weights
 from streamrec.model.ranking.updates import not_finite
 from streamrec.model.tensors import Arrays
@@ -131,7 +131,7 @@ class Guard:
         if not len(forgotten):
             return
         vectors[forgotten] = 0.0
-        self._good.rough.codes[forgotten] = 0
+        self._good.rough.clear(forgotten)
         self._known_rows = np.setdiff1d(self._known_rows, forgotten)
 
     @property
@@ -281,14 +281,11 @@ class Guard:
         """Return the losses of lists and network for each event, `(B, 2)`."""
         hidden = encode(model, contexts)
         found = find(model, contexts, hidden, hide_seen=self._hide_seen)
-        starts = found.candidates.starts
-        with torch.inference_mode():
-            scores = model.blend(torch.from_numpy(found.features))
-            parts = [part.log_softmax(0).numpy() for part in scores.split(np.diff(starts).tolist())]
-        places = found.candidates.places(np.asarray(target_rows)) - starts[:-1]
+        likely = log_softmax(model.blend.scores(found.features), found.candidates)
+        places = found.candidates.places(np.asarray(target_rows))
         lists = [
-            _bounded(-float(part[place])) if row and place >= 0 else WORST_LOSS
-            for part, place, row in zip(parts, places.tolist(), target_rows, strict=True)
+            _bounded(-float(likely[place])) if row and place >= 0 else WORST_LOSS
+            for place, row in zip(places.tolist(), target_rows, strict=True)
         ]
         return np.column_stack([lists, self._network_losses(model, hidden, target_rows)])
 

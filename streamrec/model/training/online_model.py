@@ -19,9 +19,9 @@ import torch
 from streamrec.contracts.derived import UserInterest
 from streamrec.contracts.model_update import Rollbacks
 from streamrec.domain.interest import SequenceEvent
+from streamrec.model.network.config import ModelConfig
 from streamrec.model.network.learner import Learner
 from streamrec.model.network.micro_batch import UserHistory, by_user, pad
-from streamrec.model.network.sequence_model import ModelConfig
 from streamrec.model.ranking.candidates import encode
 from streamrec.model.ranking.context import make_context
 from streamrec.model.ranking.updates import Learned

@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterable, Mapping
 import numpy as np
 
 from streamrec.model.network.learner import Learner
+from streamrec.model.network.weights import weights_of
 from streamrec.model.ranking.blend import blend_for
 from streamrec.model.ranking.serving import ServingModel, dense_shape
 from streamrec.model.ranking.updates import Learned, as_sent, to_records
 from streamrec.model.retrievers.retriever import Teacher
 from streamrec.model.tables.item_counts import ItemCounts
 from streamrec.model.tables.vocabulary import pack_ids
-from streamrec.model.tensors import Arrays, prefixed, weights_of
+from streamrec.model.tensors import Arrays, prefixed
 from streamrec.model.training.stacking import Stacking
 
 LOOKED_AT_ROWS = 1_024

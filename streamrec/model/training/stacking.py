@@ -16,13 +16,14 @@ import torch
 from torch import Tensor
 
 from streamrec.model.network.adam import Adam
-from streamrec.model.ranking.blend import blend_for, features_in, listwise_loss, rearranged
+from streamrec.model.ranking.blend import blend_for, features_in, rearranged
 from streamrec.model.ranking.candidates import find
 from streamrec.model.ranking.context import Context
 from streamrec.model.ranking.serving import ServingModel
 from streamrec.model.retrievers.retriever import Retriever
 from streamrec.model.tables.popularity import CONTROL_HALF_LIFE
 from streamrec.model.tensors import Arrays, below, prefixed
+from streamrec.model.training.blend_network import BlendNetwork, listwise_loss
 from streamrec.model.training.groups import Group, GroupMemory
 
 LEARNING_RATE = 6e-3
@@ -70,7 +71,7 @@ class Stacking:
         self.hide_seen, self.retrievers = hide_seen, retrievers
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.blend = blend_for(retrievers)
+            self.blend = BlendNetwork(blend_for(retrievers))
         self.optimizer = Adam(self.blend.parameters(), learning_rate=LEARNING_RATE)
         self.recent_loss = 0.0
         """Moving average of the loss on new events, before they are learned."""

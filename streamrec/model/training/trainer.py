@@ -20,13 +20,15 @@ from streamrec.contracts.derived import UserInterest
 from streamrec.contracts.incoming import Item
 from streamrec.contracts.model_version import ModelVersions
 from streamrec.errors import StreamrecError
-from streamrec.model.network.sequence_model import ModelConfig
+from streamrec.model.network.config import ModelConfig
+from streamrec.model.network.weights import weights_of
 from streamrec.model.ranking import lists
 from streamrec.model.ranking.serving import ServingModel, Weights, dense_shape
 from streamrec.model.tables import covisitation
 from streamrec.model.tables.catalogue import Catalogue
 from streamrec.model.tables.vocabulary import unpack_ids
-from streamrec.model.tensors import below, prefixed, weights_of
+from streamrec.model.tensors import below, prefixed
+from streamrec.model.threads import use_one_thread
 from streamrec.model.training import checkpoint
 from streamrec.model.training.archive import Archive, Saved
 from streamrec.model.training.guard import Guard
@@ -91,7 +93,7 @@ class Trainer:
             If no installed package has one of the channels.
         """
         cuda = torch.cuda.is_available() if settings.model_device == "auto" else settings.model_device == "cuda"
-        # tensors are small: more threads are not faster, and take CPU time from recall
+        use_one_thread()
         torch.set_num_threads(1)
         config = ModelConfig(dim=settings.embedding_dim, max_length=settings.sequence_length)
         device = torch.device("cuda" if cuda else "cpu")

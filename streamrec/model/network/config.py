@@ -1,0 +1,43 @@
+"""Shape of the network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+TIME_BUCKETS = 26
+"""log2 of seconds: the last bucket starts at a year."""
+
+EVENT_TYPES = 2
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Shape of the network.
+
+    Parameters
+    ----------
+    dim
+        Width, also of item vectors.
+    max_length
+        Longest sequence.
+    blocks, heads
+        Depth, and attention heads.
+    feedforward
+        Inner width of the SwiGLU in multiples of `dim`.
+    dropout
+        Dropout on inputs and inside blocks, in training.
+    timed
+        Whether to use event times; otherwise only their order.
+    """
+
+    dim: int = 64
+    max_length: int = 50
+    blocks: int = 1
+    heads: int = 2
+    feedforward: int = 2
+    dropout: float = 0.2
+    timed: bool = True
+
+    def __post_init__(self) -> None:
+        if min(self.dim, self.max_length, self.blocks, self.heads, self.feedforward) < 1 or self.dim % self.heads:
+            raise ValueError(f"invalid network shape, dim must be a multiple of heads: {self}")
