@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib import import_module
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +12,9 @@ import pytest
 import torch
 
 from streamrec.cli.app import main
+from streamrec.settings import Settings
+
+CLICKS = "--event-type", "click", "--json"
 
 SMALL = """
 [model]
@@ -160,3 +164,32 @@ def test_a_users_error_is_one_line(arguments, files, message, tmp_path, monkeypa
     assert out == ""
     assert message in err
     assert len(err.strip().splitlines()) == 1
+
+
+def test_tune_reads_the_first_fifth_and_writes_variables(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("STREAMREC_EMBEDDING_DIM", "8")
+    rows = [
+        row | {"timestamp": 1_700_000_000 + row["timestamp"]} for row in events(np.random.default_rng(0), users=200)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "events.parquet")
+    written = tmp_path / "tuned.env"
+    code, out, err = run(["tune", "--data", tmp_path, "--trials", 2, "--write", written, *CLICKS], capsys)
+    assert code == 0, err
+    result = json.loads(out)
+    assert result["rows"] == 240
+    assert result["trials"][0]["settings"]["embedding_dim"] == 8
+    assert result["is_better"] == (result["gain_interval"][0] > 0)
+    variables = dict(line.split("=") for line in written.read_text().splitlines()[1:])
+    assert variables == result["settings"]
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert Settings.from_env().embedding_dim == int(variables["STREAMREC_EMBEDDING_DIM"])
+
+
+@pytest.mark.parametrize(("missing", "message"), [("folder", "no such folder"), ("optuna", "streamrec[eval]")])
+def test_tune_checks_before_it_searches(tmp_path, capsys, monkeypatch, missing, message):
+    if missing == "optuna":
+        monkeypatch.setattr(import_module("streamrec.cli.evaluation.tune"), "find_spec", lambda _name: None)
+    code, out, err = run(["tune", "--data", tmp_path, "--write", tmp_path / "none" / "tuned.env"], capsys)
+    assert (code, out) == (2, "")
+    assert message in err

@@ -14,14 +14,11 @@ from msgspec import Struct
 
 from streamrec import logs
 from streamrec.adapters.event_files import EventFile
-from streamrec.cli.evaluation.prequential import UNSCORED_SHARE, new_trainer, read_stream
+from streamrec.cli.evaluation.prequential import UNSCORED_SHARE, read_stream, run_alone
 from streamrec.cli.event_source import Data, EventSource, reads_events
 from streamrec.cli.output import DataTable, Json, console, print_json, progress_bar
 from streamrec.errors import UsageError
 from streamrec.evaluation.ablation import UNCHANGED, VARIANTS, Outcome, Worth, worth
-from streamrec.evaluation.prequential import Prequential
-from streamrec.model.network.config import ModelConfig
-from streamrec.model.ranking.ranker import ModelRanker
 from streamrec.settings import Settings
 
 
@@ -90,16 +87,9 @@ def _play(name: str, source: EventSource, rows: int, seed: int) -> Outcome:
     settings, variant = Settings.from_env(), VARIANTS[name]
     for change in variant.changes:
         change()
-    config = ModelConfig(dim=settings.embedding_dim, max_length=settings.sequence_length, **variant.shape)
     items, events = read_stream(EventFile.open(source.path, source.options), rows)
     with TemporaryDirectory() as directory:
-        run = Prequential(
-            new_trainer(settings, config, Path(directory), items, seed),
-            ModelRanker(hide_seen=settings.hide_seen),
-            [],
-            micro_batch_events=settings.micro_batch_events,
-            sequence_length=settings.sequence_length,
-        )
+        run = run_alone(settings, Path(directory), items, seed, variant.shape)
         run.play(events, unscored=int(UNSCORED_SHARE * len(events)), total=len(events))
     return Outcome.of(run)
 

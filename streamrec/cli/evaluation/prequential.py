@@ -6,7 +6,8 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated
+from types import MappingProxyType
+from typing import Annotated, Any
 
 import typer
 
@@ -124,6 +125,20 @@ def new_trainer(settings: Settings, config: ModelConfig, checkpoints: Path, item
     return trainer
 
 
+def run_alone(
+    settings: Settings, checkpoints: Path, items: list[Item], seed: int, shape: Mapping[str, Any] = MappingProxyType({})
+) -> Prequential:
+    """Return a run without other methods; `shape` are other fields of the network's shape."""
+    config = ModelConfig(dim=settings.embedding_dim, max_length=settings.sequence_length, **shape)
+    return Prequential(
+        new_trainer(settings, config, checkpoints, items, seed),
+        ModelRanker(hide_seen=settings.hide_seen),
+        [],
+        micro_batch_events=settings.micro_batch_events,
+        sequence_length=settings.sequence_length,
+    )
+
+
 def _new_run(
     settings: Settings, checkpoints: Path, items: list[Item], category_of: Mapping[str, str], seed: int
 ) -> Prequential:
@@ -175,7 +190,3 @@ def _table(result: PrequentialResult) -> DataTable:
         f"McNemar p = {result.p_value:.2g})"
     )
     return table
-
-
-def _title(result: PrequentialResult) -> str:
-    return f"{result.events:,} of {result.learned_events:,} events scored"
