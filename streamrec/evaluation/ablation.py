@@ -19,6 +19,7 @@ from streamrec.evaluation.metrics import CUTOFF, ndcg
 from streamrec.evaluation.prequential import Prequential
 from streamrec.evaluation.significance import interval, resampled_means
 from streamrec.model.network import micro_batch
+from streamrec.model.network.config import ModelConfig
 from streamrec.model.network.forward import Encoder
 from streamrec.model.network.learner import Learner, Training
 from streamrec.model.network.sequence_model import SequenceModel
@@ -31,7 +32,7 @@ from streamrec.model.retrievers.neighbour import NeighbourRetriever
 from streamrec.model.retrievers.session import SessionRetriever
 from streamrec.model.retrievers.shelves import Shelves, shelves_of
 from streamrec.model.tables.content import MAX_PARTS
-from streamrec.model.training import online_model, stacking
+from streamrec.model.training import effort, online_model, stacking
 from streamrec.model.training.blend_network import BlendNetwork
 
 Change = Callable[[], None]
@@ -151,6 +152,10 @@ def _undirected(self: Learner, row: int, buckets: np.ndarray, _direction: np.nda
     _add_item(self, row, buckets, None)
 
 
+def _unaveraged(config: ModelConfig, *, device: torch.device, seed: int, training: Training) -> Learner:
+    return Learner(config, device=device, seed=seed, training=replace(training, average_decay=0.0))
+
+
 def _no_content(_category: int, _title: str) -> np.ndarray:
     return np.zeros(MAX_PARTS, np.int64)
 
@@ -192,15 +197,13 @@ VARIANTS: dict[str, Variant] = {
     "items: no content": Variant((_let(online_model, "content_buckets", _no_content),)),
     "items: random start": Variant((_let(Learner, "add_item", _undirected),)),
     "training: no replay": Variant((_let(online_model, "REPLAY_SHARE", 0.0),)),
-    "training: one pass, not two": Variant((_let(online_model, "VISITS", (0.25, 1.0)),)),
+    "training: one pass, not two": Variant((_let(effort, "VISITS", (0.25, 1.0)),)),
     "training: four passes": Variant(
-        (_let(online_model, "VISITS", (0.25, 4.0)), _let(online_model, "STEP_VISITS", 2 * online_model.STEP_VISITS))
+        (_let(effort, "VISITS", (0.25, 4.0)), _let(effort, "STEP_VISITS", 2 * effort.STEP_VISITS))
     ),
     "training: earlier events are not targets": Variant((_let(micro_batch, "OLD_LOSS_WEIGHT", 0.0),)),
     "training: purchases weigh as clicks": Variant((_let(micro_batch, "PURCHASE_LOSS_WEIGHT", 1.0),)),
     "training: no log-q correction": Variant((_let(Learner, "sample_negatives", _uncorrected),)),
-    "training: latest weights, no averaging": Variant(
-        (_let(online_model, "Learner", partial(Learner, training=Training(average_decay=0.0))),)
-    ),
+    "training: latest weights, no averaging": Variant((_let(online_model, "Learner", _unaveraged),)),
 }
 """Variants by name."""

@@ -4,8 +4,8 @@ The protocol of ADER (Mi et al. 2020, "ADER: Adaptively Distilled Exemplar Repla
 every session of the next slice predicts the next item, unseen items are excluded from the test, and all items seen so
 far are ranked. Only a bounded memory of earlier slices is kept.
 
-The blend is trained on each slice before anything else is; the latest sessions of the first slice are held out for its
-first training.
+The model is the one that serves, trained in epochs. Its blend is trained on each slice before anything else is; the
+latest sessions of the first slice are held out for its first training.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from streamrec.evaluation.blended import BlendedRanking, Knowledge, Questions
-from streamrec.evaluation.epochs import Fitter, Fitting
+from streamrec.evaluation.epochs import Fitting
+from streamrec.evaluation.fitted import START_MS, FittedModel, Queries
 from streamrec.evaluation.sequences import Sequences, from_groups
-from streamrec.evaluation.session_neighbours import Neighbourhood, SessionNeighbours
 from streamrec.model.network.config import ModelConfig
 from streamrec.model.network.learner import Training
+from streamrec.model.tables.popularity import DAY_MS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,8 +29,10 @@ class IncrementalSettings:
 
     Parameters
     ----------
-    model, training, fitting, neighbourhood
+    model, training, fitting
         Settings of the parts; `fitting.epochs` is per slice.
+    timed
+        Whether to use event times, if the file has them.
     first_epochs
         Epochs on the first slice.
     memory
@@ -40,21 +42,18 @@ class IncrementalSettings:
     held_back
         Share of the first slice, its latest sessions, held out for the blend.
     lesson
-        Number of prefixes of a slice to train the blend on.
-    lessons
-        Number of passes over them.
+        Maximum number of prefixes of a slice to train the blend on.
     """
 
     model: ModelConfig = field(default_factory=ModelConfig)
     training: Training = field(default_factory=Training)
     fitting: Fitting = field(default_factory=Fitting)
-    neighbourhood: Neighbourhood = field(default_factory=Neighbourhood)
+    timed: bool = True
     first_epochs: int = 12
     memory: int = 30_000
     replay: float = 1.0
     held_back: float = 0.15
     lesson: int = 20_000
-    lessons: int = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +62,8 @@ class SliceRanks:
 
     Attributes
     ----------
-    blended, model_alone
-        With the blend, and by the sequence model alone.
+    listed, model_alone
+        In the lists that are served, and by the sequence model alone.
     sessions
         Session of each.
     unseen
@@ -73,7 +72,7 @@ class SliceRanks:
         Number of ranked items.
     """
 
-    blended: np.ndarray
+    listed: np.ndarray
     model_alone: np.ndarray
     sessions: np.ndarray
     unseen: int
@@ -86,16 +85,13 @@ class Incremental:
     Parameters
     ----------
     slices
-        Sessions by slice, in chronological order; rows from 1 in the order of their first event.
+        Sessions by slice, in chronological order; items are numbers.
     """
 
     def __init__(self, slices: list[Sequences], settings: IncrementalSettings, *, seed: int) -> None:
-        self.slices, self.settings, self.seed = slices, settings, seed
+        self.slices, self.settings = slices, settings
         self.rng = np.random.default_rng(seed)
-        self.fitter = Fitter(settings.model, settings.training, settings.fitting, items=1, seed=seed)
-        self.neighbours = SessionNeighbours(settings.neighbourhood)
-        self.blend = BlendedRanking(seed=seed)
-        self.counts_now = self.counts_ever = np.zeros(1, np.float32)
+        self.model = FittedModel(settings.model, settings.training, settings.fitting, hide_seen=False, seed=seed)
         self._memory = slices[0].take(np.zeros(0, np.int64))
         self._chances = np.zeros(0)
 
@@ -108,25 +104,25 @@ class Incremental:
             Called with the completed share of a slice's training.
         """
         for time_slice, sessions in enumerate(self.slices[:-1]):
+            times_ms = _times_ms(time_slice, len(sessions))
             if time_slice == 0:
-                held = int(self.settings.held_back * len(sessions))
-                self._learn(sessions.take(np.arange(len(sessions) - held)), 0, self.settings.first_epochs, on_step)
-                self._teach_blend(sessions.take(np.arange(len(sessions) - held, len(sessions))))
-                self._forget_counts()
-                self._learn(sessions, 0, self.settings.fitting.epochs, on_step)
+                early, late = np.split(np.arange(len(sessions)), [round((1 - self.settings.held_back) * len(sessions))])
+                self._learn(sessions.take(early), times_ms[early], self.settings.first_epochs, on_step)
+                self._teach_blend(sessions.take(late), times_ms[late])
+                self.model.count(sessions.take(late), times_ms[late])
+                self._fit(sessions, self.settings.fitting.epochs, on_step)
             else:
-                self._teach_blend(sessions)
-                self._learn(sessions, time_slice, self.settings.fitting.epochs, on_step)
-            yield self._test(self.slices[time_slice + 1])
+                self._teach_blend(sessions, times_ms)
+                self._learn(sessions, times_ms, self.settings.fitting.epochs, on_step)
+            following = self.slices[time_slice + 1]
+            yield self._test(following, _times_ms(time_slice + 1, len(following)))
             self._keep(sessions)
 
-    def _learn(self, sessions: Sequences, time_slice: int, epochs: int, on_step: Callable[[float], None]) -> None:
-        self.fitter.grow(max(self.fitter.items, int(sessions.rows.max(initial=0)) + 1))
-        self.neighbours.add(sessions, time_slice)
-        self.counts_now = np.bincount(sessions.rows, minlength=self.fitter.items).astype(np.float32)
-        ever = np.zeros_like(self.counts_now)
-        ever[: len(self.counts_ever)] = self.counts_ever
-        self.counts_ever = ever + self.counts_now
+    def _learn(self, sessions: Sequences, times_ms: np.ndarray, epochs: int, on_step: Callable[[float], None]) -> None:
+        self.model.count(sessions, times_ms)
+        self._fit(sessions, epochs, on_step)
+
+    def _fit(self, sessions: Sequences, epochs: int, on_step: Callable[[float], None]) -> None:
         replayed = min(round(self.settings.replay * len(sessions)), len(self._memory))
 
         def epoch() -> Sequences:
@@ -134,30 +130,26 @@ class Incremental:
                 return sessions
             return sessions.joined(self._memory.take(self.rng.choice(len(self._memory), replayed, replace=False)))
 
-        self.fitter.fit(epoch, epochs=epochs, on_step=on_step)
+        self.model.fit(epoch, epochs=epochs, on_step=on_step)
+        self.model.publish()
 
-    def _forget_counts(self) -> None:
-        """Count the whole first slice again."""
-        self.neighbours = SessionNeighbours(self.settings.neighbourhood)
-        self.counts_ever = np.zeros(1, np.float32)
+    def _teach_blend(self, sessions: Sequences, times_ms: np.ndarray) -> None:
+        asked, _ = self._ask(self._known(sessions), times_ms, at_most=self.settings.lesson)
+        self.model.teach_blend(asked)
 
-    def _teach_blend(self, sessions: Sequences) -> None:
-        questions, _ = self._ask(known_items(sessions, self.fitter.items), at_most=self.settings.lesson)
-        self.blend.learn(self._knowledge(), questions, epochs=self.settings.lessons)
-
-    def _test(self, sessions: Sequences) -> SliceRanks:
-        known = known_items(sessions, self.fitter.items)
-        questions, asked = self._ask(known)
-        ranks = self.blend.ranks(self._knowledge(), questions)
+    def _test(self, sessions: Sequences, times_ms: np.ndarray) -> SliceRanks:
+        known = self._known(sessions)
+        asked, owners = self._ask(known, times_ms)
+        ranks = self.model.ranks(asked)
         return SliceRanks(
-            blended=ranks.blended,
+            listed=ranks.listed,
             model_alone=ranks.model_alone,
-            sessions=asked,
+            sessions=owners,
             unseen=len(sessions.rows) - len(known.rows),
-            items=self.fitter.items - 1,
+            items=self.model.items,
         )
 
-    def _ask(self, sessions: Sequences, at_most: int | None = None) -> tuple[Questions, np.ndarray]:
+    def _ask(self, sessions: Sequences, times_ms: np.ndarray, at_most: int | None = None) -> tuple[Queries, np.ndarray]:
         """Return queries for all events with a prefix, or a sample of them, and the session of each."""
         owner = sessions.sequence_of_event()
         place = np.arange(len(owner)) - sessions.starts[owner]
@@ -165,27 +157,14 @@ class Incremental:
         if at_most is not None and len(at) > at_most:
             at = np.sort(self.rng.choice(at, at_most, replace=False))
         begin = np.maximum(sessions.starts[owner[at]], at - self.settings.model.max_length)
-        prefixes = sessions.windows(begin, at)
-        return Questions(prefixes, self._hidden(sessions, at, begin), sessions.rows[at], None), owner[at]
+        return Queries(sessions.windows(begin, at), times_ms[owner[at]], sessions.rows[at]), owner[at]
 
-    def _hidden(self, sessions: Sequences, at: np.ndarray, begin: np.ndarray) -> np.ndarray:
-        """Return the model's predictions at these events, from a single pass over sessions that are short enough."""
-        owner = sessions.sequence_of_event()[at]
-        length = self.settings.model.max_length
-        first = sessions.windows(sessions.starts[:-1], np.minimum(sessions.starts[:-1] + length, sessions.starts[1:]))
-        hidden = np.zeros((len(at), self.settings.model.dim), np.float32)
-        short = begin == sessions.starts[owner]
-        place = at - sessions.starts[owner]
-        hidden[short] = self.fitter.encode(first)[first.starts[owner[short]] + place[short] - 1]
-        if not short.all():
-            long = sessions.windows(begin[~short], at[~short])
-            hidden[~short] = self.fitter.encode(long)[long.starts[1:] - 1]
-        return hidden
-
-    def _knowledge(self) -> Knowledge:
-        return Knowledge(
-            self.fitter.vectors(), self.fitter.temperature, self.neighbours, self.counts_now, self.counts_ever
-        )
+    def _known(self, sessions: Sequences) -> Sequences:
+        """Return sessions without events on items never seen before."""
+        keep = self.model.knows(sessions.rows)
+        lengths = np.bincount(sessions.sequence_of_event()[keep], minlength=len(sessions))
+        starts = np.concatenate([[0], np.cumsum(lengths)])
+        return Sequences(sessions.rows[keep], starts, sessions.times_s[keep])
 
     def _keep(self, sessions: Sequences) -> None:
         """Keep a uniform sample of all sessions so far: those with the highest random numbers."""
@@ -195,12 +174,10 @@ class Incremental:
         self._memory, self._chances = memory.take(chosen), chances[chosen]
 
 
-def known_items(sessions: Sequences, items: int) -> Sequences:
-    """Return sessions without events on rows of `items` and above."""
-    keep = sessions.rows < items
-    lengths = np.bincount(sessions.sequence_of_event()[keep], minlength=len(sessions))
-    starts = np.concatenate([[0], np.cumsum(lengths)])
-    return Sequences(sessions.rows[keep], starts, sessions.times_s[keep])
+def _times_ms(time_slice: int, sessions: int) -> np.ndarray:
+    """Return a time for each session of a slice: their order is known, and a slice counts as a day."""
+    shares = np.arange(sessions) / max(sessions, 1)
+    return START_MS + (DAY_MS * (time_slice + shares)).astype(np.int64)
 
 
 def slices_of(groups: np.ndarray, rows: np.ndarray, periods: np.ndarray, times_s: np.ndarray | None) -> list[Sequences]:

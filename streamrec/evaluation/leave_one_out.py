@@ -1,9 +1,9 @@
 """Leave-one-out: each user's last item is the test, the second last the validation, all items are ranked.
 
-Seen items are excluded; a repeated test item is a miss, and the share of such users is reported. Training and the
-neighbour memory exclude both items. The number of epochs and the blend are determined by the validation items. In the
-test these end the histories of their own users and are unknown to all others, as in the published results. Nothing is
-trained on the test items.
+The model is the one that serves, trained in epochs. Seen items are excluded; a repeated test item is a miss, and the
+number of such users is reported. Training and channels exclude both items. The number of epochs and the blend are
+determined by the validation items. In the test these end the histories of their own users and are unknown to all
+others, as in the published results. Nothing is trained on the test items.
 """
 
 from __future__ import annotations
@@ -13,11 +13,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from streamrec.evaluation.blended import BlendedRanking, Knowledge, Questions
-from streamrec.evaluation.epochs import Fitter, Fitting
-from streamrec.evaluation.metrics import ndcg
+from streamrec.evaluation.epochs import Fitting
+from streamrec.evaluation.fitted import START_MS, FittedModel, Queries
+from streamrec.evaluation.metrics import CUTOFF, ndcg
 from streamrec.evaluation.sequences import Sequences
-from streamrec.evaluation.session_neighbours import Neighbourhood, SessionNeighbours
 from streamrec.model.network.config import ModelConfig
 from streamrec.model.network.learner import Training
 
@@ -28,8 +27,10 @@ class LeaveOneOutSettings:
 
     Parameters
     ----------
-    model, training, fitting, neighbourhood
+    model, training, fitting
         Settings of the parts.
+    timed
+        Whether to use event times, if the file has them.
     validate_every
         Epochs between two validations.
     patience
@@ -41,7 +42,7 @@ class LeaveOneOutSettings:
     model: ModelConfig = field(default_factory=ModelConfig)
     training: Training = field(default_factory=Training)
     fitting: Fitting = field(default_factory=Fitting)
-    neighbourhood: Neighbourhood = field(default_factory=Neighbourhood)
+    timed: bool = True
     validate_every: int = 4
     patience: int = 3
     lessons: int = 5
@@ -53,15 +54,15 @@ class LeaveOneOutRanks:
 
     Attributes
     ----------
-    blended, model_alone
-        With the blend, and by the sequence model alone.
+    listed, model_alone
+        In the lists that are served, and by the sequence model alone.
     epochs
         Epoch with the best validation score.
     repeated
         Users whose test item they had seen before.
     """
 
-    blended: np.ndarray
+    listed: np.ndarray
     model_alone: np.ndarray
     epochs: int
     repeated: int
@@ -73,18 +74,17 @@ class LeaveOneOut:
     Parameters
     ----------
     sequences
-        All events by user, rows from 1.
-    items
-        Number of rows, including padding.
+        All events by user; items are numbers.
     """
 
-    def __init__(self, sequences: Sequences, items: int, settings: LeaveOneOutSettings, *, seed: int) -> None:
-        self.settings, self.seed = settings, seed
+    def __init__(self, sequences: Sequences, settings: LeaveOneOutSettings, *, seed: int) -> None:
+        self.settings = settings
         long_enough = sequences.lengths >= 3
         self.users = sequences.take(np.flatnonzero(long_enough))
         self.short = sequences.take(np.flatnonzero(~long_enough))
         self.past = self.users.without_last(2).joined(self.short)
-        self.fitter = Fitter(settings.model, settings.training, settings.fitting, items=items, seed=seed)
+        self.model = FittedModel(settings.model, settings.training, settings.fitting, hide_seen=True, seed=seed)
+        self.model.count(self.past, np.full(len(self.past), START_MS))
 
     def run(self, *, report: Callable[[str], None], on_step: Callable[[float], None]) -> LeaveOneOutRanks:
         """Train, select by validation, then rank the test items once.
@@ -97,51 +97,44 @@ class LeaveOneOut:
             Called with the completed share of training.
         """
         best, waited = (-1.0, 0), 0
-        weights = self.fitter.weights()
+        fitter, rows = self.model.fitter, self.model.items + 1
+        weights = fitter.weights(rows)
 
         def validate(epoch: int) -> bool:
             nonlocal best, waited, weights
             if epoch % self.settings.validate_every and epoch != self.settings.fitting.epochs:
                 return True
-            ranks = self._ask(1).model_ranks(self.fitter.vectors())
+            self.model.publish()
+            ranks = self.model.ranks(self._ask(1)).model_alone
             quality = float(ndcg(ranks).mean())
-            report(f"epoch {epoch}: validation HR@10 {(ranks < 10).mean():.4f}, NDCG@10 {quality:.4f}")
+            report(f"epoch {epoch}: validation HR@10 {(ranks < CUTOFF).mean():.4f}, NDCG@10 {quality:.4f}")
             waited += 1
             if quality > best[0]:
-                best, waited, weights = (quality, epoch), 0, self.fitter.weights()
+                best, waited, weights = (quality, epoch), 0, fitter.weights(rows)
             return waited < self.settings.patience
 
-        self.fitter.fit(lambda: self.past, epochs=self.settings.fitting.epochs, after_epoch=validate, on_step=on_step)
-        self.fitter.load(weights)
-        return self._test(best[1], report)
-
-    def _test(self, epochs: int, report: Callable[[str], None]) -> LeaveOneOutRanks:
-        blend = BlendedRanking(seed=self.seed)
-        known = self._knowledge()
-        loss = blend.learn(known, self._ask(1), epochs=self.settings.lessons)
-        report(f"blend: loss {loss:.4f} on the validation items")
-        questions = self._ask(0)
+        self.model.fit(lambda: self.past, epochs=self.settings.fitting.epochs, after_epoch=validate, on_step=on_step)
+        fitter.load(weights)
+        self.model.publish()
+        for _ in range(self.settings.lessons):
+            self.model.teach_blend(self._ask(1))
+        report(f"blend: loss {self.model.stacking.recent_loss:.4f} on the validation items")
+        self.model.publish()
+        asked = self._ask(0)
         seen = self.users.without_last(1)
-        repeats = seen.rows == np.repeat(questions.targets, seen.lengths)
-        ranks = blend.ranks(known, questions)
+        repeats = seen.rows == np.repeat(asked.targets, seen.lengths)
+        ranks = self.model.ranks(asked)
         return LeaveOneOutRanks(
-            blended=ranks.blended,
+            listed=ranks.listed,
             model_alone=ranks.model_alone,
-            epochs=epochs,
+            epochs=best[1],
             repeated=len(np.unique(seen.sequence_of_event()[repeats])),
         )
 
-    def _ask(self, later: int) -> Questions:
+    def _ask(self, later: int) -> Queries:
         """Return queries for the event followed by this many others."""
         known = self.users.without_last(later + 1)
         begin = np.maximum(known.starts[:-1], known.starts[1:] - self.settings.model.max_length)
         prefixes = known.windows(begin, known.starts[1:])
-        hidden = self.fitter.encode(prefixes)[prefixes.starts[1:] - 1]
-        return Questions(prefixes, hidden, self.users.rows[self.users.starts[1:] - 1 - later], known)
-
-    def _knowledge(self) -> Knowledge:
-        """Return the histories without validation and test items."""
-        neighbours = SessionNeighbours(self.settings.neighbourhood)
-        neighbours.add(self.past, 0)
-        counts = np.bincount(self.past.rows, minlength=self.fitter.items).astype(np.float32)
-        return Knowledge(self.fitter.vectors(), self.fitter.temperature, neighbours, counts, counts)
+        targets = self.users.rows[self.users.starts[1:] - 1 - later]
+        return Queries(prefixes, np.full(len(targets), START_MS), targets, known)

@@ -40,6 +40,10 @@ class Sequences:
         """Return the length of each sequence, `(S,)`."""
         return np.diff(self.starts)
 
+    def of(self, sequence: int) -> np.ndarray:
+        """Return the rows of one sequence."""
+        return self.rows[self.starts[sequence] : self.starts[sequence + 1]]
+
     def take(self, chosen: np.ndarray) -> Sequences:
         """Return some of the sequences, in the given order."""
         return self.windows(self.starts[chosen], self.starts[chosen + 1])

@@ -11,7 +11,7 @@ from streamrec.evaluation.metrics import NOT_LISTED
 from streamrec.model.network.adam import Adam
 from streamrec.model.ranking.blend import Blend, blend_for
 from streamrec.model.retrievers.channels import DEFAULT, retrievers_of
-from streamrec.model.training import online_model
+from streamrec.model.training import effort
 from streamrec.model.training.blend_network import BlendNetwork
 
 
@@ -67,4 +67,4 @@ def test_sequences_of_a_micro_batch_are_visited_so_often(monkeypatch, name, visi
     for change in VARIANTS[name].changes:
         monkeypatch.setattr(*change.args)
     # 64 is the micro-batch of an evaluation
-    assert online_model._share(online_model.STEP_VISITS, 64, online_model.VISITS) == visits
+    assert effort.visits(64) == visits

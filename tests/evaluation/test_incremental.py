@@ -12,12 +12,11 @@ from streamrec.model.network.config import ModelConfig
 from streamrec.model.network.learner import Training
 
 SETTINGS = IncrementalSettings(
-    model=ModelConfig(dim=8, max_length=4, timed=False),
+    model=ModelConfig(dim=8, max_length=4),
     training=Training(negatives=16),
     fitting=Fitting(epochs=2, batch_events=32),
     first_epochs=2,
     memory=20,
-    lessons=1,
 )
 
 
@@ -49,7 +48,7 @@ def test_every_prefix_predicts_the_next_item_among_all_seen_so_far(weeks):
 
     assert ranks.sessions.tolist() == [0, 0, 0, 0, 0, 2]
     assert ranks.items == 12
-    assert (ranks.blended[ranks.blended < NOT_LISTED] < 12).all()
+    assert (ranks.listed[ranks.listed < NOT_LISTED] < 12).all()
 
 
 def test_items_never_seen_are_no_part_of_the_test(weeks):
@@ -58,7 +57,7 @@ def test_items_never_seen_are_no_part_of_the_test(weeks):
     without = play(first, sequences([1, 2, 3], [4], []))[0]
 
     assert with_new.unseen == 4
-    assert with_new.blended.tolist() == without.blended.tolist()
+    assert with_new.listed.tolist() == without.listed.tolist()
     assert with_new.model_alone.tolist() == without.model_alone.tolist()
 
 
@@ -67,9 +66,9 @@ def test_what_comes_later_changes_nothing_before(weeks):
     changed = sequences(*([int(row) for row in part[::-1]] for part in np.split(weeks[2].rows, weeks[2].starts[1:-1])))
     after = play(weeks[0], weeks[1], changed, weeks[3])
 
-    assert before[0].blended.tolist() == after[0].blended.tolist()
-    assert before[1].blended.tolist() != after[1].blended.tolist()
-    assert before[2].blended.tolist() != after[2].blended.tolist()
+    assert before[0].listed.tolist() == after[0].listed.tolist()
+    assert before[1].listed.tolist() != after[1].listed.tolist()
+    assert before[2].listed.tolist() != after[2].listed.tolist()
 
 
 def test_what_comes_later_in_the_tested_slice_changes_no_earlier_rank(weeks):
@@ -77,7 +76,7 @@ def test_what_comes_later_in_the_tested_slice_changes_no_earlier_rank(weeks):
     cut = whole.windows(whole.starts[:-1], whole.starts[:-1] + 3)
     first_two = np.tile([True, True, False, False], len(whole))
 
-    assert play(weeks[0], whole)[0].blended[first_two].tolist() == play(weeks[0], cut)[0].blended.tolist()
+    assert play(weeks[0], whole)[0].listed[first_two].tolist() == play(weeks[0], cut)[0].listed.tolist()
 
 
 def test_long_sessions_are_asked_with_their_newest_events(weeks):
@@ -93,8 +92,8 @@ def test_a_seed_gives_the_same_ranks_again_and_another_seed_others(weeks):
     first = play(*weeks)
     again, other = play(*weeks), play(*weeks, seed=1)
 
-    assert [r.blended.tolist() for r in first] == [r.blended.tolist() for r in again]
-    assert [r.blended.tolist() for r in first] != [r.blended.tolist() for r in other]
+    assert [r.listed.tolist() for r in first] == [r.listed.tolist() for r in again]
+    assert [r.listed.tolist() for r in first] != [r.listed.tolist() for r in other]
 
 
 def test_the_memory_is_bounded(weeks):

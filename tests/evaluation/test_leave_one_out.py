@@ -15,7 +15,7 @@ from streamrec.model.network.learner import Training
 
 ITEMS = 20
 SETTINGS = LeaveOneOutSettings(
-    model=ModelConfig(dim=8, max_length=6, timed=False),
+    model=ModelConfig(dim=8, max_length=6),
     training=Training(negatives=16),
     fitting=Fitting(epochs=2, batch_events=32),
     validate_every=1,
@@ -25,7 +25,7 @@ SETTINGS = LeaveOneOutSettings(
 
 def run(users: Sequences, settings: LeaveOneOutSettings = SETTINGS, *, reports: list[str] | None = None):
     said = [] if reports is None else reports
-    return LeaveOneOut(users, ITEMS + 1, settings, seed=0).run(report=said.append, on_step=lambda _share: None)
+    return LeaveOneOut(users, settings, seed=0).run(report=said.append, on_step=lambda _share: None)
 
 
 def without(part: Sequences, of: int, row: int) -> Sequences:
@@ -44,14 +44,14 @@ def users():
 def test_there_is_one_test_of_each_user_with_three_events(users):
     ranks = run(users.joined(sequences([1, 2], [3], [4, 5, 6])))
 
-    assert len(ranks.blended) == len(ranks.model_alone) == 41
+    assert len(ranks.listed) == len(ranks.model_alone) == 41
 
 
 def test_seen_items_are_not_listed(users):
     """Twenty items, six seen before the last: what is left has places 0 to 13."""
     ranks = run(users)
 
-    listed = ranks.blended[ranks.blended < NOT_LISTED]
+    listed = ranks.listed[ranks.listed < NOT_LISTED]
     assert len(listed)
     assert listed.max() < ITEMS - 6
     assert ranks.model_alone.max() < ITEMS - 6
@@ -62,7 +62,7 @@ def test_a_repeated_item_is_a_miss_and_is_counted(users):
     ranks = run(again)
 
     assert ranks.repeated == 1
-    assert ranks.blended[3] == ranks.model_alone[3] == NOT_LISTED
+    assert ranks.listed[3] == ranks.model_alone[3] == NOT_LISTED
 
 
 def test_the_last_item_changes_no_rank_but_its_own(users):
@@ -73,7 +73,7 @@ def test_the_last_item_changes_no_rank_but_its_own(users):
 
     others_than_3 = np.arange(len(users)) != 3
     assert reports == others
-    assert before.blended[others_than_3].tolist() == after.blended[others_than_3].tolist()
+    assert before.listed[others_than_3].tolist() == after.listed[others_than_3].tolist()
     assert before.epochs == after.epochs
 
 
@@ -82,17 +82,18 @@ def test_training_does_not_see_the_validation_item(users):
     rows[users.starts[1:] - 2] = 1 + (rows[users.starts[1:] - 2] + 5) % ITEMS
     changed = dataclasses.replace(users, rows=rows)
 
-    trained = [LeaveOneOut(part, ITEMS + 1, SETTINGS, seed=0) for part in (users, changed)]
+    trained = [LeaveOneOut(part, SETTINGS, seed=0) for part in (users, changed)]
     for one in trained:
-        one.fitter.fit(lambda one=one: one.past, epochs=1)
+        one.model.fit(lambda one=one: one.past, epochs=1)
+        one.model.publish()
 
-    assert np.array_equal(trained[0].fitter.vectors(), trained[1].fitter.vectors())
+    assert np.array_equal(*(one.model.serving.vectors for one in trained))
 
 
-def test_neighbours_know_neither_validation_nor_test_items(users):
-    one = LeaveOneOut(users.joined(sequences([1, 2])), ITEMS + 1, SETTINGS, seed=0)
+def test_counts_know_neither_validation_nor_test_items(users):
+    one = LeaveOneOut(users.joined(sequences([1, 2])), SETTINGS, seed=0)
 
-    assert one._knowledge().counts_ever.sum() == 40 * 5 + 2
+    assert one.model.model.events == 40 * 5 + 2
 
 
 def test_training_ends_when_validation_gets_no_better(users):
@@ -109,4 +110,4 @@ def test_it_learns(users):
     ranks = run(users, dataclasses.replace(SETTINGS, fitting=Fitting(epochs=30, batch_events=32), patience=30))
 
     assert isinstance(ranks, LeaveOneOutRanks)
-    assert (ranks.blended < 3).mean() > 0.5
+    assert (ranks.listed < 3).mean() > 0.5

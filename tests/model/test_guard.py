@@ -18,7 +18,7 @@ from streamrec.model.ranking.context import make_context
 from streamrec.model.ranking.ranker import ModelRanker
 from streamrec.model.ranking.serving import ServingModel, Weights
 from streamrec.model.ranking.updates import UpdateReader
-from streamrec.model.training import guard, online_model
+from streamrec.model.training import effort, guard, online_model
 
 
 def log_of(events, **options):
@@ -95,7 +95,7 @@ def test_a_version_trained_on_shuffled_labels_serves_no_longer_than_the_check_ta
     monkeypatch.setattr(Learner, "train", train_on_shuffled)
     while not running.trainer.versions.rolled_back:
         running.turn()
-        assert running.trainer.model.events < 4_000 + 2 * guard.MIN_COMPARED / online_model.TESTED_SHARES[1]
+        assert running.trainer.model.events < 4_000 + 2 * guard.MIN_COMPARED / effort.TESTED_SHARES[1]
     monkeypatch.setattr(Learner, "train", train)
 
     versions = {version.name: version for version in running.trainer.versions.versions}

@@ -81,17 +81,6 @@ def test_a_negative_that_is_the_target_is_left_out():
     assert loss.item() == pytest.approx(0.0, abs=1e-6)
 
 
-def test_without_times_only_the_order_counts():
-    torch.manual_seed(0)
-    untimed = SequenceModel(ModelConfig(dim=16, max_length=8, blocks=2, timed=False)).eval()
-    items, types, times = batch()
-
-    assert torch.equal(untimed(items, types, times), untimed(items, types, times * 50))
-    asked = torch.tensor([5, 2, 0])
-    alone = untimed(items, types, times, asked)
-    assert torch.allclose(alone, untimed(items, types, times)[torch.arange(3), asked], atol=1e-6)
-
-
 def test_a_target_without_any_negative_has_a_gradient_of_zero():
     unit = torch.nn.functional.normalize(torch.randn(2, 8), dim=-1).requires_grad_()
     sampled_softmax_loss(

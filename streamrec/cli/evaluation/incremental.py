@@ -90,14 +90,14 @@ def evaluate_incremental(data: Path, settings: IncrementalSettings, *, seed: int
     names = np.unique(file.periods)
     if len(names) < 2:
         raise UsageError(f"{file.path}: needs at least two time slices: testing starts with the second")
-    times_s = None if file.times_ms is None or not settings.model.timed else file.times_ms / 1000.0
+    times_s = None if file.times_ms is None or not settings.timed else file.times_ms / 1000.0
     slices = slices_of(file.groups, file.items + 1, file.periods, times_s)
     run = Incremental(slices, settings, seed=seed)
     ranks: list[SliceRanks] = []
     with progress_bar() as bar:
         task = bar.add_task("slices", total=float(len(slices) - 1), rate="")
         for tested in run.play(on_step=lambda share: bar.update(task, completed=len(ranks) + share)):
-            if not len(tested.blended):
+            if not len(tested.listed):
                 raise UsageError(f"{file.path}: slice {names[len(ranks) + 1]} has no session with two known items")
             ranks.append(tested)
             period = _period(int(names[len(ranks)]), tested)
@@ -111,8 +111,8 @@ def _result(
 ) -> IncrementalResult:
     periods = [_period(name, tested) for name, tested in zip(names, ranks, strict=True)]
     sessions = [tested.sessions for tested in ranks]
-    hits = [100.0 * (tested.blended < 20) for tested in ranks]
-    gains = [100.0 * reciprocal_rank(tested.blended, 20) for tested in ranks]
+    hits = [100.0 * (tested.listed < 20) for tested in ranks]
+    gains = [100.0 * reciprocal_rank(tested.listed, 20) for tested in ranks]
     return IncrementalResult(
         recall_at_20=_mean(period.recall_at_20 for period in periods),
         mrr_at_20=_mean(period.mrr_at_20 for period in periods),
@@ -133,13 +133,13 @@ def _period(name: int, tested: SliceRanks) -> Period:
     alone = tested.model_alone
     return Period(
         period=name,
-        prefixes=len(tested.blended),
+        prefixes=len(tested.listed),
         items=tested.items,
         unseen_events=tested.unseen,
-        recall_at_10=_percent(tested.blended < 10),
-        mrr_at_10=_percent(reciprocal_rank(tested.blended, 10)),
-        recall_at_20=_percent(tested.blended < 20),
-        mrr_at_20=_percent(reciprocal_rank(tested.blended, 20)),
+        recall_at_10=_percent(tested.listed < 10),
+        mrr_at_10=_percent(reciprocal_rank(tested.listed, 10)),
+        recall_at_20=_percent(tested.listed < 20),
+        mrr_at_20=_percent(reciprocal_rank(tested.listed, 20)),
         model_alone={"recall_at_20": _percent(alone < 20), "mrr_at_20": _percent(reciprocal_rank(alone, 20))},
     )
 

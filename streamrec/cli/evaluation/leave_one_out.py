@@ -74,11 +74,11 @@ def evaluate_leave_one_out(data: Path, settings: LeaveOneOutSettings, *, seed: i
     started_s, started_cpu_s = time.monotonic(), time.process_time()
     use_threads(threads)
     file = read_users(data)
-    times_s = None if file.times_ms is None or not settings.model.timed else file.times_ms / 1000.0
+    times_s = None if file.times_ms is None or not settings.timed else file.times_ms / 1000.0
     sequences, _ = from_groups(file.groups, file.items + 1, times_s)
     if not (sequences.lengths >= 3).any():
         raise UsageError(f"{file.path}: no user has the three events needed to train, validate and test")
-    run = LeaveOneOut(sequences, len(file.item_ids) + 1, settings, seed=seed)
+    run = LeaveOneOut(sequences, settings, seed=seed)
     with progress_bar() as bar:
         task = bar.add_task("training", total=1.0, rate="")
         ranks = run.run(report=bar.console.print, on_step=lambda share: bar.update(task, completed=share))
@@ -90,7 +90,7 @@ def evaluate_leave_one_out(data: Path, settings: LeaveOneOutSettings, *, seed: i
 def _result(
     ranks: LeaveOneOutRanks, items: int, settings: LeaveOneOutSettings, seed: int, took_s: tuple[float, float]
 ) -> LeaveOneOutResult:
-    hits, gains = (ranks.blended < CUTOFF).astype(np.float64), ndcg(ranks.blended)
+    hits, gains = (ranks.listed < CUTOFF).astype(np.float64), ndcg(ranks.listed)
     return LeaveOneOutResult(
         users=len(hits),
         items=items,

@@ -26,8 +26,6 @@ class ModelConfig:
         Inner width of the SwiGLU in multiples of `dim`.
     dropout
         Dropout on inputs and inside blocks, in training.
-    timed
-        Whether to use event times; otherwise only their order.
     """
 
     dim: int = 64
@@ -36,7 +34,6 @@ class ModelConfig:
     heads: int = 2
     feedforward: int = 2
     dropout: float = 0.2
-    timed: bool = True
 
     def __post_init__(self) -> None:
         if min(self.dim, self.max_length, self.blocks, self.heads, self.feedforward) < 1 or self.dim % self.heads:

@@ -29,7 +29,7 @@ class TimeBias(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.by_steps = nn.Parameter(torch.zeros(config.max_length, config.heads))
-        self.by_time = nn.Parameter(torch.zeros(TIME_BUCKETS, config.heads)) if config.timed else None
+        self.by_time = nn.Parameter(torch.zeros(TIME_BUCKETS, config.heads))
 
     def forward(self, times_s: Tensor, asked: Tensor | None) -> Tensor:
         """Return the bias, -inf for later events, `(B, L)` to `(B or 1, H, Q, L)`.
@@ -42,9 +42,8 @@ class TimeBias(nn.Module):
         steps = looking[:, :, None] - seen  # (1 or B, Q, L)
         # embedding, not indexing: its gradient is accumulated ten times faster
         bias = functional.embedding(steps.clamp(min=0), self.by_steps)  # (1 or B, Q, L, H)
-        if self.by_time is not None:
-            bucket = time_bucket(looking_s[:, :, None] - times_s[:, None, :])  # (B, Q, L)
-            bias = functional.embedding(bucket, self.by_time) + bias  # (B, Q, L, H)
+        bucket = time_bucket(looking_s[:, :, None] - times_s[:, None, :])  # (B, Q, L)
+        bias = functional.embedding(bucket, self.by_time) + bias  # (B, Q, L, H)
         return bias.masked_fill((steps < 0)[..., None], -torch.inf).permute(0, 3, 1, 2)  # (B, H, Q, L)
 
 
@@ -95,7 +94,7 @@ class SequenceModel(nn.Module):
         self.config = config
         self.item_scale = nn.Parameter(torch.tensor(math.sqrt(config.dim)))
         self.event_type = nn.Parameter(0.1 * torch.randn(EVENT_TYPES, config.dim))
-        self.gap = nn.Parameter(0.1 * torch.randn(TIME_BUCKETS, config.dim)) if config.timed else None
+        self.gap = nn.Parameter(0.1 * torch.randn(TIME_BUCKETS, config.dim))
         self.time_bias = TimeBias(config)
         self.blocks = nn.ModuleList(LigrBlock(config) for _ in range(config.blocks))
         self.out_norm = nn.RMSNorm(config.dim)
@@ -123,9 +122,8 @@ class SequenceModel(nn.Module):
             Unit vectors, `(B, L, D)`, or `(B, D)`.
         """
         x = self.item_scale * items + functional.embedding(event_types, self.event_type)
-        if self.gap is not None:
-            gaps = functional.pad(times_s[:, 1:] - times_s[:, :-1], (1, 0))
-            x = x + functional.embedding(time_bucket(gaps), self.gap)
+        gaps = functional.pad(times_s[:, 1:] - times_s[:, :-1], (1, 0))
+        x = x + functional.embedding(time_bucket(gaps), self.gap)
         x = dropout(x, self.config.dropout, active=self.training)
         *first, last = self.blocks
         for block in first:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import msgspec
 import numpy as np
@@ -20,7 +21,7 @@ from streamrec.contracts.derived import UserInterest
 from streamrec.contracts.model_update import Rollbacks
 from streamrec.domain.interest import SequenceEvent
 from streamrec.model.network.config import ModelConfig
-from streamrec.model.network.learner import Learner
+from streamrec.model.network.learner import Learner, Training
 from streamrec.model.network.micro_batch import UserHistory, by_user, pad
 from streamrec.model.ranking.candidates import encode
 from streamrec.model.ranking.context import make_context
@@ -32,6 +33,7 @@ from streamrec.model.tables.item_counts import ItemCounts
 from streamrec.model.tables.popularity import share_of
 from streamrec.model.tables.reservoir import Entry, Reservoir
 from streamrec.model.tensors import Arrays, below, prefixed
+from streamrec.model.training import effort
 from streamrec.model.training.guard import COMPARED_SHARE, Guard, is_held
 from streamrec.model.training.lessons import lesson_of
 from streamrec.model.training.releases import Releases
@@ -39,20 +41,11 @@ from streamrec.model.training.rules import Rules
 from streamrec.model.training.stacking import Stacking
 from streamrec.service.fence import Fences
 
-STEP_TESTS, TESTED_SHARES = 64, (0.05, 1.0)
-"""Number of waiting events at the start of a step on which the serving version is tested and the blend trained, and the
-bounds of their share. Ranking for one event takes about a millisecond."""
-
 TESTED_TOGETHER = 8
 """Events per step of the blend: many small steps learn faster than a few large ones."""
 
 MAX_SEQUENCES = 128
 """Sequences per gradient step."""
-
-STEP_VISITS, VISITS = 128, (0.25, 2.0)
-"""Total passes over sequences with new events, distributed over the events waiting at the start of a step, and the
-bounds per event. Below one pass, some events are only counted now and trained on when replayed. So the duration of a
-step hardly depends on the backlog, and what it learned serves soon after."""
 
 TRAINED_LENGTH = 32
 """Maximum sequence length in a gradient step: longer ones cost much more, and add little."""
@@ -63,6 +56,9 @@ REPLAY_SHARE = 0.5
 DRIFT_EFFORT = 2
 DRIFT_STEPS = 50
 """After a drift of the loss on new events: number of steps with more effort, and the factor, without a backlog."""
+
+TRAINING = Training()
+"""Settings of a gradient step on a stream."""
 
 _EARLIER_PLACES = {"neighbour": "items.covisitation"}
 """Where checkpoints of format 3 keep what a channel has learned."""
@@ -83,16 +79,26 @@ class OnlineModel:
         Device for training.
     catalogue
         Item metadata.
+    training
+        Settings of a gradient step.
     """
 
-    def __init__(self, config: ModelConfig, rules: Rules, *, device: torch.device, catalogue: Catalogue) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        rules: Rules,
+        *,
+        device: torch.device,
+        catalogue: Catalogue,
+        training: Training = TRAINING,
+    ) -> None:
         self.config = config
         _, admit_after, channels, seed = rules
         teachers = {name: channel(name).teacher(seed) for name in channels}
         self.teachers = {name: teacher for name, teacher in teachers.items() if teacher is not None}
         """The half of each channel that learns."""
         self.items = ItemCounts(admit_after=admit_after, on_free=self._forget)
-        self.learner = Learner(config, device=device, seed=seed)
+        self.learner = Learner(config, device=device, seed=seed, training=training)
         self.stacking = Stacking(hide_seen=rules.hide_seen, retrievers=retrievers_of(channels), seed=seed)
         self.reservoir = Reservoir()
         self.random = random.Random(seed)  # noqa: S311  # a reproducible sample, no secret
@@ -131,7 +137,7 @@ class OnlineModel:
             for history in histories
         ]
         serving = self.releases.serving
-        self._count(histories, self._test(histories, may_teach, guard, waiting))
+        self.count(histories, self._test(histories, may_teach, guard, waiting))
         for history in (each for each in histories if is_held(each.user_id)):
             events = [(index, history.sequence[index]) for index in history.new]
             # no version could have listed an item that was new
@@ -220,7 +226,7 @@ class OnlineModel:
         serving = self.releases.serving
         events = [(place, index) for place, history in enumerate(histories) for index in history.new]
         taught = [(place, index) for place, indices in enumerate(may_teach) for index in indices]
-        tested = set(self.random.sample(taught, math.ceil(_share(STEP_TESTS, waiting, TESTED_SHARES) * len(taught))))
+        tested = set(self.random.sample(taught, math.ceil(effort.tested_share(waiting) * len(taught))))
         row_of = self.items.vocabulary.row
         wanted = [
             (place, index)
@@ -240,8 +246,18 @@ class OnlineModel:
             guard.compare(serving, asked[:compared], hidden[together[:compared]], targets[:compared], losses)
         return {event: vector for event, vector in zip(wanted, hidden, strict=True) if vector.any()}
 
-    def _count(self, histories: Sequence[UserHistory], expected: dict[tuple[int, int], np.ndarray]) -> None:
-        """Count the new events."""
+    def count(
+        self,
+        histories: Sequence[UserHistory],
+        expected: Mapping[tuple[int, int], np.ndarray] = MappingProxyType({}),
+    ) -> None:
+        """Count the new events, in all tables and by the channels, without a gradient step.
+
+        Parameters
+        ----------
+        expected
+            Predicted vectors of first events of new items, by index of the history and of the event.
+        """
         rows, times_ms, shares = [], [], []
         for place, history in enumerate(histories):
             for index in history.new:
@@ -282,8 +298,8 @@ class OnlineModel:
             self._drift_steps_left = DRIFT_STEPS
             self.drifts += 1
             _log.info("drift", loss=round(self.stacking.recent_loss, 3))
-        visits = _share(STEP_VISITS, waiting, VISITS)
-        if visits < VISITS[1] or not self._drift_steps_left:
+        visits = effort.visits(waiting)
+        if visits < effort.VISITS[1] or not self._drift_steps_left:
             return visits
         self._drift_steps_left -= 1
         return DRIFT_EFFORT * visits
@@ -299,9 +315,3 @@ class OnlineModel:
             spared=spared,
         )
         self.releases.moved(self.learner.train(padded, len(self.items), self.items.vocabulary.admitted).tolist())
-
-
-def _share(together: int, waiting: int, bounds: tuple[float, float]) -> float:
-    """Return the effort per waiting event for a given total effort, within bounds."""
-    least, most = bounds
-    return min(most, max(least, together / max(waiting, 1)))
