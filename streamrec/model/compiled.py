@@ -16,7 +16,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def compiled(function: F) -> F:
-    """Compile a function; it runs without the GIL."""
+    """Compile a function of a module; it runs without the GIL.
+
+    One that uses compiled functions of an enclosing function would be compiled again by every process.
+    """
     return _jitted(function, fastmath=False)
 
 
