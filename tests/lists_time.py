@@ -20,7 +20,7 @@ from streamrec.model.retrievers.item_lists import ItemLists
 from streamrec.model.retrievers.nearest import rough_table
 from streamrec.model.tables.popularity import HALF_LIVES_MS
 from streamrec.model.tables.session_log import MAX_EVENTS
-from streamrec.model.threads import use_one_thread
+from streamrec.model.threads import limit_threads
 
 NOW_MS = 1_760_000_000_000
 BATCHES, WARM_UP = 60, 10
@@ -78,7 +78,7 @@ def timed(function, spent, name):
 
 def main(items=46_000, users=16):
     """Print medians over all batches, in microseconds per list."""
-    use_one_thread()
+    limit_threads()
     rng = np.random.default_rng(1)
     model = model_of(items, rng)
     warm_up()

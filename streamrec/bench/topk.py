@@ -16,7 +16,7 @@ from streamrec.bench.peer_environment import run_peer
 from streamrec.model.retrievers.nearest import RoughTable, kernel_for, nearest, rough_table
 from streamrec.model.retrievers.products import Kernel
 from streamrec.model.tables.vocabulary import grown
-from streamrec.model.threads import use_one_thread
+from streamrec.model.threads import limit_threads
 
 K = 100
 DIM = 64
@@ -52,7 +52,7 @@ def measure(
     By default the kernel that a worker would choose here is used.
     """
     rng = np.random.default_rng(seed)
-    use_one_thread()
+    limit_threads()
     torch.set_num_threads(1)
     for size in sizes:
         # capacity in whole blocks, like the tables of a version

@@ -12,11 +12,13 @@ from streamrec.evaluation.sequences import Sequences, batches, newest, pieces
 from streamrec.model.network.learner import RECENT_EVENTS, Learner
 from streamrec.model.network.weights import load_weights, weights_of
 from streamrec.model.tensors import Arrays, below, prefixed
+from streamrec.model.threads import limit_threads
 
 
 def use_threads(threads: int) -> None:
     """Set the number of CPU threads of this process."""
     torch.set_num_threads(threads)
+    limit_threads(threads)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

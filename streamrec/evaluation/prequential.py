@@ -27,7 +27,7 @@ from streamrec.evaluation.list_quality import ListQuality
 from streamrec.evaluation.live import LiveTrainer
 from streamrec.evaluation.metrics import CUTOFF, LONGER_CUTOFF, NOT_LISTED, Scores
 from streamrec.model.ranking.ranker import ModelRanker
-from streamrec.model.threads import use_one_thread
+from streamrec.model.threads import limit_threads
 from streamrec.model.training.trainer import Trainer
 
 P = ParamSpec("P")
@@ -45,7 +45,7 @@ RETRAININGS = 3
 
 def one_cpu_thread() -> torch.device:
     """Limit this process to one CPU thread, and return the device."""
-    use_one_thread()
+    limit_threads()
     torch.set_num_threads(1)
     return torch.device("cpu")
 

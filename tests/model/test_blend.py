@@ -11,7 +11,10 @@ from streamrec.model.network.weights import weights_of
 from streamrec.model.ranking.blend import _UNNAMED as FEATURES
 from streamrec.model.ranking.blend import Blend, blend_for, rearranged
 from streamrec.model.retrievers.channels import DEFAULT, retrievers_of
+from streamrec.model.tensors import below
 from streamrec.model.training.blend_network import BlendNetwork
+from streamrec.model.training.groups import Group
+from streamrec.model.training.stacking import Stacking
 
 KNOWN = 26
 
@@ -91,3 +94,30 @@ def test_an_optimizer_that_knew_fewer_features_remembers_what_it_knew():
         if value.ndim and expected.shape[-1] == KNOWN:
             expected = rearranged(expected, FEATURES[:KNOWN], blend.features)
         assert np.array_equal(value, expected)
+
+
+def test_the_average_of_the_weights_serves_also_after_a_restart():
+    def new():
+        return Stacking(hide_seen=False, retrievers=retrievers_of(["popular", "neighbour"]), seed=0)
+
+    def served(stacking):
+        return below("blend", stacking.changes())["linear.weight"]
+
+    stacking, restored, earlier_release = new(), new(), new()
+    features = np.random.default_rng(0).random((6, len(stacking.blend.features))).astype(np.float16)
+    group = Group(features, np.array([4, 2]), np.array([1, 1]))
+    weights = []
+    for _ in range(5):
+        stacking._train(group)
+        weights.append(weights_of(stacking.blend)["linear.weight"])
+    np.testing.assert_allclose(served(stacking), np.mean(weights, axis=0), rtol=1e-5)
+
+    state = stacking.state()
+    restored.load(state)
+    earlier_release.load({name: value for name, value in state.items() if not name.startswith("average.")})
+    assert np.array_equal(served(restored), served(stacking))
+    assert np.array_equal(served(earlier_release), weights[-1])
+    for each in (stacking, restored):
+        each._train(group)
+    assert np.array_equal(served(restored), served(stacking))
+    assert not np.array_equal(served(restored), weights_of(restored.blend)["linear.weight"])

@@ -36,6 +36,11 @@ class Adam:
             "step": [torch.zeros((), device=each.device) for each in self._parameters],
         }
 
+    @property
+    def steps(self) -> int:
+        """Number of steps taken."""
+        return int(self._state["step"][0].item())
+
     def forget_gradients(self) -> None:
         """Reset all gradients."""
         for parameter in self._parameters:

@@ -23,7 +23,7 @@ from streamrec.model.ranking.lists import NEVER, Prior, best_lists, filled, most
 from streamrec.model.ranking.serving import ServingModel
 from streamrec.model.ranking.updates import UpdateReader
 from streamrec.model.tables.popularity import CONTROL_HALF_LIFE, share_of
-from streamrec.model.threads import use_one_thread
+from streamrec.model.threads import limit_threads
 from streamrec.service.list_marks import Knowledge
 from streamrec.service.withdrawn import MAX_WITHDRAWN
 
@@ -81,7 +81,7 @@ class ModelRanker:
         """Their rows."""
         self._prior: Prior | None = None
         warm_up()
-        use_one_thread()
+        limit_threads()
 
     @property
     def model_version(self) -> str:

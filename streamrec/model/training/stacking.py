@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from streamrec.model.network.adam import Adam
+from streamrec.model.network.weights import weights_of
 from streamrec.model.ranking.blend import blend_for, features_in, rearranged
 from streamrec.model.ranking.candidates import find
 from streamrec.model.ranking.context import Context
@@ -27,6 +28,9 @@ from streamrec.model.training.blend_network import BlendNetwork, listwise_loss
 from streamrec.model.training.groups import Group, GroupMemory
 
 LEARNING_RATE = 6e-3
+
+AVERAGE_DECAY = 0.99
+"""Decay of the average of the weights that serves (Polyak and Juditsky 1992): steps on a few events are noisy."""
 
 REPLAYED_GROUPS = 2
 """Steps on earlier groups of tested events after each step on new ones."""
@@ -72,6 +76,8 @@ class Stacking:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.blend = BlendNetwork(blend_for(retrievers))
+        self.average = weights_of(self.blend)
+        """Average weights over about the last hundred steps."""
         self.optimizer = Adam(self.blend.parameters(), learning_rate=LEARNING_RATE)
         self.recent_loss = 0.0
         """Moving average of the loss on new events, before they are learned."""
@@ -114,6 +120,10 @@ class Stacking:
         self.optimizer.forget_gradients()
         losses.mean().backward()  # type: ignore[no-untyped-call]  # torch's own gap
         self.optimizer.step()
+        share = max(1.0 - AVERAGE_DECAY, 1.0 / self.optimizer.steps)
+        now = weights_of(self.blend)
+        # new arrays: earlier ones may still be on their way into a checkpoint
+        self.average = {name: mean + share * (now[name] - mean) for name, mean in self.average.items()}
         return out.detach(), losses.detach()
 
     def _watch(self, loss: float) -> None:
@@ -141,17 +151,25 @@ class Stacking:
         return drifted
 
     def changes(self) -> Arrays:
-        """Return the weights by name, for a version."""
-        return prefixed("blend", self.blend.weights())
+        """Return the average weights by name, for a version."""
+        return prefixed("blend", {**self.blend.weights(), **self.average})
 
     def state(self) -> Arrays:
         """Return the state as arrays, for a checkpoint."""
-        adam, groups = self.optimizer.state(), self._memory.state()
-        return {**self.changes(), **prefixed("adam", adam), **prefixed("groups", groups)}
+        parts = {
+            "blend": self.blend.weights(),
+            "average": self.average,
+            "adam": self.optimizer.state(),
+            "groups": self._memory.state(),
+        }
+        return {name: value for part, arrays in parts.items() for name, value in prefixed(part, arrays).items()}
 
     def load(self, state: Arrays) -> None:
         """Restore what :meth:`state` returned."""
         weights = below("blend", state)
+        # missing in checkpoints of older releases
+        self.blend.load({**weights, **below("average", state)})
+        self.average = weights_of(self.blend)
         self.blend.load(weights)
         self.optimizer.load(self.blend.moments(weights, below("adam", state)))
         if groups := below("groups", state):

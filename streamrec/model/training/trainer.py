@@ -28,7 +28,7 @@ from streamrec.model.tables import covisitation
 from streamrec.model.tables.catalogue import Catalogue
 from streamrec.model.tables.vocabulary import unpack_ids
 from streamrec.model.tensors import below, prefixed
-from streamrec.model.threads import use_one_thread
+from streamrec.model.threads import limit_threads
 from streamrec.model.training import checkpoint
 from streamrec.model.training.archive import Archive, Saved
 from streamrec.model.training.guard import Guard
@@ -63,6 +63,7 @@ class Trainer:
     """
 
     def __init__(self, config: ModelConfig, rules: Rules, *, device: torch.device, checkpoints: Path) -> None:
+        limit_threads()
         # compiling during the first steps would delay them, and what they learn, by 30 s each
         lists.warm_up()
         covisitation.warm_up()
@@ -93,7 +94,7 @@ class Trainer:
             If no installed package has one of the channels.
         """
         cuda = torch.cuda.is_available() if settings.model_device == "auto" else settings.model_device == "cuda"
-        use_one_thread()
+        # tensors are small: more threads are not faster, and take CPU time from recall
         torch.set_num_threads(1)
         config = ModelConfig(dim=settings.embedding_dim, max_length=settings.sequence_length)
         device = torch.device("cuda" if cuda else "cpu")
