@@ -191,6 +191,7 @@ VARIANTS: dict[str, Variant] = {
     "retrievers: nothing of the user's categories": Variant((_let(category, "shelves_of", _no_shelves),)),
     "blend: linear": Variant((_let(BlendNetwork, "forward", _linear),)),
     "blend: a step per 64 tested events, not 8": Variant((_let(online_model, "TESTED_TOGETHER", 64),)),
+    "blend: latest weights, no averaging": Variant((_let(stacking, "AVERAGE_DECAY", 0.0),)),
     "blend: no step on earlier events": Variant((_let(stacking, "REPLAYED_GROUPS", 0),)),
     "network: two blocks": Variant(shape={"blocks": 2}),
     "network: no times": Variant((_let(SequenceModel, "forward", _untimed), _let(Encoder, "__call__", _serve_untimed))),
