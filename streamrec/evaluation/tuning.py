@@ -30,8 +30,8 @@ CHOICES: dict[str, Sequence[int]] = {
 }
 """Values of the numeric settings that are tried, besides the current ones."""
 
-ALWAYS_ON = ("popular", "model")
-"""Channels of every trial: lists of new users come from the first, and the second is what training is for."""
+NOT_TRIED = ("popular", "model")
+"""Channels that no trial changes: lists of new users come from the first, and the second is what training is for."""
 
 PLAYED_WHOLE = 5
 """Number of trials that do not end early: the median is then known."""
@@ -74,7 +74,7 @@ def tune(current: Values, play: Callable[[Values, Check], Outcome], *, trials: i
         sampler=optuna.samplers.TPESampler(seed=seed),
         pruner=optuna.pruners.MedianPruner(n_startup_trials=PLAYED_WHOLE),
     )
-    optional = [name for name in BUILT_IN if name not in ALWAYS_ON]
+    optional = [name for name in BUILT_IN if name not in NOT_TRIED]
     on = current["channels"].split(",")
     study.enqueue_trial({name: current[name] for name in CHOICES} | {name: name in on for name in optional})
     for _ in range(trials):
@@ -84,7 +84,7 @@ def tune(current: Values, play: Callable[[Values, Check], Outcome], *, trials: i
             for name, choices in CHOICES.items()
         }
         chosen = [name for name in optional if asked.suggest_categorical(name, [True, False])]
-        # those of other packages stay on
+        # and those of other packages
         values["channels"] = ",".join([*chosen, *(name for name in on if name not in optional)])
 
         def check(comparison: int, so_far: float, asked: optuna.Trial = asked) -> None:

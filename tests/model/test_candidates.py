@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
 
+import llvmlite.binding
 import numpy as np
 import pytest
 import torch
@@ -147,6 +151,44 @@ def test_all_kernels_give_the_same_products(kernel):
     operands = (queries, stored(rows)) if kernel.of_codes else (queries.astype(np.float32), rows.astype(np.float32))
     for n in (900, 893, 5):
         assert np.array_equal(kernel.products(*operands, n), wanted[:, :n])
+
+
+OTHER_CPUS = {
+    "avx512vnni": "+avx2,+avx512f,+avx512bw,+avx512vl,+avx512vnni",
+    "avxvnni": "+avx2,+avxvnni",
+    "avx2": "+avx2",
+    "": "+sse2",
+}
+"""Features of CPUs by the instructions for products of bytes that they have."""
+
+PRODUCTS = """
+import sys
+import numpy as np
+from streamrec.model.retrievers import byte_products
+from streamrec.model.retrievers.products import KERNELS
+
+assert byte_products.INSTRUCTIONS == sys.argv[1]
+assert [kernel.name for kernel in KERNELS] == (["int8", "float32"] if sys.argv[1] else ["float32"])
+rng = np.random.default_rng(0)
+for size, dim, users in ((1, 3, 1), (16, 64, 4), (150, 64, 1), (167, 70, 7)) if sys.argv[1] else ():
+    rows, queries = rng.integers(-63, 64, (size, dim), np.int8), rng.integers(-127, 128, (users, dim), np.int8)
+    rows[0], queries[0] = 63, 127
+    wanted = queries.astype(np.int32) @ rows.astype(np.int32).T
+    assert np.array_equal(byte_products.products(queries, byte_products.stored(rows), size), wanted)
+"""
+
+
+@pytest.mark.parametrize("instructions", OTHER_CPUS)
+def test_products_of_bytes_are_exact_on_other_cpus(instructions, tmp_path):
+    has = llvmlite.binding.get_host_cpu_features()
+    if not all(has.get(feature.strip("+")) for feature in OTHER_CPUS[instructions].split(",")):
+        pytest.skip(f"this CPU has no {instructions}")
+    cpu = {"NUMBA_CPU_NAME": "x86-64", "NUMBA_CPU_FEATURES": OTHER_CPUS[instructions]}
+    environment = {**os.environ, **cpu, "NUMBA_CACHE_DIR": str(tmp_path)}
+    ran = subprocess.run(
+        [sys.executable, "-c", PRODUCTS, instructions], env=environment, capture_output=True, check=False
+    )
+    assert ran.returncode == 0, ran.stderr.decode()
 
 
 def test_the_kernel_is_measured_once_for_each_kind_of_search():
