@@ -23,7 +23,7 @@ install: .venv/compiled
 	touch $@
 
 # no test waits for a compiler; `demo` compiles while its servers start
-.venv/compiled: .venv/dev $(wildcard streamrec/model/*.py)
+.venv/compiled: .venv/dev $(wildcard streamrec/model/*.py streamrec/model/*/*.py)
 	.venv/bin/python -m streamrec.model.warm_up
 	touch $@
 

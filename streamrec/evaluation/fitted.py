@@ -120,7 +120,7 @@ class FittedModel:
 
     def knows(self, rows: np.ndarray) -> np.ndarray:
         """Return whether each item was seen."""
-        return self._rows_of(rows) > 0
+        return _rows_of(rows, self.model.items.vocabulary.row) > 0
 
     def count(self, sequences: Sequences, times_ms: np.ndarray) -> None:
         """Count all events: popularity, and what the channels learn.
@@ -172,7 +172,7 @@ class FittedModel:
         for part in asked.parts(TESTED_TOGETHER):
             contexts = self._contexts(part)
             hidden = encode(self.serving, contexts)
-            self.stacking.learn(self.serving, contexts, hidden, self._rows_of(part.targets).tolist())
+            self.stacking.learn(self.serving, contexts, hidden, self._listable(part.targets).tolist())
 
     def ranks(self, asked: Queries) -> Ranks:
         """Return the rank of each target."""
@@ -181,7 +181,7 @@ class FittedModel:
         return Ranks(*(np.concatenate(each) for each in zip(empty, *parts, strict=True)))
 
     def _ranks(self, asked: Queries) -> Ranks:
-        serving, contexts, targets = self.serving, self._contexts(asked), self._rows_of(asked.targets)
+        serving, contexts, targets = self.serving, self._contexts(asked), self._listable(asked.targets)
         hidden = encode(serving, contexts)
         found = find(serving, contexts, hidden, hide_seen=self._hide_seen)
         candidates, scores = found.candidates, serving.blend.scores(found.features)
@@ -204,12 +204,12 @@ class FittedModel:
 
     def _contexts(self, asked: Queries) -> list[Context]:
         prefixes = asked.prefixes
-        rows, after_ms = self._rows_of(prefixes.rows), (1_000.0 * prefixes.times_s).astype(np.int64)
+        rows, after_ms = self._listable(prefixes.rows), (1_000.0 * prefixes.times_s).astype(np.int64)
         contexts = []
         for query, begin_ms in enumerate(asked.times_ms.tolist()):
             its = slice(prefixes.starts[query], prefixes.starts[query + 1])
             times_ms = begin_ms + after_ms[its]
-            seen = self._rows_of(asked.seen.of(query)) if asked.seen is not None else rows[:0]
+            seen = self._listable(asked.seen.of(query)) if asked.seen is not None else rows[:0]
             contexts.append(
                 Context(
                     rows=rows[its],
@@ -223,10 +223,14 @@ class FittedModel:
         return contexts
 
     def _translated(self, sequences: Sequences) -> Sequences:
-        return Sequences(self._rows_of(sequences.rows), sequences.starts, sequences.times_s)
+        rows = _rows_of(sequences.rows, self.model.items.vocabulary.row)
+        return Sequences(rows, sequences.starts, sequences.times_s)
 
-    def _rows_of(self, rows: np.ndarray) -> np.ndarray:
-        """Return the model's rows of items, 0 for unknown ones."""
-        distinct, inverse = np.unique(rows, return_inverse=True)
-        row_of = self.model.items.vocabulary.row
-        return np.array([row_of(str(row)) for row in distinct.tolist()], np.int64)[inverse]
+    def _listable(self, rows: np.ndarray) -> np.ndarray:
+        """Return the rows of items in the version that serves, 0 for items unknown to it."""
+        return _rows_of(rows, self.serving.row)
+
+
+def _rows_of(rows: np.ndarray, row_of: Callable[[str], int]) -> np.ndarray:
+    distinct, inverse = np.unique(rows, return_inverse=True)
+    return np.array([row_of(str(row)) for row in distinct.tolist()], np.int64)[inverse]

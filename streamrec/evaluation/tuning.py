@@ -13,7 +13,7 @@ from typing import Any
 import optuna
 
 from streamrec.evaluation.ablation import Outcome
-from streamrec.evaluation.metrics import ndcg
+from streamrec.evaluation.metrics import CUTOFF, ndcg
 from streamrec.model.retrievers.channels import BUILT_IN
 
 Values = dict[str, Any]
@@ -51,6 +51,11 @@ class Trial:
 
     values: Values
     outcome: Outcome | None
+
+    @property
+    def hits(self) -> int:
+        """Number of lists with the event's item among the first ten."""
+        return 0 if self.outcome is None else int((self.outcome.ranks < CUTOFF).sum())
 
     @property
     def ndcg(self) -> float:

@@ -1,1 +1,1 @@
-"""The sequence model: the only package that imports torch and river."""
+"""The model: recall channels, ranking, and training; only training needs torch and river."""

@@ -193,3 +193,11 @@ def test_tune_checks_before_it_searches(tmp_path, capsys, monkeypatch, missing, 
     code, out, err = run(["tune", "--data", tmp_path, "--write", tmp_path / "none" / "tuned.env"], capsys)
     assert (code, out) == (2, "")
     assert message in err
+
+
+def test_tune_says_when_there_is_nothing_to_score(tmp_path, capsys):
+    rows = [{"user_id": f"u{n}", "item_id": "i", "timestamp": 1_700_000_000 + n} for n in range(5)]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "events.parquet")
+    code, out, err = run(["tune", "--data", tmp_path, "--trials", 2, *CLICKS], capsys)
+    assert (code, out) == (2, "")
+    assert "too few events" in err

@@ -91,6 +91,15 @@ def test_unknown_items_and_users_without_a_known_item_have_no_rank(fitted):
     assert model.knows(np.array([1, 99])).tolist() == [True, False]
 
 
+def test_an_item_that_is_counted_but_not_published_yet_has_no_rank(fitted):
+    model, _ = fitted
+    model.count(sequences([77, 1]), np.array([START_MS + 500]))
+    ranks = model.ranks(Queries(sequences([1, 77], [1]), np.full(2, START_MS + 1_000), np.array([2, 77])))
+    assert model.knows(np.array([77])).all()
+    assert ranks.listed[0] < NOT_LISTED
+    assert ranks.listed[1] == ranks.model_alone[1] == NOT_LISTED
+
+
 def test_no_queries_have_no_ranks(fitted):
     model, _ = fitted
     none = Queries(sequences(), np.zeros(0, np.int64), np.zeros(0, np.int64))

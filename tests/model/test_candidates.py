@@ -149,6 +149,9 @@ def test_all_kernels_give_the_same_products(kernel):
     rows = rng.integers(-63, 64, (900, 70), np.int8)
     wanted = queries.astype(np.int32) @ rows.astype(np.int32).T
     operands = (queries, stored(rows)) if kernel.of_codes else (queries.astype(np.float32), rows.astype(np.float32))
+    if kernel.of_codes:
+        with pytest.raises(ValueError, match="fewer than 1000"):
+            kernel.products(*operands, 1_000)
     for n in (900, 893, 5):
         assert np.array_equal(kernel.products(*operands, n), wanted[:, :n])
 

@@ -106,8 +106,10 @@ def tune_on(file: EventFile, settings: Settings, *, trials: int, limit: int | No
             changed = Settings(**settings.model_dump() | values)
             return _play(changed, items, bar.track(events, task_id=task), len(events), check, seed)
 
-        tried = []
+        tried: list[Trial] = []
         for trial in tune(current, play, trials=trials, seed=seed):
+            if not tried and not trial.hits:
+                raise UsageError(f"{file.path}: too few events: no list of the current settings has an item right")
             tried.append(trial)
             bar.update(task, completed=len(tried) * len(events))  # also of a trial that ended early
     return _result(tried, rows, seed)

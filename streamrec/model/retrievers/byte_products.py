@@ -55,6 +55,8 @@ def stored(codes: np.ndarray) -> np.ndarray:
 
 def products(queries: np.ndarray, table: np.ndarray, n: int) -> np.ndarray:
     """Return the products of signed queries `(B, D)`, int8, with the first `n` stored vectors, `(B, n)`, int32."""
+    if n > len(table) * BLOCK_VECTORS:  # the loop reads by address, without a check of its own
+        raise ValueError(f"the table has fewer than {n} vectors")
     padded = np.zeros((len(queries), table.shape[1] * COLUMNS), np.int8)
     padded[:, : queries.shape[1]] = queries
     out = np.empty((len(queries), n), np.int32)
