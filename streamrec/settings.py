@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
-from streamrec.environment import ENV_PREFIX, check_installation, check_names, find_zone, variable_name
+from streamrec.domain.feedback import DEFAULT_WEIGHTS, Weights, read_weights
+from streamrec.environment import ENV_PREFIX, check_names, find_zone, variable_name
 from streamrec.errors import SettingsError, UsageError
-from streamrec.kafka_access import KafkaAccess, SaslMechanism, SecurityProtocol
-from streamrec.settings_errors import example, explain, missing
+from streamrec.kafka_settings import KafkaSettings
+from streamrec.settings_errors import example, explain
 
 
-class Settings(BaseSettings):
+class Settings(KafkaSettings):
     """Settings of the operator; defaults suit one small machine.
 
     A field `redis_url` is read from `STREAMREC_REDIS_URL`. The three addresses have no default:
@@ -28,7 +29,6 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, env_ignore_empty=True, frozen=True, extra="forbid")
 
     # where the servers are
-    kafka: str | None = Field(None, description="Kafka bootstrap servers.", examples=["localhost:9092"])
     redis_url: SecretStr | None = Field(
         None,
         description="Redis or Valkey; `rediss://USER:PASSWORD@HOST:PORT/0?ssl_ca_certs=FILE` for TLS and an ACL user.",
@@ -45,40 +45,6 @@ class Settings(BaseSettings):
         examples=["/var/lib/streamrec"],
     )
 
-    installation: str = Field(
-        "",
-        pattern="^([a-z][a-z0-9_]{0,31})?$",
-        description="Name of this installation where several share a broker, a Redis or a PostgreSQL database: it "
-        "prefixes topics, consumer groups and Redis keys, and names the schema of the tables.",
-        examples=["shop2"],
-    )
-
-    # Kafka authentication; ignored without an address in `kafka`
-    kafka_security_protocol: SecurityProtocol = Field(
-        "PLAINTEXT",
-        description="Kafka security protocol: TLS (SSL), authentication (SASL), both or none.",
-        examples=["SASL_SSL"],
-    )
-    kafka_sasl_mechanism: SaslMechanism = Field(
-        "SCRAM-SHA-512", description="SASL mechanism of Kafka authentication.", examples=["PLAIN"]
-    )
-    kafka_username: str | None = Field(None, description="Kafka user, with a SASL protocol.", examples=["streamrec"])
-    kafka_password: SecretStr | None = Field(None, description="Kafka password.", examples=["a-long-random-password"])
-    kafka_ca_file: Path | None = Field(
-        None,
-        description="CA bundle of the brokers (PEM); the system's by default.",
-        examples=["/etc/streamrec/kafka-ca.pem"],
-    )
-    kafka_certificate_file: Path | None = Field(
-        None, description="Client certificate (PEM), if brokers require one.", examples=["/etc/streamrec/client.pem"]
-    )
-    kafka_key_file: Path | None = Field(
-        None, description="Private key of the client certificate (PEM).", examples=["/etc/streamrec/client.key"]
-    )
-    kafka_key_password: SecretStr | None = Field(
-        None, description="Password of the private key, if it has one.", examples=["another-random-password"]
-    )
-
     # topics
     partitions: int = Field(4, ge=1, le=1024, description="Partitions of topics that are created.", examples=["32"])
     replication: int = Field(1, ge=1, le=5, description="Replicas of topics that are created.", examples=["3"])
@@ -89,6 +55,14 @@ class Settings(BaseSettings):
     )
     state_ttl_days: int = Field(
         180, ge=1, description="Days without an event after which a user's interest state expires.", examples=["180"]
+    )
+    event_weights: str = Field(
+        "",
+        description="Weights of kinds of events in a user's interests, as far as other than by default: "
+        + ", ".join(f"{kind.name.lower()} {weight:g}" for kind, weight in DEFAULT_WEIGHTS.items())
+        + ". A negative weight means that the user did not like the item: it is left out of the user's lists, and the "
+        "model does not learn to list it.",
+        examples=["like=2,return=1"],
     )
     dead_letter_limit: float = Field(
         0.5,
@@ -202,11 +176,16 @@ class Settings(BaseSettings):
         "INFO", description="Minimum severity of log lines.", examples=["DEBUG"]
     )
 
-    @field_validator("installation", "time_zone")
+    @field_validator("time_zone", "event_weights")
     @classmethod
-    def _is_usable(cls, name: str, field: ValidationInfo) -> str:
-        (find_zone if field.field_name == "time_zone" else check_installation)(name)
-        return name
+    def _is_usable(cls, text: str, field: ValidationInfo) -> str:
+        (find_zone if field.field_name == "time_zone" else read_weights)(text)
+        return text
+
+    @property
+    def weights(self) -> Weights:
+        """The weight of each kind of event."""
+        return read_weights(self.event_weights)
 
     @property
     def zone(self) -> tzinfo:
@@ -283,29 +262,6 @@ class Settings(BaseSettings):
         """Directory of the trainer's checkpoints."""
         return self.data_dir.expanduser() / self.installation / "model"
 
-    def require_kafka(self) -> KafkaAccess:
-        """Return address and authentication of Kafka.
-
-        Raises
-        ------
-        SettingsError
-            If the address is missing, or authentication settings conflict; the message names the variable.
-        """
-        access = KafkaAccess(
-            self._require("kafka", self.kafka),
-            self.kafka_security_protocol,
-            self.kafka_sasl_mechanism,
-            self.kafka_username,
-            self.kafka_password,
-            self.kafka_ca_file,
-            self.kafka_certificate_file,
-            self.kafka_key_file,
-            self.kafka_key_password,
-            self.installation,
-        )
-        access.check()
-        return access
-
     def require_redis_url(self) -> str:
         """Return the address of Redis, or raise a `SettingsError` that names the variable."""
         return self._require("redis_url", _reveal(self.redis_url))
@@ -313,11 +269,6 @@ class Settings(BaseSettings):
     def require_postgres_url(self) -> str:
         """Return the address of PostgreSQL, or raise a `SettingsError` that names the variable."""
         return self._require("postgres_url", _reveal(self.postgres_url))
-
-    def _require(self, field: str, value: str | None) -> str:
-        if value:
-            return value
-        raise missing(field, type(self).model_fields)
 
 
 def _reveal(secret: SecretStr | None) -> str | None:

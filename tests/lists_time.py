@@ -103,7 +103,7 @@ def main(items=46_000, users=16):
         hidden = unit(rng.standard_normal((users, DIM), np.float32))
         spent.clear()
         times_s = [time.perf_counter()]
-        found = find(model, contexts, hidden, hide_seen=True)
+        found = find(model, contexts, hidden)
         times_s.append(time.perf_counter())
         scores = model.blend.scores(found.features)
         times_s.append(time.perf_counter())

@@ -31,9 +31,14 @@ from streamrec.model.tables.popularity import DAY_MS, HALF_LIVES_MS
 OF_CATEGORIES_MS = {"popularity_in_category_1d": DAY_MS, "popularity_in_category_7d": 7 * DAY_MS}
 """Half-lives of what is popular in a category, by feature."""
 
+KINDS = {1: "purchased", 3: "in_cart", **dict.fromkeys((4, 5, 6, 7, 9), "favoured")}
+AFTER = {"purchased": "after_purchase", "in_cart": "after_cart", "favoured": "after_favour"}
+"""What the kinds of events on an item are called, and what the kind of the last event is."""
 
-def find_one(model, context, hidden, *, hide_seen, k=0, withdrawn=(), risen=()):
+
+def find_one(model, context, hidden, *, k=0, withdrawn=(), risen=()):
     """Return the candidates of one user: rows ascending, which own item leads to each, features `(M, F)`."""
+    context = context.liked
     weights, of_last, leads = _neighbours(model, context)
     strongest = sorted(weights, key=lambda row: (-weights[row], row))[:MAX_CANDIDATES]
     of_sessions = sessions(model, context)
@@ -45,8 +50,7 @@ def find_one(model, context, hidden, *, hide_seen, k=0, withdrawn=(), risen=()):
     rows = {*popular(model), *risen, *strongest, *likely, *of_categories}
     if cosines is not None:
         rows |= set(np.argsort(-cosines, kind="stable")[: max(k, NEAREST)].tolist())
-    own = set(context.rows.tolist())
-    rows = rows - own - set(context.seen_before.tolist()) if hide_seen else rows | own
+    rows = (rows | set(context.rows.tolist())) - set(context.left_out.tolist())
     rows = sorted(row for row in rows if model.ids[row] and row not in withdrawn)
     best = max((cosines[row] for row in rows), default=0.0) if cosines is not None else 0.0
     described = []
@@ -60,7 +64,7 @@ def find_one(model, context, hidden, *, hide_seen, k=0, withdrawn=(), risen=()):
             values["neighbour_of_last"] = _log_weight(of_last[row]) if of_last[row] > 0 else 0.0
         if row in of_sessions:
             values |= {"session": _log_weight(of_sessions[row]), "is_of_session": 1.0}
-        values |= _own(model, context, row) | _in_category(model, interests, row)
+        values |= _own(model, context, row) | _compared(model, context, row) | _in_category(model, interests, row)
         described.append([values[name] for name in model.blend.features])
     return rows, [leads.get(row, 0) for row in rows], np.array(described).reshape(len(rows), len(model.blend.features))
 
@@ -202,12 +206,31 @@ def _own(model, context, row):
         values["repeat_recency"] = 1.0 / (1.0 + 0.3 * steps)
         values["repeat_age"] = _log_time(context.now_ms - context.times_ms[-1 - steps])
         values["repeat_of_session"] = float(steps < session)
+        values["repeat_of_last"] = float(steps == 0)
+    kinds = {KINDS.get(kind) for at, kind in zip(context.rows, context.event_types.tolist(), strict=True) if at == row}
+    values |= dict.fromkeys(kinds - {None}, 1.0)
+    if newest_first and (last := KINDS.get(int(context.event_types[-1]))):
+        values[AFTER[last]] = 1.0
     category = model.category[row]
     if category and category in categories:
         weights = [DISTANCE_DECAY**steps for steps in range(len(categories))]
         same = [weight for weight, other in zip(weights, categories, strict=True) if other == category]
         values |= {"same_category": float(category == categories[0]), "category_share": sum(same) / sum(weights)}
     return values
+
+
+def _compared(model, context, row):
+    """Return the cosines of an item and the user's last, nearest and recent other items."""
+    own = [each for each in dict.fromkeys(context.rows[::-1].tolist()) if each][:OWN_ITEMS]
+    cosines = {steps: float(model.vectors[row] @ model.vectors[each]) for steps, each in enumerate(own) if each != row}
+    if not cosines:
+        return {}
+    weights = [0.8**steps for steps in cosines]
+    return {
+        "cosine_to_last": cosines[min(cosines)],
+        "cosine_to_nearest": max(cosines.values()),
+        "cosine_to_recent": float(np.average(list(cosines.values()), weights=weights)),
+    }
 
 
 def _session_length(context):

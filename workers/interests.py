@@ -1,4 +1,4 @@
-"""The `interests` worker: clicks and purchases become interest states in Redis and `user-interests` records."""
+"""The `interests` worker: events become interest states in Redis and `user-interests` records."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import faust
 from streamrec.adapters.kafka import BatchSource, KafkaPublisher
 from streamrec.adapters.redis import RedisInterestStore
 from streamrec.adapters.redis.identity import RedisIdentity
-from streamrec.contracts.topics import CLICKS, PURCHASES
+from streamrec.contracts.topics import EVENT_TOPICS
 from streamrec.service.fold_interests import FoldInterests
 from streamrec.service.largest_records import needs_of_interests
 from streamrec.settings import Settings
@@ -34,13 +34,14 @@ def build(settings: Settings) -> faust.App:
         sequence_length=settings.sequence_length,
         dead_letter_limit=settings.dead_letter_limit,
         hide_seen=settings.hide_seen,
+        weights=settings.weights,
     )
     identity = RedisIdentity(settings.require_redis_url(), installation=settings.installation)
     app = new_app(NAME)
     feed(
         app,
         open_source=partial(
-            BatchSource, kafka=kafka, group=GROUP_PREFIX + NAME, topics=[CLICKS, PURCHASES], topic_ids=store.topics
+            BatchSource, kafka=kafka, group=GROUP_PREFIX + NAME, topics=EVENT_TOPICS, topic_ids=store.topics
         ),
         store=Store(store.positions, store_check(settings, identity), checked(publisher, needs, store.check)),
         handle=fold.handle,

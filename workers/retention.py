@@ -12,7 +12,7 @@ import faust
 from streamrec.adapters.kafka import BatchSource, KafkaPublisher
 from streamrec.adapters.postgres import PostgresRetentionStore
 from streamrec.adapters.postgres.identity import PostgresIdentity
-from streamrec.contracts.topics import CLICKS, IMPRESSIONS, ITEMS, PURCHASES, RECOMMENDATIONS
+from streamrec.contracts.topics import EVENT_TOPICS, IMPRESSIONS, ITEMS, RECOMMENDATIONS
 from streamrec.domain.arms import assign_arm
 from streamrec.service.largest_records import needs_of_retention
 from streamrec.service.record_retention import RecordRetention
@@ -49,7 +49,7 @@ def build(settings: Settings) -> faust.App:
             BatchSource,
             kafka=kafka,
             group=GROUP_PREFIX + NAME,
-            topics=[CLICKS, PURCHASES, RECOMMENDATIONS, IMPRESSIONS, ITEMS],
+            topics=[*EVENT_TOPICS, RECOMMENDATIONS, IMPRESSIONS, ITEMS],
             topic_ids=store,
             patience_ms=PATIENCE_MS,
         ),

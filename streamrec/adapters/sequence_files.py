@@ -21,7 +21,9 @@ import pyarrow.csv
 import pyarrow.json
 import pyarrow.parquet as pq
 
-from streamrec.adapters.event_files import EventFile, Kind, guess_unit, kind_of, milliseconds
+from streamrec.adapters.event_files import EventFile, NoEvent, guess_unit, kind_of, milliseconds
+from streamrec.domain.event import EventType
+from streamrec.domain.feedback import DEFAULT_WEIGHTS
 from streamrec.errors import UsageError
 
 TABLES = (".parquet", ".csv", ".jsonl")
@@ -81,7 +83,7 @@ def read_users(path: Path) -> SequenceFile:
         _require(file, table, ["timestamp"])
         if "event_type" in table.column_names:
             types = pc.cast(table["event_type"], pa.string())
-            taken = [each for each in types.unique().to_pylist() if kind_of(each) in {Kind.CLICK, Kind.PURCHASE}]
+            taken = [each for each in types.unique().to_pylist() if _is_liked(kind_of(each))]
             table = table.filter(pc.is_in(types, pa.array(taken, pa.string())))
     times_ms = _times(table)
     key = _integers(file, table, "pos") if "pos" in table.column_names else times_ms
@@ -91,6 +93,11 @@ def read_users(path: Path) -> SequenceFile:
     groups, _ = _numbered(table, "user_id")
     items, item_ids = _numbered(table, "item_id")
     return SequenceFile(file, groups[order], items[order], item_ids, times_ms if times_ms is None else times_ms[order])
+
+
+def _is_liked(kind: EventType | NoEvent) -> bool:
+    """Return whether events of a kind say that a user likes the item."""
+    return isinstance(kind, EventType) and DEFAULT_WEIGHTS[kind] > 0
 
 
 def read_sessions(path: Path) -> SequenceFile:

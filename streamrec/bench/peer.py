@@ -8,7 +8,8 @@ import time
 
 from streamrec.adapters.redis.interests import decode_state, encode_state
 from streamrec.contracts.decode import decode_event
-from streamrec.domain.event import Event, EventType, Source
+from streamrec.contracts.topics import CLICKS
+from streamrec.domain.event import Event
 from streamrec.domain.interest import InterestState
 
 _VERSION = bytes(8)
@@ -27,7 +28,7 @@ class Peer:
 
     def decode(self, partition: int, offset: int, timestamp_ms: int, value: bytes) -> Event:
         """Decode the event in a record."""
-        return decode_event(Source(EventType.CLICK, partition), offset, timestamp_ms, value, {})
+        return decode_event((CLICKS, partition), offset, timestamp_ms, value, {})
 
     def fold(self, state: InterestState, event: Event) -> None:
         """Fold an event into a state in memory."""

@@ -89,7 +89,7 @@ def _judge_model(ledger: Ledger, kafka: KafkaAccess, checkpoints: Path) -> Verdi
     tensors, documents = checkpoint.read(checkpoints, numbers[-1])
     admissions = _admissions(documents)
     admitted = {place for fence in admissions.fences for place in _admitted(fence)}
-    beyond = {(fence.event_type, fence.partition): fence.highest - WINDOW_OFFSETS for fence in admissions.fences}
+    beyond = {(fence.topic_number, fence.partition): fence.highest - WINDOW_OFFSETS for fence in admissions.fences}
     # a fence has forgotten offsets below its window
     applied = {place for place in ledger.applied if place[2] > beyond.get(place[:2], -1)}
     lost, made_up = applied - admitted, admitted - applied
@@ -116,7 +116,7 @@ def _admitted(fence: FenceState) -> Iterator[Place]:
     known = PositionFence(fence.highest, fence.bits)
     for offset in range(max(0, fence.highest - WINDOW_OFFSETS + 1), fence.highest + 1):
         if offset in known:
-            yield fence.event_type, fence.partition, offset
+            yield fence.topic_number, fence.partition, offset
 
 
 def _unread(kafka: KafkaAccess, admissions: Admissions) -> int:

@@ -13,7 +13,7 @@ from typing import Any, Self
 from streamrec.adapters.kafka.lag import committed_offsets, end_offsets, open_observer, partitions_of
 from streamrec.adapters.postgres import PostgresRetentionStore
 from streamrec.adapters.redis import RedisInterestStore, RedisTopKStore
-from streamrec.contracts.topics import CLICKS, PURCHASES, RECOMMENDATIONS, USER_INTERESTS
+from streamrec.contracts.topics import EVENT_TOPICS, RECOMMENDATIONS, USER_INTERESTS
 from streamrec.errors import TransientError
 from streamrec.settings import Settings
 
@@ -39,7 +39,7 @@ class Headway:
         recall = RedisTopKStore(redis_url, list_ttl_days=settings.list_ttl_days)
         retention = PostgresRetentionStore(settings.require_postgres_url())
         readers: dict[str, tuple[list[Any], Callable[..., Any]]] = {
-            "interests": (partitions_of(self._observer, (CLICKS, PURCHASES)), interests.positions),
+            "interests": (partitions_of(self._observer, EVENT_TOPICS), interests.positions),
             # admitted events are in its memory and checkpoints; its committed offset follows within a second
             "trainer": (
                 partitions_of(self._observer, (USER_INTERESTS,)),
@@ -47,7 +47,7 @@ class Headway:
             ),
             "recall": (partitions_of(self._observer, (USER_INTERESTS,)), recall.positions),
             "retention": (
-                partitions_of(self._observer, (CLICKS, PURCHASES, RECOMMENDATIONS)),
+                partitions_of(self._observer, (*EVENT_TOPICS, RECOMMENDATIONS)),
                 retention.positions,
             ),
         }

@@ -19,14 +19,14 @@ from confluent_kafka import KafkaError, Message, Producer
 from streamrec.adapters.kafka.client import client_config
 from streamrec.chaos.patience import PATIENCE_S
 from streamrec.chaos.undecodable import MARK
-from streamrec.contracts.topics import CLICKS, EVENT_TYPES, PURCHASES
+from streamrec.contracts.topics import CLICKS, EVENT_TOPICS, FEEDBACK, PURCHASES
 from streamrec.errors import StreamrecError
 from streamrec.kafka_access import KafkaAccess
 from streamrec.service.batch import TopicPartition
 
 USERS, ITEMS = 400, 200
 DUPLICATE_SHARE = 0.02
-PURCHASE_SHARE = 0.1
+PURCHASE_SHARE, FEEDBACK_SHARE = 0.1, 0.1
 LATE_MS = 60_000
 """Maximum lateness of events."""
 
@@ -34,7 +34,7 @@ POISON_SHARE = 0.01
 
 
 Place = tuple[int, int, int]
-"""Event type, partition and offset of a record."""
+"""Number of the topic, partition and offset of a record."""
 
 _TOO_LARGE = "x" * 70_000
 
@@ -47,6 +47,21 @@ def _event(rng: random.Random, event_id: str) -> dict[str, object]:
         "event_id": event_id,
         "category": f"c{rng.randrange(8)}",
     }
+
+
+_FEEDBACK: tuple[dict[str, object], ...] = (
+    {"type": "add_to_cart"},
+    {"type": "dislike"},
+    {"type": "rating", "value": 1},
+    {"type": "rating", "value": 5},
+)
+
+
+def _topic(rng: random.Random) -> str:
+    chance = rng.random()
+    if chance < PURCHASE_SHARE:
+        return PURCHASES
+    return FEEDBACK if chance < PURCHASE_SHARE + FEEDBACK_SHARE else CLICKS
 
 
 _SPOILED: dict[str, Callable[[dict[str, object]], bytes | None]] = {
@@ -96,8 +111,9 @@ def records(seed: int, *, poison_share: float = POISON_SHARE) -> Iterator[list[P
     """Yield the records of a seed indefinitely: each event with its duplicate and bad records."""
     rng = random.Random(seed)  # noqa: S311  # reproducible events, no secret
     for number in count():
-        event = _event(rng, f"{seed}-{number}")
-        topic = PURCHASES if rng.random() < PURCHASE_SHARE else CLICKS
+        event, topic = _event(rng, f"{seed}-{number}"), _topic(rng)
+        if topic == FEEDBACK:
+            event |= rng.choice(_FEEDBACK)
         record = Produced(topic, str(event["user_id"]), json.dumps(event).encode())
         together = [record, record] if rng.random() < DUPLICATE_SHARE else [record]
         if rng.random() < poison_share:
@@ -131,7 +147,7 @@ class Acknowledged:
         with self._lock:  # shared by several producers
             self.records[TopicPartition(topic, partition)] += 1
             if reason:
-                self.poison[int(EVENT_TYPES[topic]), partition, offset] = reason
+                self.poison[EVENT_TOPICS.index(topic), partition, offset] = reason
 
 
 @dataclass(slots=True)

@@ -24,8 +24,8 @@ from streamrec.chaos.patience import PATIENCE_S
 from streamrec.chaos.undecodable import to_record
 from streamrec.contracts.decode import ID_REUSED, decode_event, decode_own
 from streamrec.contracts.derived import EventPosition, UserInterest
-from streamrec.contracts.topics import EVENT_TYPES, USER_INTERESTS, dead_letter_topic
-from streamrec.domain.event import Event, Source
+from streamrec.contracts.topics import EVENT_TOPICS, FEEDBACK, USER_INTERESTS, dead_letter_topic
+from streamrec.domain.event import Event, topic_number
 from streamrec.domain.interest import InterestState, Outcome
 from streamrec.errors import BadRecordError, TransientError
 from streamrec.kafka_access import KafkaAccess
@@ -56,7 +56,7 @@ class Ledger:
     records
         Number of records in each partition; transactions leave offsets without records.
     days
-        Number of applied events by user and UTC day (days since 1970).
+        Number of applied clicks and purchases by user and UTC day (days since 1970).
     items
         Number of applied events by item.
     """
@@ -107,18 +107,15 @@ class Verdict:
 
 
 def read_ledger(kafka: KafkaAccess, *, sequence_length: int, keep_seen: bool = False) -> Ledger:
-    """Fold all of `clicks` and `purchases`, one partition after the other."""
+    """Fold all events, one partition after the other."""
     ledger = Ledger()
-    for source, record in read_all(kafka, EVENT_TYPES):
-        event_type = EVENT_TYPES[source.topic]
-        place = (int(event_type), source.partition, record.offset)
+    for source, record in read_all(kafka, EVENT_TOPICS):
+        place = (EVENT_TOPICS.index(source.topic), source.partition, record.offset)
         ledger.ends[source] = record.offset + 1
         ledger.records[source] += 1
         try:
             record.check()
-            event = decode_event(
-                Source(event_type, source.partition), record.offset, record.timestamp_ms, record.value, record.headers
-            )
+            event = decode_event(source, record.offset, record.timestamp_ms, record.value, record.headers)
         except BadRecordError as error:
             ledger.refused[place] = error.reason
             continue
@@ -206,7 +203,8 @@ def _fold(ledger: Ledger, event: Event, place: Place, fold: Callable[[InterestSt
         ledger.duplicates += 1
         return
     ledger.applied.add(place)
-    ledger.days[event.user_id, event.event_time_ms // 86_400_000] += 1
+    # other feedback is activity, too, but not counted
+    ledger.days[event.user_id, event.event_time_ms // 86_400_000] += EVENT_TOPICS[place[0]] != FEEDBACK
     ledger.items[event.item_id] += 1
 
 
@@ -230,7 +228,7 @@ def _judge_counts(ledger: Ledger, store: RedisInterestStore, notes: list[str]) -
 
 def _published_events(kafka: KafkaAccess) -> set[Place]:
     return {
-        (position.event_type, position.partition, position.offset)
+        (topic_number(position.event_type), position.partition, position.offset)
         for _, record in read_all(kafka, [USER_INTERESTS])
         for position in _new_in(record)
     }
@@ -248,13 +246,13 @@ def _dead_letters(kafka: KafkaAccess) -> set[tuple[Place, str]]:
     return {
         (
             (
-                int(EVENT_TYPES[record.headers["dlq.topic"].decode()]),
+                EVENT_TOPICS.index(record.headers["dlq.topic"].decode()),
                 int(record.headers["dlq.partition"]),
                 int(record.headers["dlq.offset"]),
             ),
             record.headers["dlq.reason"].decode(),
         )
-        for _, record in read_all(kafka, [dead_letter_topic(topic) for topic in EVENT_TYPES])
+        for _, record in read_all(kafka, [dead_letter_topic(topic) for topic in EVENT_TOPICS])
     }
 
 
@@ -267,9 +265,12 @@ def _mismatches(ledger: Ledger, store: RedisInterestStore) -> Iterator[str]:
                 yield user_id
 
 
+_EXACT = "sequence", "fence", "seen", "disliked"
+
+
 def _same(stored: InterestState, expected: InterestState) -> bool:
     """Compare two states without their versions: integers exactly, decayed sums up to rounding."""
-    if (stored.sequence, stored.fence, stored.seen) != (expected.sequence, expected.fence, expected.seen):
+    if any(getattr(stored, name) != getattr(expected, name) for name in _EXACT):
         return False
     if stored.beyond is None or expected.beyond is None:
         return stored.beyond is expected.beyond

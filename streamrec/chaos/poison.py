@@ -18,7 +18,7 @@ from streamrec.chaos.cast import Cast
 from streamrec.chaos.load import Produced, produce, records
 from streamrec.chaos.oracle import read_all
 from streamrec.chaos.patience import PATIENCE_S
-from streamrec.contracts.topics import EVENT_TYPES, dead_letter_topic
+from streamrec.contracts.topics import EVENT_TOPICS, dead_letter_topic
 from streamrec.errors import StreamrecError
 from streamrec.kafka_access import KafkaAccess
 from streamrec.local import local_stack
@@ -107,7 +107,7 @@ def _fold(stack: Stack, cast: Cast) -> float:
     kafka = stack.settings.require_kafka()
     store = RedisInterestStore(stack.settings.require_redis_url(), state_ttl_days=stack.settings.state_ttl_days)
     observer = open_observer(kafka)
-    ends = end_offsets(observer, partitions_of(observer, list(EVENT_TYPES)))
+    ends = end_offsets(observer, partitions_of(observer, EVENT_TOPICS))
     observer.close()
     sources: list[TopicPartition] = list(ends)
     before = _read(store, sources)
@@ -135,5 +135,5 @@ def _read(store: RedisInterestStore, sources: list[TopicPartition]) -> int:
 def _letters(kafka: KafkaAccess) -> Counter[tuple[str, bytes]]:
     return Counter(
         (record.headers["dlq.reason"].decode(), record.value or b"")
-        for _, record in read_all(kafka, [dead_letter_topic(topic) for topic in EVENT_TYPES])
+        for _, record in read_all(kafka, [dead_letter_topic(topic) for topic in EVENT_TOPICS])
     )

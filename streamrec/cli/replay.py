@@ -59,8 +59,8 @@ def replay(
 
     Supported formats: dumps of streamrec's topics, RecBole, MovieLens, RetailRocket, OTTO, MIND, Yoochoose, Amazon,
     H&M, Last.fm, and tables with the columns user_id, item_id, event_type, timestamp, or similar names. Every field of
-    the message contract can be a column; other columns become the event's context. Views, likes, carts and ratings
-    become clicks; purchases, orders and transactions become purchases.
+    the message contract can be a column; other columns become the event's context. Views
+    become clicks, orders and transactions purchases; carts, likes, ratings and the like become feedback.
 
     Each row is validated against the contract before it is published. Skipped rows are counted by reason, with an
     example; if more rows are refused than accepted, the exit code is 1. An items.parquet, .csv or .jsonl beside the

@@ -12,11 +12,13 @@ from typing import Any, Literal
 from streamrec import __version__
 from streamrec.contracts.topics import (
     CLICKS,
+    FEEDBACK,
     IMPRESSIONS,
     ITEMS,
     MODEL_CONTROL,
     MODEL_UPDATES,
     MODEL_VERSIONS,
+    PRODUCED_TOPICS,
     PURCHASES,
     RECOMMENDATIONS,
     STORE_IDENTITIES,
@@ -32,7 +34,7 @@ _CLOUD_EVENT = {
     "ce_id": "With `ce_source`, the id of the event; takes precedence over `event_id` in the payload.",
     "ce_source": "Source of the event.",
     "ce_type": "Reverse-DNS type. It is split into words at punctuation and capital letters; the last one that names a "
-    "kind of event (click, clicks, clicked; purchase, purchases, purchased) must name this one.",
+    "kind of event (click, clicks or clicked, for instance) must name this one.",
 }
 _LIST_CONFIGURATION = ("cleanup.policy",)
 
@@ -68,6 +70,7 @@ class _Channel:
 _CHANNELS = (
     _Channel(CLICKS, "click", "receive", "A user opened an item.", cloud_events=True),
     _Channel(PURCHASES, "purchase", "receive", "A user bought an item.", cloud_events=True),
+    _Channel(FEEDBACK, "feedback", "receive", "A user did something else with an item.", cloud_events=True),
     _Channel(
         ITEMS,
         "item",
@@ -103,7 +106,7 @@ _CHANNELS = (
             "A record that no retry can fix: the original key and value, and headers with the reason.",
             key="The original key.",
         )
-        for topic in (CLICKS, PURCHASES, ITEMS, IMPRESSIONS)
+        for topic in PRODUCED_TOPICS
     ),
 )
 
@@ -116,8 +119,9 @@ def asyncapi_document() -> dict[str, Any]:
         "info": {
             "title": "streamrec",
             "version": __version__,
-            "description": "Clicks and purchases in, fresh personal top-K lists out. Unknown fields are ignored; "
-            "fields added later are optional. An optional field that cannot be read is dropped and counted.",
+            "description": "Clicks, purchases and other feedback in, fresh personal top-K lists out. Unknown fields "
+            "are ignored; fields added later are optional. An optional field that cannot be read is dropped and "
+            "counted.",
             "license": {"name": "Apache-2.0", "url": "https://www.apache.org/licenses/LICENSE-2.0"},
         },
         "defaultContentType": "application/json",

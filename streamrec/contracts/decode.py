@@ -17,10 +17,11 @@ from streamrec.contracts.derived import UserInterest
 from streamrec.contracts.envelopes import unwrap
 from streamrec.contracts.event_kind import kind_named_by
 from streamrec.contracts.event_time import MIN_EVENT_TIME_MS, moment, unit_of
-from streamrec.contracts.incoming import MAX_ID_CHARACTERS, Click, Impression, Item, Purchase
+from streamrec.contracts.incoming import MAX_ID_CHARACTERS, Click, Feedback, Impression, Item, Purchase
 from streamrec.contracts.item_key import ids_named_by
 from streamrec.contracts.lenient import parse, read_leniently, validation_reason
 from streamrec.contracts.spellings import is_available, read_id
+from streamrec.contracts.topics import CLICKS, FEEDBACK, PURCHASES
 from streamrec.domain.event import Event, EventType, Source
 from streamrec.errors import BadRecordError
 
@@ -35,18 +36,24 @@ users."""
 ID_REUSED = "id-reused"
 """The reason for an event that has the id of another one; decoding single records cannot detect it."""
 
-_CLICK = msgspec.json.Decoder(Click)
-_PURCHASE = msgspec.json.Decoder(Purchase)
+BEST_RATING = 5.0
+"""The scale of a rating without one: stars."""
+
+_EVENTS: Mapping[str, msgspec.json.Decoder[Any]] = {
+    CLICKS: msgspec.json.Decoder(Click),
+    PURCHASES: msgspec.json.Decoder(Purchase),
+    FEEDBACK: msgspec.json.Decoder(Feedback),
+}
 _ITEM = msgspec.json.Decoder(Item)
 _INTEREST = msgspec.json.Decoder(UserInterest)
 _IMPRESSION = msgspec.json.Decoder(Impression)
-_TYPE_NAMES = {EventType.CLICK: "click", EventType.PURCHASE: "purchase"}
+_KINDS = {kind.name.lower(): kind for kind in EventType}
 
 T = TypeVar("T")
 
 
 def decode_event(
-    source: Source,
+    source: tuple[str, int],
     offset: int,
     timestamp_ms: int,
     value: bytes | None,
@@ -54,12 +61,12 @@ def decode_event(
     *,
     dropped: list[str] | None = None,
 ) -> Event:
-    """Decode a record of `clicks` or `purchases`.
+    """Decode a record of `clicks`, `purchases` or `feedback`.
 
     Parameters
     ----------
     source, offset
-        Position of the record in Kafka.
+        Position of the record in Kafka: topic and partition, offset.
     timestamp_ms
         The record's timestamp: when it was produced, Unix milliseconds.
     value, headers
@@ -72,21 +79,22 @@ def decode_event(
     BadRecordError
         If the record can never be applied.
     """
-    decoder: msgspec.json.Decoder[Any] = _CLICK if source.event_type is EventType.CLICK else _PURCHASE
-    message, headers = _read(decoder, value, headers, dropped)
-    _check_type(_TYPE_NAMES[source.event_type], headers)
+    topic, partition = source
+    message, headers = _read(_EVENTS[topic], value, headers, dropped)
+    _check_type(message.type, headers)
     check_event_time(message.event_time_ms, timestamp_ms)
     id_hash = _id_hash(message.event_id, headers)
     return Event(
         user_id=message.user_id,
         item_id=message.item_id,
         event_time_ms=min(message.event_time_ms, timestamp_ms),
-        source=source,
+        source=Source(_KINDS[message.type], partition),
         offset=offset,
         id_hash=id_hash,
         category=message.category or "",
         list_id=message.list_id or "",
         content_hash=0 if id_hash is None else _content_hash(message),
+        percent=_percent(message) if topic == FEEDBACK else 0,
     )
 
 
@@ -232,7 +240,22 @@ def _id_hash(event_id: str | None, headers: Mapping[str, bytes]) -> int | None:
     return int.from_bytes(blake2b(name, digest_size=8).digest(), "little", signed=True)
 
 
-def _content_hash(message: Click | Purchase) -> int:
+def _percent(message: Feedback) -> int:
+    """Return a rating, or the watched part of an item, in percent of its scale."""
+    value, scale = message.value, message.scale
+    if message.type == "rating":
+        if value is None:
+            raise BadRecordError("missing-field", "a rating needs `value`")
+        best = scale or BEST_RATING
+        if value > best:
+            raise BadRecordError("bad-value", f"the rating {value:g} is above the best one, {best:g}: set `scale`")
+        return round(100 * value / best)
+    if message.type == "watch":
+        return 100 if value is None or scale is None else min(100, round(100 * value / scale))
+    return 0
+
+
+def _content_hash(message: Click | Purchase | Feedback) -> int:
     """Return a 16-bit digest that distinguishes two events of one user with the same id.
 
     Times count in whole seconds, the resolution of many exports that are replayed after data loss.

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Annotated
 from msgspec import Meta, Struct
 
 from streamrec.contracts.incoming import Id
+from streamrec.domain.event import EventType
 from streamrec.domain.interest import HALF_LIVES_DAYS, SequenceEvent
 
 UnixMs = Annotated[int, Meta(ge=0, le=253_402_300_799_999, description="Unix milliseconds, UTC.")]
 Count = Annotated[int, Meta(ge=0, le=9_007_199_254_740_992)]
 """Largest integer that is exact in every reader: some represent numbers as doubles."""
-Type = Annotated[int, Meta(ge=0, le=1)]
+Type = Annotated[int, Meta(ge=0, le=int(max(EventType)))]
+SignedType = Annotated[int, Meta(ge=-int(max(EventType)), le=int(max(EventType)))]
 Partition = Annotated[int, Meta(ge=0, le=2_147_483_647)]
 Version = Annotated[int, Meta(ge=0, le=9_223_372_036_854_775_807)]
 Offset = Annotated[int, Meta(ge=0, le=9_223_372_036_854_775_807)]
@@ -32,7 +34,11 @@ Channel = Annotated[
 
 
 class EventPosition(Struct, frozen=True, array_like=True):
-    """Position of an event in the log: event type (0 click, 1 purchase), partition, offset."""
+    """Position of an event in the log: event type, partition, offset.
+
+    Event types: 0 click, 1 purchase, 2 view, 3 add to cart, 4 favourite, 5 like, 6 share, 7 comment, 8 watch, 9 rating,
+    10 dislike, 11 return.
+    """
 
     event_type: Type
     partition: Partition
@@ -44,12 +50,15 @@ if TYPE_CHECKING:
 else:
 
     class ListedEvent(SequenceEvent):
-        """An event of a decoded sequence: event time, event type, partition, offset, item id, category."""
+        """An event of a decoded sequence: event time, event type, partition, offset, item id, category.
+
+        The event type is negative if the user did not like the item: -10 for a dislike, -9 for a low rating.
+        """
 
         __slots__ = ()
 
         event_time_ms: UnixMs
-        event_type: Type
+        event_type: SignedType
         partition: Partition
         offset: Offset
         item_id: Annotated[str, Meta(min_length=1, max_length=256)]
@@ -83,6 +92,8 @@ class UserInterest(Struct, frozen=True, kw_only=True, omit_defaults=True):
     seen_before: list[Id] = []
     """Seen items that are hidden although their events have left the sequence; only with `STREAMREC_HIDE_SEEN`. At most
     200: purchases first, then the latest clicks."""
+    disliked_before: list[Id] = []
+    """Items that are hidden because of dislikes that have left the sequence, at most 200."""
 
     def new_indices(self) -> list[int]:
         """Return the ascending indices of new events in the sequence; late events are not at its end."""
@@ -90,8 +101,21 @@ class UserInterest(Struct, frozen=True, kw_only=True, omit_defaults=True):
         return [
             index
             for index, event in enumerate(self.sequence)
-            if (event.event_type, event.partition, event.offset) in new
+            if (abs(event.event_type), event.partition, event.offset) in new
         ]
+
+    def hidden(self, *, seen: bool) -> set[str]:
+        """Return the items that lists leave out: those that the user did not like, and those seen.
+
+        Parameters
+        ----------
+        seen
+            Whether seen items are left out, too.
+        """
+        last = {event.item_id: event.event_type for event in self.sequence}
+        if seen:
+            return {*last, *self.seen_before, *self.disliked_before}
+        return {item_id for item_id, event_type in last.items() if event_type < 0} | set(self.disliked_before)
 
     @property
     def is_whole(self) -> bool:
@@ -143,5 +167,5 @@ class TopKList(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Whether it replaces a list made from the same state: no event triggered it, and `produced_at_ms` does not count
     for freshness."""
     hidden: bytes = b""
-    """Hidden seen items, only with `STREAMREC_HIDE_SEEN`: the CRC-32 of each item id in UTF-8, four bytes each,
-    little-endian, ascending, in base64. Readers that add items to the list must leave these out."""
+    """Hidden items, disliked ones and, with `STREAMREC_HIDE_SEEN`, seen ones: the CRC-32 of each item id in UTF-8, four
+    bytes each, little-endian, ascending, in base64. Readers that add items to the list must leave these out."""

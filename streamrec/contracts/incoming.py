@@ -1,4 +1,4 @@
-"""Messages that users of streamrec produce: clicks, purchases, items and impressions.
+"""Messages that users of streamrec produce: clicks, purchases, other feedback, items and impressions.
 
 Unknown fields are ignored, so that producers can be upgraded first; fields added later are optional. These types define
 what producers should send; readers also accept some other spellings, and drop optional fields that they cannot use (see
@@ -44,6 +44,9 @@ Context = Annotated[
     Meta(max_length=MAX_CONTEXT_FIELDS, description="Any further attributes: device, referrer, country …"),
 ]
 Text = Annotated[str, Meta(max_length=256)]
+FeedbackType = Literal[
+    "view", "add_to_cart", "favourite", "like", "share", "comment", "watch", "rating", "dislike", "return"
+]
 
 
 class Click(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -80,6 +83,28 @@ class Purchase(Struct, frozen=True, kw_only=True, omit_defaults=True):
     price: Annotated[float, Meta(ge=0, le=1e15, description="Unit price.")] | None = None
     currency: Annotated[str, Meta(pattern="^[A-Z]{3}$", description="ISO 4217.")] | None = None
     order_id: Id | None = None
+    context: Context | None = None
+
+
+class Feedback(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A user did something else with an item. Topic `feedback`, key: the user id."""
+
+    user_id: Id
+    item_id: Id
+    event_time_ms: EventTimeMs
+    type: FeedbackType
+    """What the user did. `STREAMREC_EVENT_WEIGHTS` says how much that counts; an item that was disliked or returned is
+    left out of the user's lists until the user comes back to it."""
+    value: Annotated[float, Meta(ge=0, le=1e9)] | None = None
+    """The rating, which a rating must have, or how much of the item was watched or listened to."""
+    scale: Annotated[float, Meta(gt=0, le=1e9)] | None = None
+    """The best rating, 5 by default, or the length of the item in the unit of `value`."""
+    event_id: Id | None = None
+    """Unique id of the event, by which duplicates are dropped; the headers `ce_source` and `ce_id` take precedence. An
+    event with the id of a different event is refused."""
+    category: Text | None = None
+    list_id: Id | None = None
+    position: Position | None = None
     context: Context | None = None
 
 

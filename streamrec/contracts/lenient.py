@@ -245,7 +245,7 @@ _REQUIRED: dict[str, Callable[[object], object]] = {
 _OPTIONAL: dict[str, Callable[[object], object]] = {
     **dict.fromkeys(("event_id", "list_id", "order_id", "title"), read_text),
     **dict.fromkeys(("position", "quantity"), read_whole),
-    "price": read_number,
+    **dict.fromkeys(("price", "value", "scale"), read_number),
     "category": read_category,
     "currency": read_currency,
     "available": read_available,

@@ -19,7 +19,7 @@ import msgspec
 from streamrec.contracts.asyncapi import asyncapi_document
 from streamrec.contracts.derived import ListItem, Reason, TopKList, UserInterest
 from streamrec.contracts.headers import DeadLetterHeaders
-from streamrec.contracts.incoming import Click, Impression, Item, Purchase
+from streamrec.contracts.incoming import Click, Feedback, Impression, Item, Purchase
 from streamrec.contracts.model_update import ModelUpdate
 from streamrec.contracts.model_version import ModelCommand, ModelVersion, ModelVersions
 from streamrec.contracts.store_identity import StoreIdentity
@@ -30,6 +30,7 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 MESSAGES: Mapping[str, type[msgspec.Struct]] = {
     "click": Click,
     "purchase": Purchase,
+    "feedback": Feedback,
     "item": Item,
     "impression": Impression,
     "user-interest": UserInterest,

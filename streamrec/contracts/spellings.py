@@ -79,8 +79,10 @@ def read_currency(value: object) -> object:
 
 
 def read_event_type(value: object) -> object:
-    """Return an event type in lower case."""
-    return value.strip().lower() if isinstance(value, str) else value
+    """Return an event type in lower case and British spelling, with underscores."""
+    if not isinstance(value, str):
+        return value
+    return value.strip().lower().replace("-", "_").replace(" ", "_").replace("favorite", "favourite")
 
 
 def read_available(value: object) -> object:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from streamrec.domain.event import EventType
+from streamrec.domain.event import topic_number
 
 CLICKS = "clicks"
 PURCHASES = "purchases"
+FEEDBACK = "feedback"
 ITEMS = "items"
 IMPRESSIONS = "impressions"
 USER_INTERESTS = "user-interests"
@@ -17,8 +18,11 @@ MODEL_VERSIONS = "model-versions"
 MODEL_CONTROL = "model-control"
 STORE_IDENTITIES = "store-identities"
 
-EVENT_TYPES = {CLICKS: EventType.CLICK, PURCHASES: EventType.PURCHASE}
-"""Topics of events, with the kind of event on each."""
+EVENT_TOPICS = (CLICKS, PURCHASES, FEEDBACK)
+"""Topics of events, by :func:`~streamrec.domain.event.topic_number`."""
+
+PRODUCED_TOPICS = (*EVENT_TOPICS, ITEMS, IMPRESSIONS)
+"""Topics that users of streamrec produce to; each has a dead-letter topic."""
 
 DEAD_LETTER_SUFFIX = ".dlq"
 
@@ -59,6 +63,7 @@ _MODEL_UPDATES = {
 TOPICS = (
     Topic(CLICKS),
     Topic(PURCHASES),
+    Topic(FEEDBACK),
     Topic(ITEMS, partitioned=False, config={"cleanup.policy": "compact"}),
     Topic(IMPRESSIONS),
     Topic(USER_INTERESTS),
@@ -67,11 +72,19 @@ TOPICS = (
     Topic(MODEL_VERSIONS, partitioned=False, config={"cleanup.policy": "compact"}),
     Topic(MODEL_CONTROL, partitioned=False),
     Topic(STORE_IDENTITIES, partitioned=False, config={"cleanup.policy": "compact"}),
-    *(
-        Topic(topic + DEAD_LETTER_SUFFIX, partitioned=False, config=_ROOM_FOR_HEADERS)
-        for topic in (CLICKS, PURCHASES, ITEMS, IMPRESSIONS)
-    ),
+    *(Topic(topic + DEAD_LETTER_SUFFIX, partitioned=False, config=_ROOM_FOR_HEADERS) for topic in PRODUCED_TOPICS),
 )
+
+
+def topic_of(event_type: int) -> str:
+    """Return the topic of a kind of event.
+
+    Examples
+    --------
+    >>> topic_of(0), topic_of(1), topic_of(10)
+    ('clicks', 'purchases', 'feedback')
+    """
+    return EVENT_TOPICS[topic_number(event_type)]
 
 
 def dead_letter_topic(topic: str) -> str:

@@ -1,20 +1,37 @@
-"""Domain events: clicks and purchases."""
+"""Domain events: clicks, purchases and other feedback."""
 
 from __future__ import annotations
 
 from enum import IntEnum
 from typing import NamedTuple
 
+_GRADE_SHIFT = 6
+"""Bits of a kind in a number that also holds a grade."""
+
 
 class EventType(IntEnum):
-    """Kinds of events, in the order that breaks ties in event time; each has its own topic."""
+    """Kinds of events, in the order that breaks ties in event time. The numbers are stored.
+
+    Clicks and purchases have topics of their own; all other kinds share the topic `feedback`.
+    """
 
     CLICK = 0
     PURCHASE = 1
+    VIEW = 2
+    ADD_TO_CART = 3
+    FAVOURITE = 4
+    LIKE = 5
+    SHARE = 6
+    COMMENT = 7
+    WATCH = 8
+    """Also listening."""
+    RATING = 9
+    DISLIKE = 10
+    RETURN = 11
 
 
 class Source(NamedTuple):
-    """A partition with events.
+    """The events of one kind in a partition.
 
     Parameters
     ----------
@@ -29,7 +46,7 @@ class Source(NamedTuple):
 
 
 class Event(NamedTuple):
-    """One click or purchase, with its position in the log.
+    """One event of a user with an item, with its position in the log.
 
     Parameters
     ----------
@@ -47,6 +64,8 @@ class Event(NamedTuple):
         The clicked list, if the producer knows it.
     content_hash
         16-bit digest of the other fields: an event with the same id and another digest is a different event.
+    percent
+        A rating, or the watched part, in percent of its scale; 0 for other kinds.
     """
 
     user_id: str
@@ -58,3 +77,35 @@ class Event(NamedTuple):
     category: str = ""
     list_id: str = ""
     content_hash: int = 0
+    percent: int = 0
+
+    @property
+    def graded_type(self) -> int:
+        """The kind of event, with its grade: see :func:`kind_in` and :func:`percent_in`.
+
+        Examples
+        --------
+        >>> rated = Event("u", "i", 1, Source(EventType.RATING, 0), offset=1, percent=80)
+        >>> kind_in(rated.graded_type).name, percent_in(rated.graded_type)
+        ('RATING', 80)
+        """
+        return self.source.event_type | self.percent << _GRADE_SHIFT
+
+
+def topic_number(event_type: int) -> int:
+    """Return 0 for a click, 1 for a purchase and 2 for all other kinds, graded or signed: each number is a topic."""
+    return min(abs(event_type), _FEEDBACK)
+
+
+def kind_in(graded_type: int) -> EventType:
+    """Return the kind of an event."""
+    return _KINDS[graded_type & (1 << _GRADE_SHIFT) - 1]
+
+
+def percent_in(graded_type: int) -> int:
+    """Return the grade of an event in percent, 0 without one."""
+    return graded_type >> _GRADE_SHIFT
+
+
+_KINDS = tuple(EventType)
+_FEEDBACK = 2

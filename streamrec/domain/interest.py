@@ -1,4 +1,4 @@
-"""A user's interest state: a pure fold of clicks and purchases, independent of how partitions interleave.
+"""A user's interest state: a pure fold of events, independent of how partitions interleave.
 
 The state holds the latest events unchanged, and commutative aggregates of older ones: counts, and decayed sums in a
 fixed number of buckets. Session, short-term interest and category transitions are functions of the sequence
@@ -10,14 +10,16 @@ to rounding).
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple
 from zlib import crc32
 
-from streamrec.domain.event import Event, EventType
+from streamrec.domain.event import Event, EventType, topic_number
 from streamrec.domain.event_ids import Sighting, look_up, take_note
-from streamrec.domain.seen import Seen
+from streamrec.domain.feedback import WEIGHTS, Weights, weight_of
+from streamrec.domain.seen import Seen, keep_latest
 
 DAY_MS = 86_400_000
 HALF_LIVES_DAYS = (1.0, 7.0, 30.0)
@@ -29,14 +31,14 @@ BUCKETS = 32
 """Number of buckets each for items and categories beyond the sequence: a fixed size needs no eviction, which would make
 the state depend on arrival order."""
 
+DISLIKED_ITEMS = 200
+"""Maximum number of items of dislikes older than the sequence that stay hidden: the latest ones."""
+
 VERSIONS_BEGIN_MS = 631_152_000_000
 """Earliest accepted event time, in 1990."""
 
 VERSIONS_PER_MS = 4_096
 """With this many, versions are exact in the floating-point numbers of Lua and JavaScript until 2059."""
-
-WEIGHTS = (1.0, 5.0)
-"""Weights of a click and of a purchase, which is worth about as much as several clicks."""
 
 
 class Outcome(Enum):
@@ -56,7 +58,10 @@ _OUTCOMES = {Sighting.NEW: Outcome.FENCED, Sighting.COPY: Outcome.DUPLICATE, Sig
 
 
 class SequenceEvent(NamedTuple):
-    """An event in the sequence; the first four fields are the total order of a user's events."""
+    """An event in the sequence; the first four fields are the total order of a user's events.
+
+    In a state, `event_type` is the graded type of the event (see `event`), in a record its signed kind (`feedback`).
+    """
 
     event_time_ms: int
     event_type: int
@@ -91,7 +96,7 @@ class Beyond:
     Parameters
     ----------
     events
-        Number of events by type.
+        Number of clicks, of purchases and of other events.
     reference_ms
         Reference time of the decayed sums: the newest event time in them.
     sums
@@ -99,13 +104,13 @@ class Beyond:
         Buckets `0 .. BUCKETS-1` hold items, `BUCKETS .. 2*BUCKETS-1` categories.
     """
 
-    events: list[int] = field(default_factory=lambda: [0] * len(EventType))
+    events: list[int] = field(default_factory=lambda: [0, 0, 0])
     reference_ms: int = 0
     sums: dict[int, list[float]] = field(default_factory=dict)
 
-    def add(self, event: SequenceEvent) -> None:
-        """Add an event that left the sequence."""
-        self.events[event.event_type] += 1
+    def add(self, event: SequenceEvent, weights: Weights = WEIGHTS) -> None:
+        """Add an event that left the sequence; weights by kind."""
+        self.events[topic_number(event.event_type)] += 1
         age_days = (event.event_time_ms - self.reference_ms) / DAY_MS
         if age_days > 0 and self.sums:
             factors = [0.5 ** (age_days / half_life) for half_life in HALF_LIVES_DAYS]
@@ -114,10 +119,10 @@ class Beyond:
                 for bucket, sums in self.sums.items()
             }
         self.reference_ms = max(self.reference_ms, event.event_time_ms)
-        weights = decayed_weights(event, self.reference_ms)
-        self._add_to(item_bucket(event.item_id), weights)
+        decayed = decayed_weights(event, self.reference_ms, weights)
+        self._add_to(item_bucket(event.item_id), decayed)
         if event.category:
-            self._add_to(category_bucket(event.category), weights)
+            self._add_to(category_bucket(event.category), decayed)
 
     def _add_to(self, bucket: int, weights: list[float]) -> None:
         sums = self.sums.get(bucket)
@@ -137,9 +142,11 @@ class InterestState:
     beyond
         Aggregates of older events; `None` until the sequence overflows, which for most users it never does.
     fence
-        Progress by source partition, at most one entry per partition of `clicks` and `purchases`.
+        Progress by kind of event and partition.
     seen
         Hidden items of older events; `None` if there are none or they are not kept.
+    disliked
+        Time of the latest dislike older than the sequence, by item id, Unix milliseconds.
 
     Examples
     --------
@@ -157,8 +164,11 @@ class InterestState:
     beyond: Beyond | None = None
     fence: dict[tuple[int, int], Fence] = field(default_factory=dict)
     seen: Seen | None = None
+    disliked: dict[str, int] = field(default_factory=dict)
 
-    def fold(self, event: Event, *, sequence_length: int, keep_seen: bool = False) -> Outcome:
+    def fold(
+        self, event: Event, *, sequence_length: int, keep_seen: bool = False, weights: Weights = WEIGHTS
+    ) -> Outcome:
         """Fold one event; events of one source partition must be in offset order.
 
         Parameters
@@ -167,6 +177,8 @@ class InterestState:
             Maximum number of events in the sequence.
         keep_seen
             Whether items of events that leave the sequence are remembered in `seen`.
+        weights
+            Weight of each kind of event, for sums over those that leave the sequence.
         """
         fence = self.fence.get(event.source)
         if fence is None:
@@ -177,20 +189,20 @@ class InterestState:
         sighting = take_note(event, fence.recent_ids)
         if sighting is not Sighting.NEW:
             return _OUTCOMES[sighting]
-        self._insert(event, sequence_length, keep_seen=keep_seen)
+        self._insert(event, sequence_length, weights, keep_seen=keep_seen)
         return Outcome.APPLIED
 
     def _may_contain(self, event: Event) -> bool:
         """Return whether an event is in the sequence, or was too old to stay there."""
-        place: tuple[int, ...] = (event.event_time_ms, *event.source, event.offset)
+        place: tuple[int, ...] = event.event_time_ms, event.graded_type, event.source.partition, event.offset
         at = bisect_left(self.sequence, place, key=_place_of)
         is_there = at < len(self.sequence) and _place_of(self.sequence[at]) == place
         return is_there or (at == 0 and self.beyond is not None)
 
-    def _insert(self, event: Event, sequence_length: int, *, keep_seen: bool) -> None:
+    def _insert(self, event: Event, sequence_length: int, weights: Weights, *, keep_seen: bool) -> None:
         entry = SequenceEvent(
             event.event_time_ms,
-            event.source.event_type,
+            event.graded_type,
             event.source.partition,
             event.offset,
             event.item_id,
@@ -205,8 +217,10 @@ class InterestState:
             if self.beyond is None:
                 self.beyond = Beyond()
             oldest = sequence.pop(0)
-            self.beyond.add(oldest)
-            if keep_seen:
+            self.beyond.add(oldest, weights)
+            if weight_of(oldest.event_type, weights) < 0:
+                keep_latest(self.disliked, oldest.item_id, oldest.event_time_ms, most=DISLIKED_ITEMS)
+            elif keep_seen:
                 if self.seen is None:
                     self.seen = Seen()
                 is_purchase = oldest.event_type == EventType.PURCHASE
@@ -215,6 +229,18 @@ class InterestState:
     def seen_before(self) -> list[str]:
         """Return the remembered items from before the sequence that are not in it, sorted by id."""
         return self.seen.items(but={event.item_id for event in self.sequence}) if self.seen else []
+
+    def disliked_before(self, sequence: Sequence[SequenceEvent]) -> list[str]:
+        """Return the items of dislikes from before the sequence that the user has not come back to, sorted by id.
+
+        Parameters
+        ----------
+        sequence
+            The events of the sequence with signed kinds.
+        """
+        if not self.disliked:
+            return []
+        return sorted(self.disliked.keys() - {event.item_id for event in sequence if event.event_type >= 0})
 
     @property
     def events_count(self) -> int:
@@ -254,9 +280,9 @@ def category_bucket(category: str) -> int:
     return BUCKETS + crc32(category.encode()) % BUCKETS
 
 
-def decayed_weights(event: SequenceEvent, now_ms: int) -> list[float]:
+def decayed_weights(event: SequenceEvent, now_ms: int, weights: Weights = WEIGHTS) -> list[float]:
     """Return the weight of an event at a later instant, one value per half-life."""
-    weight = WEIGHTS[event.event_type]
+    weight = weight_of(event.event_type, weights)
     age_ms = now_ms - event.event_time_ms
     day, week, month = _DOUBLINGS_PER_MS  # unrolled, because this is most of the cost of a summary
     return [weight * 2.0 ** (age_ms * day), weight * 2.0 ** (age_ms * week), weight * 2.0 ** (age_ms * month)]

@@ -43,10 +43,28 @@ class Seen:
         elif item_id not in self.purchased:
             self.clicked[item_id] = max(time_ms, self.clicked.get(item_id, time_ms))
         if len(self.purchased) + len(self.clicked) > SEEN_ITEMS:
-            weakest = self.clicked or self.purchased
-            oldest_ms = min(weakest.values())
-            del weakest[min(each for each, each_ms in weakest.items() if each_ms == oldest_ms)]
+            _drop_oldest(self.clicked or self.purchased)
 
     def items(self, *, but: AbstractSet[str] = frozenset()) -> list[str]:
         """Return the items sorted by id, except the given ones."""
         return sorted(item_id for item_id in (*self.purchased, *self.clicked) if item_id not in but)
+
+
+def keep_latest(times_ms: dict[str, int], item_id: str, time_ms: int, *, most: int) -> None:
+    """Remember the latest time of an item, and of at most this many items.
+
+    Examples
+    --------
+    >>> times_ms = {"a": 1, "b": 2}
+    >>> keep_latest(times_ms, "c", 3, most=2)
+    >>> times_ms
+    {'b': 2, 'c': 3}
+    """
+    times_ms[item_id] = max(time_ms, times_ms.get(item_id, time_ms))
+    if len(times_ms) > most:
+        _drop_oldest(times_ms)
+
+
+def _drop_oldest(times_ms: dict[str, int]) -> None:
+    oldest_ms = min(times_ms.values())
+    del times_ms[min(item_id for item_id, each_ms in times_ms.items() if each_ms == oldest_ms)]

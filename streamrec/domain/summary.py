@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from streamrec.domain.feedback import WEIGHTS, Weights, weight_of
 from streamrec.domain.interest import (
     DAY_MS,
     HALF_LIVES_DAYS,
-    WEIGHTS,
     Beyond,
     InterestState,
     SequenceEvent,
@@ -77,20 +77,26 @@ class Interest:
     long_term_items: dict[str, list[float]] = field(default_factory=dict)
 
 
-def summarise(state: InterestState) -> Interest:
-    """Return the interest in categories and items, short-term and long-term; bounded by the length of the sequence."""
+def summarise(state: InterestState, weights: Weights = WEIGHTS) -> Interest:
+    """Return the interest in categories and items, short-term and long-term; bounded by the length of the sequence.
+
+    Parameters
+    ----------
+    weights
+        Weight of each kind of event; what the user did not like lowers the interest.
+    """
     interest = Interest()
     for event in session(state.sequence):
         if event.category:
-            weight = interest.short_term.get(event.category, 0.0) + WEIGHTS[event.event_type]
+            weight = interest.short_term.get(event.category, 0.0) + weight_of(event.event_type, weights)
             interest.short_term[event.category] = weight
     now_ms = state.sequence[-1].event_time_ms if state.sequence else 0
     items, categories = interest.long_term_items, interest.long_term
     for event in state.sequence:
-        weights = decayed_weights(event, now_ms)
-        _add(items, event.item_id, weights)
+        decayed = decayed_weights(event, now_ms, weights)
+        _add(items, event.item_id, decayed)
         if event.category:
-            _add(categories, event.category, weights)
+            _add(categories, event.category, decayed)
     if state.beyond:
         beyond = _beyond_at(state.beyond, now_ms)
         for sums, bucket_of in ((items, item_bucket), (categories, category_bucket)):

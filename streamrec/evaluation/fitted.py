@@ -183,7 +183,7 @@ class FittedModel:
     def _ranks(self, asked: Queries) -> Ranks:
         serving, contexts, targets = self.serving, self._contexts(asked), self._listable(asked.targets)
         hidden = encode(serving, contexts)
-        found = find(serving, contexts, hidden, hide_seen=self._hide_seen)
+        found = find(serving, contexts, hidden)
         candidates, scores = found.candidates, serving.blend.scores(found.features)
         places = candidates.places(targets)
         is_listed = (places >= 0) & (targets > 0)
@@ -192,9 +192,8 @@ class FittedModel:
         better = np.bincount(candidates.users, scores >= own[candidates.users], len(own)).astype(np.int64) - 1
         cosines = hidden @ serving.vectors[: serving.size].T
         cosines[:, 0] = -np.inf
-        if self._hide_seen:
-            for user, context in enumerate(contexts):
-                cosines[user, context.left_out] = -np.inf
+        for user, context in enumerate(contexts):
+            cosines[user, context.left_out] = -np.inf
         of_target = cosines[np.arange(len(targets)), targets]
         is_ranked = np.isfinite(of_target) & hidden.any(axis=1)
         return Ranks(
@@ -209,7 +208,7 @@ class FittedModel:
         for query, begin_ms in enumerate(asked.times_ms.tolist()):
             its = slice(prefixes.starts[query], prefixes.starts[query + 1])
             times_ms = begin_ms + after_ms[its]
-            seen = self._listable(asked.seen.of(query)) if asked.seen is not None else rows[:0]
+            seen = self._listable(asked.seen.of(query)) if asked.seen is not None else rows[its]
             contexts.append(
                 Context(
                     rows=rows[its],
@@ -217,7 +216,7 @@ class FittedModel:
                     times_ms=times_ms,
                     categories=np.zeros(len(times_ms), np.int64),
                     now_ms=max(self.serving.newest_event_ms, int(times_ms.max(initial=0))),
-                    seen_before=seen,
+                    left_out=seen if self._hide_seen else rows[:0],
                 )
             )
         return contexts

@@ -4,7 +4,7 @@ It runs the workers' fold, training step and ranking. A user's list is made for 
 the version serving then and with all events so far counted. Lists for a few consecutive events of distinct users are
 made together, before the first of them, so they are a few events older than those of baselines that learn from the log
 alone, which learn every event immediately. The model learns in micro-batches; until one is full its events are in the
-users' sequences and counts, but not in the model.
+users' sequences and counts, but not in the model. What a user does not like is learned, but is no target.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ import torch
 
 from streamrec.contracts.derived import EventPosition, UserInterest
 from streamrec.domain.event import Event
-from streamrec.domain.interest import InterestState
+from streamrec.domain.feedback import WEIGHTS, signed
+from streamrec.domain.interest import InterestState, SequenceEvent
 from streamrec.evaluation.baselines.baseline import Baseline
 from streamrec.evaluation.baselines.frozen import Frozen
 from streamrec.evaluation.baselines.retrained import Retrained
@@ -123,7 +124,7 @@ class Prequential:
                 self._timed("retrain", self._retrained.retrain)
             lists = self._timed("rank", self._lists, together) if self.events >= unscored else None
             for place, event in enumerate(together):
-                if lists is not None:
+                if lists is not None and self._is_liked(event):
                     self._score(event, [lists_of[place] for lists_of in lists])
                 self._learn(event, is_scored=lists is not None)
 
@@ -168,14 +169,20 @@ class Prequential:
         scores.known_items.append(len(numbers))
         scores.novelty.append(sum(bits) / max(len(bits), 1))
 
+    def _is_liked(self, event: Event) -> bool:
+        """Return whether an event says that the user likes the item."""
+        state = self._states.get(event.user_id) or InterestState()
+        return signed([*state.sequence, _entry(event)], WEIGHTS)[-1].event_type >= 0
+
     def _learn(self, event: Event, *, is_scored: bool) -> None:
         self.events += 1
         number = self._item_numbers.setdefault(event.item_id, len(self._item_numbers))
         if number == len(self._occurrences):
             self._occurrences.append(0)
-        self._occurrences[number] += 1
-        for baseline in self._baselines:
-            self._timed("baselines", baseline.learn_one, event.user_id, event.item_id, event.event_time_ms)
+        if self._is_liked(event):
+            self._occurrences[number] += 1
+            for baseline in self._baselines:
+                self._timed("baselines", baseline.learn_one, event.user_id, event.item_id, event.event_time_ms)
         state = self._states.setdefault(event.user_id, InterestState())
         state.fold(event, sequence_length=self._sequence_length)
         state.version += 1
@@ -201,23 +208,36 @@ class Prequential:
         return done
 
 
+def _entry(event: Event) -> SequenceEvent:
+    return SequenceEvent(
+        event.event_time_ms,
+        event.graded_type,
+        event.source.partition,
+        event.offset,
+        event.item_id,
+        event.category,
+    )
+
+
 def _interest(event: Event, state: InterestState, number: int) -> UserInterest:
     """Return the interest record of a user, without the summaries, which the model does not use.
 
     Production times are event numbers, because several events in a file may have the same time.
     """
+    sequence = signed(state.sequence, WEIGHTS)
     return UserInterest(
         user_id=event.user_id,
         state_version=state.version,
-        event_time_ms=state.sequence[-1].event_time_ms,
+        event_time_ms=sequence[-1].event_time_ms,
         produced_at_ms=number,
-        sequence=list(state.sequence),
+        sequence=list(sequence),
         new=[EventPosition(event.source.event_type, event.source.partition, event.offset)],
         short_term={},
         long_term={},
         long_term_items={},
         transitions=[],
         events_count=state.events_count,
+        disliked_before=state.disliked_before(sequence),
     )
 
 

@@ -144,7 +144,7 @@ def _contexts(model: ServingModel) -> list[Context]:
 def _see(name: str, model: ServingModel, *, withdrawn: np.ndarray | None = None) -> _Seen:
     """Return what a channel of a version finds and says of users."""
     contexts = _contexts(model)
-    retrieved = find(model, contexts, encode(model, contexts), hide_seen=False, withdrawn=withdrawn)
+    retrieved = find(model, contexts, encode(model, contexts), withdrawn=withdrawn)
     number = [each.name for each in model.retrievers].index(name)
     return _Seen(model.retrievers[number], retrieved.retrievals[number], retrieved)
 

@@ -12,7 +12,7 @@ from confluent_kafka import Consumer
 from streamrec.adapters.kafka.lag import end_offsets, open_observer, partitions_of
 from streamrec.adapters.postgres import PostgresRetentionStore
 from streamrec.adapters.redis import RedisInterestStore, RedisTopKStore
-from streamrec.contracts.topics import CLICKS, PURCHASES, RECOMMENDATIONS, USER_INTERESTS
+from streamrec.contracts.topics import EVENT_TOPICS, RECOMMENDATIONS, USER_INTERESTS
 from streamrec.errors import StreamrecError, TransientError
 from streamrec.service.batch import Positions, TopicPartition
 from streamrec.settings import Settings
@@ -50,10 +50,10 @@ class InFlight:
         recall = RedisTopKStore(redis_url, list_ttl_days=settings.list_ttl_days)
         retention = PostgresRetentionStore(settings.require_postgres_url())
         self._lists = [
-            self._progress((CLICKS, PURCHASES), interests.positions),
+            self._progress(EVENT_TOPICS, interests.positions),
             self._progress((USER_INTERESTS,), recall.positions),
         ]
-        self._retention = [self._progress((CLICKS, PURCHASES, RECOMMENDATIONS), retention.positions)]
+        self._retention = [self._progress((*EVENT_TOPICS, RECOMMENDATIONS), retention.positions)]
 
     def _progress(self, topics: Sequence[str], positions: ReadPositions) -> Progress:
         return partitions_of(self._observer, topics), positions

@@ -25,7 +25,7 @@ from streamrec.adapters.postgres import RetentionReader
 from streamrec.adapters.postgres.report import Day
 from streamrec.adapters.redis import RedisInterestStore, TopKReader
 from streamrec.contracts.derived import TopKList
-from streamrec.contracts.topics import CLICKS, PURCHASES, RECOMMENDATIONS
+from streamrec.contracts.topics import EVENT_TOPICS, RECOMMENDATIONS
 from streamrec.errors import StreamrecError
 from streamrec.kafka_access import KafkaAccess
 from streamrec.playback.backpressure import InFlight, Throttle
@@ -241,7 +241,7 @@ class Demonstration:
         """Compare the broker's records with the outcomes in the stores."""
         store = RedisInterestStore(self._settings.require_redis_url(), state_ttl_days=self._settings.state_ttl_days)
         with closing(open_observer(self._kafka)) as observer:
-            sources = partitions_of(observer, (CLICKS, PURCHASES))
+            sources = partitions_of(observer, EVENT_TOPICS)
             lists = end_offsets(observer, partitions_of(observer, (RECOMMENDATIONS,)))
         progress = list(store.progress(sources).values())
         oracle = self.player.oracle_hit_rate
@@ -250,7 +250,7 @@ class Demonstration:
             raise StreamrecError("no list was made, not even the default one")
         return Figures(
             broker=broker,
-            consumed=count_records(self._kafka, (CLICKS, PURCHASES)),
+            consumed=count_records(self._kafka, EVENT_TOPICS),
             applied=sum(part.applied for part in progress),
             duplicates=sum(part.duplicates for part in progress),
             dead_lettered=sum(part.dead_lettered for part in progress),

@@ -7,8 +7,8 @@ from itertools import islice
 
 import msgspec
 
-from streamrec.contracts.incoming import Click, Item, Purchase
-from streamrec.contracts.topics import CLICKS, ITEMS, PURCHASES
+from streamrec.contracts.incoming import Click, Feedback, Item, Purchase
+from streamrec.contracts.topics import CLICKS, FEEDBACK, ITEMS, PURCHASES
 from streamrec.service.ports import Outgoing, Publisher
 
 _ITEMS_AT_A_TIME = 1_000
@@ -16,10 +16,12 @@ _ITEMS_AT_A_TIME = 1_000
 _encoder = msgspec.json.Encoder()
 
 
-def event_record(message: Click | Purchase, headers: Mapping[str, bytes] | None = None) -> Outgoing:
+_TOPICS = {Click: CLICKS, Purchase: PURCHASES, Feedback: FEEDBACK}
+
+
+def event_record(message: Click | Purchase | Feedback, headers: Mapping[str, bytes] | None = None) -> Outgoing:
     """Return the record of an event, keyed by its user, with the headers of its event id, if any."""
-    topic = CLICKS if isinstance(message, Click) else PURCHASES
-    return Outgoing(topic, message.user_id.encode(), _encoder.encode(message), headers or {})
+    return Outgoing(_TOPICS[type(message)], message.user_id.encode(), _encoder.encode(message), headers or {})
 
 
 def item_record(item: Item) -> Outgoing:

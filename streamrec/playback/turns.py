@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from streamrec.adapters.event_files import EventFile
 from streamrec.contracts.derived import TopKList
-from streamrec.contracts.incoming import Click, Item, Purchase
+from streamrec.contracts.incoming import Click, Feedback, Item, Purchase
 from streamrec.playback.records import event_record, item_record
 from streamrec.service.ports import Outgoing
 from streamrec.simulated_shop import ShopEvent, ShopItem, SimulatedShop, Visit
@@ -21,7 +21,7 @@ HIT_AT = 10
 class PlayedEvent(NamedTuple):
     """An event of a turn."""
 
-    message: Click | Purchase
+    message: Click | Purchase | Feedback
     scored: bool
     """Whether lists can be scored by it: it does not depend on the list."""
 

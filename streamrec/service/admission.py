@@ -10,7 +10,7 @@ from typing import NamedTuple
 import msgspec
 
 from streamrec.contracts.derived import UserInterest
-from streamrec.contracts.topics import EVENT_TYPES
+from streamrec.contracts.topics import EVENT_TOPICS
 from streamrec.errors import TransientError
 from streamrec.service.batch import Positions, Slice, TopicPartition, follow_on, positions_of
 from streamrec.service.fence import Fences, FenceState
@@ -149,8 +149,8 @@ class Admission:
         """Return whether anything from these partitions was read or admitted."""
         with self._lock:
             return any(
-                self._fences.has_admitted(EVENT_TYPES[source.topic], source.partition)
-                if source.topic in EVENT_TYPES
+                self._fences.has_admitted(EVENT_TOPICS.index(source.topic), source.partition)
+                if source.topic in EVENT_TOPICS
                 else self._positions.get(source, 0)
                 for source in sources
             )

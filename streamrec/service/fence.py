@@ -7,6 +7,8 @@ from typing import Protocol
 
 import msgspec
 
+from streamrec.domain.event import topic_number
+
 WINDOW_OFFSETS = 1 << 20
 """Offsets in the window of a source partition: 128 KiB of bits."""
 
@@ -101,7 +103,7 @@ def _to_bits(number: int) -> bytearray:
 class FenceState(msgspec.Struct, frozen=True, array_like=True):
     """A fence in a checkpoint."""
 
-    event_type: int
+    topic_number: int
     partition: int
     highest: int
     bits: bytes
@@ -112,7 +114,7 @@ class Placed(Protocol):
 
     @property
     def event_type(self) -> int:
-        """0 click, 1 purchase."""
+        """The kind of event, which determines the topic."""
 
     @property
     def partition(self) -> int:
@@ -134,7 +136,7 @@ class Fences:
 
     def __init__(self, states: Sequence[FenceState] = ()) -> None:
         self._fences = {
-            (state.event_type, state.partition): PositionFence(state.highest, state.bits) for state in states
+            (state.topic_number, state.partition): PositionFence(state.highest, state.bits) for state in states
         }
 
     def __bool__(self) -> bool:
@@ -143,16 +145,17 @@ class Fences:
 
     def __contains__(self, event: Placed) -> bool:
         """Whether an event was admitted, within the window."""
-        fence = self._fences.get((event.event_type, event.partition))
+        fence = self._fences.get((topic_number(event.event_type), event.partition))
         return fence is not None and event.offset in fence
 
-    def has_admitted(self, event_type: int, partition: int) -> bool:
-        """Return whether any event of a source partition was ever admitted."""
-        return (event_type, partition) in self._fences
+    def has_admitted(self, topic: int, partition: int) -> bool:
+        """Return whether any event of a source partition was ever admitted, by the number of its topic."""
+        return (topic, partition) in self._fences
 
     def admit(self, event: Placed) -> bool:
         """Admit an event, and return whether it is new."""
-        return self._fences.setdefault((event.event_type, event.partition), PositionFence()).admit(event.offset)
+        source = topic_number(event.event_type), event.partition
+        return self._fences.setdefault(source, PositionFence()).admit(event.offset)
 
     def join(self, other: Fences) -> None:
         """Add all events of other fences."""

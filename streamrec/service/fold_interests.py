@@ -1,4 +1,4 @@
-"""The `interests` use case: clicks and purchases become interest states, and each new state a `user-interests` record.
+"""The `interests` use case: events become interest states, and each new state a `user-interests` record.
 
 Order of operations, per batch:
 
@@ -23,8 +23,9 @@ import structlog
 from streamrec.contracts.decode import ID_REUSED, decode_event
 from streamrec.contracts.derived import EventPosition
 from streamrec.contracts.headers import traced
-from streamrec.contracts.topics import EVENT_TYPES, USER_INTERESTS, dead_letter_topic
-from streamrec.domain.event import Event, Source
+from streamrec.contracts.topics import USER_INTERESTS, dead_letter_topic, topic_of
+from streamrec.domain.event import Event
+from streamrec.domain.feedback import WEIGHTS, Weights
 from streamrec.domain.interest import Outcome
 from streamrec.errors import BadRecordError, TooManyDeadLettersError, TransientError
 from streamrec.service.batch import Batch, Positions, Record, TopicPartition, follow_on
@@ -61,7 +62,7 @@ class _Begun:
 
 
 class FoldInterests:
-    """Folds batches of clicks and purchases into the interest states of their users.
+    """Folds batches of events into the interest states of their users.
 
     Parameters
     ----------
@@ -73,6 +74,8 @@ class FoldInterests:
         Maximum share of refused records among the last `DEAD_LETTER_WINDOW`: more indicates a bad deployment.
     hide_seen
         Whether lists hide seen items: then items are remembered beyond the sequence.
+    weights
+        Weight of each kind of event.
     """
 
     def __init__(
@@ -83,12 +86,14 @@ class FoldInterests:
         sequence_length: int,
         dead_letter_limit: float = 0.5,
         hide_seen: bool = False,
+        weights: Weights = WEIGHTS,
     ) -> None:
         self._store = store
         self._publisher = publisher
         self._sequence_length = sequence_length
         self._dead_letter_limit = dead_letter_limit
         self._hide_seen = hide_seen
+        self._weights = weights
         self._recent: deque[bool] = deque(maxlen=DEAD_LETTER_WINDOW)
         self._begun: _Begun | None = None
         self.tally = Tally()
@@ -152,8 +157,10 @@ class FoldInterests:
         self.tally = Tally(dropped=decoded.dropped)
         for event, record in decoded.events:
             state = snapshot.states[event.user_id]
-            outcome = state.fold(event, sequence_length=self._sequence_length, keep_seen=self._hide_seen)
-            source = TopicPartition(_TOPICS[event.source.event_type], event.source.partition)
+            outcome = state.fold(
+                event, sequence_length=self._sequence_length, keep_seen=self._hide_seen, weights=self._weights
+            )
+            source = TopicPartition(topic_of(event.source.event_type), event.source.partition)
             if outcome is Outcome.CONFLICT:
                 decoded.refused.append((source, record, BadRecordError(ID_REUSED, _REUSED)))
                 continue
@@ -187,7 +194,7 @@ class FoldInterests:
         room = self._publisher.room(USER_INTERESTS)
         records = []
         for user_id, user in changed.items():
-            record, left_out = interest_record(user_id, snapshot.states[user_id], user, room)
+            record, left_out = interest_record(user_id, snapshot.states[user_id], user, room, self._weights)
             records.append(record)
             if left_out:
                 self.tally.shortened[USER_INTERESTS] += 1
@@ -200,18 +207,15 @@ _REUSED = (
     "`streamrec dlq replay --reason id-reused` applies this one with its position as id"
 )
 
-_TOPICS = {event_type: topic for topic, event_type in EVENT_TYPES.items()}
-
 
 def _decode(batch: Batch) -> _Decoded:
     decoded = _Decoded()
     dropped: list[str] = []
     for source, record in batch:
-        origin = Source(EVENT_TYPES[source.topic], source.partition)
         try:
             record.check()
             event = decode_event(
-                origin, record.offset, record.timestamp_ms, record.value, record.headers, dropped=dropped
+                source, record.offset, record.timestamp_ms, record.value, record.headers, dropped=dropped
             )
         except BadRecordError as error:
             decoded.refused.append((source, record, error))

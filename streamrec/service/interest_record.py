@@ -10,6 +10,7 @@ import msgspec
 
 from streamrec.contracts.derived import EventPosition, UserInterest
 from streamrec.contracts.topics import USER_INTERESTS
+from streamrec.domain.feedback import WEIGHTS, Weights, signed
 from streamrec.domain.interest import InterestState
 from streamrec.domain.summary import category_transitions, summarise
 from streamrec.service.ports import Outgoing
@@ -34,28 +35,33 @@ class Changed:
     """Trace context of the newest of them."""
 
 
-def interest_record(user_id: str, state: InterestState, changed: Changed, room: int) -> tuple[Outgoing, int]:
+def interest_record(
+    user_id: str, state: InterestState, changed: Changed, room: int, weights: Weights = WEIGHTS
+) -> tuple[Outgoing, int]:
     """Return the record of a changed state, and the number of events omitted from its sequence to fit.
 
-    The oldest events are omitted, except the newest one; if that is not enough, `seen_before` is omitted, too. All
-    other fields describe the whole state. A position in `new` whose event was omitted refers to an event older than the
-    sequence, which `new` may contain anyway.
+    The oldest events are omitted, except the newest one; if that is not enough, `seen_before` and `disliked_before`
+    are, too. All other fields describe the whole state. A position in `new` whose event was omitted refers to an event
+    older than the sequence, which `new` may contain anyway.
 
     Parameters
     ----------
     room
         Record size limit of the topic, overhead included, in bytes.
+    weights
+        Weight of each kind of event.
     """
-    interest = user_interest(user_id, state, changed)
+    interest = user_interest(user_id, state, changed, weights)
     record = _encoded(interest, changed)
-    left_out, last = 0, len(state.sequence) - 1
+    sequence = interest.sequence
+    left_out, last = 0, len(sequence) - 1
     while (excess := size_of(record) - room) > 0 and left_out < last:
         while excess > 0 and left_out < last:
-            excess -= len(_encoder.encode(state.sequence[left_out])) + 1  # plus a comma
+            excess -= len(_encoder.encode(sequence[left_out])) + 1  # plus a comma
             left_out += 1
-        record = _encoded(msgspec.structs.replace(interest, sequence=state.sequence[left_out:]), changed)
-    if size_of(record) > room and interest.seen_before:
-        least = msgspec.structs.replace(interest, sequence=state.sequence[left_out:], seen_before=[])
+        record = _encoded(msgspec.structs.replace(interest, sequence=sequence[left_out:]), changed)
+    if size_of(record) > room and (interest.seen_before or interest.disliked_before):
+        least = msgspec.structs.replace(interest, sequence=sequence[left_out:], seen_before=[], disliked_before=[])
         record = _encoded(least, changed)
     return record, left_out
 
@@ -64,9 +70,9 @@ def _encoded(interest: UserInterest, changed: Changed) -> Outgoing:
     return Outgoing(USER_INTERESTS, interest.user_id.encode(), _encoder.encode(interest), changed.headers)
 
 
-def user_interest(user_id: str, state: InterestState, changed: Changed) -> UserInterest:
-    """Return the summary fields of a non-empty state."""
-    interest = summarise(state)
+def user_interest(user_id: str, state: InterestState, changed: Changed, weights: Weights = WEIGHTS) -> UserInterest:
+    """Return the record of a non-empty state."""
+    interest, sequence = summarise(state, weights), signed(state.sequence, weights)
     transitions = category_transitions(state.sequence)
     return UserInterest(
         user_id=user_id,
@@ -74,7 +80,7 @@ def user_interest(user_id: str, state: InterestState, changed: Changed) -> UserI
         state_version=state.content_version,
         event_time_ms=state.sequence[-1].event_time_ms,
         produced_at_ms=changed.produced_at_ms,
-        sequence=state.sequence,
+        sequence=list(sequence),
         new=changed.new,
         short_term=dict(_strongest(interest.short_term, _itself)),
         long_term=dict(_strongest(interest.long_term, max)),
@@ -82,6 +88,7 @@ def user_interest(user_id: str, state: InterestState, changed: Changed) -> UserI
         transitions=[(*step, count) for step, count in _strongest(transitions, _itself)],
         events_count=state.events_count,
         seen_before=state.seen_before(),
+        disliked_before=state.disliked_before(sequence),
     )
 
 

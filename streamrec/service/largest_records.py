@@ -12,16 +12,16 @@ from streamrec.contracts.incoming import MAX_ID_CHARACTERS
 from streamrec.contracts.model_update import MAX_PART_BYTES
 from streamrec.contracts.topics import (
     BROKER_MAX_MESSAGE_BYTES,
-    CLICKS,
+    EVENT_TOPICS,
     IMPRESSIONS,
     ITEMS,
     MODEL_UPDATES,
-    PURCHASES,
     RECOMMENDATIONS,
     USER_INTERESTS,
     dead_letter_topic,
 )
-from streamrec.domain.interest import SequenceEvent
+from streamrec.domain.event import EventType
+from streamrec.domain.interest import DISLIKED_ITEMS, SequenceEvent
 from streamrec.domain.seen import SEEN_ITEMS
 from streamrec.errors import UnfitServerError
 from streamrec.service.interest_record import SUMMARY_SIZE
@@ -34,8 +34,8 @@ PLAIN, UNICODE, ESCAPED = "x", "\N{MUSICAL SYMBOL G CLEF}", "\x01"
 MAX_NEW_EVENTS = 1_000
 """Maximum number of records in a batch."""
 
-MAX_HIDDEN_ITEMS = 1_000 + SEEN_ITEMS
-"""Maximum number of hidden items of a list: the longest sequence, plus items seen before it."""
+MAX_HIDDEN_ITEMS = 1_000 + SEEN_ITEMS + DISLIKED_ITEMS
+"""Maximum number of hidden items of a list: the longest sequence, plus items seen or disliked before it."""
 
 LETTER_BYTES = 8_192
 """The smallest useful dead letter: the reason and the beginning of the record."""
@@ -72,7 +72,7 @@ def needs_of_interests(sequence_length: int, *, hide_seen: bool = False) -> list
     """Return the limits that the `interests` worker requires: with less, sequences of ordinary users lose events."""
     seen = SEEN_ITEMS if hide_seen else 0
     room = max(largest_interest(sequence_length, PLAIN, seen), largest_interest(1, ESCAPED, seen))
-    letters = [Need(dead_letter_topic(topic), LETTER_BYTES) for topic in (CLICKS, PURCHASES)]
+    letters = [Need(dead_letter_topic(topic), LETTER_BYTES) for topic in EVENT_TOPICS]
     return [Need(USER_INTERESTS, room, "sequence_length"), *letters]
 
 
@@ -128,14 +128,15 @@ def largest_interest(sequence_length: int, character: str, seen_items: int = 0) 
         state_version=_TIME_MS * 4_096,
         event_time_ms=_TIME_MS,
         produced_at_ms=_TIME_MS,
-        sequence=[SequenceEvent(_TIME_MS, 1, 1_023, 1 << 53, longest, longest)] * sequence_length,
-        new=[EventPosition(1, 1_023, 1 << 53)] * MAX_NEW_EVENTS,
+        sequence=[SequenceEvent(_TIME_MS, -EventType.RETURN, 1_023, 1 << 53, longest, longest)] * sequence_length,
+        new=[EventPosition(EventType.RETURN, 1_023, 1 << 53)] * MAX_NEW_EVENTS,
         short_term=dict.fromkeys(names, _WEIGHT),
         long_term=dict.fromkeys(names, [_WEIGHT] * 3),
         long_term_items=dict.fromkeys(names, [_WEIGHT] * 3),
         transitions=[(longest, longest, sequence_length)] * SUMMARY_SIZE,
         events_count=1 << 53,
         seen_before=[longest] * seen_items,
+        disliked_before=[longest] * DISLIKED_ITEMS,
     )
     return size_of(Outgoing(USER_INTERESTS, longest.encode(), _encoder.encode(message), _TRACE))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from hashlib import blake2b
 
 from streamrec.contracts.derived import ListItem, TopKList, UserInterest
@@ -69,14 +69,8 @@ class ListMaker:
             produced_at_ms=interest.produced_at_ms,
             made_at_ms=self.now_ms(),
             rebuilt=rebuilt,
-            hidden=hide(_had_by(interest)) if self.ranker.hide_seen else b"",
+            hidden=hide(interest.hidden(seen=self.ranker.hide_seen)),
         )
-
-
-def _had_by(interest: UserInterest) -> Iterator[str]:
-    """Return the user's seen items."""
-    yield from (event.item_id for event in interest.sequence)
-    yield from interest.seen_before
 
 
 def list_id(*parts: object) -> str:

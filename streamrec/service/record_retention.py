@@ -24,8 +24,16 @@ from streamrec.contracts.decode import (
     deleted_by,
 )
 from streamrec.contracts.incoming import EventTimeMs, Id, Impression
-from streamrec.contracts.topics import EVENT_TYPES, IMPRESSIONS, ITEMS, RECOMMENDATIONS, dead_letter_topic
-from streamrec.domain.event import Event, EventType, Source
+from streamrec.contracts.topics import (
+    EVENT_TOPICS,
+    FEEDBACK,
+    IMPRESSIONS,
+    ITEMS,
+    RECOMMENDATIONS,
+    dead_letter_topic,
+    topic_of,
+)
+from streamrec.domain.event import Event, EventType
 from streamrec.domain.retention import RememberedList, UserRetention, day_of, item_hashes
 from streamrec.errors import BadRecordError
 from streamrec.service.batch import Batch, Positions, Record, TopicPartition, follow_on, positions_of
@@ -131,7 +139,7 @@ class RecordRetention:
         )
         self.tally.refused.update((source.topic, error.reason) for source, _, error in decoded.refused)
         self.tally.dropped = decoded.dropped
-        self.tally.produced_at_ms = [record.timestamp_ms for source, record in batch if source.topic in EVENT_TYPES]
+        self.tally.produced_at_ms = [record.timestamp_ms for source, record in batch if source.topic in EVENT_TOPICS]
         return positions
 
     def _send_dead_letters(self, batch: Batch, refused: Sequence[Refused]) -> None:
@@ -190,6 +198,8 @@ class _Work:
             return
         counts = self._counts(event)
         active = self.changes.activity.setdefault((event.user_id, day_of(event.event_time_ms, self.zone)), Counts())
+        if topic_of(event.source.event_type) == FEEDBACK:
+            return  # activity, but no click or purchase
         list_id = user.followed(event, window_ms=self.window_ms)
         follow = self.changes.followed.setdefault(list_id, Followed(event.user_id)) if list_id else Followed("")
         if list_id:
@@ -243,5 +253,4 @@ def _decode(source: TopicPartition, record: Record, dropped: list[str]) -> Messa
         impression = decode_impression(record.value, dropped=dropped)
         check_event_time(impression.event_time_ms, record.timestamp_ms)
         return impression
-    origin = Source(EVENT_TYPES[source.topic], source.partition)
-    return decode_event(origin, record.offset, record.timestamp_ms, record.value, record.headers)
+    return decode_event(source, record.offset, record.timestamp_ms, record.value, record.headers)

@@ -19,7 +19,7 @@ import structlog
 from streamrec.contracts.decode import decode_interest, decode_own
 from streamrec.contracts.derived import UserInterest
 from streamrec.contracts.model_version import ModelCommand
-from streamrec.contracts.topics import CLICKS, ITEMS, MODEL_CONTROL, MODEL_UPDATES, MODEL_VERSIONS, PURCHASES
+from streamrec.contracts.topics import EVENT_TOPICS, ITEMS, MODEL_CONTROL, MODEL_UPDATES, MODEL_VERSIONS
 from streamrec.errors import BadRecordError, TransientError
 from streamrec.service.admission import Admission, Admissions
 from streamrec.service.batch import Batch, Positions, Record, TopicPartition
@@ -207,7 +207,7 @@ class TrainOnInterests:
     @property
     def other_topics(self) -> Sequence[str]:
         """Topics of whose records offsets are kept, events and commands, and the one that holds versions."""
-        return (CLICKS, PURCHASES, MODEL_CONTROL, MODEL_UPDATES)
+        return (*EVENT_TOPICS, MODEL_CONTROL, MODEL_UPDATES)
 
     def topic_ids(self, topics: Sequence[str]) -> dict[str, str]:
         """Return the known ids of topics."""

@@ -6,7 +6,6 @@ import csv
 import gzip
 import json
 
-import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -14,8 +13,8 @@ import pytest
 from streamrec.adapters.event_files import UNREADABLE, EventFile, read_items
 from streamrec.contracts.decode import decode_event
 from streamrec.contracts.incoming import Click, Purchase
-from streamrec.domain.event import EventType, Source
 from streamrec.errors import UsageError
+from streamrec.playback.records import event_record
 
 NOON_MS = 1_700_000_000_000
 
@@ -88,8 +87,8 @@ def test_a_purchase_carries_quantity_price_and_order(tmp_path):
 def test_what_is_read_is_what_the_pipeline_takes(tmp_path):
     for event in read(write(tmp_path, ".parquet", ROWS)):
         if event.message is not None:
-            kind = EventType.CLICK if isinstance(event.message, Click) else EventType.PURCHASE
-            decoded = decode_event(Source(kind, 0), 0, NOON_MS, msgspec.json.encode(event.message), {})
+            record = event_record(event.message)
+            decoded = decode_event((record.topic, 0), 0, NOON_MS, record.value, {})
 
             assert decoded.user_id == event.message.user_id
 

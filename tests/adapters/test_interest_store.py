@@ -52,7 +52,7 @@ def test_states_and_progress_come_back_as_written(store):
     snapshot = store.load(["u1"], [SOURCE])
     state = snapshot.states["u1"]
     assert [entry.item_id for entry in state.sequence] == ["i2", "i3", "i4"]
-    assert state.beyond.events == [2, 0]
+    assert state.beyond.events == [2, 0, 0]
     assert state.fence[(0, 0)].offset == 4
     assert state.version == 1
     assert snapshot.progress[SOURCE].applied == 5

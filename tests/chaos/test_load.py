@@ -10,8 +10,6 @@ from streamrec.chaos.footprint import slope_an_hour
 from streamrec.chaos.load import _SPOILED, records
 from streamrec.chaos.undecodable import MARK
 from streamrec.contracts.decode import ID_REUSED, decode_event
-from streamrec.contracts.topics import CLICKS
-from streamrec.domain.event import EventType, Source
 from streamrec.domain.interest import InterestState, Outcome
 from streamrec.errors import BadRecordError
 
@@ -20,9 +18,8 @@ def reason(record, offset, states):
     """Return why the decoder or the state of its user refuses a record, empty if neither does."""
     if record.headers:  # which its readers cannot read
         return "bad-headers" if MARK in record.headers else ""
-    source = Source(EventType.CLICK if record.topic == CLICKS else EventType.PURCHASE, 0)
     try:
-        event = decode_event(source, offset, time.time_ns() // 1_000_000, record.value, {})
+        event = decode_event((record.topic, 0), offset, time.time_ns() // 1_000_000, record.value, {})
     except BadRecordError as error:
         return error.reason
     return ID_REUSED if states[event.user_id].fold(event, sequence_length=50) is Outcome.CONFLICT else ""

@@ -10,7 +10,6 @@ from doubles import MemoryPublisher
 from streamrec.cli import replay
 from streamrec.cli.app import main
 from streamrec.contracts.decode import decode_event
-from streamrec.domain.event import EventType, Source
 from streamrec.domain.interest import InterestState, Outcome
 from streamrec.service.ports import Outgoing
 
@@ -46,7 +45,7 @@ def fold(records):
     state = InterestState()
     outcomes = []
     for offset, record in enumerate(records):
-        event = decode_event(Source(EventType.CLICK, 0), offset, NOON_MS, record.value, record.headers)
+        event = decode_event((record.topic, 0), offset, NOON_MS, record.value, record.headers)
         outcomes.append(state.fold(event, sequence_length=50))
     return outcomes
 

@@ -26,9 +26,10 @@ from streamrec.contracts.model_version import ModelCommand
 from streamrec.domain.event import EventType, Source
 from streamrec.domain.interest import SequenceEvent
 from streamrec.errors import BadRecordError
+from streamrec.service.batch import TopicPartition
 
-CLICKS = Source(EventType.CLICK, 3)
-PURCHASES = Source(EventType.PURCHASE, 3)
+CLICKS = TopicPartition("clicks", 3)
+PURCHASES = TopicPartition("purchases", 3)
 SOURCES = [CLICKS, PURCHASES]
 MANY = settings(max_examples=300, derandomize=True)
 
@@ -109,7 +110,7 @@ def test_event_carries_its_fields_and_its_place():
     event = decode(click("u1", "a", NOW_MS, category="x", list_id="l1", unknown={"deep": [1]}))
     assert (event.user_id, event.item_id, event.event_time_ms) == ("u1", "a", NOW_MS)
     assert (event.category, event.list_id, event.id_hash) == ("x", "l1", None)
-    assert (event.source, event.offset) == (CLICKS, 17)
+    assert (event.source, event.offset) == (Source(EventType.CLICK, 3), 17)
 
 
 def test_event_id_names_the_event():

@@ -9,10 +9,10 @@ import pytest
 from builders import NOW_MS, click
 
 from streamrec.contracts.decode import decode_event
-from streamrec.domain.event import EventType, Source
 from streamrec.errors import BadRecordError
+from streamrec.service.batch import TopicPartition
 
-CLICKS, PURCHASES = Source(EventType.CLICK, 3), Source(EventType.PURCHASE, 3)
+CLICKS, PURCHASES = TopicPartition("clicks", 3), TopicPartition("purchases", 3)
 MESSAGE = {"user_id": "u1", "item_id": "a", "event_time_ms": NOW_MS}
 ATTRIBUTES = {"specversion": "1.0", "id": "e-1", "source": "/shop", "type": "shop.click"}
 

@@ -18,7 +18,6 @@ from jsonschema import Draft202012Validator
 
 from streamrec.contracts.decode import _decode, decode_event, decode_impression, decode_item
 from streamrec.contracts.schemas import DIRECTORY, MESSAGES, published_files
-from streamrec.domain.event import EventType, Source
 from streamrec.errors import BadRecordError
 
 EXAMPLES = DIRECTORY / "examples"
@@ -44,8 +43,8 @@ KEYWORDS = {
 """What a JSON Schema validator calls the reasons for which the decoder refuses."""
 
 
-def event_decoder(event_type: EventType) -> Decoder:
-    return lambda value, dropped: decode_event(Source(event_type, 0), 1, NOW_MS, value, {}, dropped=dropped)
+def event_decoder(topic: str) -> Decoder:
+    return lambda value, dropped: decode_event((topic, 0), 1, NOW_MS, value, {}, dropped=dropped)
 
 
 def derived_decoder(name: str) -> Decoder:
@@ -55,8 +54,9 @@ def derived_decoder(name: str) -> Decoder:
 
 # the headers of a dead letter are written and never read back
 DECODERS: dict[str, Decoder] = {
-    "click": event_decoder(EventType.CLICK),
-    "purchase": event_decoder(EventType.PURCHASE),
+    "click": event_decoder("clicks"),
+    "purchase": event_decoder("purchases"),
+    "feedback": event_decoder("feedback"),
     "item": lambda value, dropped: decode_item(value, dropped=dropped),
     "impression": lambda value, dropped: decode_impression(value, dropped=dropped),
     "user-interest": derived_decoder("user-interest"),

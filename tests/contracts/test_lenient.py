@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from streamrec.contracts.decode import decode_event, decode_impression, decode_item, deleted_by, withdrawn_by
 from streamrec.contracts.incoming import Click, Purchase
-from streamrec.domain.event import EventType, Source
 from streamrec.errors import BadRecordError
+from streamrec.service.batch import TopicPartition
 
-CLICKS, PURCHASES = Source(EventType.CLICK, 3), Source(EventType.PURCHASE, 3)
+CLICKS, PURCHASES = TopicPartition("clicks", 3), TopicPartition("purchases", 3)
 ADDRESS = "https://shop.example/" + "q" * 300
 
 

@@ -82,7 +82,7 @@ def test_asyncapi_document_has_every_topic_and_every_reference_leads_somewhere(a
 def test_asyncapi_says_who_sends_what(asyncapi):
     actions = {operation["channel"]["$ref"]: operation["action"] for operation in asyncapi["operations"].values()}
     received = {reference.split("/")[-1] for reference, action in actions.items() if action == "receive"}
-    assert received == {"clicks", "purchases", "items", "impressions", "model-control"}
+    assert received == {"clicks", "purchases", "feedback", "items", "impressions", "model-control"}
     assert len(actions) == len(TOPICS)
 
 

@@ -6,10 +6,10 @@ import pytest
 
 from streamrec.domain.event import Event, EventType, Source
 from streamrec.domain.event_ids import RECENT_IDS
+from streamrec.domain.feedback import WEIGHTS
 from streamrec.domain.interest import (
     BUCKETS,
     DAY_MS,
-    WEIGHTS,
     InterestState,
     Outcome,
     SequenceEvent,
@@ -53,7 +53,7 @@ def test_events_of_one_instant_are_ordered_by_type_partition_and_offset():
 def test_oldest_event_leaves_a_full_sequence():
     state = state_of(event(0, "b", 2), event(1, "c", 3), event(2, "a", 1), sequence_length=2)
     assert items(state) == ["b", "c"]
-    assert state.beyond.events == [1, 0]
+    assert state.beyond.events == [1, 0, 0]
     assert state.events_count == 3
 
 

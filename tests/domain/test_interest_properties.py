@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streamrec.domain import interest
 from streamrec.domain import seen as seen_items
-from streamrec.domain.event import Event, EventType, Source
+from streamrec.domain.event import Event, EventType, Source, kind_in, percent_in, topic_number
 from streamrec.domain.event_ids import RECENT_IDS
+from streamrec.domain.feedback import WEIGHTS, signed
 from streamrec.domain.interest import (
     DAY_MS,
     HALF_LIVES_DAYS,
@@ -25,7 +27,8 @@ from streamrec.domain.seen import SEEN_ITEMS, Seen
 from streamrec.domain.summary import category_transitions, session, summarise
 
 NOW_MS = 1_760_000_000_000
-SOURCES = [Source(event_type, partition) for event_type in EventType for partition in (0, 1)]
+KINDS = EventType.CLICK, EventType.PURCHASE, EventType.RATING, EventType.DISLIKE
+SOURCES = [Source(kind, partition) for kind in KINDS for partition in ((0, 1) if kind == EventType.CLICK else (0,))]
 MANY = settings(max_examples=150, derandomize=True)
 
 
@@ -42,7 +45,9 @@ def logs(draw):
         ):
             offset += step
             category = f"c{item % 3}" if item else ""
-            events.append(Event("u", f"i{item}", NOW_MS - ago_ms, source, offset, id_hash, category, "", content))
+            percent = 20 + 20 * (item % 5) if source.event_type is EventType.RATING else 0
+            at_ms = NOW_MS - ago_ms
+            events.append(Event("u", f"i{item}", at_ms, source, offset, id_hash, category, "", content, percent))
         log[source] = events
     return log
 
@@ -73,18 +78,25 @@ def folded(events, sequence_length, *, keep_seen=False):
     return state, Counter(outcomes.values())
 
 
+def is_disliked(each):
+    kind = kind_in(each.event_type)
+    return kind is EventType.DISLIKE or (kind is EventType.RATING and percent_in(each.event_type) < 50)
+
+
 def strongest(entries, most):
     """Return the items to remember of these events, by definition: purchases first, then the latest."""
     best = {}
     for each in entries:
-        best[each.item_id] = max(best.get(each.item_id, (0, 0)), (each.event_type, each.event_time_ms))
+        if not is_disliked(each):
+            strength = each.event_type == EventType.PURCHASE, each.event_time_ms
+            best[each.item_id] = max(best.get(each.item_id, (False, 0)), strength)
     return dict(sorted(best.items(), key=lambda pair: (pair[1], pair[0]), reverse=True)[:most])
 
 
 def entry(event):
     return SequenceEvent(
         event.event_time_ms,
-        event.source.event_type,
+        event.graded_type,
         event.source.partition,
         event.offset,
         event.item_id,
@@ -151,7 +163,9 @@ def test_any_delivery_folds_to_what_the_set_of_events_defines(data, log, sequenc
     if not older:
         assert state.beyond is None
     else:
-        assert state.beyond.events == [sum(each.event_type == kind for each in older) for kind in EventType]
+        assert state.beyond.events == [
+            sum(topic_number(each.event_type) == number for each in older) for number in (0, 1, 2)
+        ]
         assert state.beyond.reference_ms == older[-1].event_time_ms
         assert_same_sums(state.beyond.sums, sums_of(older))
 
@@ -191,9 +205,25 @@ def test_hidden_items_outlive_the_sequence_whatever_the_delivery(data, log, sequ
         state, _ = folded(data.draw(deliveries(log)), sequence_length, keep_seen=True)
     wanted = strongest(distinct(log)[:-sequence_length], most)
     seen = state.seen or Seen()
-    assert seen.purchased == {item: at_ms for item, (kind, at_ms) in wanted.items() if kind == EventType.PURCHASE}
-    assert seen.clicked == {item: at_ms for item, (kind, at_ms) in wanted.items() if kind == EventType.CLICK}
+    assert seen.purchased == {item: at_ms for item, (is_bought, at_ms) in wanted.items() if is_bought}
+    assert seen.clicked == {item: at_ms for item, (is_bought, at_ms) in wanted.items() if not is_bought}
     assert state.seen_before() == sorted(wanted.keys() - {event.item_id for event in state.sequence})
+
+
+@MANY
+@given(data=st.data(), log=logs(), sequence_length=st.integers(2, 8), most=st.integers(1, 3))
+def test_the_latest_dislikes_outlive_the_sequence_whatever_the_delivery(data, log, sequence_length, most):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(interest, "DISLIKED_ITEMS", most)
+        state, _ = folded(data.draw(deliveries(log)), sequence_length)
+    latest = {}
+    for each in distinct(log)[:-sequence_length]:
+        if is_disliked(each):
+            latest[each.item_id] = max(each.event_time_ms, latest.get(each.item_id, 0))
+    wanted = sorted(latest.items(), key=lambda pair: (pair[1], pair[0]), reverse=True)[:most]
+    assert state.disliked == dict(wanted)
+    came_back = {event.item_id for event in signed(state.sequence, WEIGHTS) if event.event_type >= 0}
+    assert state.disliked_before(signed(state.sequence, WEIGHTS)) == sorted(state.disliked.keys() - came_back)
 
 
 def test_a_purchase_is_remembered_longer_than_any_click():

@@ -10,7 +10,8 @@ from streamrec.domain.event_ids import RECENT_IDS
 from streamrec.domain.interest import InterestState, Outcome
 from streamrec.domain.retention import MAX_REMEMBERED_ITEMS, RememberedList, UserRetention, item_hash
 
-SOURCES = [Source(kind, partition) for kind in EventType for partition in range(2)]
+KINDS = EventType.CLICK, EventType.PURCHASE, EventType.ADD_TO_CART
+SOURCES = [Source(kind, partition) for kind in KINDS for partition in range(2)]
 
 
 @settings(derandomize=True)

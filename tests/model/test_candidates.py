@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from interests import stream
-from plain_candidates import find_one, follow, popular
+from plain_candidates import find_one, follow
 
 from streamrec.model.network.config import ModelConfig
 from streamrec.model.network.forward import Encoder
@@ -42,15 +43,22 @@ def taught(new_trainer):
 def test_candidates_and_features_are_those_of_the_plain_reference(taught, hide_seen, everything):
     trainer, interests = taught
     model = trainer.serving
-    contexts = [make_context(model, interest.sequence) for interest in interests[-40:]]
+    kinds = itertools.cycle([0, 0, 3, 0, 4, 1, 0, 9, -10, 2, 0])
+    contexts = [
+        make_context(
+            model,
+            [event._replace(event_type=next(kinds)) for event in interest.sequence],
+            hide_seen=hide_seen,
+            hidden=[model.ids[4], model.ids[7]] if number % 2 else (),
+        )
+        for number, interest in enumerate(interests[-40:])
+    ]
     contexts += [make_context(model, [])]
     contexts[0].rows[:] = 0
     contexts[2].times_ms[:-3] -= 3_600_000  # a session before this one
     contexts[3].now_ms += 3_600_000  # a session that is over
-    for context in contexts[1::2]:
-        context.seen_before = np.array([4, 7, min(popular(model))])
     hidden = encode(model, contexts)
-    options = {"hide_seen": hide_seen, "k": model.size if everything else 7}
+    options = {"k": model.size if everything else 7}
     withdrawn, risen = np.array([3, 5]), np.array([9, model.size - 1])
     found = find(model, contexts, hidden, **options, withdrawn=withdrawn, risen=risen)
     assert hidden[1].any()

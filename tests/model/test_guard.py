@@ -208,7 +208,7 @@ def test_the_last_good_version_is_tested_as_it_served(new_trainer):
     weights = Weights.of(serving.weights.state()).grown(*serving.vectors.shape)
     again = serving.with_weights(weights)
     contexts = [make_context(serving, interest.sequence) for interest in stream(600)[-8:]]
-    one, other = (find(model, contexts, encode(model, contexts), hide_seen=False) for model in (serving, again))
+    one, other = (find(model, contexts, encode(model, contexts)) for model in (serving, again))
 
     assert np.array_equal(one.candidates.rows, other.candidates.rows)
     assert np.array_equal(one.features, other.features)

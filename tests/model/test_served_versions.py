@@ -28,8 +28,8 @@ def test_a_snapshot_and_deltas_give_the_scores_of_the_trainer(new_trainer):
     assert ranker.model_version == trainer.serving.version
     assert ranker.newest_produced_at_ms == interests[-1].produced_at_ms
     for interest in interests[-20:]:
-        context = make_context(trainer.serving, interest.sequence)
-        found = find(trainer.serving, [context], encode(trainer.serving, [context]), hide_seen=True)
+        context = make_context(trainer.serving, interest.sequence, hide_seen=True)
+        found = find(trainer.serving, [context], encode(trainer.serving, [context]))
         scores = trainer.serving.blend.scores(found.features)
         assert ranker.rank([interest], k=20) == best_lists(trainer.serving, found, scores, 20, ranker._prior)
 

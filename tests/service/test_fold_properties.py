@@ -11,12 +11,12 @@ from doubles import MemoryInterestStore, MemoryPublisher
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamrec.contracts.topics import EVENT_TYPES
+from streamrec.contracts.topics import EVENT_TOPICS
 from streamrec.errors import TransientError
 from streamrec.service.batch import TopicPartition
 from streamrec.service.fold_interests import FoldInterests
 
-SOURCES = [TopicPartition(topic, partition) for topic in EVENT_TYPES for partition in (0, 1)]
+SOURCES = [TopicPartition(topic, partition) for topic in EVENT_TOPICS for partition in (0, 1)]
 LENGTH = 3
 
 
@@ -132,7 +132,7 @@ class Stage:
     def letters(self):
         return {
             tuple(record.headers[f"dlq.{name}"] for name in ("topic", "partition", "offset"))
-            for topic in EVENT_TYPES
+            for topic in EVENT_TOPICS
             for record in self.publisher.of(f"{topic}.dlq")
         }
 

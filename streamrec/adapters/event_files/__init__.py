@@ -1,7 +1,7 @@
 """Files of past events: found, read row by row, and validated against the contract."""
 
 from streamrec.adapters.event_files.event_file import EventFile, FileEvent
-from streamrec.adapters.event_files.event_types import CLICK_TYPES, PURCHASE_TYPES, Kind, kind_of
+from streamrec.adapters.event_files.event_types import NoEvent, kind_of
 from streamrec.adapters.event_files.formats import FORMATS, FileOptions
 from streamrec.adapters.event_files.items import read_items
 from streamrec.adapters.event_files.tables import UNREADABLE
@@ -9,9 +9,7 @@ from streamrec.adapters.event_files.tally import Example, FileTally
 from streamrec.adapters.event_files.values import TIME_UNITS, guess_unit, milliseconds
 
 __all__ = [
-    "CLICK_TYPES",
     "FORMATS",
-    "PURCHASE_TYPES",
     "TIME_UNITS",
     "UNREADABLE",
     "EventFile",
@@ -19,7 +17,7 @@ __all__ = [
     "FileEvent",
     "FileOptions",
     "FileTally",
-    "Kind",
+    "NoEvent",
     "guess_unit",
     "kind_of",
     "milliseconds",

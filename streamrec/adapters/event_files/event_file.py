@@ -8,13 +8,13 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from streamrec.adapters.event_files.event_types import Kind
+from streamrec.adapters.event_files.event_types import NoEvent
 from streamrec.adapters.event_files.formats import HEADERS, FileOptions
 from streamrec.adapters.event_files.judge import judge
-from streamrec.adapters.event_files.rows import RETURN, RowReader
+from streamrec.adapters.event_files.rows import RowReader
 from streamrec.adapters.event_files.tables import UNREADABLE, Row, Table
 from streamrec.adapters.event_files.tally import SHOWN_CHARACTERS, Example, FileTally
-from streamrec.contracts.incoming import Click, Purchase
+from streamrec.contracts.incoming import Click, Feedback, Purchase
 from streamrec.errors import UsageError
 
 SUFFIXES = (".parquet", ".csv", ".jsonl", ".tsv", ".dat", ".inter", ".ndjson", ".json")
@@ -28,7 +28,7 @@ class FileEvent(NamedTuple):
 
     row: int
     """Number of the row in the file, from 0."""
-    message: Click | Purchase | None
+    message: Click | Purchase | Feedback | None
     skipped: str = ""
     """Why it was skipped: an event type, a reason of the contract, or `UNREADABLE`."""
     headers: Mapping[str, bytes] = {}
@@ -103,26 +103,23 @@ class EventFile:
     def _event(self, number: int, row: Row, event_id: str, category_of: Mapping[str, str]) -> FileEvent:
         reader, tally = self.reader, self.tally
         kind, event_type = reader.kind(row)
-        if kind is Kind.UNKNOWN:
+        if kind is NoEvent.UNKNOWN:
             name = event_type[:SHOWN_CHARACTERS] or "no event type"
             return self._refused(name, reader.example(number, row, "event_type", "unknown event type; see --map"))
-        if kind is Kind.LEFT_OUT:
-            blamed = "quantity" if event_type == RETURN else "event_type"
-            tally.count(tally.left_out, event_type, lambda: reader.example(number, row, blamed))
+        if kind is NoEvent.LEFT_OUT:
+            tally.count(tally.left_out, event_type, lambda: reader.example(number, row, "event_type"))
             return FileEvent(number, None, event_type)
-        message_type = Purchase if kind is Kind.PURCHASE else Click
-        fields = reader.fields(row, message_type, event_id)
+        fields = reader.fields(row, kind, event_id)
         item_id = fields.get("item_id")
         if isinstance(item_id, str) and (category := category_of.get(item_id)):
             fields.setdefault("category", category)
-        verdict = judge(message_type, fields)
+        verdict = judge(kind, fields)
         if verdict.message is None:
             return self._refused(verdict.reason, reader.example(number, row, verdict.field, verdict.detail))
         for name in verdict.dropped:
             example = reader.example(number, row, name)
             tally.count(tally.dropped, name, lambda example=example: example)  # type: ignore[misc]
         tally.taken += 1
-        tally.ratings += "rating" in event_type
         return FileEvent(number, verdict.message, headers=row.get(HEADERS, {}))
 
     def _refused(self, reason: str, example: Example) -> FileEvent:

@@ -5,40 +5,48 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import Enum
 
-# a rating counts regardless of its value, since there is no signed feedback yet
-_CLICKS = """
-view views viewed page_view pageview product_view item_view view_item detail detail_view select_item open read pv
-click clicks clicked play listen watch stream
-like favourite favorite fav wishlist add_to_wishlist bookmark save share rating rate review
-add_to_cart addtocart add_to_basket addtobasket cart carts basket
-"""
-_PURCHASES = """
-purchase purchases purchased transaction transactions buy buys bought order orders ordered sale sold
-"""
+from streamrec.domain.event import EventType
+
+_NAMES = {
+    EventType.CLICK: """
+        click clicks clicked select_item open read
+        view views viewed page_view pageview product_view item_view view_item detail detail_view pv
+    """,
+    EventType.PURCHASE: """
+        purchase purchases purchased transaction transactions buy buys bought order orders ordered sale sold
+    """,
+    EventType.ADD_TO_CART: "add_to_cart addtocart add_to_basket addtobasket cart carts basket",
+    EventType.FAVOURITE: "favourite favorite fav wishlist add_to_wishlist bookmark save",
+    EventType.LIKE: "like likes liked",
+    EventType.SHARE: "share shares shared",
+    EventType.COMMENT: "comment comments commented",
+    EventType.WATCH: "watch watched play played listen listened stream",
+    EventType.RATING: "rating rate rated review",
+    EventType.DISLIKE: "dislike dislikes disliked",
+    EventType.RETURN: "return returns returned refund refunded",
+}
 _LEFT_OUT = """
-impression impressions dislike remove_from_cart removefromcart remove_from_basket remove_from_wishlist
-return returns returned refund refunded cancel cancelled canceled unlike skip search
+impression impressions remove_from_cart removefromcart remove_from_basket remove_from_wishlist
+cancel cancelled canceled unlike skip search
 """
 
-CLICK_TYPES = frozenset(_CLICKS.split())
-PURCHASE_TYPES = frozenset(_PURCHASES.split())
+TYPES = {name: event_type for event_type, names in _NAMES.items() for name in names.split()}
+"""Kinds of events by their names in files. A view of an item is what the contract calls a click."""
+
 OTHER_TOPIC = "record_of_another_topic"
 LEFT_OUT_TYPES = frozenset({*_LEFT_OUT.split(), OTHER_TOPIC})
-"""Neither interest nor purchase: known, counted, and skipped."""
+"""Known, but not an event of the contract: counted, and skipped."""
 
 
-class Kind(Enum):
-    """How a row is used."""
+class NoEvent(Enum):
+    """Why a row is not used."""
 
-    CLICK = "click"
-    PURCHASE = "purchase"
     LEFT_OUT = "left out"
-    """Known, but not an event of the contract."""
     UNKNOWN = "unknown"
 
 
-def kind_of(event_type: object, mapped: Mapping[str, str] | None = None) -> Kind:
-    """Return how a row with an event type is used; case, blanks and hyphens are ignored.
+def kind_of(event_type: object, mapped: Mapping[str, str] | None = None) -> EventType | NoEvent:
+    """Return the kind of event that a row with an event type is; case, blanks and hyphens are ignored.
 
     Parameters
     ----------
@@ -47,15 +55,13 @@ def kind_of(event_type: object, mapped: Mapping[str, str] | None = None) -> Kind
 
     Examples
     --------
-    >>> kind_of("Page-View").value, kind_of("dislike").value, kind_of("aardvark").value
-    ('click', 'left out', 'unknown')
-    >>> kind_of("4", {"4": "buy"}).value
-    'purchase'
+    >>> kind_of("Page-View").name, kind_of("search").name, kind_of("aardvark").name
+    ('CLICK', 'LEFT_OUT', 'UNKNOWN')
+    >>> kind_of("4", {"4": "buy"}).name
+    'PURCHASE'
     """
     name = str(event_type)
     name = (mapped or {}).get(name, name).strip().lower().replace("-", "_").replace(" ", "_")
-    if name in CLICK_TYPES:
-        return Kind.CLICK
-    if name in PURCHASE_TYPES:
-        return Kind.PURCHASE
-    return Kind.LEFT_OUT if name in LEFT_OUT_TYPES else Kind.UNKNOWN
+    if name in TYPES:
+        return TYPES[name]
+    return NoEvent.LEFT_OUT if name in LEFT_OUT_TYPES else NoEvent.UNKNOWN

@@ -128,9 +128,10 @@ def _lastfm(row: Row) -> Iterator[Row]:
 def _dumped(row: Row) -> Iterator[Row]:
     """Unwrap a record written by a consumer tool; its topic determines the event type."""
     value = row.get("value", row.get("payload"))
-    types = {"clicks": "click", "purchases": "purchase"}
+    message = _object(value)
+    types = {"clicks": "click", "purchases": "purchase", "feedback": message.get("type")}
     topic = str(row.get("topic")).rpartition(".")[2]  # without the prefix of an installation
-    yield {**_object(value), "type": types.get(topic, OTHER_TOPIC), HEADERS: _headers(row.get("headers"))}
+    yield {**message, "type": types.get(topic, OTHER_TOPIC), HEADERS: _headers(row.get("headers"))}
 
 
 def _headers(headers: object) -> dict[str, bytes]:

@@ -10,16 +10,22 @@ from typing import Any, NamedTuple
 import msgspec
 
 from streamrec.contracts.decode import decode_event
-from streamrec.contracts.incoming import Click, ContextKey, ContextValue, Purchase
-from streamrec.domain.event import EventType, Source
+from streamrec.contracts.incoming import Click, ContextKey, ContextValue, Feedback, Purchase
+from streamrec.contracts.topics import topic_of
+from streamrec.domain.event import EventType
 from streamrec.errors import BadRecordError
 
 REQUIRED = ("user_id", "item_id", "event_time_ms")
 MAX_CONTEXT = 32
 """Maximum number of keys in a context."""
 
-_SOURCES = {Click: Source(EventType.CLICK, 0), Purchase: Source(EventType.PURCHASE, 0)}
-_FIELDS = {message: {each.name: each.type for each in msgspec.structs.fields(message)} for message in (Click, Purchase)}
+Message = Click | Purchase | Feedback
+
+_MESSAGES: Mapping[EventType, type[Message]] = {EventType.CLICK: Click, EventType.PURCHASE: Purchase}
+_FIELDS = {
+    message: {each.name: each.type for each in msgspec.structs.fields(message)}
+    for message in (Click, Purchase, Feedback)
+}
 _NAMED = re.compile(rf"\b({'|'.join((*REQUIRED, 'type'))})\b")
 
 _encoder = msgspec.json.Encoder()
@@ -28,7 +34,7 @@ _encoder = msgspec.json.Encoder()
 class Verdict(NamedTuple):
     """Result of validating a row."""
 
-    message: Click | Purchase | None
+    message: Message | None
     reason: str = ""
     """The reason if it was refused, as in a dead letter."""
     field: str = ""
@@ -38,19 +44,20 @@ class Verdict(NamedTuple):
     """Dropped optional fields; those of the context as `context.NAME`."""
 
 
-def judge(kind: type[Click | Purchase], fields: Mapping[str, Any], now_ms: Callable[[], int] | None = None) -> Verdict:
+def judge(kind: EventType, fields: Mapping[str, Any], now_ms: Callable[[], int] | None = None) -> Verdict:
     """Build a message from fields, and validate it like a worker.
 
     Parameters
     ----------
     kind
-        Type of the message.
+        Kind of event.
     fields
         Values by name; unknown names are ignored.
     now_ms
         Production time of its record; now by default.
     """
-    known = _FIELDS[kind]
+    message = _MESSAGES.get(kind, Feedback)
+    known = _FIELDS[message]
     values = {name: fields[name] for name in REQUIRED if fields.get(name) is not None}
     dropped: list[str] = []
     for name, value in fields.items():
@@ -59,15 +66,17 @@ def judge(kind: type[Click | Purchase], fields: Mapping[str, Any], now_ms: Calla
         taken = _context(value, dropped) if name == "context" else _value(value, known[name], name, dropped)
         if taken is not None:
             values[name] = taken
+    if message is Feedback:
+        values["type"] = kind.name.lower()
     produced_ms = time.time_ns() // 1_000_000 if now_ms is None else now_ms()
     try:
-        decode_event(_SOURCES[kind], 0, produced_ms, _encoder.encode(values), {})
+        decode_event((topic_of(kind), 0), 0, produced_ms, _encoder.encode(values), {})
     except BadRecordError as error:
         named = _NAMED.search(error.detail)
         return Verdict(None, error.reason, named[1] if named else "", error.detail)
     except (UnicodeEncodeError, TypeError) as error:
         return Verdict(None, "not-utf8" if isinstance(error, UnicodeEncodeError) else "wrong-type", "", str(error))
-    return Verdict(kind(**values), dropped=tuple(dropped))
+    return Verdict(message(**values), dropped=tuple(dropped))
 
 
 def _value(value: object, expected: Any, name: str, dropped: list[str]) -> Any:  # noqa: ANN401  # a contract type

@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from streamrec.adapters.event_files.event_types import Kind, kind_of
+from streamrec.adapters.event_files.event_types import NoEvent, kind_of
 from streamrec.adapters.event_files.formats import (
     GENERAL,
     HEADERS,
@@ -31,21 +31,27 @@ from streamrec.adapters.event_files.values import (
     is_missing,
     unit_name,
 )
-from streamrec.contracts.incoming import Click, Purchase
+from streamrec.domain.event import EventType
 from streamrec.errors import UsageError
 
 OWN = "streamrec"
 TIME = "event_time_ms"
-RETURN = "return of a purchase"
 
 _LOOKED_AT = 1_000
-"""Number of rows used to guess the time unit."""
+"""Number of rows used to guess the time unit and the scale of ratings."""
+
+_SCALES = 5, 10, 100
 
 _REQUIRED = ("user_id", "item_id", "event_type", "timestamp")
 _IDS = ("user_id", "item_id", "event_id", "list_id", "order_id")
-_NUMBERS = ("position", "quantity", "price")
-_FIELDS = (*dict.fromkeys((*_REQUIRED, *_IDS)), *_NUMBERS, "category", "currency", "value")
-_PURCHASE_ONLY = ("quantity", "price", "currency", "order_id")
+_NUMBERS = ("position", "quantity", "price", "value", "scale")
+_FIELDS = (*dict.fromkeys((*_REQUIRED, *_IDS)), *_NUMBERS, "category", "currency")
+_OF_PURCHASES, _OF_GRADED = (EventType.PURCHASE,), (EventType.RATING, EventType.WATCH)
+_ONLY_OF: Mapping[str, Sequence[EventType]] = {
+    **dict.fromkeys(("quantity", "price", "currency", "order_id"), _OF_PURCHASES),
+    **dict.fromkeys(("value", "scale"), _OF_GRADED),
+}
+"""Kinds of events that a field belongs to, if not to all; of others it goes into the context."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +72,8 @@ class RowReader:
         The inverse of `columns`, plus fields with a column of the same name.
     unit, guessed
         Unit of numeric times, and whether it was guessed.
+    scale
+        The best rating.
     """
 
     shape: Shape
@@ -75,6 +83,7 @@ class RowReader:
     fields_by_column: Mapping[str, str]
     unit: str = "ms"
     guessed: bool = False
+    scale: int = _SCALES[0]
 
     @classmethod
     def of(cls, file: Path, options: FileOptions) -> tuple[Table, RowReader]:
@@ -94,9 +103,10 @@ class RowReader:
         own = {name: name for name in _FIELDS if name not in columns}
         fields_by_column = own | {column: name for name, column in columns.items()}
         reader = cls(shape, columns, options, table.kind == "text", fields_by_column, options.time_unit or "ms")
+        reader = replace(reader, scale=guess_scale(reader.first(table, "value")))
         if options.time_unit or columns["timestamp"] == TIME:
             return table, reader
-        return table, replace(reader, unit=guess_unit(reader._first_times(table)), guessed=True)
+        return table, replace(reader, unit=guess_unit(reader.first(table, "timestamp")), guessed=True)
 
     @property
     def said(self) -> str:
@@ -107,6 +117,8 @@ class RowReader:
             said.append(f"read as {self.shape.format}: " + ", ".join(f"{name} is {it}" for name, it in found.items()))
         if "event_type" not in self.columns and not self.options.event_type:
             said.append(f"every row is read as a {self.shape.event_type}; override with --event-type")
+        if self.scale != _SCALES[0]:
+            said.append(f"ratings are read as up to {self.scale}")
         if self.guessed and self.unit != "ms":
             said.append(f"times are read as {unit_name(self.unit)}; override with --time-unit")
         return "; ".join(said)
@@ -115,21 +127,29 @@ class RowReader:
         """Expand a row."""
         return (row,) if self.shape.expand is None else self.shape.expand(row)
 
-    def kind(self, row: Row) -> tuple[Kind, str]:
-        """Return how a row is used, and its event type; a purchase with a negative quantity is a return."""
+    def kind(self, row: Row) -> tuple[EventType | NoEvent, str]:
+        """Return the kind of event that a row is, and its event type.
+
+        A purchase with a negative quantity is a return, and a rating without a value a comment.
+        """
         cell = self._cell(row, "event_type")
         event_type = str(as_text(cell)) if cell is not None else self.options.event_type or self.shape.event_type
         kind = kind_of(event_type, self.options.types)
-        quantity = as_number(self._cell(row, "quantity"))
-        if kind is Kind.PURCHASE and isinstance(quantity, (int, float)) and quantity < 0:
-            return Kind.LEFT_OUT, RETURN
+        if kind is EventType.PURCHASE:
+            quantity = as_number(self._cell(row, "quantity"))
+            if isinstance(quantity, (int, float)) and quantity < 0:
+                kind = EventType.RETURN
+        elif kind is EventType.RATING and self._cell(row, "value") is None:
+            kind = EventType.COMMENT
         return kind, event_type
 
-    def fields(self, row: Row, message: type[Click | Purchase], event_id: str) -> dict[str, Any]:
+    def fields(self, row: Row, kind: EventType, event_id: str) -> dict[str, Any]:
         """Return the values of a message by field, without fields that the file does not have.
 
         Parameters
         ----------
+        kind
+            Kind of event that the row is.
         event_id
             Event id for a row without one.
         """
@@ -139,12 +159,16 @@ class RowReader:
             name = self.fields_by_column.get(column, "")
             if is_missing(value) or column == HEADERS:
                 continue
-            if name and not (message is Click and name in _PURCHASE_ONLY):
+            if name in _ONLY_OF and kind not in _ONLY_OF[name]:
+                name = ""
+            if name:
                 fields[TIME if name == "timestamp" else name] = self._converted(name, value)
             elif column == "context" and isinstance(value, dict):
                 context |= value
             else:
                 context[column] = _plain(value)
+        if kind is EventType.RATING:
+            fields.setdefault("scale", self.scale)
         fields.setdefault("event_id", event_id)
         if context and self.shape.context:
             fields["context"] = context
@@ -166,10 +190,11 @@ class RowReader:
         value = str(row.get(column, ""))[:SHOWN_CHARACTERS] if name else ""
         return Example(row=number, column=column, value=value, detail=detail[:SHOWN_CHARACTERS])
 
-    def _first_times(self, table: Table) -> list[object]:
+    def first(self, table: Table, name: str) -> list[object]:
+        """Return the cells of a field in the first rows, without empty ones."""
         rows = (row for _, row in islice(table.rows(), _LOOKED_AT) if row is not None)
-        times = (self._cell(each, "timestamp") for row in rows for each in self.expanded(row))
-        return [value for value in times if value is not None]
+        cells = (self._cell(each, name) for row in rows for each in self.expanded(row))
+        return [value for value in cells if value is not None]
 
     def _cell(self, row: Row, name: str) -> Any:  # noqa: ANN401  # whatever a file holds
         value = row.get(self.columns.get(name, name))
@@ -231,3 +256,15 @@ def _plain(value: object) -> str | int | float | bool:
     if isinstance(value, (str, int, float, bool)):
         return value
     return value.isoformat() if isinstance(value, datetime) else str(value)
+
+
+def guess_scale(ratings: Iterable[object]) -> int:
+    """Return the best rating of a scale with these ones: 5 stars, 10 points or 100 percent.
+
+    Examples
+    --------
+    >>> guess_scale([4.0, "3.5"]), guess_scale([7, 9]), guess_scale([])
+    (5, 10, 5)
+    """
+    best = max((each for each in map(as_number, ratings) if isinstance(each, int | float)), default=0)
+    return next((scale for scale in _SCALES if best <= scale), _SCALES[-1])

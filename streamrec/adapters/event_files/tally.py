@@ -40,8 +40,6 @@ class FileTally(Struct, kw_only=True):
     rows: int = 0
     taken: int = 0
     """Events; a row may contain several."""
-    ratings: int = 0
-    """Events from ratings, each of which counts as a click."""
     left_out: Counter[str] = field(default_factory=Counter)
     """Rows of known types that are not events of the contract, by event type."""
     refused: Counter[str] = field(default_factory=Counter)
@@ -66,7 +64,7 @@ class FileTally(Struct, kw_only=True):
     def lines(self) -> list[str]:
         """Return a line for each reason, most frequent first."""
         words = ((self.left_out, "skipped"), (self.refused, "refused"), (self.dropped, "dropped from events"))
-        said = [f"{self.ratings:,} ratings count as clicks, regardless of their value"] if self.ratings else []
+        said = []
         for counts, verb in words:
             said += [f"{count:,} {reason} {verb}: {self.examples[reason]}" for reason, count in counts.most_common()]
         return said

@@ -10,12 +10,12 @@ from typing import NamedTuple
 from streamrec.adapters.kafka.broadcast import BroadcastReader
 from streamrec.adapters.kafka.lag import open_observer, partitions_of
 from streamrec.contracts.decode import ID_REUSED, event_name_in
-from streamrec.contracts.topics import CLICKS, EVENT_TYPES, IMPRESSIONS, ITEMS, PURCHASES, dead_letter_topic
+from streamrec.contracts.topics import EVENT_TOPICS, ITEMS, PRODUCED_TOPICS, dead_letter_topic
 from streamrec.kafka_access import KafkaAccess
 from streamrec.service.batch import Record, TopicPartition
 from streamrec.service.ports import Outgoing
 
-DEAD_LETTER_TOPICS = tuple(map(dead_letter_topic, (CLICKS, PURCHASES, ITEMS, IMPRESSIONS)))
+DEAD_LETTER_TOPICS = tuple(map(dead_letter_topic, PRODUCED_TOPICS))
 CE_SOURCE = "streamrec-dlq"
 """CloudEvents source of the ids given to records without one on replay."""
 
@@ -58,7 +58,7 @@ class DeadLetter(NamedTuple):
         A record that was replayed, or produced again, and refused again is the same record.
         """
         source, name = self.record.headers.get("ce_source"), self.record.headers.get("ce_id")
-        if self.topic not in EVENT_TYPES:
+        if self.topic not in EVENT_TOPICS:
             source, name = b"", self.record.key or b""
         elif source is None or name is None or source == CE_SOURCE.encode():
             source, name = b"", (event_name_in(self.record.value) or self.origin).encode(errors="replace")
@@ -128,7 +128,7 @@ def records_to_replay(
             continue
         replayed.add(identity)
         headers = {name: value for name, value in letter.record.headers.items() if not name.startswith(_HEADER_PREFIX)}
-        if topic in EVENT_TYPES and not letter.has_name:
+        if topic in EVENT_TOPICS and not letter.has_name:
             headers |= {"ce_source": CE_SOURCE.encode(), "ce_id": letter.origin.encode()}
         yield Outgoing(topic, letter.record.key, letter.record.value, headers)
 

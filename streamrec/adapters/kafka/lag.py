@@ -20,16 +20,16 @@ from streamrec.adapters.kafka.group_lag import GroupLag, Lag, PartitionLag
 from streamrec.adapters.kafka.members import GroupMembers
 from streamrec.adapters.kafka.offsets import END, START, OffsetReader, Partitions
 from streamrec.adapters.kafka.record_times import RecordTimes
-from streamrec.contracts.topics import CLICKS, IMPRESSIONS, PURCHASES, RECOMMENDATIONS, TOPICS, USER_INTERESTS
+from streamrec.contracts.topics import EVENT_TOPICS, IMPRESSIONS, RECOMMENDATIONS, TOPICS, USER_INTERESTS
 from streamrec.errors import TransientError
 from streamrec.kafka_access import KafkaAccess
 from streamrec.service.batch import Positions, TopicPartition
 
 GROUPS: Mapping[str, Sequence[str]] = {
-    "streamrec-interests": (CLICKS, PURCHASES),
+    "streamrec-interests": EVENT_TOPICS,
     "streamrec-trainer": (USER_INTERESTS,),
     "streamrec-recall": (USER_INTERESTS,),
-    "streamrec-retention": (CLICKS, PURCHASES, RECOMMENDATIONS, IMPRESSIONS),
+    "streamrec-retention": (*EVENT_TOPICS, RECOMMENDATIONS, IMPRESSIONS),
 }
 """The workers' consumer groups and their topics."""
 

@@ -55,6 +55,8 @@ class _StoredState(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     """Event type, partition, offset, recent ids."""
     seen: tuple[dict[str, int], dict[str, int]] | None = None
     """`purchased` and `clicked` of :class:`~streamrec.domain.seen.Seen`; omitted if empty."""
+    disliked: dict[str, int] = {}
+    """Omitted if empty."""
 
 
 class _StoredProgress(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
@@ -146,14 +148,14 @@ class RedisInterestStore:
 
 def encode_state(state: InterestState) -> bytes:
     """Encode a state, without its version."""
-    beyond, seen = state.beyond, state.seen
+    beyond, seen = state.beyond, (state.seen.purchased, state.seen.clicked) if state.seen else None
     return _encoder.encode(
         (
             FORMAT,
             state.sequence,
             (beyond.events, beyond.reference_ms, beyond.sums) if beyond else None,
             [(*source, fence.offset, fence.recent_ids) for source, fence in state.fence.items()],
-            *([(seen.purchased, seen.clicked)] if seen else []),
+            *([seen, state.disliked] if state.disliked else [seen] if seen else []),
         )
     )
 
@@ -166,10 +168,16 @@ def decode_state(value: bytes | None) -> InterestState:
     return InterestState(
         version=int.from_bytes(value[:_VERSION_BYTES], "big"),
         sequence=stored.sequence,
-        beyond=Beyond(*stored.beyond) if stored.beyond else None,
+        beyond=_beyond(*stored.beyond) if stored.beyond else None,
         fence={(kind, partition): Fence(offset, ids) for kind, partition, offset, ids in stored.fence},
         seen=Seen(*stored.seen) if stored.seen else None,
+        disliked=stored.disliked,
     )
+
+
+def _beyond(events: list[int], reference_ms: int, sums: dict[int, list[float]]) -> Beyond:
+    # of clicks and purchases alone in states of earlier releases
+    return Beyond(events + [0] * (len(Beyond().events) - len(events)), reference_ms, sums)
 
 
 def _encode_progress(progress: Progress) -> bytes:

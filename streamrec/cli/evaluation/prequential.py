@@ -15,8 +15,10 @@ from streamrec.adapters.event_files import EventFile, read_items
 from streamrec.cli.evaluation.plot import check_plot, plot_windows
 from streamrec.cli.event_source import Data, EventSource, reads_events, say_what_became
 from streamrec.cli.output import DataTable, Json, console, print_json, progress_bar
-from streamrec.contracts.incoming import Click, Item, Purchase
-from streamrec.domain.event import Event, EventType, Source
+from streamrec.contracts.decode import decode_event
+from streamrec.contracts.event_time import MAX_EVENT_TIME_MS
+from streamrec.contracts.incoming import Click, Feedback, Item, Purchase
+from streamrec.domain.event import Event
 from streamrec.errors import UsageError
 from streamrec.evaluation.baselines.categories import PopularInCategories
 from streamrec.evaluation.baselines.factorization import MatrixFactorization
@@ -31,6 +33,7 @@ from streamrec.model.ranking.ranker import ModelRanker
 from streamrec.model.training.online_model import OnlineModel
 from streamrec.model.training.rules import Rules
 from streamrec.model.training.trainer import Trainer
+from streamrec.playback.records import event_record
 from streamrec.settings import Settings
 
 UNSCORED_SHARE = 0.2
@@ -165,16 +168,10 @@ def _new_run(
     )
 
 
-def _event(row: int, message: Click | Purchase) -> Event:
-    event_type = EventType.PURCHASE if isinstance(message, Purchase) else EventType.CLICK
-    return Event(
-        message.user_id,
-        message.item_id,
-        message.event_time_ms,
-        Source(event_type, 0),
-        row,
-        category=message.category or "",
-    )
+def _event(row: int, message: Click | Purchase | Feedback) -> Event:
+    record = event_record(message)
+    event = decode_event((record.topic, 0), row, MAX_EVENT_TIME_MS, record.value, {})
+    return event._replace(id_hash=None, content_hash=0)
 
 
 def _table(result: PrequentialResult) -> DataTable:

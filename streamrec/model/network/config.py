@@ -7,7 +7,8 @@ from dataclasses import dataclass
 TIME_BUCKETS = 26
 """log2 of seconds: the last bucket starts at a year."""
 
-EVENT_TYPES = 2
+EVENT_TYPES, ALL_EVENT_TYPES = 2, 24
+"""Number of rows for clicks and purchases, and for all signed kinds of events: negative ones count from the end."""
 
 
 @dataclass(frozen=True)

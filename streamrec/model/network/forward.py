@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from streamrec.model.network.config import EVENT_TYPES, TIME_BUCKETS, ModelConfig
+from streamrec.model.network.config import ALL_EVENT_TYPES, EVENT_TYPES, TIME_BUCKETS, ModelConfig
 from streamrec.model.tensors import below
 
 _EPSILON = float(np.finfo(np.float32).eps)
@@ -40,7 +40,10 @@ class Encoder:
         dim, heads, left = config.dim, config.heads, _Weights(weights)
         left.take("log_temperature")  # needed for training only
         self._item_scale = float(left.take("item_scale"))
-        self._event_type, self._gap = left.take("event_type", EVENT_TYPES, dim), left.take("gap", TIME_BUCKETS, dim)
+        first, others = left.take("event_type", EVENT_TYPES, dim), (ALL_EVENT_TYPES - EVENT_TYPES, dim)
+        # missing in weights of earlier releases
+        other = left.take("other_event_type", *others) if "other_event_type" in left else np.zeros(others, np.float32)
+        self._event_type, self._gap = np.concatenate([first, other]), left.take("gap", TIME_BUCKETS, dim)
         self._by_steps = left.take("time_bias.by_steps", config.max_length, heads)
         self._by_time = left.take("time_bias.by_time", TIME_BUCKETS, heads)
         self._blocks = [_Block(config, left.below(f"blocks.{index}")) for index in range(config.blocks)]
@@ -57,7 +60,7 @@ class Encoder:
         items
             Unit item vectors, concatenated by user, oldest first, `(E, D)`.
         event_types
-            `(E,)`.
+            Signed kinds, `(E,)`.
         times_s
             Event times in seconds from any origin per user, float32, `(E,)`.
         counts
@@ -180,6 +183,9 @@ class _Weights:
 
     def __init__(self, arrays: Mapping[str, np.ndarray]) -> None:
         self._left = dict(arrays)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._left
 
     def take(self, name: str, *shape: int) -> np.ndarray:
         """Return and remove the weight of a name, float32, which must have this shape."""

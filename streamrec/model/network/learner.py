@@ -183,8 +183,9 @@ class Learner:
 
     def load(self, state: Arrays) -> None:
         """Restore what :meth:`state` returned."""
-        load_weights(self.model, below("model", state))
-        load_weights(self.average, below("average", state))
+        missing = {"other_event_type": np.zeros_like(weights_of(self.model)["other_event_type"])}
+        load_weights(self.model, {**missing, **below("model", state)})  # in checkpoints of earlier releases
+        load_weights(self.average, {**missing, **below("average", state)})
         self.optimizer.load(below("adam", state))
         self.items.load(below("items", state))
         self.content.load(below("content", state))

@@ -28,6 +28,11 @@ class UserHistory:
     is_whole: bool = True
     """Whether the sequence holds all of the user's events."""
 
+    @property
+    def new_liked(self) -> list[int]:
+        """The indices of new events on items that the user liked."""
+        return [index for index in self.new if self.sequence[index].event_type >= 0]
+
 
 @dataclass(slots=True)
 class Padded:
@@ -38,7 +43,7 @@ class Padded:
     rows
         Row of each event's item, 0 for padding.
     event_types, times_s
-        Type, and seconds since the first event.
+        Signed kind, and seconds since the first event.
     weights
         Weight of the event as a target of those before it, 0 for none.
     """
@@ -69,7 +74,7 @@ def by_user(interests: Sequence[UserInterest]) -> list[UserHistory]:
         indices = [
             index
             for index, event in enumerate(interest.sequence)
-            if (event.event_type, event.partition, event.offset) in wanted
+            if (abs(event.event_type), event.partition, event.offset) in wanted
         ]
         if indices:
             is_whole = interest.events_count <= len(interest.sequence)
@@ -109,6 +114,7 @@ def pad(
         offset = total - n
         weights[[index - offset for index in new if index >= offset]] = 1.0
         weights[np.array(types) == EventType.PURCHASE] *= PURCHASE_LOSS_WEIGHT
+        weights[np.array(types) < 0] = 0.0  # what a user does not like is never a target
         weights[0] = 0.0
         if spared:
             weights[[event in spared for event in sequence]] = 0.0

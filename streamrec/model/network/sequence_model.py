@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from streamrec.model.network.config import EVENT_TYPES, TIME_BUCKETS, ModelConfig
+from streamrec.model.network.config import ALL_EVENT_TYPES, EVENT_TYPES, TIME_BUCKETS, ModelConfig
 
 _NEVER = -80.0
 """A score with zero weight in a softmax; not -inf, so that a target without negatives has a gradient."""
@@ -101,6 +101,8 @@ class SequenceModel(nn.Module):
         self.out = nn.Linear(config.dim, config.dim, bias=False)
         nn.init.eye_(self.out.weight)
         self.log_temperature = nn.Parameter(torch.tensor(math.log(0.1)))
+        # apart from the first two and last, since weights of earlier releases do not have them
+        self.other_event_type = nn.Parameter(torch.zeros(ALL_EVENT_TYPES - EVENT_TYPES, config.dim))
 
     def forward(self, items: Tensor, event_types: Tensor, times_s: Tensor, asked: Tensor | None = None) -> Tensor:
         """Predict the item after each event, or after one event per sequence.
@@ -110,7 +112,7 @@ class SequenceModel(nn.Module):
         items
             Unit item vectors, zero for padding, `(B, L, D)`.
         event_types
-            `(B, L)`, int64.
+            Signed kinds, `(B, L)`, int64.
         times_s
             Event times in seconds from any origin, float32, `(B, L)`.
         asked
@@ -121,7 +123,8 @@ class SequenceModel(nn.Module):
         Tensor
             Unit vectors, `(B, L, D)`, or `(B, D)`.
         """
-        x = self.item_scale * items + functional.embedding(event_types, self.event_type)
+        by_type = torch.cat([self.event_type, self.other_event_type])
+        x = self.item_scale * items + functional.embedding(event_types % ALL_EVENT_TYPES, by_type)
         gaps = functional.pad(times_s[:, 1:] - times_s[:, :-1], (1, 0))
         x = x + functional.embedding(time_bucket(gaps), self.gap)
         x = dropout(x, self.config.dropout, active=self.training)

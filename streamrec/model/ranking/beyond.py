@@ -45,6 +45,7 @@ class StreamCounts:
                 (interest.sequence[index], share_of(interest.sequence, index, is_whole=interest.is_whole))
                 for interest in interests
                 for index in interest.new_indices()
+                if interest.sequence[index].event_type >= 0
             ]
         )
         with self._lock:

@@ -61,12 +61,11 @@ def encode(model: ServingModel, contexts: Sequence[Context]) -> np.ndarray:
     return hidden
 
 
-def find(  # noqa: PLR0913  # inputs of a list
+def find(  # inputs of a list
     model: ServingModel,
     contexts: Sequence[Context],
     hidden: np.ndarray,
     *,
-    hide_seen: bool,
     k: int = 0,
     withdrawn: np.ndarray | None = None,
     risen: np.ndarray | None = None,
@@ -77,8 +76,6 @@ def find(  # noqa: PLR0913  # inputs of a list
     ----------
     hidden
         Vectors of the users, from :func:`encode`, `(B, D)`.
-    hide_seen
-        Whether to exclude seen items.
     k
         Requested length of the lists.
     withdrawn
@@ -86,12 +83,12 @@ def find(  # noqa: PLR0913  # inputs of a list
     risen
         Rows with events after this version, candidates like the popular ones.
     """
-    users = _users(contexts, hidden, k)
+    users = _users([context.liked for context in contexts], hidden, k)
     found = [retriever.find(model, users) for retriever in model.retrievers]
     if risen is not None:
         risen = risen[risen < model.size]
         found.append(Found(np.tile(risen, len(contexts)), len(risen) * np.arange(1, len(contexts) + 1)))
-    left_out = [each.left_out if hide_seen else each.left_out[:0] for each in contexts]
+    left_out = [context.left_out for context in contexts]
     candidates = _united(
         [Found(users.rows, users.ends), *found],
         Found(np.concatenate(left_out), np.cumsum([len(rows) for rows in left_out])),
@@ -117,6 +114,7 @@ def _users(contexts: Sequence[Context], hidden: np.ndarray, k: int) -> Users:
         rows=together,
         times_ms=np.concatenate([context.times_ms for context in contexts]),
         categories=np.concatenate([context.categories for context in contexts]),
+        event_types=np.concatenate([context.event_types for context in contexts]),
         now_ms=np.array([context.now_ms for context in contexts], np.int64),
         hidden=hidden,
         own=_latest(together, ends),

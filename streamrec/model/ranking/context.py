@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -19,11 +19,11 @@ class Context:
     Attributes
     ----------
     rows, event_types, times_ms, categories
-        The sequence, oldest first; row 0 for items unknown to this version.
+        The sequence, oldest first; row 0 for items unknown to this version. Types are signed kinds.
     now_ms
         Time to recommend for.
-    seen_before
-        Rows of known seen items from before the sequence.
+    left_out
+        Rows that lists leave out; may contain duplicates and row 0.
     """
 
     rows: np.ndarray
@@ -31,16 +31,37 @@ class Context:
     times_ms: np.ndarray
     categories: np.ndarray
     now_ms: int
-    seen_before: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    left_out: np.ndarray
 
     @property
-    def left_out(self) -> np.ndarray:
-        """Rows of all seen items, for lists that hide them; may contain duplicates and row 0."""
-        return np.concatenate([self.rows, self.seen_before])
+    def liked(self) -> Context:
+        """The same without the events on items that the user did not like."""
+        is_liked = self.event_types >= 0
+        if is_liked.all():
+            return self
+        return replace(
+            self,
+            rows=self.rows[is_liked],
+            event_types=self.event_types[is_liked],
+            times_ms=self.times_ms[is_liked],
+            categories=self.categories[is_liked],
+        )
 
 
-def make_context(model: ServingModel, sequence: Sequence[SequenceEvent], seen_before: Sequence[str] = ()) -> Context:
-    """Return the context of a user with this sequence, oldest first, and these seen items from before it."""
+def make_context(
+    model: ServingModel, sequence: Sequence[SequenceEvent], *, hide_seen: bool = False, hidden: Iterable[str] = ()
+) -> Context:
+    """Return the context of a user.
+
+    Parameters
+    ----------
+    sequence
+        The user's events, oldest first.
+    hide_seen
+        Whether lists leave out the items of the sequence.
+    hidden
+        Items of earlier events that they leave out.
+    """
     # a user may be behind the stream, but not ahead of it by more than the model's delay
     now_ms = max(model.newest_event_ms, sequence[-1].event_time_ms if sequence else 0)
     rows = np.array([model.row(event.item_id) for event in sequence], np.int64)
@@ -48,11 +69,21 @@ def make_context(model: ServingModel, sequence: Sequence[SequenceEvent], seen_be
     for index, event in enumerate(sequence):
         if event.category:
             categories[index] = category_code(event.category)
+    event_types = np.array([event.event_type for event in sequence], np.int64)
+    before = np.array([row for item_id in hidden if (row := model.row(item_id))], np.int64)
     return Context(
         rows=rows,
-        event_types=np.array([event.event_type for event in sequence], np.int64),
+        event_types=event_types,
         times_ms=np.array([event.event_time_ms for event in sequence], np.int64),
         categories=categories,
         now_ms=now_ms,
-        seen_before=np.array([row for item_id in seen_before if (row := model.row(item_id))], np.int64),
+        left_out=np.concatenate([rows if hide_seen else _disliked(rows, event_types), before]),
     )
+
+
+def _disliked(rows: np.ndarray, event_types: np.ndarray) -> np.ndarray:
+    """Return the rows of items that the user did not like and has not come back to."""
+    if (event_types >= 0).all():
+        return rows[:0]
+    last = dict(zip(rows.tolist(), event_types.tolist(), strict=True))
+    return np.array([row for row, event_type in last.items() if event_type < 0], np.int64)

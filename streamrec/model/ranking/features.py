@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from streamrec.domain.event import EventType
 from streamrec.model.compiled import compiled
 from streamrec.model.retrievers.retriever import Candidates, Items, Users
 from streamrec.model.tables.neighbour_lists import SESSION_GAP_MS
@@ -34,11 +35,23 @@ FEATURES = (
     "last_gap",
     "user_silence",
     "session_length",
+    "repeat_of_last",
+    "purchased",
+    "in_cart",
+    "favoured",
+    "after_purchase",
+    "after_cart",
+    "after_favour",
 )
 """Names, scaled to about 1."""
 
 PRIOR: Mapping[str, float] = {"popularity_1h": 0.3, "popularity_6h": 0.3, "popularity_1d": 0.5}
 """Initial weights in the blend: recently popular items first."""
+
+_KINDS = np.full(len(EventType), -1)
+"""Which of the features from `purchased` on says that a user had an event of a kind on a candidate; -1 for none."""
+_KINDS[EventType.PURCHASE], _KINDS[EventType.ADD_TO_CART] = 0, 1
+_KINDS[[EventType.FAVOURITE, EventType.LIKE, EventType.SHARE, EventType.COMMENT, EventType.RATING]] = 2
 
 COUNT_FLOOR = 0.02
 """Smaller counts are treated as this: no evidence rather than strong negative evidence."""
@@ -90,22 +103,33 @@ def _add_users(users: Users, candidates: Candidates, features: np.ndarray) -> No
     """Write the user's events on each candidate, and what is the same for all candidates of a user."""
     begin = 0
     for user in range(len(users.ends)):
-        rows, times_ms = users.rows[begin : users.ends[user]], users.times_ms[begin : users.ends[user]]
+        own = slice(begin, users.ends[user])
+        rows, times_ms, event_types = users.rows[own], users.times_ms[own], users.event_types[own]
         begin, now_ms = users.ends[user], users.now_ms[user]
         found = slice(candidates.starts[user], candidates.starts[user + 1])
         part = features[:, found]
-        _add_repeats(rows, times_ms, now_ms, candidates.rows[found], part)
+        _add_repeats(rows, times_ms, event_types, now_ms, candidates.rows[found], part)
         part[14, :] = np.log1p(len(rows)) * 0.3
         if len(rows):
             gap_ms = max(times_ms[-1] - times_ms[-2], 0) if len(rows) > 1 else 0
             part[15, :] = np.log1p(gap_ms / 60_000.0) * 0.15
             part[16, :] = _log_age(now_ms - times_ms[-1])
             part[17, :] = np.log1p(len(rows) - _session_begin(times_ms, now_ms)) * 0.3
+            kind = _KINDS[event_types[-1]]
+            if kind >= 0:
+                part[22 + kind, :] = 1.0
 
 
 @compiled
-def _add_repeats(rows: np.ndarray, times_ms: np.ndarray, now_ms: int, found: np.ndarray, features: np.ndarray) -> None:
-    """Write count and recency of the user's events on each candidate, rows ascending."""
+def _add_repeats(
+    rows: np.ndarray,
+    times_ms: np.ndarray,
+    event_types: np.ndarray,
+    now_ms: int,
+    found: np.ndarray,
+    features: np.ndarray,
+) -> None:
+    """Write count, recency and kinds of the user's events on each candidate, rows ascending."""
     session = _session_begin(times_ms, now_ms)
     for steps_back in range(len(rows)):
         event = len(rows) - 1 - steps_back
@@ -117,7 +141,11 @@ def _add_repeats(rows: np.ndarray, times_ms: np.ndarray, now_ms: int, found: np.
             features[11, index] = 1.0 / (1.0 + 0.3 * steps_back)
             features[12, index] = _log_age(now_ms - times_ms[event])
             features[13, index] = event >= session
+            features[18, index] = steps_back == 0
         features[10, index] += 1.0
+        kind = _KINDS[event_types[event]]
+        if kind >= 0:
+            features[19 + kind, index] = 1.0
     for index in range(len(found)):
         if features[9, index] > 0.0:
             features[10, index] = np.log(features[10, index])

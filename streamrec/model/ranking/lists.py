@@ -105,7 +105,7 @@ def warm_up() -> None:
         retrievers=(neighbours, *retrievers_of(set(DEFAULT) - {neighbours.name})),
     )
     context = make_context(model, [SequenceEvent(1, 0, 0, 0, "a", "")])
-    found = find(model, [context], vectors[1:2], hide_seen=False)
+    found = find(model, [context], vectors[1:2])
     best_lists(model, found, np.zeros(len(found.features), np.float32), 1, None)
 
 

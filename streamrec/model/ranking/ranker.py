@@ -195,7 +195,8 @@ class ModelRanker:
         ]
 
     def _context(self, model: ServingModel, interest: UserInterest) -> Context:
-        return make_context(model, interest.sequence, interest.seen_before if self.hide_seen else ())
+        hidden = interest.disliked_before + (interest.seen_before if self.hide_seen else [])
+        return make_context(model, interest.sequence, hide_seen=self.hide_seen, hidden=hidden)
 
     def default(self, *, k: int) -> list[ListItem]:
         """Return the list for unknown users."""
@@ -220,7 +221,7 @@ class ModelRanker:
             for index in interest.new_indices():
                 event = interest.sequence[index]
                 position = (event.event_type, event.partition, event.offset)
-                if position not in self._recent:
+                if event.event_type >= 0 and position not in self._recent:
                     share = share_of(interest.sequence, index, is_whole=interest.is_whole)
                     self._recent[position] = _Later(interest.produced_at_ms, event, share)
                     later.append(self._recent[position])
@@ -277,7 +278,6 @@ class ModelRanker:
             model,
             contexts,
             encode(model, contexts),
-            hide_seen=self.hide_seen,
             k=k,
             withdrawn=self._withdrawn_in(model),
             risen=np.array(list(self._risen)[-MAX_RISEN:], np.int64),
@@ -288,17 +288,15 @@ class ModelRanker:
         counts = model.counts[: model.size, CONTROL_HALF_LIFE].copy()
         counts[~model.in_use] = NEVER
         counts[self._withdrawn_in(model)] = NEVER
-        if self.hide_seen:
-            counts[context.left_out] = NEVER
+        counts[context.left_out] = NEVER
         items = most_popular(model, counts, k)
         return items if len(items) == k else filled(items, self._beyond(items, interest, k), k)
 
     def _beyond(self, items: Sequence[ListItem], interest: UserInterest | None, k: int) -> list[ListItem]:
         """Return items unknown to the version: first those of the stream, most popular first."""
         hidden = {item.item_id for item in items}
-        if interest is not None and self.hide_seen:
-            hidden |= {event.item_id for event in interest.sequence}
-            hidden.update(interest.seen_before)
+        if interest is not None:
+            hidden.update(interest.hidden(seen=self.hide_seen))
         missing = k - len(items)
         may_be = (each for each in self._stream.ranked() if each not in hidden and each not in self._withdrawn)
         of_stream = list(islice(may_be, missing))

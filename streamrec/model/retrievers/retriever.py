@@ -45,8 +45,9 @@ class Users(NamedTuple):
     ----------
     ends
         End of each user's events, `(B,)`.
-    rows, times_ms, categories
-        The sequences, oldest event first; row 0 for unknown items, category 0 for none, `(E,)`.
+    rows, times_ms, categories, event_types
+        The sequences, oldest event first, without what the user did not like; row 0 for unknown items, category 0 for
+        none, `(E,)`.
     now_ms
         Time to recommend for, `(B,)`.
     hidden
@@ -61,6 +62,7 @@ class Users(NamedTuple):
     rows: np.ndarray
     times_ms: np.ndarray
     categories: np.ndarray
+    event_types: np.ndarray
     now_ms: np.ndarray
     hidden: np.ndarray
     own: np.ndarray
@@ -135,7 +137,7 @@ class Retrieval(NamedTuple):
 
 
 class Lesson(NamedTuple):
-    """The new events of a micro-batch with their users' sequences.
+    """The new events of a micro-batch with their users' sequences, without what users did not like.
 
     Attributes
     ----------

@@ -18,6 +18,9 @@ _NEAR = -1.0
 
 _STRENGTH, _STRENGTH_OF_FAR = 0.8, 0.2
 
+_FADING = np.float32(0.8)
+"""Weight of an own item relative to the next later one."""
+
 
 class SequenceRetriever(Retriever):
     """An exact search over all items; known users only.
@@ -26,7 +29,14 @@ class SequenceRetriever(Retriever):
     """
 
     name = "model"
-    features = "cosine", "cosine_below_best", "knows_user"
+    features = (
+        "cosine",
+        "cosine_below_best",
+        "knows_user",
+        "cosine_to_last",
+        "cosine_to_nearest",
+        "cosine_to_recent",
+    )
     prior: ClassVar = {"cosine_below_best": 0.5}
 
     def find(self, items: Items, users: Users) -> Found:
@@ -39,13 +49,17 @@ class SequenceRetriever(Retriever):
         return Found(rows.ravel(), rows.shape[1] * np.cumsum(is_known), is_known)
 
     def describe(self, retrieval: Retrieval) -> None:
-        """Add the cosine of each candidate and the vector of its user, and how far it is below the best one's."""
-        vectors, hidden = retrieval.items.vectors, retrieval.users.hidden
+        """Add the cosine of each candidate and the vector of its user, and those of it and the user's own items.
+
+        Own items are weighted by recency, as attention over them with fixed weights.
+        """
+        vectors, hidden, own = retrieval.items.vectors, retrieval.users.hidden, retrieval.users.own
         _describe(vectors, hidden, retrieval.found.notes, retrieval.candidates, retrieval.features)
+        _compare(vectors, own, retrieval.candidates, retrieval.features[3:])
 
     def explains(self, retrieval: Retrieval, chosen: np.ndarray) -> np.ndarray:
         """Explain items near the user's vector, and with less strength any item of a user with a vector."""
-        _, below_best, is_known = retrieval.features[:, chosen]
+        _, below_best, is_known, *_ = retrieval.features[:, chosen]
         strength = np.where(below_best >= _NEAR, np.float32(_STRENGTH), np.float32(_STRENGTH_OF_FAR))
         return np.asarray(is_known * strength)
 
@@ -74,6 +88,32 @@ def _describe(
             features[0, index] = cosine * np.float32(2.0)
             features[1, index] = (cosine - best) * np.float32(4.0)
             features[2, index] = 1.0
+
+
+@compiled
+def _compare(vectors: np.ndarray, own: np.ndarray, candidates: Candidates, features: np.ndarray) -> None:
+    """Write the cosines of each candidate with its user's last, nearest and recent other items."""
+    rows, starts = candidates.rows, candidates.starts
+    for user in range(len(own)):
+        for index in range(starts[user], starts[user + 1]):
+            compared, weight = 0, np.float32(1.0)
+            nearest_own, total, weights = np.float32(-1.0), np.float32(0.0), np.float32(0.0)
+            for other in own[user]:
+                if other == 0:
+                    break
+                weight *= _FADING
+                if other == rows[index]:
+                    continue
+                cosine = dot(vectors[rows[index]], vectors[other])
+                if compared == 0:
+                    features[0, index] = cosine
+                nearest_own = max(nearest_own, cosine)
+                total += weight * cosine
+                weights += weight
+                compared += 1
+            if compared:
+                features[1, index] = nearest_own
+                features[2, index] = total / weights
 
 
 @compiled

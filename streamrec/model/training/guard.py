@@ -161,7 +161,7 @@ class Guard:
                 return f"{broken} is not finite"
         if len(self._held) < MIN_HELD:
             return ""
-        contexts = [make_context(candidate, held.sequence) for held in self._held.values()]
+        contexts = [make_context(candidate, held.sequence, hide_seen=self._hide_seen) for held in self._held.values()]
         target_rows = [candidate.row(held.item_id) for held in self._held.values()]
         losses = self._losses_of(candidate, contexts, target_rows)
         than_good = losses - self._losses_of_good(candidate, contexts, target_rows)
@@ -280,7 +280,7 @@ class Guard:
     def _losses_of(self, model: ServingModel, contexts: Sequence[Context], target_rows: Sequence[int]) -> np.ndarray:
         """Return the losses of lists and network for each event, `(B, 2)`."""
         hidden = encode(model, contexts)
-        found = find(model, contexts, hidden, hide_seen=self._hide_seen)
+        found = find(model, contexts, hidden)
         likely = log_softmax(model.blend.scores(found.features), found.candidates)
         places = found.candidates.places(np.asarray(target_rows))
         lists = [

@@ -7,19 +7,25 @@ from hashlib import blake2b
 
 import numpy as np
 
+from streamrec.domain.interest import SequenceEvent
 from streamrec.model.network.micro_batch import UserHistory
 from streamrec.model.retrievers.retriever import Lesson
 
 
 def lesson_of(histories: Sequence[UserHistory], row_of: Callable[[str], int], shares: np.ndarray) -> Lesson:
-    """Return the new events and sequences of users by row."""
-    events = [event for history in histories for event in history.sequence]
-    ends = np.cumsum([len(history.sequence) for history in histories])
-    begins = [0, *ends[:-1].tolist()]
-    new = [begin + index for begin, history in zip(begins, histories, strict=True) for index in history.new]
+    """Return the new events and sequences of users by row, without what the users did not like."""
+    events, new, ends = list[SequenceEvent](), list[int](), list[int]()
+    for history in histories:
+        is_new = set(history.new)
+        for index, event in enumerate(history.sequence):
+            if event.event_type >= 0:
+                if index in is_new:
+                    new.append(len(events))
+                events.append(event)
+        ends.append(len(events))
     return Lesson(
         users=np.array([_hashed(history.user_id) for history in histories], np.int64),
-        ends=ends,
+        ends=np.array(ends, np.int64),
         rows=np.array([row_of(event.item_id) for event in events], np.int64),
         event_types=np.array([event.event_type for event in events], np.int64),
         times_ms=np.array([event.event_time_ms for event in events], np.int64),

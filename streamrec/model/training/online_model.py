@@ -131,7 +131,7 @@ class OnlineModel:
         histories = by_user(interests)
         waiting = sum(len(history.new) for history in histories) + behind
         may_teach = [
-            [index for index in history.new if history.sequence[index] not in spared]
+            [index for index in history.new_liked if history.sequence[index] not in spared]
             if not is_held(history.user_id)
             else []
             for history in histories
@@ -139,7 +139,7 @@ class OnlineModel:
         serving = self.releases.serving
         self.count(histories, self._test(histories, may_teach, guard, waiting))
         for history in (each for each in histories if is_held(each.user_id)):
-            events = [(index, history.sequence[index]) for index in history.new]
+            events = [(index, history.sequence[index]) for index in history.new_liked]
             # no version could have listed an item that was new
             told = [index for index, event in events if event not in spared and serving.row(event.item_id)]
             if told:
@@ -224,7 +224,7 @@ class OnlineModel:
     ) -> dict[tuple[int, int], np.ndarray]:
         """Test the serving version, train the blend, and return the predicted vectors for first events of new items."""
         serving = self.releases.serving
-        events = [(place, index) for place, history in enumerate(histories) for index in history.new]
+        events = [(place, index) for place, history in enumerate(histories) for index in history.new_liked]
         taught = [(place, index) for place, indices in enumerate(may_teach) for index in indices]
         tested = set(self.random.sample(taught, math.ceil(effort.tested_share(waiting) * len(taught))))
         row_of = self.items.vocabulary.row
@@ -233,7 +233,10 @@ class OnlineModel:
             for place, index in events
             if (place, index) in tested or (index and not row_of(histories[place].sequence[index].item_id))
         ]
-        contexts = [make_context(serving, histories[place].sequence[:index]) for place, index in wanted]
+        contexts = [
+            make_context(serving, histories[place].sequence[:index], hide_seen=self.stacking.hide_seen)
+            for place, index in wanted
+        ]
         hidden = encode(serving, contexts)
         chosen = [at for at, event in enumerate(wanted) if event in tested]
         for start in range(0, len(chosen), TESTED_TOGETHER):
@@ -260,7 +263,7 @@ class OnlineModel:
         """
         rows, times_ms, shares = [], [], []
         for place, history in enumerate(histories):
-            for index in history.new:
+            for index in history.new_liked:
                 event = history.sequence[index]
                 share = share_of(history.sequence, index, is_whole=history.is_whole)
                 row, is_new = self.items.observe(event, share)

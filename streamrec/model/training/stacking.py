@@ -93,7 +93,7 @@ class Stacking:
         self, serving: ServingModel, contexts: Sequence[Context], hidden: np.ndarray, target_rows: Sequence[int]
     ) -> list[Score]:
         """Test the lists of these users against their next events, then train on these."""
-        found = find(serving, contexts, hidden, hide_seen=self.hide_seen)
+        found = find(serving, contexts, hidden)
         places = found.candidates.places(np.asarray(target_rows))
         usable = np.flatnonzero((places >= 0) & (np.asarray(target_rows) > 0))
         scores = [Score(None, None)] * len(contexts)
