@@ -6,6 +6,7 @@ import random
 
 from streamrec.contracts.derived import EventPosition, UserInterest
 from streamrec.domain.event import Event, EventType, Source
+from streamrec.domain.feedback import WEIGHTS, signed
 from streamrec.domain.interest import InterestState
 
 START_MS = 1_760_000_000_000
@@ -36,16 +37,18 @@ def fold(state: InterestState, event: Event, *, sequence_length: int = 20) -> Us
     """Fold one event, and return what `interests` would say of it."""
     state.fold(event, sequence_length=sequence_length)
     state.version += 1
+    sequence = list(signed(state.sequence, WEIGHTS))
     return UserInterest(
         user_id=event.user_id,
         state_version=state.version,
         event_time_ms=state.sequence[-1].event_time_ms,
         produced_at_ms=event.event_time_ms,
-        sequence=list(state.sequence),
+        sequence=sequence,
         new=[EventPosition(event.source.event_type, event.source.partition, event.offset)],
         short_term={},
         long_term={},
         long_term_items={},
         transitions=[],
         events_count=state.events_count,
+        disliked_before=state.disliked_before(sequence),
     )

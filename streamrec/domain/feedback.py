@@ -39,7 +39,7 @@ MAX_WEIGHT = 100
 """Largest weight of a kind of event."""
 
 BELOW_MEAN = 15.0
-"""Ratings this many percentage points below the user's mean are negative: three quarters of a star of five."""
+"""Ratings more than this many percentage points below the user's mean are negative: three quarters of a star."""
 
 PRIOR_PERCENT, PRIOR_RATINGS = 60.0, 3
 """The mean of a user with few ratings is drawn towards this, as if there were this many more."""
@@ -123,7 +123,7 @@ def signed(sequence: Sequence[SequenceEvent], weights: Weights) -> Sequence[Sequ
 
 def _signed_kind(graded_type: int, weights: Weights, limit: float) -> int:
     kind = kind_in(graded_type)
-    is_negative = percent_in(graded_type) <= limit if kind is EventType.RATING else weights[kind] < 0
+    is_negative = percent_in(graded_type) < limit if kind is EventType.RATING else weights[kind] < 0
     return -kind if is_negative else int(kind)
 
 

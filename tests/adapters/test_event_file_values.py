@@ -10,8 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from streamrec.adapters.event_files import EventFile, FileOptions, FileTally, Kind, kind_of, read_items
+from streamrec.adapters.event_files import EventFile, FileOptions, FileTally, NoEvent, kind_of, read_items
 from streamrec.contracts.incoming import Item, Purchase
+from streamrec.domain.event import EventType
 from streamrec.errors import StreamrecError
 
 NOON_MS = 1_700_000_000_000
@@ -102,31 +103,52 @@ def test_an_optional_field_that_the_contract_refuses_costs_the_field_and_not_the
         context={"referrer": "short"},
     )
     assert (second.quantity, second.price, second.order_id, second.context) == (1, None, "b2", None)
-    assert (returned, fourth.price) == (None, None)
+    assert (returned.type, fourth.price) == ("return", None)
     assert file.tally.dropped == {"quantity": 1, "price": 1, "context.referrer": 1}
     assert file.tally.examples["price"].value == "€12.50"
-    assert file.tally.left_out.total() == 1
+    assert not file.tally.left_out
 
 
 def test_event_types_of_others_are_understood_and_what_is_no_interest_is_left_out():
-    clicks = "VIEW page_view view_item addtocart add_to_cart cart like favorite favourite wishlist play rating pv"
-    purchases = "transaction buy order purchase Purchase Orders"
-    left_out = "remove_from_cart dislike impression return"
+    named = {
+        EventType.CLICK: "VIEW page_view view_item click pv",
+        EventType.PURCHASE: "transaction buy order purchase Purchase Orders",
+        EventType.ADD_TO_CART: "addtocart add-to-cart cart",
+        EventType.FAVOURITE: "favorite favourite wishlist",
+        EventType.WATCH: "play listen",
+        EventType.RATING: "rating",
+        EventType.DISLIKE: "dislike",
+        EventType.RETURN: "return refund",
+        NoEvent.LEFT_OUT: "remove_from_cart impression search",
+        NoEvent.UNKNOWN: "unheard",
+    }
+    for kind, names in named.items():
+        assert {kind_of(name) for name in names.split()} == {kind}
 
-    assert {kind_of(name) for name in clicks.split()} == {Kind.CLICK}
-    assert {kind_of(name) for name in purchases.split()} == {Kind.PURCHASE}
-    assert {kind_of(name) for name in left_out.split()} == {Kind.LEFT_OUT}
-    assert kind_of("unheard of") is Kind.UNKNOWN
+
+@pytest.mark.parametrize(("best", "percent"), [("4.5", 90), ("9", 90), ("90", 90)])
+def test_ratings_are_read_on_the_scale_that_they_need(tmp_path, best, percent):
+    rows = [f"u,i,rating,1700000000000,{best}", "u,j,rating,1700000000000,1"]
+    (rated, _) = messages(opened(tmp_path, "\n".join([f"{HEADER},rating", *rows]), time_unit="ms"))
+
+    assert (rated.type, round(100 * rated.value / rated.scale)) == ("rating", percent)
+
+
+def test_a_rating_without_a_value_is_a_comment(tmp_path):
+    rows = ["u,i,review,1700000000000,", "u,j,review,1700000000000,2"]
+    file = opened(tmp_path, "\n".join([f"{HEADER},rating", *rows]), time_unit="ms")
+
+    assert [message.type for message in messages(file)] == ["comment", "rating"]
 
 
 def test_rows_are_judged_by_the_contract_and_counted_by_reason_with_an_example(tmp_path):
-    rows = ["u,i,view,1700000000000"] * 5 + ["u,i,view,5", ",i,view,1700000000000", "u,i,dislike,1700000000000"]
+    rows = ["u,i,view,1700000000000"] * 5 + ["u,i,view,5", ",i,view,1700000000000", "u,i,search,1700000000000"]
     file = opened(tmp_path, "\n".join([HEADER, *rows]), time_unit="ms")
     taken = messages(file)
 
     assert [message is not None for message in taken] == [True] * 5 + [False] * 3
     assert file.tally.refused == {"bad-time": 1, "missing-field": 1}
-    assert file.tally.left_out == {"dislike": 1}
+    assert file.tally.left_out == {"search": 1}
     example = file.tally.examples["bad-time"]
     assert (example.row, example.column, example.value) == (5, "timestamp", "5")
     assert file.tally.examples["missing-field"].column == "user_id"
@@ -146,7 +168,7 @@ def test_bytes_that_are_no_text_cost_their_row_alone(tmp_path):
     "rows",
     [
         ["u,i,aardvark,1700000000000"] * 3,
-        ["u,i,return,1700000000000"] * 3,
+        ["u,i,search,1700000000000"] * 3,
         ["u,i,view,5", "u,i,view,5", "u,i,view,1700000000000"],
         [],
     ],

@@ -83,6 +83,17 @@ def test_cohorts_come_back_on_day_one_and_seven(record, report):
     assert (last.day, last.weekly_active_users) == ("2024-10-12", 2)
 
 
+def test_feedback_is_activity_and_neither_a_click_nor_a_purchase(record, report):
+    record.handle(batch(part("clicks", [event("u1")])))
+    record.handle(batch(part("feedback", [event("u1", at_ms=START_MS + DAY_MS, type="like"), b"{broken"])))
+    record.handle(batch(part("clicks", [event("u2", at_ms=START_MS + 2 * DAY_MS)], start=1)))
+
+    first, second, _ = report().days
+    assert (first.day_1, second.active_users, second.new_users) == (1.0, 1, 0)
+    (arm,) = report().arms
+    assert (arm.users, arm.clicks, arm.purchases) == (2, 2, 0)
+
+
 def test_a_list_is_followed_by_its_name_or_by_an_item_in_time(record, report):
     record.handle(batch(part("recommendations", [topk("u1", "l1", "a", "b")])))
     in_time = START_MS + 29 * 60_000

@@ -10,6 +10,7 @@ from builders import NOW_MS, batch, click, part
 from doubles import MemoryInterestStore, MemoryPublisher
 
 from streamrec.contracts.topics import BROKER_MAX_MESSAGE_BYTES
+from streamrec.domain.feedback import read_weights
 from streamrec.errors import TooManyDeadLettersError, TransientError
 from streamrec.service.batch import TopicPartition
 from streamrec.service.fold_interests import DEAD_LETTER_WINDOW, FoldInterests
@@ -291,3 +292,54 @@ def test_a_record_made_after_the_store_came_back_older_is_not_taken_for_an_older
     versions = [record["state_version"] for record in records]
     assert versions == sorted(versions), "each at least as high as the one before it"
     assert versions[3] == versions[4], "a function of the events, and of nothing that was lost"
+
+
+def feedback(kind, item_id, offset, **fields):
+    return click("u1", item_id, NOW_MS - 1_000 + offset, type=kind, **fields)
+
+
+def test_feedback_is_published_with_the_sign_of_what_the_user_says(fold, store, publisher):
+    rated = [feedback("rating", "b", 3, value=5), feedback("rating", "c", 4, value=1)]
+    fold.handle(batch(part("feedback", [feedback("add_to_cart", "a", 1), feedback("dislike", "d", 2), *rated])))
+
+    (record,) = publisher.of("user-interests")
+    interest = json.loads(record.value)
+    assert [(event[1], event[4]) for event in interest["sequence"]] == [(3, "a"), (-10, "d"), (9, "b"), (-9, "c")]
+    assert interest["new"] == [[3, 0, 0], [10, 0, 1], [9, 0, 2], [9, 0, 3]]
+    assert counts(store, TopicPartition("feedback", 0)) == (4, 0, 0)
+
+
+def test_a_dislike_outlives_the_sequence_until_the_user_comes_back(store, publisher):
+    fold = FoldInterests(store, publisher, sequence_length=2)
+    fold.handle(batch(part("feedback", [feedback("dislike", "d", 0)])))
+    for start, items in ((0, "abc"), (3, "d"), (4, "ef")):
+        values = [click("u1", item, NOW_MS - 900 + start + n) for n, item in enumerate(items)]
+        fold.handle(batch(part("clicks", values, start=start)))
+
+    hidden = [json.loads(record.value).get("disliked_before") for record in publisher.of("user-interests")]
+    assert hidden == [None, ["d"], None, ["d"]]
+
+
+def test_weights_of_the_setting_decide_what_is_disliked(store, publisher):
+    fold = FoldInterests(store, publisher, sequence_length=50, weights=read_weights("dislike=1,like=-1"))
+    fold.handle(batch(part("feedback", [feedback("dislike", "a", 1), feedback("like", "b", 2)])))
+
+    interest = json.loads(publisher.of("user-interests")[0].value)
+    assert [event[1] for event in interest["sequence"]] == [10, -5]
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (feedback("rating", "a", 0), "missing-field"),
+        (feedback("rating", "a", 0, value=8), "bad-value"),
+        (feedback("stare", "a", 0), "unknown-type"),
+        (click("u1", "a"), "missing-field"),
+    ],
+)
+def test_feedback_that_says_nothing_is_a_dead_letter_of_its_topic(fold, publisher, value, reason):
+    fold.handle(batch(part("feedback", [value])))
+
+    (letter,) = publisher.of("feedback.dlq")
+    assert letter.headers["dlq.reason"].decode() == reason
+    assert not publisher.of("user-interests")

@@ -10,6 +10,7 @@ from doubles import MemoryInterestStore, MemoryPublisher
 
 from streamrec.contracts.derived import TopKList
 from streamrec.contracts.topics import BROKER_MAX_MESSAGE_BYTES
+from streamrec.domain.interest import DISLIKED_ITEMS
 from streamrec.domain.seen import SEEN_ITEMS
 from streamrec.errors import UnfitServerError
 from streamrec.model.ranking.updates import Learned, to_records
@@ -42,9 +43,13 @@ def test_no_record_of_a_state_is_larger_than_the_largest(character):
     name = character * 254
     events = [
         click(character * 256, f"{n % 90:02}{name}", NOW_MS - 1_000 + n, category=f"{n % 80:02}{name}")
-        for n in range(1_000)
+        for n in range(1_000 - DISLIKED_ITEMS)
     ]
-    fold.handle(batch(part("clicks", events, headers={"traceparent": bytes(512), "tracestate": bytes(512)})))
+    disliked = [
+        click(character * 256, f"{n:03}{name[1:]}", NOW_MS - 2_000 + n, type="dislike") for n in range(DISLIKED_ITEMS)
+    ]
+    headers = {"traceparent": bytes(512), "tracestate": bytes(512)}
+    fold.handle(batch(part("feedback", disliked), part("clicks", events, headers=headers)))
 
     size = size_of(publisher.records[0])
     assert 0.8 * largest_interest(200, character) < size <= largest_interest(200, character)

@@ -51,8 +51,8 @@ def event(at, value):
 
 
 BAD = {
-    "a type that there is not": interest(sequence=event(1, 7)),
-    "a negative type": interest(sequence=event(1, -1)),
+    "a type that there is not": interest(sequence=event(1, 12)),
+    "a negative type that there is not": interest(sequence=event(1, -12)),
     "a time beyond all": interest(sequence=event(0, 2**63)),
     "a time of the event beyond all": interest(event_time_ms=2**63),
     "a time that is to come": interest(event_time_ms=NOW_MS + 2 * DAY_MS),
@@ -67,7 +67,7 @@ BAD = {
     "no number": interest(sequence=event(0, "now")),
     "half an event": interest(sequence=[[NOW_MS, 0]]),
     "no event": interest(sequence=[]),
-    "a new event of no type": interest(new=[[7, 0, 0]]),
+    "a new event of no type": interest(new=[[12, 0, 0]]),
     "a new event at a negative offset": interest(new=[[0, 0, -1]]),
     "a new event at an offset beyond all": interest(new=[[0, 0, 2**63]]),
     "a version beyond all": interest(state_version=2**63),

@@ -42,7 +42,8 @@ class Encoder:
         self._item_scale = float(left.take("item_scale"))
         first, others = left.take("event_type", EVENT_TYPES, dim), (ALL_EVENT_TYPES - EVENT_TYPES, dim)
         # missing in weights of earlier releases
-        other = left.take("other_event_type", *others) if "other_event_type" in left else np.zeros(others, np.float32)
+        name = "other_event_type.weight"
+        other = left.take(name, *others) if name in left else np.zeros(others, np.float32)
         self._event_type, self._gap = np.concatenate([first, other]), left.take("gap", TIME_BUCKETS, dim)
         self._by_steps = left.take("time_bias.by_steps", config.max_length, heads)
         self._by_time = left.take("time_bias.by_time", TIME_BUCKETS, heads)

@@ -183,7 +183,8 @@ class Learner:
 
     def load(self, state: Arrays) -> None:
         """Restore what :meth:`state` returned."""
-        missing = {"other_event_type": np.zeros_like(weights_of(self.model)["other_event_type"])}
+        name = "other_event_type.weight"
+        missing = {name: np.zeros_like(weights_of(self.model)[name])}
         load_weights(self.model, {**missing, **below("model", state)})  # in checkpoints of earlier releases
         load_weights(self.average, {**missing, **below("average", state)})
         self.optimizer.load(below("adam", state))

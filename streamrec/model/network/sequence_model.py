@@ -101,8 +101,9 @@ class SequenceModel(nn.Module):
         self.out = nn.Linear(config.dim, config.dim, bias=False)
         nn.init.eye_(self.out.weight)
         self.log_temperature = nn.Parameter(torch.tensor(math.log(0.1)))
-        # apart from the first two and last, since weights of earlier releases do not have them
-        self.other_event_type = nn.Parameter(torch.zeros(ALL_EVENT_TYPES - EVENT_TYPES, config.dim))
+        # apart from the first two and last, since weights and optimizers of earlier releases do not have them
+        self.other_event_type = nn.Embedding(ALL_EVENT_TYPES - EVENT_TYPES, config.dim)
+        nn.init.zeros_(self.other_event_type.weight)
 
     def forward(self, items: Tensor, event_types: Tensor, times_s: Tensor, asked: Tensor | None = None) -> Tensor:
         """Predict the item after each event, or after one event per sequence.
@@ -123,7 +124,7 @@ class SequenceModel(nn.Module):
         Tensor
             Unit vectors, `(B, L, D)`, or `(B, D)`.
         """
-        by_type = torch.cat([self.event_type, self.other_event_type])
+        by_type = torch.cat([self.event_type, self.other_event_type.weight])
         x = self.item_scale * items + functional.embedding(event_types % ALL_EVENT_TYPES, by_type)
         gaps = functional.pad(times_s[:, 1:] - times_s[:, :-1], (1, 0))
         x = x + functional.embedding(time_bucket(gaps), self.gap)
