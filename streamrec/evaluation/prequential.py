@@ -179,8 +179,8 @@ class Prequential:
         number = self._item_numbers.setdefault(event.item_id, len(self._item_numbers))
         if number == len(self._occurrences):
             self._occurrences.append(0)
+        self._occurrences[number] += 1
         if self._is_liked(event):
-            self._occurrences[number] += 1
             for baseline in self._baselines:
                 self._timed("baselines", baseline.learn_one, event.user_id, event.item_id, event.event_time_ms)
         state = self._states.setdefault(event.user_id, InterestState())
