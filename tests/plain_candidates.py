@@ -38,7 +38,7 @@ AFTER = {"purchased": "after_purchase", "in_cart": "after_cart", "favoured": "af
 
 def find_one(model, context, hidden, *, k=0, withdrawn=(), risen=()):
     """Return the candidates of one user: rows ascending, which own item leads to each, features `(M, F)`."""
-    context = context.liked
+    context = context.of_interest
     weights, of_last, leads = _neighbours(model, context)
     strongest = sorted(weights, key=lambda row: (-weights[row], row))[:MAX_CANDIDATES]
     of_sessions = sessions(model, context)

@@ -121,6 +121,19 @@ def signed(sequence: Sequence[SequenceEvent], weights: Weights) -> Sequence[Sequ
     ]
 
 
+def is_interest(signed_kind: int) -> bool:
+    """Return whether an event shows interest in items of this sort.
+
+    A low rating does: the user chose the item, and others who choose it are alike. A dislike does not.
+
+    Examples
+    --------
+    >>> is_interest(EventType.CLICK), is_interest(-EventType.RATING), is_interest(-EventType.DISLIKE)
+    (True, True, False)
+    """
+    return signed_kind >= 0 or signed_kind == -EventType.RATING
+
+
 def _signed_kind(graded_type: int, weights: Weights, limit: float) -> int:
     kind = kind_in(graded_type)
     is_negative = percent_in(graded_type) < limit if kind is EventType.RATING else weights[kind] < 0

@@ -70,12 +70,25 @@ def test_the_channels_do_not_see_what_a_user_dislikes(new_trainer):
     trainer, _ = new_trainer(), None
     trainer.train(stream(400), behind=0)
     trainer.take_update()
-    sequence = interest_of((EventType.DISLIKE, "0-1"), (EventType.CLICK, "1-1"), (EventType.FAVOURITE, "1-2")).sequence
+    sequence = interest_of((EventType.DISLIKE, "0-1"), (EventType.RATING, "1-1"), (EventType.FAVOURITE, "1-2")).sequence
+    assert sequence[1].event_type == -EventType.RATING  # of nothing
     context = make_context(trainer.serving, sequence)
     row = trainer.serving.row
     assert context.rows.tolist() == [row("0-1"), row("1-1"), row("1-2")]
-    assert context.liked.rows.tolist() == [row("1-1"), row("1-2")]
-    assert context.left_out.tolist() == [row("0-1")]
+    assert context.of_interest.rows.tolist() == [row("1-1"), row("1-2")]
+    assert context.left_out.tolist() == [row("0-1"), row("1-1")]
+
+
+def test_a_low_rating_counts_but_is_no_target(new_trainer):
+    trainer = new_trainer()
+    trainer.train(stream(200), behind=0)
+    model = trainer.model
+    row, tested = model.items.vocabulary.row("0-1"), model.stacking.tested
+    events = int(model.items.vocabulary.events[row])
+    trainer.train([interest_of((EventType.CLICK, "0-2"), (EventType.RATING, "0-1"))], behind=0)
+
+    assert model.items.vocabulary.events[row] == events + 1
+    assert model.stacking.tested == tested
 
 
 def test_weights_of_a_release_without_feedback_are_read(new_trainer):

@@ -9,6 +9,7 @@ import numpy as np
 
 from streamrec.contracts.derived import UserInterest
 from streamrec.domain.event import EventType
+from streamrec.domain.feedback import is_interest
 from streamrec.domain.interest import SequenceEvent
 from streamrec.service.fence import Fences
 
@@ -27,6 +28,11 @@ class UserHistory:
     """Indices into `sequence`, ascending."""
     is_whole: bool = True
     """Whether the sequence holds all of the user's events."""
+
+    @property
+    def new_of_interest(self) -> list[int]:
+        """The indices of new events that show interest."""
+        return [index for index in self.new if is_interest(self.sequence[index].event_type)]
 
     @property
     def new_liked(self) -> list[int]:

@@ -13,6 +13,7 @@ from threading import Lock
 import numpy as np
 
 from streamrec.contracts.derived import UserInterest
+from streamrec.domain.feedback import is_interest
 from streamrec.domain.interest import SequenceEvent
 from streamrec.model.ranking.serving import ServingModel
 from streamrec.model.tables.popularity import CONTROL_HALF_LIFE, Popularity, share_of
@@ -45,7 +46,7 @@ class StreamCounts:
                 (interest.sequence[index], share_of(interest.sequence, index, is_whole=interest.is_whole))
                 for interest in interests
                 for index in interest.new_indices()
-                if interest.sequence[index].event_type >= 0
+                if is_interest(interest.sequence[index].event_type)
             ]
         )
         with self._lock:

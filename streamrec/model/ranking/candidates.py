@@ -83,7 +83,7 @@ def find(  # inputs of a list
     risen
         Rows with events after this version, candidates like the popular ones.
     """
-    users = _users([context.liked for context in contexts], hidden, k)
+    users = _users([context.of_interest for context in contexts], hidden, k)
     found = [retriever.find(model, users) for retriever in model.retrievers]
     if risen is not None:
         risen = risen[risen < model.size]

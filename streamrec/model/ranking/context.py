@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from streamrec.domain.feedback import is_interest
 from streamrec.domain.interest import SequenceEvent
 from streamrec.model.ranking.serving import ServingModel
 from streamrec.model.tables.content import category_code
@@ -34,17 +35,17 @@ class Context:
     left_out: np.ndarray
 
     @property
-    def liked(self) -> Context:
-        """The same without the events on items that the user did not like."""
-        is_liked = self.event_types >= 0
-        if is_liked.all():
+    def of_interest(self) -> Context:
+        """The same with the events that show interest only."""
+        if (self.event_types >= 0).all():
             return self
+        shows_interest = np.array(list(map(is_interest, self.event_types.tolist())))
         return replace(
             self,
-            rows=self.rows[is_liked],
-            event_types=self.event_types[is_liked],
-            times_ms=self.times_ms[is_liked],
-            categories=self.categories[is_liked],
+            rows=self.rows[shows_interest],
+            event_types=self.event_types[shows_interest],
+            times_ms=self.times_ms[shows_interest],
+            categories=self.categories[shows_interest],
         )
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from streamrec.domain.event import EventType
 from streamrec.model.compiled import compiled
+from streamrec.model.network.config import ALL_EVENT_TYPES
 from streamrec.model.retrievers.retriever import Candidates, Items, Users
 from streamrec.model.tables.neighbour_lists import SESSION_GAP_MS
 from streamrec.model.tables.popularity import decay
@@ -48,8 +49,9 @@ FEATURES = (
 PRIOR: Mapping[str, float] = {"popularity_1h": 0.3, "popularity_6h": 0.3, "popularity_1d": 0.5}
 """Initial weights in the blend: recently popular items first."""
 
-_KINDS = np.full(len(EventType), -1)
-"""Which of the features from `purchased` on says that a user had an event of a kind on a candidate; -1 for none."""
+_KINDS = np.full(ALL_EVENT_TYPES, -1)
+"""Which of the features from `purchased` on says that a user had an event of a signed kind on a candidate; -1 for none.
+Negative kinds count from the end."""
 _KINDS[EventType.PURCHASE], _KINDS[EventType.ADD_TO_CART] = 0, 1
 _KINDS[[EventType.FAVOURITE, EventType.LIKE, EventType.SHARE, EventType.COMMENT, EventType.RATING]] = 2
 

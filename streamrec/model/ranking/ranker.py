@@ -14,6 +14,7 @@ import structlog
 
 from streamrec.contracts.derived import ListItem, Reason, UserInterest
 from streamrec.contracts.incoming import Item
+from streamrec.domain.feedback import is_interest
 from streamrec.domain.interest import SequenceEvent
 from streamrec.errors import BadRecordError
 from streamrec.model.ranking.beyond import StreamCounts, Untouched
@@ -221,7 +222,7 @@ class ModelRanker:
             for index in interest.new_indices():
                 event = interest.sequence[index]
                 position = (event.event_type, event.partition, event.offset)
-                if event.event_type >= 0 and position not in self._recent:
+                if is_interest(event.event_type) and position not in self._recent:
                     share = share_of(interest.sequence, index, is_whole=interest.is_whole)
                     self._recent[position] = _Later(interest.produced_at_ms, event, share)
                     later.append(self._recent[position])

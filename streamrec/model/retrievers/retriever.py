@@ -46,8 +46,8 @@ class Users(NamedTuple):
     ends
         End of each user's events, `(B,)`.
     rows, times_ms, categories, event_types
-        The sequences, oldest event first, without what the user did not like; row 0 for unknown items, category 0 for
-        none, `(E,)`.
+        The events that show interest, oldest first; row 0 for unknown items, category 0 for none, types negative for
+        low ratings, `(E,)`.
     now_ms
         Time to recommend for, `(B,)`.
     hidden
@@ -137,7 +137,7 @@ class Retrieval(NamedTuple):
 
 
 class Lesson(NamedTuple):
-    """The new events of a micro-batch with their users' sequences, without what users did not like.
+    """The new events of a micro-batch with their users' sequences; only events that show interest.
 
     Attributes
     ----------

@@ -7,18 +7,19 @@ from hashlib import blake2b
 
 import numpy as np
 
+from streamrec.domain.feedback import is_interest
 from streamrec.domain.interest import SequenceEvent
 from streamrec.model.network.micro_batch import UserHistory
 from streamrec.model.retrievers.retriever import Lesson
 
 
 def lesson_of(histories: Sequence[UserHistory], row_of: Callable[[str], int], shares: np.ndarray) -> Lesson:
-    """Return the new events and sequences of users by row, without what the users did not like."""
+    """Return the new events and sequences of users by row; only events that show interest."""
     events, new, ends = list[SequenceEvent](), list[int](), list[int]()
     for history in histories:
         is_new = set(history.new)
         for index, event in enumerate(history.sequence):
-            if event.event_type >= 0:
+            if is_interest(event.event_type):
                 if index in is_new:
                     new.append(len(events))
                 events.append(event)

@@ -263,7 +263,7 @@ class OnlineModel:
         """
         rows, times_ms, shares = [], [], []
         for place, history in enumerate(histories):
-            for index in history.new_liked:
+            for index in history.new_of_interest:
                 event = history.sequence[index]
                 share = share_of(history.sequence, index, is_whole=history.is_whole)
                 row, is_new = self.items.observe(event, share)
