@@ -12,6 +12,7 @@ from importlib.metadata import entry_points
 
 from streamrec.environment import variable_name
 from streamrec.errors import SettingsError
+from streamrec.model.retrievers.autoencoder import AutoencoderRetriever
 from streamrec.model.retrievers.category import CategoryRetriever
 from streamrec.model.retrievers.factors import FactorsRetriever
 from streamrec.model.retrievers.linear import LinearRetriever
@@ -33,6 +34,7 @@ BUILT_IN = {
         SessionRetriever,
         LinearRetriever,
         FactorsRetriever,
+        AutoencoderRetriever,
         CategoryRetriever,
         PopularRetriever,
         SequenceRetriever,
