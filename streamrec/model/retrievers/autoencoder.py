@@ -44,7 +44,7 @@ def kl_weight(steps: int) -> float:
 
 
 class AutoencoderTeacher:
-    """Trains the autoencoder on the bags before new events: 388 bytes per item, and what readers know of it.
+    """Trains the autoencoder on the bags before new events: 388 bytes per item, with what readers know of it.
 
     Parameters
     ----------
