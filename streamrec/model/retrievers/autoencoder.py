@@ -136,8 +136,9 @@ class AutoencoderTeacher:
         half = NEGATIVES // 2
         negatives = np.concatenate([rng.integers(1, self._size, half), rng.choice(self._recent, half)])
         negatives = negatives[self._is_known(negatives)]
-        of_recent = np.bincount(self._recent, minlength=self._size)[negatives]
-        expected = half / (self._size - 1) + half * of_recent / len(self._recent)
+        among = np.sort(self._recent)
+        of_recent = np.searchsorted(among, negatives, "right") - np.searchsorted(among, negatives)
+        expected = half / (self._size - 1) + half * of_recent / len(among)
         others = np.take_along_axis(bags, rng.integers(0, BAG, (len(bags), TARGETS - 1)), axis=1)
         batch = Batch(bags, np.column_stack([rows, others]), negatives, np.log(expected).astype(np.float32))
         step = gradients(self.network, self._rows.weights, batch, kl_weight(self._adam.steps), rng)

@@ -6,7 +6,7 @@ event, later ones with more weight; the event's item and some items of the bag a
 shared negatives (Jean et al. 2015, arXiv 1412.2007) instead of all items, so that a step costs the same whatever the
 catalogue. Encoder and decoder share one unit vector per item.
 
-Shapes: B users, N items of a bag, K negatives, D width of items, Z width of the latent vector.
+Shapes: B users, N items of a bag, T targets, K negatives, D width of items, Z width of the latent vector.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Batch(NamedTuple):
     bags
         Rows, newest first, 0 for padding, `(B, N)`.
     targets
-        Rows, the event's own first, 0 for padding, `(B, TARGETS)`.
+        Rows, the event's own first, 0 for padding, `(B, T)`.
     negatives
         Rows, `(K,)`.
     expected
@@ -128,17 +128,11 @@ class Gradients(NamedTuple):
         Of the dense weights.
     rows, of_rows
         Rows, which may repeat, `(n,)`, and gradients of their vectors, `(n, D)`.
-    loss
-        Mean cross-entropy of the events' items.
-    divergence
-        Mean divergence of the latent distributions from the standard normal one.
     """
 
     network: Network
     rows: np.ndarray
     of_rows: np.ndarray
-    loss: float
-    divergence: float
 
 
 def weights_of(bags: np.ndarray) -> np.ndarray:
@@ -189,7 +183,7 @@ def gradients(
 
     shares = np.where(batch.targets > 0, np.float32(_RECONSTRUCTION), np.float32(0.0))
     shares[:, 0] = 1.0
-    for_targets, for_negatives, loss = _softmax(out, target_units, negative_units, batch, shares)
+    for_targets, for_negatives = _softmax(out, target_units, negative_units, batch, shares)
     of_out = (for_targets[:, None, :] @ target_units)[:, 0] + for_negatives @ negative_units
     of_targets = for_targets[:, :, None] * out[:, None, :]
     of_negatives = for_negatives.T @ out
@@ -203,7 +197,6 @@ def gradients(
     of_hidden = of_mean @ network.to_mean.T + of_log_variance @ network.to_log_variance.T
     of_first = of_hidden * (np.float32(1.0) - hidden**2)
     of_bag = weights[:, :, None] * _through_norm(_GAIN * of_first, direction, norms)[:, None, :]
-    divergence = 0.5 * (mean**2 + np.exp(log_variance) - 1.0 - log_variance).sum() / count
     parts = (
         (bags, _through_norm(of_bag, bag_units, bag_norms)),
         (batch.targets, _through_norm(of_targets, target_units, target_norms)),
@@ -221,15 +214,13 @@ def gradients(
         ),
         rows=np.concatenate([rows.ravel() for rows, _ in parts]),
         of_rows=np.concatenate([each.reshape(-1, DIM) for _, each in parts]).astype(np.float32),
-        loss=loss,
-        divergence=float(divergence),
     )
 
 
 def _softmax(
     out: np.ndarray, targets: np.ndarray, negatives: np.ndarray, batch: Batch, shares: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, float]:
-    """Return the gradients of the products with targets, `(B, T)`, and negatives, `(B, K)`, and the mean loss."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the gradients of the products with targets, `(B, T)`, and negatives, `(B, K)`."""
     of_negatives = _TEMPERATURE * (out @ negatives.T) - batch.expected
     of_targets = _TEMPERATURE * (targets @ out[:, :, None])[:, :, 0]
     # a bag's own targets are no negatives of it
@@ -241,8 +232,7 @@ def _softmax(
     totals = likely_negatives.sum(axis=1, keepdims=True) + likely_targets
     shared = (shares / totals).sum(axis=1, keepdims=True)
     scale = _TEMPERATURE / np.float32(len(out))
-    loss = float((np.log(totals[:, 0]) + highest[:, 0] - of_targets[:, 0]).mean())
-    return scale * shares * (likely_targets / totals - 1.0), scale * shared * likely_negatives, loss
+    return scale * shares * (likely_targets / totals - 1.0), scale * shared * likely_negatives
 
 
 def _through_norm(of_units: np.ndarray, units: np.ndarray, norms: np.ndarray) -> np.ndarray:
