@@ -14,7 +14,7 @@ from streamrec.model.retrievers.category import CATEGORIES_OF, INTEREST_DECAY
 from streamrec.model.retrievers.neighbour import MAX_CANDIDATES, NEIGHBOURS_OF
 from streamrec.model.retrievers.popular import PER_HALF_LIFE
 from streamrec.model.retrievers.retriever import OWN_ITEMS
-from streamrec.model.retrievers.sequence import NEAREST
+from streamrec.model.retrievers.searched import NEAREST
 from streamrec.model.retrievers.session import (
     BACKWARD_WEIGHT,
     FEWEST_POSTINGS,

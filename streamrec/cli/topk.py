@@ -62,6 +62,8 @@ _WORDS = {
     "neighbour": "often follows",
     "session": "in visits with",
     "linear": "liked with",
+    "factors": "fits the same users as",
+    "autoencoder": "fits users of",
     "category": "popular or new in the category of",
     "model": "the model: goes with",
 }

@@ -12,7 +12,9 @@ from importlib.metadata import entry_points
 
 from streamrec.environment import variable_name
 from streamrec.errors import SettingsError
+from streamrec.model.retrievers.autoencoder import AutoencoderRetriever
 from streamrec.model.retrievers.category import CategoryRetriever
+from streamrec.model.retrievers.factors import FactorsRetriever
 from streamrec.model.retrievers.linear import LinearRetriever
 from streamrec.model.retrievers.neighbour import NeighbourRetriever
 from streamrec.model.retrievers.popular import PopularRetriever
@@ -31,6 +33,8 @@ BUILT_IN = {
         NeighbourRetriever,
         SessionRetriever,
         LinearRetriever,
+        FactorsRetriever,
+        AutoencoderRetriever,
         CategoryRetriever,
         PopularRetriever,
         SequenceRetriever,
