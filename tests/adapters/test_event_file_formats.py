@@ -42,7 +42,7 @@ FORMATS = {
     "RecBole": (
         "set.inter",
         f"user_id:token\titem_id:token\trating:float\ttimestamp:float\nA1\tB1\t5.0\t{NOON_S}\n",
-        ("recbole", [("click", "A1", "B1", NOON_MS)]),
+        ("recbole", [("rating", "A1", "B1", NOON_MS)]),
     ),
     "RecBole without ratings": (
         "set.inter",
@@ -52,18 +52,18 @@ FORMATS = {
     "MovieLens .dat": (
         "ratings.dat",
         f"1::11::5::{NOON_S}\r\n2::12::1::{NOON_S + 1}\r\n",
-        ("movielens", [("click", "1", "11", NOON_MS), ("click", "2", "12", NOON_MS + 1_000)]),
+        ("movielens", [("rating", "1", "11", NOON_MS), ("rating", "2", "12", NOON_MS + 1_000)]),
     ),
-    "MovieLens u.data": ("u.data", f"196\t242\t3\t{NOON_S}\n", ("movielens", [("click", "196", "242", NOON_MS)])),
+    "MovieLens u.data": ("u.data", f"196\t242\t3\t{NOON_S}\n", ("movielens", [("rating", "196", "242", NOON_MS)])),
     "MovieLens .csv": (
         "ratings.csv",
         f"userId,movieId,rating,timestamp\n1,11,3.5,{NOON_S}\n",
-        ("movielens", [("click", "1", "11", NOON_MS)]),
+        ("movielens", [("rating", "1", "11", NOON_MS)]),
     ),
     "RetailRocket": (
         "events.csv",
         RETAILROCKET,
-        ("retailrocket", [("click", "11", "101", NOON_MS)] * 2 + [("purchase", "11", "101", NOON_MS)]),
+        ("retailrocket", [(kind, "11", "101", NOON_MS) for kind in ("click", "add_to_cart", "purchase")]),
     ),
     "OTTO": (
         "train.jsonl",
@@ -81,7 +81,7 @@ FORMATS = {
             "otto",
             [
                 ("click", "7", "101", NOON_MS),
-                ("click", "7", "102", NOON_MS + 1),
+                ("add_to_cart", "7", "102", NOON_MS + 1),
                 ("purchase", "7", "102", NOON_MS + 2),
             ],
         ),
@@ -116,12 +116,12 @@ FORMATS = {
                 "verified_purchase": True,
             }
         ),
-        ("amazon", [("click", "R1", "X0", NOON_MS)]),
+        ("amazon", [("rating", "R1", "X0", NOON_MS)]),
     ),
     "Amazon 2018": (
         "All_Beauty.json",
         json.dumps({"overall": 5.0, "reviewerID": "R1", "asin": "X1", "unixReviewTime": NOON_S}),
-        ("amazon", [("click", "R1", "X1", NOON_MS)]),
+        ("amazon", [("rating", "R1", "X1", NOON_MS)]),
     ),
     "H&M": (
         "transactions_train.csv",
@@ -131,7 +131,7 @@ FORMATS = {
     "Last.fm": (
         "userid-timestamp-artid-artname-traid-traname.tsv",
         'user_1\t2023-11-14T22:13:20Z\ta1\tThe "Quoted\tt1\tSong\nuser_1\t2023-11-14T22:13:20Z\ta1\tBand\t\tSong\n',
-        ("lastfm", [("click", "user_1", "t1", NOON_MS), ("click", "user_1", "Band - Song", NOON_MS)]),
+        ("lastfm", [("watch", "user_1", "t1", NOON_MS), ("watch", "user_1", "Band - Song", NOON_MS)]),
     ),
     "names like ours": (
         "log.csv",

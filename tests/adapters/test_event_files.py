@@ -12,7 +12,7 @@ import pytest
 
 from streamrec.adapters.event_files import UNREADABLE, EventFile, read_items
 from streamrec.contracts.decode import decode_event
-from streamrec.contracts.incoming import Click, Purchase
+from streamrec.contracts.incoming import Click, Feedback, Purchase
 from streamrec.errors import UsageError
 from streamrec.playback.records import event_record
 
@@ -65,14 +65,23 @@ def test_all_formats_say_the_same(tmp_path, suffix):
     )
     assert isinstance(purchase.message, Purchase)
     assert (purchase.message.category, purchase.message.event_id) == ("lamps", f"{file.digest}:1")
-    assert (returned.message, returned.skipped) == (None, "return")
+    assert returned.message == Feedback(
+        user_id="7",
+        item_id="71053",
+        event_time_ms=NOON_MS + 2,
+        type="return",
+        event_id=f"{file.digest}:2",
+        category="lamps",
+        context={"country": "FR"},
+    )
 
 
-@pytest.mark.parametrize("event_type", ["view", "click", "favourite", "add_to_cart", "rating"])
-def test_interest_of_all_kinds_is_a_click(tmp_path, event_type):
+@pytest.mark.parametrize("event_type", ["favourite", "add_to_cart", "rating", "dislike", "return"])
+def test_feedback_keeps_its_kind(tmp_path, event_type):
     (event,) = read(write(tmp_path, ".jsonl", [ROWS[0] | {"event_type": event_type}]))
 
-    assert isinstance(event.message, Click)
+    assert event.message.type == event_type
+    assert getattr(event.message, "value", None) == (1.0 if event_type == "rating" else None)
 
 
 def test_a_purchase_carries_quantity_price_and_order(tmp_path):

@@ -80,16 +80,16 @@ def test_replay_publishes_items_first_and_counts_what_it_did(servers, capsys, tm
 
     assert played["rows"] == 4
     assert played["items"] == 1
-    assert played["published"] == {"clicks": 2, "purchases": 1}
-    assert played["skipped"] == {"return": 1}
+    assert played["published"] == {"clicks": 2, "purchases": 1, "feedback": 1}
+    assert played["skipped"] == {}
     sent = [
         json.loads(record.value)
-        for _, record in read_all(servers.require_kafka(), ["clicks", "purchases"])
+        for _, record in read_all(servers.require_kafka(), ["clicks", "purchases", "feedback"])
         if record.key == marker.encode()
     ]
-    assert sorted(event["item_id"] for event in sent) == ["0", "1", "3"]
-    assert {event["item_id"]: event.get("category") for event in sent} == {"0": "9", "1": None, "3": None}
-    assert len({event["event_id"] for event in sent}) == 3
+    assert sorted(event["item_id"] for event in sent) == ["0", "1", "2", "3"]
+    assert {event["item_id"]: event.get("category") for event in sent} == {"0": "9", "1": None, "2": None, "3": None}
+    assert len({event["event_id"] for event in sent}) == 4
 
 
 def test_replay_of_a_part_names_events_as_replay_of_all(servers, capsys, tmp_path):

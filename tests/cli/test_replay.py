@@ -87,13 +87,12 @@ def test_a_file_without_ids_that_is_played_twice_changes_nothing(published, tmp_
 
 
 def test_seconds_are_taken_for_seconds_and_that_is_said(published, tmp_path, capsys):
-    path = write(tmp_path, *(f"m{n},i{n},rating,{NOON_MS // 1_000 - n}" for n in range(20)))
+    path = write(tmp_path, *(f"m{n},i{n},view,{NOON_MS // 1_000 - n}" for n in range(20)))
     code, out, err = run([path], capsys)
 
     assert (code, len(published)) == (0, 20)
     assert "20 clicks" in out
     assert "times are read as seconds" in err
-    assert "20 ratings count as clicks" in err
     assert json.loads(published[0].value)["event_time_ms"] == NOON_MS
 
 
@@ -110,13 +109,13 @@ def test_nothing_is_published_that_the_decoder_refuses(published, tmp_path, caps
 
 def test_what_is_left_out_is_counted_by_reason_with_an_example(published, tmp_path, capsys):
     good = [f"u{n},i,view,{NOON_MS}" for n in range(5)]
-    path = write(tmp_path, *good, f",i,view,{NOON_MS}", f"u,i,dislike,{NOON_MS}", f"u,i,aardvark,{NOON_MS}")
+    path = write(tmp_path, *good, f",i,view,{NOON_MS}", f"u,i,search,{NOON_MS}", f"u,i,aardvark,{NOON_MS}")
     code, out, err = run([path], capsys)
 
     assert (code, len(published)) == (0, 5)
     assert "3 skipped" in out
     assert "1 missing-field refused: row 5, column user_id: empty" in err
-    assert "1 dislike skipped: row 6, column event_type: dislike" in err
+    assert "1 search skipped: row 6, column event_type: search" in err
     assert "1 aardvark refused: row 7" in err
 
 

@@ -14,7 +14,7 @@ from streamrec.monitor.observation import Observation
 from streamrec.monitor.readiness import BLIND_S, CHECKS, causes
 
 NOW_MS = 1_760_000_000_000
-PARTITIONS = Partitions({"clicks": 2, "purchases": 1})
+PARTITIONS = Partitions({"clicks": 1, "purchases": 1, "feedback": 1})
 OURS, OTHER = "streamrec-interests", "a-shop"
 
 
@@ -137,6 +137,6 @@ def test_of_a_partition_that_no_broker_leads_nothing_is_concluded_but_that():
 
 
 def test_a_topic_that_does_not_exist_is_named():
-    left = Lag(NOW_MS, Partitions({"purchases": 1}), np.zeros(1, int), np.zeros(1, int))
-    left.groups[OURS] = GroupLag(np.arange(1), np.zeros(1, int), left.start, left.end, np.full(1, -1), 1)
+    left = Lag(NOW_MS, Partitions({"purchases": 1, "feedback": 1}), np.zeros(2, int), np.zeros(2, int))
+    left.groups[OURS] = GroupLag(np.arange(2), np.zeros(2, int), left.start, left.end, np.full(2, -1), 1)
     assert why(state_after((0.0, left))) == ["streamrec-interests reads topics that do not exist: clicks"]

@@ -30,7 +30,8 @@ ALERTS = Path(__file__).parents[2] / "monitoring" / "alerts.yml"
 
 def observed(*, workers=(), high=10, held_s=None, start=0, unfit=None):
     """Return what is seen of a pipeline that has handled everything up to the stable end."""
-    partitions = Partitions({"clicks": 1, "impressions": 1, "purchases": 1, "recommendations": 1, "user-interests": 1})
+    topics = ["clicks", "feedback", "impressions", "purchases", "recommendations", "user-interests"]
+    partitions = Partitions(dict.fromkeys(topics, 1))
     size = len(partitions)
     lag = Lag(NOW_MS, partitions, np.full(size, start), np.full(size, 10))
     lag.high = np.array([high] + [10] * (size - 1))

@@ -46,12 +46,8 @@ _REQUIRED = ("user_id", "item_id", "event_type", "timestamp")
 _IDS = ("user_id", "item_id", "event_id", "list_id", "order_id")
 _NUMBERS = ("position", "quantity", "price", "value", "scale")
 _FIELDS = (*dict.fromkeys((*_REQUIRED, *_IDS)), *_NUMBERS, "category", "currency")
-_OF_PURCHASES, _OF_GRADED = (EventType.PURCHASE,), (EventType.RATING, EventType.WATCH)
-_ONLY_OF: Mapping[str, Sequence[EventType]] = {
-    **dict.fromkeys(("quantity", "price", "currency", "order_id"), _OF_PURCHASES),
-    **dict.fromkeys(("value", "scale"), _OF_GRADED),
-}
-"""Kinds of events that a field belongs to, if not to all; of others it goes into the context."""
+_PURCHASE_ONLY = ("quantity", "price", "currency", "order_id")
+_GRADES, _GRADED = ("value", "scale"), (EventType.RATING, EventType.WATCH)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,11 +153,9 @@ class RowReader:
         context: dict[str, Any] = {}
         for column, value in row.items():
             name = self.fields_by_column.get(column, "")
-            if is_missing(value) or column == HEADERS:
+            if is_missing(value) or column == HEADERS or (name in _GRADES and kind not in _GRADED):
                 continue
-            if name in _ONLY_OF and kind not in _ONLY_OF[name]:
-                name = ""
-            if name:
+            if name and (kind is EventType.PURCHASE or name not in _PURCHASE_ONLY):
                 fields[TIME if name == "timestamp" else name] = self._converted(name, value)
             elif column == "context" and isinstance(value, dict):
                 context |= value

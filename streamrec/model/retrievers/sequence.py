@@ -42,7 +42,7 @@ class SequenceRetriever(SearchedRetriever):
         return Aims(users.hidden, np.ones(len(users.hidden), np.float32))
 
     def describe(self, retrieval: Retrieval) -> None:
-        """Add the cosines of each candidate with the user's vector and, weighted by recency, with the user's own items."""
+        """Add the cosines of each candidate with the user's vector and, by recency, with the user's own items."""
         super().describe(retrieval)
         _compare(retrieval.items.vectors, retrieval.users.own, retrieval.candidates, retrieval.features[3:])
 
