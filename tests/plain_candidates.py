@@ -15,7 +15,8 @@ from streamrec.model.retrievers.neighbour import MAX_CANDIDATES, NEIGHBOURS_OF
 from streamrec.model.retrievers.popular import PER_HALF_LIFE
 from streamrec.model.retrievers.retriever import OWN_ITEMS
 from streamrec.model.retrievers.searched import NEAREST
-from streamrec.model.retrievers.session import (
+from streamrec.model.retrievers.shelves import ROWS_PER_RANKING
+from streamrec.model.retrievers.similar_sessions import (
     BACKWARD_WEIGHT,
     FEWEST_POSTINGS,
     HALF_LIFE_MS,
@@ -24,7 +25,6 @@ from streamrec.model.retrievers.session import (
     REACH_DECAY,
     SESSIONS,
 )
-from streamrec.model.retrievers.shelves import ROWS_PER_RANKING
 from streamrec.model.tables.neighbour_lists import DISTANCE_DECAY, OTHER_SESSION_WEIGHT, SESSION_GAP_MS
 from streamrec.model.tables.popularity import DAY_MS, HALF_LIVES_MS
 
