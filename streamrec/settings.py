@@ -61,7 +61,7 @@ class Settings(KafkaSettings):
         description="Weights of kinds of events in a user's interests, as far as other than by default: "
         + ", ".join(f"{kind.name.lower()} {weight:g}" for kind, weight in DEFAULT_WEIGHTS.items())
         + ". A negative weight means that the user did not like the item: it is left out of the user's lists, and the "
-        "model does not learn to list it.",
+        "model does not learn to list it. Set it for `interests` and `recall` alike.",
         examples=["like=2,return=1"],
     )
     dead_letter_limit: float = Field(
@@ -83,7 +83,11 @@ class Settings(KafkaSettings):
         examples=["true"],
     )
     list_ttl_days: int = Field(
-        30, ge=1, description="Days without an event after which a user's list expires.", examples=["30"]
+        30,
+        ge=1,
+        description="Days without an event after which a user's list expires; one that leaves items out lives as long "
+        "as the interest state.",
+        examples=["30"],
     )
     experiment: str = Field(
         "default", description="Name of the experiment; seeds the assignment of arms.", examples=["2026-q1"]
@@ -232,12 +236,9 @@ class Settings(KafkaSettings):
         return settings
 
     @property
-    def list_lifetime_days(self) -> int:
-        """Days until a list expires; with hidden seen items, as long as interest states.
-
-        A user without a list gets the default list, which hides nothing.
-        """
-        return max(self.list_ttl_days, self.state_ttl_days) if self.hide_seen else self.list_ttl_days
+    def hiding_ttl_days(self) -> int:
+        """Days until a list expires that leaves items out: as long as interest states."""
+        return max(self.list_ttl_days, self.state_ttl_days)
 
     def with_addresses(self, addresses: Mapping[str, str]) -> Self:
         """Return these settings with missing addresses (`kafka`, `redis_url`, `postgres_url`) filled in."""

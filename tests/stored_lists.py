@@ -34,12 +34,16 @@ def topk(user_id, *item_ids, version=1):
 
 
 def encoded(*lists):
-    return [EncodedList(each.user_id, each.state_version, msgspec.json.encode(each)) for each in lists]
+    return [
+        EncodedList(each.user_id, each.state_version, msgspec.json.encode(each), bool(each.hidden)) for each in lists
+    ]
 
 
 def put(store, lists, slices):
     """Write lists and move the positions, as a batch does; answer whether both were done."""
-    encoded = [EncodedList(each.user_id, each.state_version, msgspec.json.encode(each)) for each in lists]
+    encoded = [
+        EncodedList(each.user_id, each.state_version, msgspec.json.encode(each), bool(each.hidden)) for each in lists
+    ]
     return store.put_lists(encoded, slices) and store.advance(slices, [])
 
 

@@ -67,7 +67,10 @@ def build(settings: Settings) -> faust.App:
     """Return the worker's app."""
     kafka = settings.require_kafka()
     store = RedisTopKStore(
-        settings.require_redis_url(), list_ttl_days=settings.list_lifetime_days, installation=settings.installation
+        settings.require_redis_url(),
+        list_ttl_days=settings.list_ttl_days,
+        hiding_ttl_days=settings.hiding_ttl_days,
+        installation=settings.installation,
     )
     ranker = ModelRanker(hide_seen=settings.hide_seen)
     publisher, needs = KafkaPublisher(kafka), needs_of_recall(settings.top_k)
@@ -76,6 +79,7 @@ def build(settings: Settings) -> faust.App:
         top_k=settings.top_k,
         arm_of=partial(assign_arm, settings.experiment, control_share=settings.control_share),
         now_ms=lambda: time.time_ns() // 1_000_000,
+        weights=settings.weights,
     )
     refresh = RefreshTopK(store, publisher, maker)
     states = RedisInterestStore(

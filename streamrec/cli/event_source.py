@@ -33,6 +33,10 @@ Header = Annotated[
 TimeUnit = Annotated[
     str, typer.Option("--time-unit", help=f"Unit of numeric times: {', '.join(TIME_UNITS)}; detected by default.")
 ]
+BestRating = Annotated[
+    float | None,
+    typer.Option("--best-rating", min=0.1, help="The best rating of the scale; 1, 5, 10 or 100 by default, as fits."),
+]
 
 _OPTIONS: dict[str, tuple[Any, Any]] = {
     "format_": (Format, ""),
@@ -42,6 +46,7 @@ _OPTIONS: dict[str, tuple[Any, Any]] = {
     "separator": (Separator, ""),
     "header": (Header, True),
     "time_unit": (TimeUnit, ""),
+    "best_rating": (BestRating, None),
 }
 
 
@@ -123,6 +128,7 @@ def file_options(said: dict[str, Any]) -> FileOptions:
         separator=said["separator"].replace("\\t", "\t"),
         header=said["header"],
         time_unit=said["time_unit"],
+        best_rating=said["best_rating"],
     )
 
 

@@ -6,7 +6,7 @@ accepted, unusable optional fields are dropped, and structured CloudEvents are u
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, TypeVar
 from zlib import crc32
@@ -80,9 +80,11 @@ def decode_event(
         If the record can never be applied.
     """
     topic, partition = source
-    message, headers = _read(_EVENTS[topic], value, headers, dropped)
+    lost: list[str] = [] if dropped is None else dropped
+    message, headers = _read(_EVENTS[topic], value, headers, lost)
     _check_type(message.type, headers)
     check_event_time(message.event_time_ms, timestamp_ms)
+    percent = _percent(message, lost) if topic == FEEDBACK else 0
     id_hash = _id_hash(message.event_id, headers)
     return Event(
         user_id=message.user_id,
@@ -93,8 +95,8 @@ def decode_event(
         id_hash=id_hash,
         category=message.category or "",
         list_id=message.list_id or "",
-        content_hash=0 if id_hash is None else _content_hash(message),
-        percent=_percent(message) if topic == FEEDBACK else 0,
+        content_hash=0 if id_hash is None else _content_hash(message, percent),
+        percent=percent,
     )
 
 
@@ -225,7 +227,7 @@ def _check_encoding(value: bytes) -> None:
 def _check_type(expected: str, headers: Mapping[str, bytes]) -> None:
     """Refuse a CloudEvent whose reverse-DNS type does not name the expected kind of event."""
     ce_type = headers.get("ce_type")
-    if ce_type is not None and kind_named_by(ce_type.decode(errors="replace")) != expected:
+    if ce_type is not None and kind_named_by(ce_type.decode(errors="replace"), like=expected) != expected:
         raise BadRecordError("unknown-type", f"ce_type {ce_type[:80]!r} does not name a {expected}")
 
 
@@ -240,10 +242,18 @@ def _id_hash(event_id: str | None, headers: Mapping[str, bytes]) -> int | None:
     return int.from_bytes(blake2b(name, digest_size=8).digest(), "little", signed=True)
 
 
-def _percent(message: Feedback) -> int:
-    """Return a rating, or the watched part of an item, in percent of its scale."""
+def _percent(message: Feedback, lost: Sequence[str]) -> int:
+    """Return a rating, or the watched part of an item, in percent of its scale.
+
+    Parameters
+    ----------
+    lost
+        Names of the fields that could not be read: a rating on an unknown scale means nothing.
+    """
     value, scale = message.value, message.scale
     if message.type == "rating":
+        if unknown := {"value", "scale"}.intersection(lost):
+            raise BadRecordError("bad-value", f"the {min(unknown)} of the rating cannot be read")
         if value is None:
             raise BadRecordError("missing-field", "a rating needs `value`")
         best = scale or BEST_RATING
@@ -251,13 +261,13 @@ def _percent(message: Feedback) -> int:
             raise BadRecordError("bad-value", f"the rating {value:g} is above the best one, {best:g}: set `scale`")
         return round(100 * value / best)
     if message.type == "watch":
-        return 100 if value is None or scale is None else min(100, round(100 * value / scale))
+        return 100 if value is None or scale is None else round(100 * min(1.0, value / scale))
     return 0
 
 
-def _content_hash(message: Click | Purchase | Feedback) -> int:
+def _content_hash(message: Click | Purchase | Feedback, percent: int) -> int:
     """Return a 16-bit digest that distinguishes two events of one user with the same id.
 
     Times count in whole seconds, the resolution of many exports that are replayed after data loss.
     """
-    return crc32(message.item_id.encode(), message.event_time_ms // 1_000 & 0xFFFF_FFFF) & 0xFFFF
+    return crc32(message.item_id.encode(), message.event_time_ms // 1_000 & 0xFFFF_FFFF) + percent & 0xFFFF

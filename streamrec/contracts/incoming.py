@@ -94,14 +94,14 @@ class Feedback(Struct, frozen=True, kw_only=True, omit_defaults=True):
     event_time_ms: EventTimeMs
     type: FeedbackType
     """What the user did. `STREAMREC_EVENT_WEIGHTS` says how much that counts; an item that was disliked or returned is
-    left out of the user's lists until the user comes back to it."""
+    left out of the user's lists, unless the user comes back to it."""
     value: Annotated[float, Meta(ge=0, le=1e9)] | None = None
     """The rating, which a rating must have, or how much of the item was watched or listened to."""
     scale: Annotated[float, Meta(gt=0, le=1e9)] | None = None
     """The best rating, 5 by default, or the length of the item in the unit of `value`."""
     event_id: Id | None = None
     """Unique id of the event, by which duplicates are dropped; the headers `ce_source` and `ce_id` take precedence. An
-    event with the id of a different event is refused."""
+    event with the id of a different event of the same type is refused."""
     category: Text | None = None
     list_id: Id | None = None
     position: Position | None = None

@@ -10,7 +10,7 @@ _GRADE_SHIFT = 6
 
 
 class EventType(IntEnum):
-    """Kinds of events, in the order that breaks ties in event time. The numbers are stored.
+    """Kinds of events. The numbers are stored; of two events at one time the one with the lower number comes first.
 
     Clicks and purchases have topics of their own; all other kinds share the topic `feedback`.
     """

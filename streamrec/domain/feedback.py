@@ -35,6 +35,8 @@ DEFAULT_WEIGHTS: Mapping[EventType, float] = {
 
 WEIGHTS: Weights = tuple(DEFAULT_WEIGHTS[kind] for kind in EventType)
 
+_ALWAYS_POSITIVE = EventType.CLICK, EventType.PURCHASE, EventType.RATING
+
 MAX_WEIGHT = 100
 """Largest weight of a kind of event."""
 
@@ -51,7 +53,8 @@ def read_weights(text: str) -> Weights:
     Raises
     ------
     ValueError
-        If it names no kind of event, or the weight is not a number between -100 and 100 other than 0.
+        If it names no kind of event, or the weight is not a number between -100 and 100 other than 0, or is negative
+        for a click, a purchase or a rating, whose sign depends on its value.
 
     Examples
     --------
@@ -70,7 +73,10 @@ def read_weights(text: str) -> Weights:
             weight = 0.0
         if not 0 < abs(weight) <= MAX_WEIGHT:
             raise ValueError(f"the weight of {name} must be a number from -{MAX_WEIGHT} to {MAX_WEIGHT} other than 0")
-        weights[EventType[name.upper()]] = weight
+        kind = EventType[name.upper()]
+        if weight < 0 and kind in _ALWAYS_POSITIVE:
+            raise ValueError(f"the weight of {name} cannot be negative")
+        weights[kind] = weight
     return tuple(weights[kind] for kind in EventType)
 
 

@@ -53,8 +53,9 @@ class ListQuality:
         lists
             Item ids of each user's list, best first.
         item_ids
-            Item of each user's event.
+            Item of each user's event, empty if the event is no target.
         """
+        self._events += sum(map(bool, item_ids))
         self._add_channels(model, found, np.array([model.row(item_id) for item_id in item_ids]))
         users = found.users
         begins = [0, *users.ends[:-1].tolist()]
@@ -70,8 +71,8 @@ class ListQuality:
         """Return the recall of each channel."""
         return {
             name: ChannelRecall(
-                recall_at_100=round(self._alone[name] / self._events, 5),
-                added_recall_at_100=round(self._added[name] / self._events, 5),
+                recall_at_100=round(self._alone[name] / max(self._events, 1), 5),
+                added_recall_at_100=round(self._added[name] / max(self._events, 1), 5),
             )
             for name in self._alone
         }
@@ -79,7 +80,6 @@ class ListQuality:
     def _add_channels(self, model: ServingModel, found: Described, target_rows: np.ndarray) -> None:
         candidates, starts = found.candidates, found.candidates.starts
         targets = np.where(target_rows > 0, candidates.places(target_rows), -1)
-        self._events += len(targets)
         scores = model.blend.scores(found.features)
         of_own = np.zeros(len(scores), bool)
         own = places_among(candidates, found.users.ends, found.users.rows)

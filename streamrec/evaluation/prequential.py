@@ -19,7 +19,7 @@ import torch
 
 from streamrec.contracts.derived import EventPosition, UserInterest
 from streamrec.domain.event import Event
-from streamrec.domain.feedback import WEIGHTS, signed
+from streamrec.domain.feedback import WEIGHTS, is_interest, signed
 from streamrec.domain.interest import InterestState, SequenceEvent
 from streamrec.evaluation.baselines.baseline import Baseline
 from streamrec.evaluation.baselines.frozen import Frozen
@@ -124,7 +124,7 @@ class Prequential:
                 self._timed("retrain", self._retrained.retrain)
             lists = self._timed("rank", self._lists, together) if self.events >= unscored else None
             for place, event in enumerate(together):
-                if lists is not None and self._is_liked(event):
+                if lists is not None and self._signed_kind(event) >= 0:
                     self._score(event, [lists_of[place] for lists_of in lists])
                 self._learn(event, is_scored=lists is not None)
 
@@ -149,7 +149,8 @@ class Prequential:
         self._groups += 1
         if self._groups % LOOKED_AT == 0 and self._ranker.model_version:
             model, found = self._ranker.candidates(interests, k=LONGER_CUTOFF)
-            self.quality.add(model, found, lists, [event.item_id for event in together])
+            wanted = [event.item_id if self._signed_kind(event) >= 0 else "" for event in together]
+            self.quality.add(model, found, lists, wanted)
         return [
             lists,
             *(rival.rank(interests, k=LONGER_CUTOFF) for rival in self._rivals),
@@ -169,10 +170,10 @@ class Prequential:
         scores.known_items.append(len(numbers))
         scores.novelty.append(sum(bits) / max(len(bits), 1))
 
-    def _is_liked(self, event: Event) -> bool:
-        """Return whether an event says that the user likes the item."""
+    def _signed_kind(self, event: Event) -> int:
+        """Return the kind of an event that was not learned yet, negative if the user does not like the item."""
         state = self._states.get(event.user_id) or InterestState()
-        return signed([*state.sequence, _entry(event)], WEIGHTS)[-1].event_type >= 0
+        return signed([*state.sequence, _entry(event)], WEIGHTS)[-1].event_type
 
     def _learn(self, event: Event, *, is_scored: bool) -> None:
         self.events += 1
@@ -180,7 +181,7 @@ class Prequential:
         if number == len(self._occurrences):
             self._occurrences.append(0)
         self._occurrences[number] += 1
-        if self._is_liked(event):
+        if is_interest(self._signed_kind(event)):
             for baseline in self._baselines:
                 self._timed("baselines", baseline.learn_one, event.user_id, event.item_id, event.event_time_ms)
         state = self._states.setdefault(event.user_id, InterestState())

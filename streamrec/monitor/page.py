@@ -10,12 +10,13 @@ import numpy as np
 
 from streamrec.adapters.kafka.dead_letters import DeadLetter
 from streamrec.contracts.derived import TopKList
+from streamrec.domain.feedback import WEIGHTS, Weights
 from streamrec.domain.interest import InterestState
 from streamrec.monitor.cards import WORDS, cards, verdict_state
 from streamrec.monitor.charts import HEIGHT, LONG_SPANS_S, POINTS, WIDTH, Chart, Measure, Series, draw
 from streamrec.monitor.groups import GroupState
 from streamrec.monitor.observation import STAGES, Observation
-from streamrec.monitor.words import duration, interest, percent
+from streamrec.monitor.words import duration, interest, kind, percent
 from streamrec.visible import visible
 
 SECTIONS = (
@@ -63,7 +64,8 @@ class Page:
         environment = jinja2.Environment(
             loader=jinja2.PackageLoader("streamrec.monitor"), autoescape=True, trim_blocks=True, lstrip_blocks=True
         )
-        environment.filters |= {"duration": duration, "at": _at, "percent": percent, "printable": _printable}
+        environment.filters |= {"duration": duration, "at": _at, "percent": percent, "kind": kind}
+        environment.filters |= {"printable": _printable}
         self._templates = environment
         self._charts: dict[str, Chart | None] = {}
 
@@ -104,12 +106,18 @@ class Page:
         """Return the whole page."""
         return self._render("index.html", {"sections": self.sections(now, draw=True), "healthy": not now.causes})
 
-    def user(self, user_id: str, state: InterestState, topk: TopKList | None) -> str:
-        """Return the page of a user."""
+    def user(self, user_id: str, state: InterestState, topk: TopKList | None, weights: Weights = WEIGHTS) -> str:
+        """Return the page of a user; weights by kind of event."""
         events = state.sequence[: -SHOWN_EVENTS - 1 : -1]
         return self._render(
             "user.html",
-            {"user_id": user_id, "sentences": interest(state), "events": events, "topk": topk, "shown": SHOWN_ITEMS},
+            {
+                "user_id": user_id,
+                "sentences": interest(state, weights),
+                "events": events,
+                "topk": topk,
+                "shown": SHOWN_ITEMS,
+            },
         )
 
     def refused(self, because: str) -> str:

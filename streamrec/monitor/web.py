@@ -38,7 +38,7 @@ class Site:
 
     def __init__(self, settings: Settings, monitor: Monitor) -> None:
         self._monitor = monitor
-        self._page = Page()
+        self._page, self._weights = Page(), settings.weights
         self._exposition = Exposition(lambda: monitor.now)
         self._watchers = 0
         self._polls = 0
@@ -98,7 +98,7 @@ class Site:
             topk = await asyncio.to_thread(self._lists.read, user_id)
         except StreamrecError as error:
             return self._refuse(503, str(error))
-        html = self._page.user(user_id, snapshot.states[user_id], topk)
+        html = self._page.user(user_id, snapshot.states[user_id], topk, self._weights)
         return web.Response(text=html, content_type="text/html")
 
     async def metrics(self, request: web.Request) -> web.StreamResponse:

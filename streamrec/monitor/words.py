@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from streamrec.domain.event import kind_in, percent_in
+from streamrec.domain.feedback import Weights
 from streamrec.domain.interest import HALF_LIVES_DAYS, InterestState
 from streamrec.domain.summary import category_transitions, session, summarise
 
@@ -40,24 +44,43 @@ def percent(share: float | None) -> str:
     return "-" if share is None else f"{100 * share:.1f} %"
 
 
-def interest(state: InterestState) -> list[str]:
-    """Describe a user's interests in sentences."""
+def kind(graded_type: int) -> str:
+    """Name the kind of an event, with its grade.
+
+    Examples
+    --------
+    >>> from streamrec.domain.event import Event, EventType, Source
+    >>> kind(EventType.ADD_TO_CART), kind(Event("u", "i", 1, Source(EventType.RATING, 0), 1, percent=80).graded_type)
+    ('add to cart', 'rating, 80 %')
+    """
+    name, grade = kind_in(graded_type).name.lower().replace("_", " "), percent_in(graded_type)
+    return f"{name}, {grade} %" if grade else name
+
+
+def interest(state: InterestState, weights: Weights) -> list[str]:
+    """Describe a user's interests in sentences; weights by kind of event."""
     if not state.sequence:
         return ["Nothing is known of this user."]
-    summary = summarise(state)
+    summary = summarise(state, weights)
     sentences = [f"{state.events_count} events are known, the latest {len(state.sequence)} one by one."]
-    now = sorted(summary.short_term, key=lambda name: -summary.short_term[name])[:SHOWN_INTERESTS]
+    now = _strongest(summary.short_term)
     visit = session(state.sequence)
     sentences.append(f"The latest session has {len(visit)} events" + (f", on {_and(now)}." if now else "."))
     for place, (half_life, when) in enumerate(
         zip(HALF_LIVES_DAYS, ("lately", "this week", "this season"), strict=True)
     ):
-        strongest = sorted(summary.long_term, key=lambda name: -summary.long_term[name][place])[:SHOWN_INTERESTS]
+        strongest = _strongest({name: weights[place] for name, weights in summary.long_term.items()})
         if strongest:
             sentences.append(f"Likes {when} (half-life {half_life:g} days): {_and(strongest)}.")
     steps = sorted(category_transitions(state.sequence).items(), key=lambda step: -step[1])[:SHOWN_INTERESTS]
     sentences += [f"After {a} often comes {b} ({count} times)." for (a, b), count in steps if a != b]
     return sentences
+
+
+def _strongest(weights: Mapping[str, float]) -> list[str]:
+    """Return the names with the highest weights, without what the user does not like."""
+    liked = [name for name, weight in weights.items() if weight > 0]
+    return sorted(liked, key=lambda name: -weights[name])[:SHOWN_INTERESTS]
 
 
 def _and(names: list[str]) -> str:

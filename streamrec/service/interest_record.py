@@ -40,9 +40,9 @@ def interest_record(
 ) -> tuple[Outgoing, int]:
     """Return the record of a changed state, and the number of events omitted from its sequence to fit.
 
-    The oldest events are omitted, except the newest one; if that is not enough, `seen_before` and `disliked_before`
-    are, too. All other fields describe the whole state. A position in `new` whose event was omitted refers to an event
-    older than the sequence, which `new` may contain anyway.
+    The oldest events are omitted, except the newest one; if that is not enough, `seen_before`, and then
+    `disliked_before`. All other fields describe the whole state. A position in `new` whose event was omitted refers to
+    an event older than the sequence, which `new` may contain anyway.
 
     Parameters
     ----------
@@ -59,11 +59,19 @@ def interest_record(
         while excess > 0 and left_out < last:
             excess -= len(_encoder.encode(sequence[left_out])) + 1  # plus a comma
             left_out += 1
-        record = _encoded(msgspec.structs.replace(interest, sequence=sequence[left_out:]), changed)
-    if size_of(record) > room and (interest.seen_before or interest.disliked_before):
-        least = msgspec.structs.replace(interest, sequence=sequence[left_out:], seen_before=[], disliked_before=[])
-        record = _encoded(least, changed)
+        record = _encoded(_shortened(interest, left_out), changed)
+    if size_of(record) > room and interest.seen_before:
+        interest = msgspec.structs.replace(interest, seen_before=[])
+        record = _encoded(_shortened(interest, left_out), changed)
+    if size_of(record) > room and interest.disliked_before:
+        record = _encoded(msgspec.structs.replace(_shortened(interest, left_out), disliked_before=[]), changed)
     return record, left_out
+
+
+def _shortened(interest: UserInterest, left_out: int) -> UserInterest:
+    """Return a record without the oldest events of its sequence, which hides the same items."""
+    hidden = interest.hidden(seen=False) if left_out else interest.disliked_before
+    return msgspec.structs.replace(interest, sequence=interest.sequence[left_out:], disliked_before=sorted(hidden))
 
 
 def _encoded(interest: UserInterest, changed: Changed) -> Outgoing:
@@ -73,7 +81,7 @@ def _encoded(interest: UserInterest, changed: Changed) -> Outgoing:
 def user_interest(user_id: str, state: InterestState, changed: Changed, weights: Weights = WEIGHTS) -> UserInterest:
     """Return the record of a non-empty state."""
     interest, sequence = summarise(state, weights), signed(state.sequence, weights)
-    transitions = category_transitions(state.sequence)
+    transitions = category_transitions(event for event in sequence if event.event_type >= 0)
     return UserInterest(
         user_id=user_id,
         # not the write version: a store restored from an older state would restart at a lower one

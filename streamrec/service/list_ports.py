@@ -33,6 +33,8 @@ class EncodedList(NamedTuple):
     user_id: str
     state_version: int
     value: bytes
+    hides: bool = False
+    """Whether it leaves items out."""
 
 
 class ListMarks(Protocol):

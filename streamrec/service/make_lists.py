@@ -7,6 +7,7 @@ from hashlib import blake2b
 
 from streamrec.contracts.derived import ListItem, TopKList, UserInterest
 from streamrec.domain.arms import CONTROL
+from streamrec.domain.feedback import WEIGHTS, Weights
 from streamrec.service.list_aging import hide
 from streamrec.service.list_ports import Ranker
 
@@ -24,13 +25,24 @@ class ListMaker:
         Assigns the arm of a user.
     now_ms
         The clock, Unix milliseconds.
+    weights
+        Weight of each kind of event in stored states that lists are made from.
     """
 
-    def __init__(self, ranker: Ranker, *, top_k: int, arm_of: Callable[[str], str], now_ms: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        ranker: Ranker,
+        *,
+        top_k: int,
+        arm_of: Callable[[str], str],
+        now_ms: Callable[[], int],
+        weights: Weights = WEIGHTS,
+    ) -> None:
         self.ranker = ranker
         self.top_k = top_k
         self._arm_of = arm_of
         self.now_ms = now_ms
+        self.weights = weights
 
     def make(self, interests: Sequence[UserInterest], *, rebuilt: bool = False) -> list[TopKList]:
         """Return a list for each interest state.

@@ -13,11 +13,13 @@ from itertools import compress
 
 import msgspec
 
+from streamrec.contracts.derived import UserInterest
 from streamrec.contracts.topics import RECOMMENDATIONS, USER_INTERESTS
+from streamrec.domain.interest import InterestState
 from streamrec.service.batch import TopicPartition
 from streamrec.service.interest_record import Changed, user_interest
 from streamrec.service.list_marks import Census, Facts, Knowledge, Made, is_tolerable, is_undone, lacking, marks_of
-from streamrec.service.list_ports import EncodedList, TopKStore
+from streamrec.service.list_ports import EncodedList, ListOrigin, TopKStore
 from streamrec.service.list_record import list_record
 from streamrec.service.make_lists import ListMaker
 from streamrec.service.ports import InterestStore, Publisher
@@ -170,6 +172,9 @@ class RebuildLists:
             or marks.newest(Made.POOR, count)
         )
 
+    def _interest(self, user_id: str, state: InterestState, origin: ListOrigin) -> UserInterest:
+        return user_interest(user_id, state, Changed(produced_at_ms=origin.produced_at_ms), self._maker.weights)
+
     def _rebuild(self, users: Sequence[str]) -> None:
         # read lists before states: a state older than its list was lost, so the list cannot be improved
         origins = self._store.origins(users)
@@ -178,7 +183,7 @@ class RebuildLists:
             interest
             for user_id, origin in zip(users, origins, strict=True)
             if origin is not None and states[user_id].sequence
-            for interest in [user_interest(user_id, states[user_id], Changed(produced_at_ms=origin.produced_at_ms))]
+            for interest in [self._interest(user_id, states[user_id], origin)]
             if interest.state_version >= origin.state_version
         ]
         # read before the lists are made: they do not all contain what is learned meanwhile
@@ -190,7 +195,7 @@ class RebuildLists:
         room = self._publisher.room(RECOMMENDATIONS)
         records = [list_record(topk, {}, room)[0] for topk in lists]
         encoded = [
-            EncodedList(topk.user_id, topk.state_version, record.value or b"")
+            EncodedList(topk.user_id, topk.state_version, record.value or b"", bool(topk.hidden))
             for topk, record in zip(lists, records, strict=True)
         ]
         written = self._store.replace_lists(encoded)

@@ -158,7 +158,7 @@ class RefreshTopK:
             records.append(record)
             shortened += left_out > 0
         encoded = [
-            EncodedList(topk.user_id, topk.state_version, record.value or b"")
+            EncodedList(topk.user_id, topk.state_version, record.value or b"", bool(topk.hidden))
             for topk, record in zip(lists, records, strict=True)
         ]
         return _Begun(batch, lists, encoded, shortened, knowledge, self._publisher.start(records), refused)

@@ -134,7 +134,34 @@ def test_ratings_are_read_on_the_scale_that_they_need(tmp_path, best, percent):
     assert (rated.type, round(100 * rated.value / rated.scale)) == ("rating", percent)
 
 
-def test_a_rating_without_a_value_is_a_comment(tmp_path):
+def test_the_scale_of_ratings_is_that_of_ratings_and_can_be_given(tmp_path):
+    rows = ["u,i,rating,1700000000000,4", "u,j,view,1700000000000,49.9"]
+    text = "\n".join([f"{HEADER},value", *rows])
+    assert messages(opened(tmp_path, text, time_unit="ms"))[0].scale == 5
+    assert messages(opened(tmp_path, text, time_unit="ms", best_rating=8.0))[0].scale == 8
+
+
+def test_a_dump_of_feedback_is_read_as_it_was_written(tmp_path):
+    own = {"user_id": "u", "item_id": "i", "event_time_ms": NOON_MS}
+    sent = [
+        own | {"type": "view"},
+        own | {"type": "rating", "value": 4.0},
+        own | {"type": "watch", "value": 9, "scale": 90},
+    ]
+    lines = [
+        json.dumps({"topic": "shop.feedback", "partition": 0, "offset": n, "value": each})
+        for n, each in enumerate(sent)
+    ]
+    read = messages(opened(tmp_path, "\n".join(lines), name="dump.jsonl"))
+
+    assert [(each.type, each.value, each.scale) for each in read] == [
+        ("view", None, None),
+        ("rating", 4.0, None),
+        ("watch", 9.0, 90.0),
+    ]
+
+
+def test_a_review_without_a_rating_is_a_comment(tmp_path):
     rows = ["u,i,review,1700000000000,", "u,j,review,1700000000000,2"]
     file = opened(tmp_path, "\n".join([f"{HEADER},rating", *rows]), time_unit="ms")
 

@@ -144,6 +144,19 @@ def test_lists_expire_and_so_do_marks(redis_url, redis_client):
     assert redis_client.zrange(Keys().withdrawn, 0, -1) == [b"new"]
 
 
+def test_a_list_that_leaves_items_out_lives_as_long_as_the_state_that_says_so(redis_url, redis_client):
+    store = RedisTopKStore(redis_url, list_ttl_days=1, hiding_ttl_days=3)
+    hides = msgspec.structs.replace(topk("u2", "a"), hidden=hide(["b"]))
+    put(store, [topk("u1", "a"), hides], slices(0, 1))
+    days = [redis_client.ttl(Keys().topk(user_id)) / 86_400 for user_id in ("u1", "u2")]
+    assert days == [pytest.approx(1, abs=0.01), pytest.approx(3, abs=0.01)]
+
+    withdraw(store, "old", at_ms=NOW_MS - 3 * 86_400_000 - 1)
+    withdraw(store, "older than a day", at_ms=NOW_MS - 2 * 86_400_000)
+    withdraw(store, "new")
+    assert redis_client.zrange(Keys().withdrawn, 0, -1) == [b"older than a day", b"new"]
+
+
 def test_the_stored_list_is_the_published_one(redis_url, redis_client):
     put(RedisTopKStore(redis_url, list_ttl_days=1), [topk("u1", "a")], slices(0, 1))
     assert msgspec.json.decode(redis_client.get("rec:u1"), type=TopKList) == topk("u1", "a")

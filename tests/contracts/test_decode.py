@@ -301,3 +301,53 @@ MESSAGES = [
 @given(message=st.one_of(MESSAGES))
 def test_message_survives_the_wire(message):
     assert msgspec.json.decode(msgspec.json.encode(message), type=type(message)) == message
+
+
+FEEDBACK = TopicPartition("feedback", 3)
+
+
+@pytest.mark.parametrize(
+    ("fields", "percent"),
+    [
+        ({"type": "rating", "value": 4}, 80),
+        ({"type": "rating", "value": 4, "scale": 10}, 40),
+        ({"type": "rating", "value": 1, "scale": 1}, 100),
+        ({"type": "rating", "value": 0}, 0),
+        ({"type": "watch"}, 100),
+        ({"type": "watch", "value": 900}, 100),
+        ({"type": "watch", "value": 900, "scale": 3600}, 25),
+        ({"type": "watch", "value": 900, "scale": 60}, 100),
+        ({"type": "watch", "value": 1e9, "scale": 1e-300}, 100),
+        ({"type": "like", "value": 3}, 0),
+    ],
+)
+def test_a_grade_is_a_share_of_its_scale(fields, percent):
+    assert decode(click("u1", "a", **fields), source=FEEDBACK).percent == percent
+
+
+@pytest.mark.parametrize("scale", [0, -1, "ten", 1e300, []])
+def test_a_rating_on_a_scale_that_cannot_be_read_is_refused(scale):
+    assert reason(click("u1", "a", type="rating", value=4, scale=scale), source=FEEDBACK) == "bad-value"
+    assert decode(click("u1", "a", type="like", scale=scale), source=FEEDBACK)
+
+
+def test_another_grade_is_another_content():
+    one, same, other = (
+        decode(click("u1", "a", type="rating", value=value, event_id="e1"), source=FEEDBACK) for value in (5, 5, 1)
+    )
+    assert one.content_hash == same.content_hash != other.content_hash
+
+
+@pytest.mark.parametrize(
+    ("ce_type", "source", "kind"),
+    [
+        ("com.shop.click.from_cart", CLICKS, "click"),
+        ("com.shop.purchase.rate", PURCHASES, "purchase"),
+        ("com.shop.item_added_to_cart", FEEDBACK, "add_to_cart"),
+        ("com.shop.Favorited.v2", FEEDBACK, "favourite"),
+    ],
+)
+def test_a_cloud_event_names_a_kind_of_its_topic(ce_type, source, kind):
+    value = click("u1", "a", **({"type": kind} if source is FEEDBACK else {}))
+    assert decode(value, source=source, headers={"ce_type": ce_type.encode()})
+    assert reason(value, source=source, headers={"ce_type": b"com.shop.sneezed"}) == "unknown-type"

@@ -56,9 +56,12 @@ def test_weights_set_the_sign():
     assert read_weights("") == WEIGHTS
 
 
-@pytest.mark.parametrize("text", ["like", "like=", "like=much", "like=0", "like=nan", "like=101", "stare=1", "=1", ","])
+@pytest.mark.parametrize(
+    "text",
+    ["like", "like=", "like=much", "like=0", "like=nan", "like=101", "stare=1", "=1", ",", "purchase=-1", "rating=-3"],
+)
 def test_weights_that_cannot_be_read_are_refused_by_name(text):
-    with pytest.raises(ValueError, match=r"not a kind of event|the weight of like must be a number"):
+    with pytest.raises(ValueError, match=r"not a kind of event|the weight of like must be a number|cannot be negative"):
         read_weights(text)
 
 

@@ -100,7 +100,11 @@ def test_partitions_are_shown_the_furthest_behind_first_and_not_all():
 def test_a_user_is_told_with_the_reason_of_each_item():
     now_ms = int(time.time() * 1_000)
     state = InterestState(
-        sequence=[SequenceEvent(now_ms, 0, 0, 1, MARKUP, "books"), SequenceEvent(now_ms, 1, 0, 2, "i2", "")]
+        sequence=[
+            SequenceEvent(now_ms, 0, 0, 1, MARKUP, "books"),
+            SequenceEvent(now_ms, 1, 0, 2, "i2", ""),
+            SequenceEvent(now_ms, 10, 0, 3, "i3", "socks"),
+        ]
     )
     topk = TopKList(
         state_version=1,
@@ -116,7 +120,8 @@ def test_a_user_is_told_with_the_reason_of_each_item():
     html = Page().user("u1", state, topk)
 
     assert MARKUP not in html
-    for words in ("2 events are known", "on books", "purchase", "neighbour, because of i2", "model v7"):
+    assert "on books." in html, "and on nothing that the user dislikes"
+    for words in ("3 events are known", "on books", "purchase", "dislike", "neighbour, because of i2", "model v7"):
         assert words in html
     assert "Nothing is known of this user." in Page().user("u2", InterestState(), None)
 

@@ -74,3 +74,25 @@ def test_items_seen_before_are_left_out_last(publisher):
     assert len(store.states["u1"].seen_before()) == 38
     assert all(size_of(record) <= 5_000 for record in publisher.of("user-interests"))
     assert interests(publisher)[-1]["sequence"][-1][3] == 39
+
+
+def test_what_is_left_out_of_a_record_stays_hidden(publisher):
+    fold = FoldInterests(MemoryInterestStore(), publisher, sequence_length=1_000)
+    disliked = [click("u1", f"d{n}", NOW_MS - 2_000 + n, type="dislike") for n in range(3)]
+    clicks = [click("u1", f"{n:06}{LONG['plain']}", NOW_MS - 1_000 + n) for n in range(100)]
+    publisher.rooms["user-interests"] = 20_000
+    fold.handle(batch(part("feedback", disliked), part("clicks", clicks)))
+
+    (interest,) = interests(publisher)
+    assert len(interest["sequence"]) < 100
+    assert interest["disliked_before"] == ["d0", "d1", "d2"]
+    assert size_of(publisher.of("user-interests")[0]) <= 20_000
+
+
+def test_transitions_do_not_lead_to_what_the_user_dislikes(publisher):
+    fold = FoldInterests(MemoryInterestStore(), publisher, sequence_length=10)
+    events = [click("u1", f"i{n}", NOW_MS - 100 + n, category=category) for n, category in enumerate("ab")]
+    fold.handle(batch(part("clicks", events)))
+    fold.handle(batch(part("feedback", [click("u1", "d", NOW_MS - 50, type="dislike", category="c")])))
+
+    assert interests(publisher)[-1]["transitions"] == [["a", "b", 1]]

@@ -42,6 +42,8 @@ class FileOptions:
         Whether the first line of text names the columns.
     time_unit
         Unit of numeric times, one of `TIME_UNITS`.
+    best_rating
+        The best rating of the scale.
     """
 
     format: str = ""
@@ -51,6 +53,7 @@ class FileOptions:
     separator: str = ""
     header: bool = True
     time_unit: str = ""
+    best_rating: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

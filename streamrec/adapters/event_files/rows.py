@@ -40,7 +40,8 @@ TIME = "event_time_ms"
 _LOOKED_AT = 1_000
 """Number of rows used to guess the time unit and the scale of ratings."""
 
-_SCALES = 5, 10, 100
+_SCALES = 1, 5, 10, 100
+_STARS = 5
 
 _REQUIRED = ("user_id", "item_id", "event_type", "timestamp")
 _IDS = ("user_id", "item_id", "event_id", "list_id", "order_id")
@@ -79,7 +80,7 @@ class RowReader:
     fields_by_column: Mapping[str, str]
     unit: str = "ms"
     guessed: bool = False
-    scale: int = _SCALES[0]
+    scale: float = _STARS
 
     @classmethod
     def of(cls, file: Path, options: FileOptions) -> tuple[Table, RowReader]:
@@ -99,7 +100,8 @@ class RowReader:
         own = {name: name for name in _FIELDS if name not in columns}
         fields_by_column = own | {column: name for name, column in columns.items()}
         reader = cls(shape, columns, options, table.kind == "text", fields_by_column, options.time_unit or "ms")
-        reader = replace(reader, scale=guess_scale(reader.first(table, "value")))
+        if not reader._is_own:
+            reader = replace(reader, scale=options.best_rating or guess_scale(reader.first(table, "value", rated=True)))
         if options.time_unit or columns["timestamp"] == TIME:
             return table, reader
         return table, replace(reader, unit=guess_unit(reader.first(table, "timestamp")), guessed=True)
@@ -113,8 +115,8 @@ class RowReader:
             said.append(f"read as {self.shape.format}: " + ", ".join(f"{name} is {it}" for name, it in found.items()))
         if "event_type" not in self.columns and not self.options.event_type:
             said.append(f"every row is read as a {self.shape.event_type}; override with --event-type")
-        if self.scale != _SCALES[0]:
-            said.append(f"ratings are read as up to {self.scale}")
+        if self.scale != _STARS:
+            said.append(f"ratings are read as up to {self.scale:g}; override with --best-rating")
         if self.guessed and self.unit != "ms":
             said.append(f"times are read as {unit_name(self.unit)}; override with --time-unit")
         return "; ".join(said)
@@ -126,16 +128,18 @@ class RowReader:
     def kind(self, row: Row) -> tuple[EventType | NoEvent, str]:
         """Return the kind of event that a row is, and its event type.
 
-        A purchase with a negative quantity is a return, and a rating without a value a comment.
+        A purchase with a negative quantity is a return, and a review without a rating a comment.
         """
         cell = self._cell(row, "event_type")
         event_type = str(as_text(cell)) if cell is not None else self.options.event_type or self.shape.event_type
+        if self._is_own and event_type.upper() in EventType.__members__:
+            return EventType[event_type.upper()], event_type
         kind = kind_of(event_type, self.options.types)
         if kind is EventType.PURCHASE:
             quantity = as_number(self._cell(row, "quantity"))
             if isinstance(quantity, (int, float)) and quantity < 0:
                 kind = EventType.RETURN
-        elif kind is EventType.RATING and self._cell(row, "value") is None:
+        elif event_type.lower() == "review" and self._cell(row, "value") is None:
             kind = EventType.COMMENT
         return kind, event_type
 
@@ -161,7 +165,7 @@ class RowReader:
                 context |= value
             else:
                 context[column] = _plain(value)
-        if kind is EventType.RATING:
+        if kind is EventType.RATING and not self._is_own:
             fields.setdefault("scale", self.scale)
         fields.setdefault("event_id", event_id)
         if context and self.shape.context:
@@ -184,11 +188,17 @@ class RowReader:
         value = str(row.get(column, ""))[:SHOWN_CHARACTERS] if name else ""
         return Example(row=number, column=column, value=value, detail=detail[:SHOWN_CHARACTERS])
 
-    def first(self, table: Table, name: str) -> list[object]:
-        """Return the cells of a field in the first rows, without empty ones."""
+    def first(self, table: Table, name: str, *, rated: bool = False) -> list[object]:
+        """Return the cells of a field in the first rows, or in those that are ratings, without empty ones."""
         rows = (row for _, row in islice(table.rows(), _LOOKED_AT) if row is not None)
-        cells = (self._cell(each, name) for row in rows for each in self.expanded(row))
+        parts = (each for row in rows for each in self.expanded(row))
+        cells = (self._cell(each, name) for each in parts if not rated or self.kind(each)[0] is EventType.RATING)
         return [value for value in cells if value is not None]
+
+    @property
+    def _is_own(self) -> bool:
+        """Whether rows are messages of the contract, as in a dump of a topic."""
+        return self.shape.format == OWN and self.columns.get("event_type", "type") == "type"
 
     def _cell(self, row: Row, name: str) -> Any:  # noqa: ANN401  # whatever a file holds
         value = row.get(self.columns.get(name, name))
@@ -253,12 +263,12 @@ def _plain(value: object) -> str | int | float | bool:
 
 
 def guess_scale(ratings: Iterable[object]) -> int:
-    """Return the best rating of a scale with these ones: 5 stars, 10 points or 100 percent.
+    """Return the best rating of a scale with these ones: a thumb, 5 stars, 10 points or 100 percent.
 
     Examples
     --------
-    >>> guess_scale([4.0, "3.5"]), guess_scale([7, 9]), guess_scale([])
-    (5, 10, 5)
+    >>> guess_scale([4.0, "3.5"]), guess_scale([7, 9]), guess_scale([0, 1]), guess_scale([])
+    (5, 10, 1, 5)
     """
-    best = max((each for each in map(as_number, ratings) if isinstance(each, int | float)), default=0)
+    best = max((each for each in map(as_number, ratings) if isinstance(each, int | float)), default=_STARS)
     return next((scale for scale in _SCALES if best <= scale), _SCALES[-1])

@@ -28,19 +28,19 @@ MARKED_TOGETHER = 10_000
 DAY_S = 86_400
 
 _PUT = """
--- KEYS: positions, then lists; ARGV: number of positions, seconds to live of lists;
--- then for each position the expected offset, for each list its state version and its value
+-- KEYS: positions, then lists; ARGV: number of positions;
+-- then for each position the expected offset, for each list its state version, its value and its seconds to live
 local count = tonumber(ARGV[1])
 for i = 1, count do
-  if (redis.call('GET', KEYS[i]) or '0') ~= ARGV[i + 2] then return 0 end
+  if (redis.call('GET', KEYS[i]) or '0') ~= ARGV[i + 1] then return 0 end
 end
 for i = count + 1, #KEYS do
   -- a list begins with its state version; any other value is replaced, whatever its type
   local head = redis.pcall('GETRANGE', KEYS[i], 0, 40)
   local stored = type(head) == 'string' and string.match(head, '^{"state_version":(%d+)')
-  local version = 2 * i - count + 1
+  local version = 3 * i - 2 * count - 1
   if not stored or tonumber(stored) <= tonumber(ARGV[version]) then
-    redis.call('SET', KEYS[i], ARGV[version + 1], 'EX', ARGV[2])
+    redis.call('SET', KEYS[i], ARGV[version + 1], 'EX', ARGV[version + 2])
   end
 end
 return 1
@@ -89,11 +89,16 @@ class RedisTopKStore:
         Address of Redis.
     list_ttl_days
         A list expires after this many days without an event of its user.
+    hiding_ttl_days
+        The same for lists that hide items: the default list, which readers fall back to, hides nothing. By default as
+        for others.
     installation
         Name of the installation, which prefixes all keys.
     """
 
-    def __init__(self, url: str, *, list_ttl_days: int, installation: str = "") -> None:
+    def __init__(
+        self, url: str, *, list_ttl_days: int, hiding_ttl_days: int | None = None, installation: str = ""
+    ) -> None:
         self._redis = connect(url)
         self._keys = Keys(installation)
         self.topics = RedisTopicIds(self._redis, self._keys, WORKER)
@@ -103,6 +108,7 @@ class RedisTopKStore:
         self.marks = RedisListMarks(url, installation=installation)
         self.stored = RedisStoredLists(url, installation=installation)
         self._ttl_s = list_ttl_days * DAY_S
+        self._hiding_ttl_s = (hiding_ttl_days or list_ttl_days) * DAY_S
 
     def check(self) -> list[str]:
         """Return warnings about the server, or raise like :func:`require_fit`."""
@@ -119,9 +125,9 @@ class RedisTopKStore:
             `False` if nothing was written because a slice does not start at the stored position.
         """
         keys = self._position_keys(slices) + [self._keys.topk(topk.user_id) for topk in lists]
-        arguments: list[Any] = [len(slices), self._ttl_s, *(part.start for part in slices)]
+        arguments: list[Any] = [len(slices), *(part.start for part in slices)]
         for topk in lists:
-            arguments += (topk.state_version, topk.value)
+            arguments += (topk.state_version, topk.value, self._hiding_ttl_s if topk.hides else self._ttl_s)
         with translated_errors(self._redis):
             return bool(self._put(keys=keys, args=arguments))
 
@@ -177,7 +183,7 @@ class RedisTopKStore:
             comparison = uuid4().hex  # which another one, or a change, ends without a digest
             self._redis.set(self._keys.withdrawn_digest, comparison)
             marked = self._marked()
-        oldest_ms = max(withdrawn.items.values(), default=0) - self._ttl_s * 1_000
+        oldest_ms = max(withdrawn.items.values(), default=0) - self._hiding_ttl_s * 1_000
         marks = [(item_id, at_ms) for item_id, at_ms in withdrawn.items.items() if at_ms >= oldest_ms]
         marks = [(item_id, at_ms) for item_id, at_ms in marks if marked.get(item_id) != at_ms]
         back = [item_id for item_id in marked if item_id not in withdrawn.items]
@@ -207,7 +213,7 @@ class RedisTopKStore:
             if withdrawn:
                 pipeline.zadd(self._keys.withdrawn, dict(withdrawn))
                 newest_ms = max(withdrawn.values())
-                pipeline.zremrangebyscore(self._keys.withdrawn, "-inf", newest_ms - self._ttl_s * 1_000)
+                pipeline.zremrangebyscore(self._keys.withdrawn, "-inf", newest_ms - self._hiding_ttl_s * 1_000)
             if available:
                 pipeline.zrem(self._keys.withdrawn, *available)
                 pipeline.srem(self._keys.withdrawn_waiting, *available)

@@ -221,7 +221,7 @@ class ModelRanker:
         for interest in interests:
             for index in interest.new_indices():
                 event = interest.sequence[index]
-                position = (event.event_type, event.partition, event.offset)
+                position = (abs(event.event_type), event.partition, event.offset)
                 if is_interest(event.event_type) and position not in self._recent:
                     share = share_of(interest.sequence, index, is_whole=interest.is_whole)
                     self._recent[position] = _Later(interest.produced_at_ms, event, share)
