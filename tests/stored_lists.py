@@ -41,10 +41,7 @@ def encoded(*lists):
 
 def put(store, lists, slices):
     """Write lists and move the positions, as a batch does; answer whether both were done."""
-    encoded = [
-        EncodedList(each.user_id, each.state_version, msgspec.json.encode(each), bool(each.hidden)) for each in lists
-    ]
-    return store.put_lists(encoded, slices) and store.advance(slices, [])
+    return store.put_lists(encoded(*lists), slices) and store.advance(slices, [])
 
 
 def slices(start, following):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import msgspec
+import pytest
 from builders import NOW_MS
 from stored_lists import RedisLists, all_withdrawn, encoded, give_back, put, slices, topk, withdraw
 
