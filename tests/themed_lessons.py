@@ -41,7 +41,9 @@ def users_of(own):
     ends = np.cumsum([len(rows) for rows in own])
     rows = np.array([row for rows in own for row in reversed(rows)], np.int64)
     nothing = np.zeros(len(rows), np.int64)
-    return Users(ends, rows, nothing, nothing, np.zeros(len(own), np.int64), np.zeros((len(own), 1)), padded, 10)
+    return Users(
+        ends, rows, nothing, nothing, nothing, np.zeros(len(own), np.int64), np.zeros((len(own), 1)), padded, 10
+    )
 
 
 def followed(retriever, teacher, rows=ROWS, *, everything=False):
