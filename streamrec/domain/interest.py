@@ -200,14 +200,7 @@ class InterestState:
         return is_there or (at == 0 and self.beyond is not None)
 
     def _insert(self, event: Event, sequence_length: int, weights: Weights, *, keep_seen: bool) -> None:
-        entry = SequenceEvent(
-            event.event_time_ms,
-            event.graded_type,
-            event.source.partition,
-            event.offset,
-            event.item_id,
-            event.category,
-        )
+        entry = entry_of(event)
         sequence = self.sequence
         if not sequence or entry > sequence[-1]:
             sequence.append(entry)
@@ -264,6 +257,18 @@ class InterestState:
         """
         newest_ms = self.sequence[-1].event_time_ms if self.sequence else VERSIONS_BEGIN_MS
         return max(0, newest_ms - VERSIONS_BEGIN_MS) * VERSIONS_PER_MS + min(self.events_count, VERSIONS_PER_MS - 1)
+
+
+def entry_of(event: Event) -> SequenceEvent:
+    """Return an event as a state keeps it."""
+    return SequenceEvent(
+        event.event_time_ms,
+        event.graded_type,
+        event.source.partition,
+        event.offset,
+        event.item_id,
+        event.category,
+    )
 
 
 def _place_of(entry: SequenceEvent) -> tuple[int, ...]:

@@ -20,7 +20,7 @@ import torch
 from streamrec.contracts.derived import EventPosition, UserInterest
 from streamrec.domain.event import Event
 from streamrec.domain.feedback import WEIGHTS, is_interest, signed
-from streamrec.domain.interest import InterestState, SequenceEvent
+from streamrec.domain.interest import InterestState, entry_of
 from streamrec.evaluation.baselines.baseline import Baseline
 from streamrec.evaluation.baselines.frozen import Frozen
 from streamrec.evaluation.baselines.retrained import Retrained
@@ -173,7 +173,7 @@ class Prequential:
     def _signed_kind(self, event: Event) -> int:
         """Return the kind of an event that was not learned yet, negative if the user does not like the item."""
         state = self._states.get(event.user_id) or InterestState()
-        return signed([*state.sequence, _entry(event)], WEIGHTS)[-1].event_type
+        return signed([*state.sequence, entry_of(event)], WEIGHTS)[-1].event_type
 
     def _learn(self, event: Event, *, is_scored: bool) -> None:
         self.events += 1
@@ -207,17 +207,6 @@ class Prequential:
         done = work(*args, **kwargs)
         self.cpu_s[name] += time.thread_time() - started_s
         return done
-
-
-def _entry(event: Event) -> SequenceEvent:
-    return SequenceEvent(
-        event.event_time_ms,
-        event.graded_type,
-        event.source.partition,
-        event.offset,
-        event.item_id,
-        event.category,
-    )
 
 
 def _interest(event: Event, state: InterestState, number: int) -> UserInterest:

@@ -18,9 +18,9 @@ from streamrec.domain.interest import (
     HALF_LIVES_DAYS,
     InterestState,
     Outcome,
-    SequenceEvent,
     category_bucket,
     decayed_weights,
+    entry_of,
     item_bucket,
 )
 from streamrec.domain.seen import SEEN_ITEMS, Seen
@@ -93,17 +93,6 @@ def strongest(entries, most):
     return dict(sorted(best.items(), key=lambda pair: (pair[1], pair[0]), reverse=True)[:most])
 
 
-def entry(event):
-    return SequenceEvent(
-        event.event_time_ms,
-        event.graded_type,
-        event.source.partition,
-        event.offset,
-        event.item_id,
-        event.category,
-    )
-
-
 def distinct(log):
     """Return the entries of a log without duplicates: the definition, computed over the log and not along the way."""
     entries = []
@@ -114,7 +103,7 @@ def distinct(log):
                 if event.id_hash in recent[-RECENT_IDS:]:
                     continue
                 recent.append(event.id_hash)
-            entries.append(entry(event))
+            entries.append(entry_of(event))
     return sorted(entries)
 
 
