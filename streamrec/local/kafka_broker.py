@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 import uuid
 from base64 import urlsafe_b64encode
 from collections.abc import Sequence
@@ -20,8 +22,7 @@ from streamrec.local.server import HOST, Server, answers, choose_port, run_to_en
 
 NAME = f"apache-kafka-{VERSION}"
 
-# for a small machine: one node, few partitions of the internal topics, few threads, a small heap; a killed broker
-# cannot return before its session has ended, and no other broker could replace it meanwhile
+# for a small machine: one node, few partitions of the internal topics, few threads, a small heap
 _PROPERTIES = """\
 process.roles=broker,controller
 node.id=1
@@ -40,7 +41,7 @@ share.coordinator.state.topic.num.partitions=1
 share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 group.initial.rebalance.delay.ms=200
-broker.session.timeout.ms=1500
+broker.session.timeout.ms={session_ms}
 broker.heartbeat.interval.ms=300
 num.io.threads=2
 num.network.threads=1
@@ -83,19 +84,48 @@ def _start(
 ) -> Server:
     directory.mkdir(parents=True, exist_ok=True)
     port = choose_port(directory, "kafka", preferred=port)
-    properties = directory / "server.properties"
-    properties.write_text(
-        _PROPERTIES.format(
-            host=HOST, port=port, controller_port=choose_port(directory, "kafka-controller"), directory=directory
-        )
-    )
-    log = directory / "kafka.log"
+    properties, log, quickest = directory / "server.properties", directory / "kafka.log", directory / "kafka-start-s"
+    quickest_s = float(quickest.read_text()) if quickest.exists() else math.inf
+    _configure(properties, port, session_s(quickest_s))
+    started_s = time.monotonic()
     if not (directory / "log" / "meta.properties").exists():
         _format(java, properties)
+        # a start takes up to twice as long as this
+        _configure(properties, port, session_s(2.0 * (time.monotonic() - started_s)))
+        started_s = time.monotonic()
     process = guardian.spawn([*java, *options, "kafka.Kafka", properties], log=log)
     address = f"{HOST}:{port}"
     wait_until(lambda: answers(port) and _serves(address), process, name="Apache Kafka", log=log)
+    # the quickest one: a start after a crash includes the rest of the session
+    quickest.write_text(f"{min(quickest_s, time.monotonic() - started_s):.1f}")
     return Server(NAME, address, process)
+
+
+def session_s(start_s: float) -> float:
+    """Return how long a broker that takes this long to start may be silent without losing its partitions.
+
+    A killed broker cannot return before its session has ended, and no other one could replace it meanwhile; but on a
+    slow machine heartbeats are late.
+
+    Examples
+    --------
+    >>> session_s(0.8), session_s(4.0), session_s(60.0)
+    (1.5, 6.0, 9.0)
+    """
+    return min(max(1.5, 1.5 * start_s), 9.0)
+
+
+def _configure(properties: Path, port: int, silent_s: float) -> None:
+    directory = properties.parent
+    properties.write_text(
+        _PROPERTIES.format(
+            host=HOST,
+            port=port,
+            controller_port=choose_port(directory, "kafka-controller"),
+            directory=directory,
+            session_ms=round(1_000 * silent_s),
+        )
+    )
 
 
 def _format(java: Sequence[str | Path], properties: Path) -> None:
