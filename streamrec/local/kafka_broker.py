@@ -85,7 +85,7 @@ def _start(
     directory.mkdir(parents=True, exist_ok=True)
     port = choose_port(directory, "kafka", preferred=port)
     properties, log, quickest = directory / "server.properties", directory / "kafka.log", directory / "kafka-start-s"
-    quickest_s = float(quickest.read_text()) if quickest.exists() else math.inf
+    quickest_s = _seconds_in(quickest)
     _configure(properties, port, session_s(quickest_s))
     started_s = time.monotonic()
     if not (directory / "log" / "meta.properties").exists():
@@ -126,6 +126,14 @@ def _configure(properties: Path, port: int, silent_s: float) -> None:
             session_ms=round(1_000 * silent_s),
         )
     )
+
+
+def _seconds_in(file: Path) -> float:
+    """Return the number in a file, infinity without one."""
+    try:
+        return float(file.read_text())
+    except (OSError, ValueError):
+        return math.inf
 
 
 def _format(java: Sequence[str | Path], properties: Path) -> None:
