@@ -97,7 +97,8 @@ def _appended(log: SessionLog, rows: np.ndarray, times_ms: np.ndarray, before: n
     if not len(rows):
         return log
     log = log._replace(newest=grown(log.newest, int(rows.max()) + 1))
-    _append(log, rows.astype(np.int64), times_ms, before.astype(np.int64))
+    # all contiguous, fields of events, too: one signature to compile
+    _append(log, *(np.ascontiguousarray(each, np.int64) for each in (rows, times_ms, before)))
     return log._replace(begin=max(log.begin, log.end + len(rows) - MAX_EVENTS), end=log.end + len(rows))
 
 
