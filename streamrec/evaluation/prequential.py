@@ -3,8 +3,10 @@
 It runs the workers' fold, training step and ranking. A user's list is made for the moment before the user's event, by
 the version serving then and with all events so far counted. Lists for a few consecutive events of distinct users are
 made together, before the first of them, so they are a few events older than those of baselines that learn from the log
-alone, which learn every event immediately. The model learns in micro-batches; until one is full its events are in the
-users' sequences and counts, but not in the model. What a user does not like is learned, but is no target.
+alone, which learn every event immediately. The model learns in micro-batches, which end as in the trainer: when they
+are full, or when their first event reaches a certain age, by event time. Until then their events are in the users'
+sequences and counts, but not in the model. A training step takes no event time. What a user does not like is learned,
+but is no target.
 """
 
 from __future__ import annotations
@@ -64,8 +66,9 @@ class Prequential:
         Methods that learn from the log alone, every event immediately.
     frozen, retrained
         The same model with less training; `None` to omit.
-    micro_batch_events
-        Events per training step; the resulting version serves immediately.
+    micro_batch_events, micro_batch_age_ms
+        Number of waiting events, and age of the first one, that trigger a training step; the resulting version serves
+        immediately.
     sequence_length
         Maximum number of events in a user's sequence.
     """
@@ -79,12 +82,13 @@ class Prequential:
         frozen: Frozen | None = None,
         retrained: Retrained | None = None,
         micro_batch_events: int,
+        micro_batch_age_ms: float,
         sequence_length: int,
     ) -> None:
         self._live, self._ranker = LiveTrainer(trainer), ranker
         self._baselines = baselines
         self._frozen, self._retrained = frozen, retrained
-        self._micro_batch_events = micro_batch_events
+        self._micro_batch_events, self._micro_batch_age_ms = micro_batch_events, micro_batch_age_ms
         self._sequence_length = sequence_length
         self._rivals = [rival for rival in (frozen, retrained) if rival is not None]
         names = [name for baseline in baselines for name in baseline.names]
@@ -102,6 +106,8 @@ class Prequential:
         self._occurrences: list[int] = []
         """Events by item index."""
         self._waiting: list[UserInterest] = []
+        self._waiting_since_ms = 0
+        """Event time of the first event that waits."""
 
     @property
     def rollbacks(self) -> int:
@@ -122,6 +128,8 @@ class Prequential:
         for together in self._together(events, cuts=anew | {unscored}):
             if self._retrained is not None and self.events in anew:
                 self._timed("retrain", self._retrained.retrain)
+            if self._waiting and self._is_due(together[0], self._waiting_since_ms):
+                self._train(is_scored=self.events > unscored)
             lists = self._timed("rank", self._lists, together) if self.events >= unscored else None
             for place, event in enumerate(together):
                 if lists is not None and self._signed_kind(event) >= 0:
@@ -134,13 +142,23 @@ class Prequential:
         users: set[str] = set()
         for event in events:
             full = len(part) == min(LISTS_TOGETHER, self._micro_batch_events - len(self._waiting))
-            if part and (full or event.user_id in users or self.events + len(part) in cuts):
+            if part and (full or event.user_id in users or self.events + len(part) in cuts or self._ends(part, event)):
                 yield part
                 part, users = [], set()
             part.append(event)
             users.add(event.user_id)
         if part:
             yield part
+
+    def _ends(self, together: list[Event], event: Event) -> bool:
+        """Return whether a training step comes between a group of events and the next event."""
+        first = together[0]
+        joins = self._waiting and not self._is_due(first, self._waiting_since_ms)
+        return self._is_due(event, self._waiting_since_ms if joins else first.event_time_ms)
+
+    def _is_due(self, event: Event, since_ms: int) -> bool:
+        """Return whether events that wait since then are learned before this one."""
+        return event.event_time_ms - since_ms >= self._micro_batch_age_ms
 
     def _lists(self, together: list[Event]) -> list[list[list[str]]]:
         """Return the lists of the users of these events, by the model and its variants with less training."""
@@ -190,6 +208,8 @@ class Prequential:
         interest = self._interests[event.user_id] = _interest(event, state, self.events)
         for counting in (self._ranker.count, *(rival.count for rival in self._rivals)):
             self._timed("count", counting, interest)
+        if not self._waiting:
+            self._waiting_since_ms = event.event_time_ms
         self._waiting.append(interest)
         if len(self._waiting) >= self._micro_batch_events:
             self._train(is_scored=is_scored)

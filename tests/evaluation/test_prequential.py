@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import random
 
 import numpy as np
@@ -54,7 +55,7 @@ def play(tmp_path, monkeypatch):
 
     numbers = itertools.count()
 
-    def play_stream(stream, *, unscored=100, total=None):
+    def play_stream(stream, *, unscored=100, total=None, age_s=math.inf):
         run = Prequential(
             new_trainer(),
             ModelRanker(hide_seen=False),
@@ -66,6 +67,7 @@ def play(tmp_path, monkeypatch):
             frozen=Frozen(hide_seen=False),
             retrained=Retrained(lambda: new_trainer().model, hide_seen=False, micro_batch_events=64),
             micro_batch_events=64,
+            micro_batch_age_ms=1_000 * age_s,
             sequence_length=LENGTH,
         )
         run.play(stream, unscored=unscored, total=total or len(stream))
@@ -115,6 +117,19 @@ def test_items_never_seen_before_are_misses_of_everyone(play):
 
     assert all(scores.is_new)
     assert (scores.ranks >= 20).all()
+
+
+@pytest.mark.parametrize(("age_s", "after_s", "is_listed"), [(5, 6, True), (5, 4, False), (math.inf, 6, False)])
+def test_a_new_item_is_listed_once_its_micro_batch_is_old_enough(play, age_s, after_s, is_listed):
+    stream = events(200)
+    began_ms = stream[-1].event_time_ms + 10_000
+    new = [
+        Event("u3", "new", began_ms + 1_000 * after, Source(EventType.CLICK, 0), 500 + after) for after in (0, after_s)
+    ]
+    scores = play(stream + new, unscored=200, age_s=age_s)
+
+    assert (scores.ranks[1, 0] < 20) == is_listed
+    assert scores.ranks[0, 0] >= 20
 
 
 def test_a_frozen_model_does_not_learn_and_the_others_do(play):

@@ -138,6 +138,7 @@ def run_alone(
         ModelRanker(hide_seen=settings.hide_seen),
         [],
         micro_batch_events=settings.micro_batch_events,
+        micro_batch_age_ms=1_000 * settings.micro_batch_age_s,
         sequence_length=settings.sequence_length,
     )
 
@@ -164,6 +165,7 @@ def _new_run(
         frozen=Frozen(hide_seen=hide_seen),
         retrained=Retrained(new_learning, hide_seen=hide_seen, micro_batch_events=settings.micro_batch_events),
         micro_batch_events=settings.micro_batch_events,
+        micro_batch_age_ms=1_000 * settings.micro_batch_age_s,
         sequence_length=length,
     )
 
