@@ -125,7 +125,7 @@ class Settings(KafkaSettings):
         examples=["3"],
     )
     channels: str = Field(
-        "neighbour,session,category,popular,model",
+        "neighbour,session,category,title,popular,model",
         pattern="^[a-z][a-z0-9_-]*(,[a-z][a-z0-9_-]*)*$",
         description="Recall channels of the model, separated by commas; the trainer decides for every recall worker.",
         examples=["neighbour,popular,model"],

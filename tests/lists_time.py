@@ -18,6 +18,7 @@ from streamrec.model.ranking.lists import best_lists, warm_up
 from streamrec.model.ranking.serving import ServingModel
 from streamrec.model.retrievers.item_lists import ItemLists
 from streamrec.model.retrievers.nearest import rough_table
+from streamrec.model.tables.content import BUCKETS, MAX_PARTS
 from streamrec.model.tables.popularity import HALF_LIVES_MS
 from streamrec.model.tables.session_log import MAX_EVENTS
 from streamrec.model.threads import limit_threads
@@ -30,6 +31,13 @@ PARTS = "all candidates and features", "blend", "best 100 with reasons"
 
 def unit(vectors):
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def words_of(items, rng):
+    """Return titles of two to eight words, some of which many items share."""
+    content = np.minimum(rng.zipf(1.2, (items, MAX_PARTS)), BUCKETS - 1)
+    content[np.arange(MAX_PARTS) >= rng.integers(2, MAX_PARTS + 1, items)[:, None]] = 0
+    return content.astype(np.uint16)
 
 
 def model_of(items, rng):
@@ -47,6 +55,7 @@ def model_of(items, rng):
         last_ms=NOW_MS - rng.integers(1, 10**8, items),
         events=rng.integers(1, 1_000, items),
         category=rng.integers(0, CATEGORIES, items) * 7_919,
+        words=words_of(items, rng),
         reference_ms=NOW_MS,
     )
     shares = rng.random((items, NEIGHBOURS), np.float32)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from streamrec.model.ranking.features import COUNT_FLOOR, FEATURES
-from streamrec.model.retrievers import session
+from streamrec.model.retrievers import session, title
 from streamrec.model.retrievers.category import CATEGORIES_OF, INTEREST_DECAY
 from streamrec.model.retrievers.neighbour import MAX_CANDIDATES, NEIGHBOURS_OF
 from streamrec.model.retrievers.popular import PER_HALF_LIFE
@@ -47,7 +47,7 @@ def find_one(model, context, hidden, *, k=0, withdrawn=(), risen=()):
     interests = _interests(context)
     strongest_categories = sorted(set(interests) - {0}, key=lambda code: -interests[code])[:CATEGORIES_OF]
     of_categories = [row for code in strongest_categories for row in shelf(model, code)]
-    rows = {*popular(model), *risen, *strongest, *likely, *of_categories}
+    rows = {*popular(model), *risen, *strongest, *likely, *of_categories, *of_words(model, context)}
     if cosines is not None:
         rows |= set(np.argsort(-cosines, kind="stable")[: max(k, NEAREST)].tolist())
     rows = (rows | set(context.rows.tolist())) - set(context.left_out.tolist())
@@ -64,7 +64,11 @@ def find_one(model, context, hidden, *, k=0, withdrawn=(), risen=()):
             values["neighbour_of_last"] = _log_weight(of_last[row]) if of_last[row] > 0 else 0.0
         if row in of_sessions:
             values |= {"session": _log_weight(of_sessions[row]), "is_of_session": 1.0}
-        values |= _own(model, context, row) | _compared(model, context, row) | _in_category(model, interests, row)
+        values |= _own(model, context, row) | _in_category(model, interests, row)
+        values |= _compared(
+            context, row, "cosine_to", lambda one, other: float(model.vectors[one] @ model.vectors[other])
+        )
+        values |= _compared(context, row, "title_like", _Titles(model).cosine)
         described.append([values[name] for name in model.blend.features])
     return rows, [leads.get(row, 0) for row in rows], np.array(described).reshape(len(rows), len(model.blend.features))
 
@@ -219,17 +223,49 @@ def _own(model, context, row):
     return values
 
 
-def _compared(model, context, row):
+def own_items(context):
+    """Return the user's latest distinct items, newest first."""
+    return [each for each in dict.fromkeys(context.rows[::-1].tolist()) if each][:OWN_ITEMS]
+
+
+class _Titles:
+    """The words of titles, weighed by how rare they are."""
+
+    def __init__(self, model):
+        self._words = [set(row[row > 0].tolist()) for row in model.words[: model.size]]
+        self._size = model.size
+
+    def _idf(self, word):
+        return math.log((self._size + 1) / (sum(word in title for title in self._words) + 1))
+
+    def _product(self, one, other):
+        return sum(self._idf(word) ** 2 for word in self._words[one] & self._words[other])
+
+    def cosine(self, one, other):
+        lengths = self._product(one, one) * self._product(other, other)
+        return self._product(one, other) / math.sqrt(lengths) if lengths else 0.0
+
+
+def of_words(model, context):
+    """Return the most popular items with each word in the titles of the user's latest items."""
+    found = set()
+    for word in {word for row in own_items(context)[: title.WORDS_OF] for word in model.words[row].tolist() if word}:
+        having = np.flatnonzero((model.words[: model.size] == word).any(axis=1))
+        best = np.argsort(-model.counts[having, title.HALF_LIFE], kind="stable")[: title.ROWS_PER_WORD]
+        found.update(having[best].tolist())
+    return found
+
+
+def _compared(context, row, name, cosine):
     """Return the cosines of an item and the user's last, nearest and recent other items."""
-    own = [each for each in dict.fromkeys(context.rows[::-1].tolist()) if each][:OWN_ITEMS]
-    cosines = {steps: float(model.vectors[row] @ model.vectors[each]) for steps, each in enumerate(own) if each != row}
+    cosines = {steps: cosine(row, each) for steps, each in enumerate(own_items(context)) if each != row}
     if not cosines:
         return {}
     weights = [0.8**steps for steps in cosines]
     return {
-        "cosine_to_last": cosines[min(cosines)],
-        "cosine_to_nearest": max(cosines.values()),
-        "cosine_to_recent": float(np.average(list(cosines.values()), weights=weights)),
+        f"{name}_last": cosines[min(cosines)],
+        f"{name}_nearest": max(cosines.values()),
+        f"{name}_recent": float(np.average(list(cosines.values()), weights=weights)),
     }
 
 

@@ -64,6 +64,7 @@ _WORDS = {
     "linear": "liked with",
     "factors": "fits the same users as",
     "autoencoder": "fits users of",
+    "title": "has a title like",
     "category": "popular or new in the category of",
     "model": "the model: goes with",
 }

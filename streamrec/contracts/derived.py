@@ -28,8 +28,8 @@ Channel = Annotated[
     Meta(
         pattern="^[a-z][a-z0-9_-]*$",
         max_length=32,
-        description="neighbour, session, linear, factors, autoencoder, category, popular, model, recent, or the name "
-        "of another channel.",
+        description="neighbour, session, linear, factors, autoencoder, category, title, popular, model, recent, or "
+        "the name of another channel.",
     ),
 ]
 

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 
 from streamrec.contracts.derived import EventPosition, UserInterest
+from streamrec.contracts.incoming import Item
 from streamrec.domain.interest import SequenceEvent
 from streamrec.model.network.config import ModelConfig
 from streamrec.model.ranking.candidates import Described, encode, find
@@ -79,7 +80,7 @@ class _Trainer:
     def __init__(self, name: str) -> None:
         rules = Rules(hide_seen=False, channels=list(dict.fromkeys([*DEFAULT, name])))
         config = ModelConfig(dim=16, max_length=LENGTH)
-        self.model = OnlineModel(config, rules, device=torch.device("cpu"), catalogue=Catalogue())
+        self.model = OnlineModel(config, rules, device=torch.device("cpu"), catalogue=_catalogue())
         self.records: list[bytes] = []
         self._guard = Guard(hide_seen=False)
 
@@ -94,6 +95,16 @@ class _Trainer:
         """Return the records of a version for readers that know nothing."""
         _, records = self.model.releases.make(f"whole-{self.model.events}", self.model.learned(0), whole=True)
         return records
+
+
+def _catalogue() -> Catalogue:
+    """Return the titles of all items."""
+    catalogue = Catalogue()
+    for theme in range(THEMES):
+        for number in range(ITEMS_PER_THEME):
+            item = Item(item_id=f"{theme}-{number}", title=f"item {number} of theme {theme} for everyone")
+            catalogue.put(item, is_known=False)
+    return catalogue
 
 
 def _interests(events: int, *, users: int = USERS, seed: int = 0) -> list[UserInterest]:

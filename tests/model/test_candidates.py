@@ -15,6 +15,7 @@ import torch
 from interests import stream
 from plain_candidates import find_one, follow
 
+from streamrec.contracts.incoming import Item
 from streamrec.model.network.config import ModelConfig
 from streamrec.model.network.forward import Encoder
 from streamrec.model.network.sequence_model import SequenceModel
@@ -32,6 +33,8 @@ def taught(new_trainer):
     """Return a trainer, and interests that it has learned."""
     trainer = new_trainer()
     interests = stream(1_200)
+    for item_id in {event.item_id for interest in interests for event in interest.sequence}:
+        trainer.put_item(Item(item_id=item_id, title=f"item {item_id.replace('-', ' ')}"))
     for start in range(0, len(interests), 60):
         trainer.train(interests[start : start + 60], behind=0)
         trainer.take_update()

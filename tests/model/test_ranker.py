@@ -153,7 +153,7 @@ def test_every_item_says_why_it_is_there(new_trainer):
         own = {event.item_id for event in interest.sequence}
         for item in ranker.rank([interest], k=30)[0]:
             reasons += 1
-            if item.reason.channel in ("model", "neighbour", "session", "category"):
+            if item.reason.channel in ("model", "neighbour", "session", "category", "title"):
                 assert item.reason.item_id in own
             else:
                 assert item.reason.item_id is None

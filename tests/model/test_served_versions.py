@@ -16,6 +16,7 @@ from streamrec.model.ranking.context import make_context
 from streamrec.model.ranking.lists import best_lists
 from streamrec.model.ranking.ranker import ModelRanker
 from streamrec.model.ranking.serving import ServingModel
+from streamrec.model.tables.content import BUCKETS
 from streamrec.model.training import releases
 from streamrec.service.list_marks import Knowledge
 
@@ -115,6 +116,20 @@ def test_a_version_that_is_no_number_never_serves(new_trainer, name):
     for record in records[1]:
         ranker.apply_update(record)
     assert ranker.model_version == trainer.serving.version
+
+
+def test_a_version_with_words_that_do_not_exist_never_serves(new_trainer):
+    interests, records = trained(new_trainer(), events=80)
+    ranker = ranker_of(records[:1])
+    version = ranker.model_version
+    update = msgspec.json.decode(records[0][0], type=ModelUpdate)
+    arrays = load(update.payload)
+    arrays["words"] = np.full_like(arrays["words"], BUCKETS)
+    told = ranker.apply_update(
+        msgspec.json.encode(msgspec.structs.replace(update, model_version="x", payload=save(arrays)))
+    )
+    assert (told, ranker.model_version) == ("bad-version", version)
+    assert ranker.rank(interests[-1:], k=5)[0]
 
 
 def test_parts_fit_a_record(new_trainer):

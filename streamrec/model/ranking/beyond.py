@@ -16,6 +16,7 @@ from streamrec.contracts.derived import UserInterest
 from streamrec.domain.feedback import is_interest
 from streamrec.domain.interest import SequenceEvent
 from streamrec.model.ranking.serving import ServingModel
+from streamrec.model.tables.content import MAX_PARTS
 from streamrec.model.tables.popularity import CONTROL_HALF_LIFE, Popularity, share_of
 from streamrec.model.tables.vocabulary import Vocabulary
 
@@ -106,6 +107,7 @@ class StreamCounts:
             last_ms=last_ms,
             events=self._vocabulary.events[:size].copy(),
             category=np.zeros(size, np.int64),
+            words=np.zeros((size, MAX_PARTS), np.uint16),
             reference_ms=popularity.reference_ms,
             newest_event_ms=int(last_ms.max(initial=0)),
         )

@@ -19,6 +19,7 @@ from streamrec.model.retrievers.neighbour import NeighbourRetriever
 from streamrec.model.retrievers.products import KERNELS
 from streamrec.model.retrievers.retriever import Candidates
 from streamrec.model.tables import session_log
+from streamrec.model.tables.content import MAX_PARTS
 from streamrec.model.tables.popularity import HALF_LIVES_MS
 
 NEVER = -1.0
@@ -102,6 +103,7 @@ def warm_up() -> None:
         last_ms=np.ones(4, np.int64),
         events=np.ones(4, np.int64),
         category=np.ones(4, np.int64),
+        words=np.ones((4, MAX_PARTS), np.uint16),
         retrievers=(neighbours, *retrievers_of(set(DEFAULT) - {neighbours.name})),
     )
     context = make_context(model, [SequenceEvent(1, 0, 0, 0, "a", "")])

@@ -17,6 +17,7 @@ from streamrec.model.ranking.blend import Blend, blend_for
 from streamrec.model.retrievers.channels import DEFAULT, retrievers_of
 from streamrec.model.retrievers.nearest import RoughTable, rough_table
 from streamrec.model.retrievers.retriever import Retriever
+from streamrec.model.tables.content import BUCKETS, MAX_PARTS
 from streamrec.model.tables.popularity import HALF_LIVES_MS, HOUR_MS, decay
 from streamrec.model.tables.vocabulary import grown, unpack_ids
 from streamrec.model.tensors import Arrays, below, prefixed
@@ -25,7 +26,7 @@ MAX_AHEAD_MS = 10 * HOUR_MS
 """A weight doubles per half-life after the reference time, which moves before floats overflow."""
 
 _COUNT_TABLES = ("counts", "first_ms", "last_ms", "events", "category")
-_ROW_TABLES = ("vectors", *_COUNT_TABLES)
+_ROW_TABLES = ("vectors", "words", *_COUNT_TABLES)
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,9 @@ class ServingModel:
         Events by row.
     category
         Category code by row, 0 for none.
+    words
+        Buckets of the words of titles, from :func:`~streamrec.model.tables.content.content_buckets`, 0 for padding,
+        `(capacity, MAX_PARTS)`.
     retrievers
         The channels, in the order in which they break ties of reasons.
     rough
@@ -111,6 +115,7 @@ class ServingModel:
     last_ms: np.ndarray = field(default_factory=lambda: np.zeros(1, np.int64))
     events: np.ndarray = field(default_factory=lambda: np.zeros(1, np.int64))
     category: np.ndarray = field(default_factory=lambda: np.zeros(1, np.int64))
+    words: np.ndarray = field(default_factory=lambda: np.zeros((1, MAX_PARTS), np.uint16))
     reference_ms: int = 0
     retrievers: tuple[Retriever, ...] = field(default_factory=lambda: retrievers_of(DEFAULT))
     rough: RoughTable = field(default_factory=lambda: rough_table(np.zeros((1, 1), np.float32), 1))
@@ -215,6 +220,10 @@ class ServingModel:
         self.rough = rough_table(self.vectors, self.size)
         for name in _COUNT_TABLES:
             getattr(self, name)[changes["count_rows"]] = changes[name]
+        if "word_rows" in changes:  # missing in versions of earlier releases
+            if changes["words"].max(initial=0) >= BUCKETS:
+                raise ValueError("words that do not exist")
+            self.words[changes["word_rows"]] = changes["words"]
         self.totals = changes["totals"]
 
     def _apply_channels(self, changes: Mapping[str, np.ndarray], *, in_place: bool) -> None:

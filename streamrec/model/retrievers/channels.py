@@ -21,10 +21,11 @@ from streamrec.model.retrievers.popular import PopularRetriever
 from streamrec.model.retrievers.retriever import Retriever
 from streamrec.model.retrievers.sequence import SequenceRetriever
 from streamrec.model.retrievers.session import SessionRetriever
+from streamrec.model.retrievers.title import TitleRetriever
 
 GROUP = "streamrec.retrievers"
 
-DEFAULT = ("neighbour", "session", "category", "popular", "model")
+DEFAULT = ("neighbour", "session", "category", "title", "popular", "model")
 """Names of the channels that are on by default."""
 
 BUILT_IN = {
@@ -36,6 +37,7 @@ BUILT_IN = {
         FactorsRetriever,
         AutoencoderRetriever,
         CategoryRetriever,
+        TitleRetriever,
         PopularRetriever,
         SequenceRetriever,
     )

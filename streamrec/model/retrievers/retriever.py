@@ -36,6 +36,7 @@ class Items(Protocol):
     last_ms: np.ndarray
     events: np.ndarray
     category: np.ndarray
+    words: np.ndarray
 
 
 class Users(NamedTuple):

@@ -7,12 +7,10 @@ from typing import ClassVar
 import numpy as np
 
 from streamrec.model.compiled import compiled, dot
+from streamrec.model.retrievers.likeness import write_likeness
 from streamrec.model.retrievers.nearest import RoughTable
 from streamrec.model.retrievers.retriever import Candidates, Items, Retrieval, Users
 from streamrec.model.retrievers.searched import Aims, SearchedRetriever
-
-_FADING = np.float32(0.8)
-"""Weight of an own item relative to the next later one."""
 
 
 class SequenceRetriever(SearchedRetriever):
@@ -44,30 +42,20 @@ class SequenceRetriever(SearchedRetriever):
     def describe(self, retrieval: Retrieval) -> None:
         """Add the cosines of each candidate with the user's vector and, by recency, with the user's own items."""
         super().describe(retrieval)
-        _compare(retrieval.items.vectors, retrieval.users.own, retrieval.candidates, retrieval.features[3:])
+        users, candidates = retrieval.users, retrieval.candidates
+        cosines = _cosines(retrieval.items.vectors, users.own, candidates)
+        write_likeness(cosines, users.own, candidates, retrieval.features[3:])
 
 
 @compiled
-def _compare(vectors: np.ndarray, own: np.ndarray, candidates: Candidates, features: np.ndarray) -> None:
-    """Write the cosines of each candidate with its user's last, nearest and recent other items."""
-    rows, starts = candidates.rows, candidates.starts
-    for user in range(len(own)):
-        for index in range(starts[user], starts[user + 1]):
-            compared, weight = 0, np.float32(1.0)
-            nearest_own, total, weights = np.float32(-1.0), np.float32(0.0), np.float32(0.0)
-            for other in own[user]:
-                if other == 0:
-                    break
-                weight *= _FADING
-                if other == rows[index]:
-                    continue
-                cosine = dot(vectors[rows[index]], vectors[other])
-                if compared == 0:
-                    features[0, index] = cosine
-                nearest_own = max(nearest_own, cosine)
-                total += weight * cosine
-                weights += weight
-                compared += 1
-            if compared:
-                features[1, index] = nearest_own
-                features[2, index] = total / weights
+def _cosines(vectors: np.ndarray, own: np.ndarray, candidates: Candidates) -> np.ndarray:
+    """Return the cosine of each candidate with each own item of its user, zero for padding, `(M, OWN_ITEMS)`."""
+    rows, users = candidates.rows, candidates.users
+    cosines = np.zeros((len(rows), own.shape[1]), np.float32)
+    for at in range(len(rows)):
+        for place in range(own.shape[1]):
+            other = own[users[at], place]
+            if other == 0:
+                break
+            cosines[at, place] = dot(vectors[rows[at]], vectors[other])
+    return cosines

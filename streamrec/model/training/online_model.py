@@ -209,7 +209,7 @@ class OnlineModel:
                 category = category_code(item.category or "") or int(self.items.category[row])
                 self.items.set_category(row, category)
                 self.learner.buckets[row] = content_buckets(category, item.title or "")
-                self.releases.moved([row])
+                self.releases.described(row)
 
     def _begin(self, row: int, event: SequenceEvent, expected: np.ndarray | None) -> None:
         """Initialize a new item from its content and the predicted vector of its first user."""
@@ -217,7 +217,7 @@ class OnlineModel:
         category = category_code((item and item.category) or event.category)
         self.items.set_category(row, category)
         self.learner.add_item(row, content_buckets(category, (item and item.title) or ""), expected)
-        self.releases.moved([row])
+        self.releases.described(row)
 
     def _test(
         self, histories: Sequence[UserHistory], may_teach: Sequence[Sequence[int]], guard: Guard, waiting: int

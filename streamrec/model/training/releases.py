@@ -63,6 +63,8 @@ class Releases:
         self._items, self._learner, self._stacking = items, learner, stacking
         self._moved: set[int] = set()
         """Rows whose vectors changed since the last version."""
+        self._described: set[int] = set()
+        """Rows whose content changed since."""
         self._look_at = 1
         """First row to check for the next version."""
         self._versions = 0
@@ -73,6 +75,11 @@ class Releases:
     def moved(self, rows: Iterable[int]) -> None:
         """Mark rows whose vectors have changed."""
         self._moved.update(rows)
+
+    def described(self, row: int) -> None:
+        """Mark a row whose content has changed, and with it the vector."""
+        self._moved.add(row)
+        self._described.add(row)
 
     @property
     def is_due(self) -> bool:
@@ -124,6 +131,7 @@ class Releases:
             **self._taught(everything=True),
             **self._stacking.changes(),
             **self._dense(),
+            **self._words(rows),
             "vector_rows": rows,
             "vectors": self._learner.vectors(rows),
         }
@@ -142,9 +150,18 @@ class Releases:
             **self._taught(everything=False),
             **self._stacking.changes(),
             **(self._dense() if with_network else {}),
+            **self._words(np.array(sorted(self._described), np.int64)),
             "vector_rows": moved[far],
             "vectors": vectors[far],
         }
+
+    def _words(self, rows: np.ndarray) -> Arrays:
+        """Return the words of titles: the content without the category, which is the first part if there is one."""
+        self._described = set()
+        words = self._learner.buckets[rows].astype(np.uint16)
+        has_category = self._items.category[rows] > 0
+        words[has_category] = np.pad(words[has_category, 1:], ((0, 0), (0, 1)))
+        return {"word_rows": rows, "words": words}
 
     def _taught(self, *, everything: bool) -> Arrays:
         """Return what the channels learned."""
