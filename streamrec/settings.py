@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import tzinfo
 from pathlib import Path
 from typing import Literal, Self
@@ -11,7 +11,9 @@ from typing import Literal, Self
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import SettingsConfigDict
 
+from streamrec.domain.event_context import read_context_keys
 from streamrec.domain.feedback import DEFAULT_WEIGHTS, Weights, read_weights
+from streamrec.domain.interest import FoldRules
 from streamrec.environment import ENV_PREFIX, check_names, find_zone, variable_name
 from streamrec.errors import SettingsError, UsageError
 from streamrec.kafka_settings import KafkaSettings
@@ -63,6 +65,12 @@ class Settings(KafkaSettings):
         + ". A negative weight means that the user did not like the item: it is left out of the user's lists, and the "
         "model does not learn to list it. Set it for `interests` and `recall` alike.",
         examples=["like=2,return=1"],
+    )
+    context_keys: str = Field(
+        "device,os,country,region,referrer",
+        description="Keys of events' `context` that the model uses, at most six, separated by commas. `hour` and "
+        "`weekday` are those of the event's time, in UTC, unless the context has them. Set it for `interests`.",
+        examples=["device,country,hour"],
     )
     dead_letter_limit: float = Field(
         0.5,
@@ -125,7 +133,7 @@ class Settings(KafkaSettings):
         examples=["3"],
     )
     channels: str = Field(
-        "neighbour,session,category,title,popular,model",
+        "neighbour,session,category,title,popular,context,model",
         pattern="^[a-z][a-z0-9_-]*(,[a-z][a-z0-9_-]*)*$",
         description="Recall channels of the model, separated by commas; the trainer decides for every recall worker.",
         examples=["neighbour,popular,model"],
@@ -180,16 +188,27 @@ class Settings(KafkaSettings):
         "INFO", description="Minimum severity of log lines.", examples=["DEBUG"]
     )
 
-    @field_validator("time_zone", "event_weights")
+    @field_validator("time_zone", "event_weights", "context_keys")
     @classmethod
     def _is_usable(cls, text: str, field: ValidationInfo) -> str:
-        (find_zone if field.field_name == "time_zone" else read_weights)(text)
+        readers: dict[str | None, Callable[[str], object]] = {
+            "time_zone": find_zone,
+            "event_weights": read_weights,
+            "context_keys": read_context_keys,
+        }
+        readers[field.field_name](text)
         return text
 
     @property
     def weights(self) -> Weights:
         """The weight of each kind of event."""
         return read_weights(self.event_weights)
+
+    @property
+    def fold_rules(self) -> FoldRules:
+        """What interest states keep of events."""
+        keys = read_context_keys(self.context_keys)
+        return FoldRules(self.sequence_length, self.hide_seen, self.weights, keys)
 
     @property
     def zone(self) -> tzinfo:

@@ -7,7 +7,7 @@ import random
 from streamrec.contracts.derived import EventPosition, UserInterest
 from streamrec.domain.event import Event, EventType, Source
 from streamrec.domain.feedback import WEIGHTS, signed
-from streamrec.domain.interest import InterestState
+from streamrec.domain.interest import FoldRules, InterestState
 
 START_MS = 1_760_000_000_000
 THEMES = 4
@@ -35,7 +35,7 @@ def stream(
 
 def fold(state: InterestState, event: Event, *, sequence_length: int = 20) -> UserInterest:
     """Fold one event, and return what `interests` would say of it."""
-    state.fold(event, sequence_length=sequence_length)
+    state.fold(event, FoldRules(sequence_length))
     state.version += 1
     sequence = list(signed(state.sequence, WEIGHTS))
     return UserInterest(

@@ -99,9 +99,7 @@ class Pipeline:
 
     def ledger(self) -> Ledger:
         settings = self.settings
-        return read_ledger(
-            settings.require_kafka(), sequence_length=settings.sequence_length, keep_seen=settings.hide_seen
-        )
+        return read_ledger(settings.require_kafka(), settings.fold_rules)
 
     def judge(self) -> Verdict:
         return judge(self.ledger(), self.settings.require_kafka(), self.store)

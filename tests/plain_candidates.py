@@ -25,6 +25,7 @@ from streamrec.model.retrievers.similar_sessions import (
     REACH_DECAY,
     SESSIONS,
 )
+from streamrec.model.tables import context_counts
 from streamrec.model.tables.neighbour_lists import DISTANCE_DECAY, OTHER_SESSION_WEIGHT, SESSION_GAP_MS
 from streamrec.model.tables.popularity import DAY_MS, HALF_LIVES_MS
 
@@ -68,7 +69,7 @@ def find_one(model, context, hidden, *, k=0, withdrawn=(), risen=()):
         values |= _compared(
             context, row, "cosine_to", lambda one, other: float(model.vectors[one] @ model.vectors[other])
         )
-        values |= _compared(context, row, "title_like", _Titles(model).cosine)
+        values |= _compared(context, row, "title_like", _Titles(model).cosine) | _in_context(model, context, row)
         described.append([values[name] for name in model.blend.features])
     return rows, [leads.get(row, 0) for row in rows], np.array(described).reshape(len(rows), len(model.blend.features))
 
@@ -267,6 +268,21 @@ def _compared(context, row, name, cosine):
         f"{name}_nearest": max(cosines.values()),
         f"{name}_recent": float(np.average(list(cosines.values()), weights=weights)),
     }
+
+
+def _in_context(model, context, row):
+    """Return how much more often an item is chosen in the user's contexts than anywhere, as logarithms."""
+    (table,) = (each.table for each in model.retrievers if each.name == "context")
+    decay = 0.5 ** ((context.now_ms - table.reference_ms) / context_counts.HALF_LIFE_MS)
+
+    def count(code, row):
+        return float(table.counts[context_counts.place_of(code, row)])
+
+    ratios = []
+    for code in context.codes[context.codes > 0].tolist():
+        expected = decay * count(0, row) * count(code, 0) / count(0, 0)
+        ratios.append(math.log((decay * count(code, row) + 1) / (expected + 1)))
+    return {"context": sum(ratios) / 2, "context_most": max(ratios), "context_least": min(ratios)} if ratios else {}
 
 
 def _session_length(context):

@@ -10,7 +10,7 @@ from list_doubles import CountingRanker, MemoryTopKStore
 from streamrec.contracts.derived import TopKList
 from streamrec.contracts.model_update import Rollbacks
 from streamrec.domain.event import Event, EventType, Source
-from streamrec.domain.interest import InterestState
+from streamrec.domain.interest import FoldRules, InterestState
 from streamrec.service.interest_record import Changed, user_interest
 from streamrec.service.list_marks import Knowledge
 from streamrec.service.make_lists import ListMaker
@@ -54,7 +54,7 @@ class Bench:
             state = self.states.states.setdefault(user_id, InterestState())
             at_ms = NOW_MS + self.offset + number
             event = Event(user_id, item_id, at_ms, Source(EventType.CLICK, 0), self.offset + number)
-            state.fold(event, sequence_length=50)
+            state.fold(event, FoldRules(50))
             values.append(msgspec.json.encode(user_interest(user_id, state, Changed(produced_at_ms=at_ms))))
         self.refresh.handle(batch(part("user-interests", values, start=self.offset)))
         self.offset += len(users)

@@ -34,7 +34,7 @@ from streamrec.adapters.redis.interests import (
 )
 from streamrec.contracts.derived import EventPosition, ListItem, Reason, TopKList, UserInterest
 from streamrec.domain.event import Event, EventType, Source
-from streamrec.domain.interest import InterestState, Outcome
+from streamrec.domain.interest import FoldRules, InterestState, Outcome
 from streamrec.domain.retention import RememberedList, UserRetention
 from streamrec.errors import StreamrecError
 from streamrec.model.training import checkpoint
@@ -53,7 +53,7 @@ def state(*, keep_seen=False):
     for n in range(6):
         source = Source(EventType.PURCHASE if n == 3 else EventType.CLICK, n % 2)
         event = Event("ü1", f"i{n}", NOW_MS + n * 60_000, source, 10 + n, 1_000 + n, f"c{n % 2}" if n else "")
-        folded.fold(event, sequence_length=3, keep_seen=keep_seen)
+        folded.fold(event, FoldRules(3, keep_seen=keep_seen))
     folded.version = 7
     return folded
 
@@ -97,9 +97,9 @@ def test_an_interest_state_of_format_1():
     earlier = decode_state((FILES / "interest-state-1.bin").read_bytes())
     assert [fence.recent_ids for fence in earlier.fence.values()] == [[1_000, 1_002, 1_004], [1_001, 1_005], [1_003]]
     copy = Event("ü1", "another", NOW_MS, Source(EventType.CLICK, 1), 99, 1_005, content_hash=7)
-    assert earlier.fold(copy, sequence_length=3) is Outcome.DUPLICATE, "earlier releases kept nothing of the content"
-    assert earlier.fold(copy._replace(offset=100, id_hash=5), sequence_length=3) is Outcome.APPLIED
-    assert earlier.fold(copy._replace(offset=101, id_hash=5), sequence_length=3) is Outcome.DUPLICATE
+    assert earlier.fold(copy, FoldRules(3)) is Outcome.DUPLICATE, "earlier releases kept nothing of the content"
+    assert earlier.fold(copy._replace(offset=100, id_hash=5), FoldRules(3)) is Outcome.APPLIED
+    assert earlier.fold(copy._replace(offset=101, id_hash=5), FoldRules(3)) is Outcome.DUPLICATE
     earlier = decode_state((FILES / "interest-state-1.bin").read_bytes())
     expected = state()
     for source, fence in expected.fence.items():
@@ -188,7 +188,7 @@ def test_old_and_new_producers_share_a_topic():
     store = MemoryInterestStore()
     headers = {"ce_dataschema": b"https://example.org/click/v2", "ce_specversion": b"1.0"}
     slices = part("clicks", mixed, headers=headers)
-    FoldInterests(store, MemoryPublisher(), sequence_length=50).handle(batch(slices))
+    FoldInterests(store, MemoryPublisher(), FoldRules(50)).handle(batch(slices))
 
     progress = store.progress([TopicPartition("clicks", 0)])[TopicPartition("clicks", 0)]
     assert (progress.applied, progress.duplicates, progress.dead_lettered) == (6, 0, 0)

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from streamrec.domain.event_context import MAX_CONTEXT_KEYS
 from streamrec.model.retrievers.retriever import OWN_ITEMS, Candidates, Lesson, Retrieval, Users
 
 THEMES, PER_THEME, LENGTH = 4, 25, 10
@@ -30,6 +31,7 @@ def lessons(number, *, users=20, seed=0):
             times_ms=np.arange(users * LENGTH),
             new=np.arange(users * LENGTH),
             shares=np.ones(users * LENGTH),
+            contexts=np.zeros((users * LENGTH, MAX_CONTEXT_KEYS), np.int64),
         )
 
 
@@ -42,7 +44,16 @@ def users_of(own):
     rows = np.array([row for rows in own for row in reversed(rows)], np.int64)
     nothing = np.zeros(len(rows), np.int64)
     return Users(
-        ends, rows, nothing, nothing, nothing, np.zeros(len(own), np.int64), np.zeros((len(own), 1)), padded, 10
+        ends,
+        rows,
+        nothing,
+        nothing,
+        nothing,
+        np.zeros(len(own), np.int64),
+        np.zeros((len(own), MAX_CONTEXT_KEYS), np.int64),
+        np.zeros((len(own), 1)),
+        padded,
+        10,
     )
 
 

@@ -31,10 +31,8 @@ def build(settings: Settings) -> faust.App:
     fold = FoldInterests(
         store,
         publisher,
-        sequence_length=settings.sequence_length,
+        settings.fold_rules,
         dead_letter_limit=settings.dead_letter_limit,
-        hide_seen=settings.hide_seen,
-        weights=settings.weights,
     )
     identity = RedisIdentity(settings.require_redis_url(), installation=settings.installation)
     app = new_app(NAME)

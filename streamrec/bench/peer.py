@@ -10,7 +10,7 @@ from streamrec.adapters.redis.interests import decode_state, encode_state
 from streamrec.contracts.decode import decode_event
 from streamrec.contracts.topics import CLICKS
 from streamrec.domain.event import Event
-from streamrec.domain.interest import InterestState
+from streamrec.domain.interest import FoldRules, InterestState
 
 _VERSION = bytes(8)
 """Version prefix of a stored state, unused by the other systems."""
@@ -35,7 +35,7 @@ class Peer:
         if not self._folded:
             self._started_s = time.monotonic()
         self._folded += 1
-        state.fold(event, sequence_length=self._sequence_length)
+        state.fold(event, FoldRules(self._sequence_length))
 
     def fold_stored(self, stored: bytes | None, event: Event) -> bytes:
         """Fold an event into an encoded state."""

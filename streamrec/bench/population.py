@@ -14,7 +14,7 @@ import numpy as np
 from streamrec.adapters.redis import RedisInterestStore
 from streamrec.contracts.derived import EventPosition, UserInterest
 from streamrec.domain.event import Event, EventType, Source
-from streamrec.domain.interest import DAY_MS, InterestState
+from streamrec.domain.interest import DAY_MS, FoldRules, InterestState
 from streamrec.model.training.trainer import Trainer
 from streamrec.service.admission import MAX_WAITING_EVENTS
 from streamrec.service.ports import InterestSnapshot
@@ -82,7 +82,7 @@ class Population:
             state = InterestState()
             for place, (item, time_ms) in enumerate(zip(items.tolist(), times_ms.tolist(), strict=True)):
                 event = Event(user_name(user), item_name(item), time_ms, _NOWHERE, place)
-                state.fold(event, sequence_length=settings.sequence_length)
+                state.fold(event, FoldRules(settings.sequence_length))
             yield user_name(user), state
 
     def _share_of_items(self, user: int) -> np.ndarray:

@@ -114,7 +114,7 @@ def judge_all(settings: Settings, workers: Sequence[str], acknowledged: Acknowle
     The trainer must have stopped.
     """
     kafka = settings.require_kafka()
-    ledger = read_ledger(kafka, sequence_length=settings.sequence_length, keep_seen=settings.hide_seen)
+    ledger = read_ledger(kafka, settings.fold_rules)
     store = RedisInterestStore(settings.require_redis_url(), state_ttl_days=settings.state_ttl_days)
     verdict = judge_log(ledger, acknowledged) + judge(ledger, kafka, store)
     return ledger, verdict + judge_followers(ledger, settings, workers)

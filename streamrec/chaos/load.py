@@ -46,6 +46,7 @@ def _event(rng: random.Random, event_id: str) -> dict[str, object]:
         "event_time_ms": time.time_ns() // 1_000_000 - rng.randrange(LATE_MS),
         "event_id": event_id,
         "category": f"c{rng.randrange(8)}",
+        "context": {"device": rng.choice(["phone", "desktop"])},
     }
 
 

@@ -26,7 +26,7 @@ from streamrec.contracts.decode import ID_REUSED, decode_event, decode_own
 from streamrec.contracts.derived import EventPosition, UserInterest
 from streamrec.contracts.topics import EVENT_TOPICS, FEEDBACK, USER_INTERESTS, dead_letter_topic
 from streamrec.domain.event import Event, topic_number
-from streamrec.domain.interest import InterestState, Outcome
+from streamrec.domain.interest import FoldRules, InterestState, Outcome
 from streamrec.errors import BadRecordError, TransientError
 from streamrec.kafka_access import KafkaAccess
 from streamrec.service.batch import Positions, Record, TopicPartition
@@ -106,7 +106,7 @@ class Verdict:
         )
 
 
-def read_ledger(kafka: KafkaAccess, *, sequence_length: int, keep_seen: bool = False) -> Ledger:
+def read_ledger(kafka: KafkaAccess, rules: FoldRules) -> Ledger:
     """Fold all events, one partition after the other."""
     ledger = Ledger()
     for source, record in read_all(kafka, EVENT_TOPICS):
@@ -119,7 +119,7 @@ def read_ledger(kafka: KafkaAccess, *, sequence_length: int, keep_seen: bool = F
         except BadRecordError as error:
             ledger.refused[place] = error.reason
             continue
-        _fold(ledger, event, place, partial(InterestState.fold, sequence_length=sequence_length, keep_seen=keep_seen))
+        _fold(ledger, event, place, partial(InterestState.fold, rules=rules))
     return ledger
 
 

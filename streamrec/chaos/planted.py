@@ -18,8 +18,7 @@ from streamrec.adapters.kafka.publisher import KafkaDelivery
 from streamrec.adapters.postgres.store import PostgresTransaction
 from streamrec.adapters.redis import RedisInterestStore, RedisTopKStore
 from streamrec.domain.event import Event
-from streamrec.domain.feedback import WEIGHTS, Weights
-from streamrec.domain.interest import InterestState, Outcome
+from streamrec.domain.interest import FoldRules, InterestState, Outcome
 from streamrec.model.training import checkpoint
 from streamrec.service.ports import InterestSnapshot
 
@@ -94,14 +93,12 @@ def writes_twice(every: int) -> None:
     fold = InterestState.fold
     calls = 0
 
-    def broken(
-        self: InterestState, event: Event, *, sequence_length: int, keep_seen: bool = False, weights: Weights = WEIGHTS
-    ) -> Outcome:
+    def broken(self: InterestState, event: Event, rules: FoldRules) -> Outcome:
         nonlocal calls
         calls += 1
-        outcome = fold(self, event, sequence_length=sequence_length, keep_seen=keep_seen, weights=weights)
+        outcome = fold(self, event, rules)
         if calls % every == 0:
-            self._insert(event, sequence_length, weights, keep_seen=keep_seen)  # a bug uses internals
+            self._insert(event, rules)  # a bug uses internals
         return outcome
 
     InterestState.fold = broken  # type: ignore[method-assign]

@@ -22,7 +22,7 @@ from streamrec.contracts.item_key import ids_named_by
 from streamrec.contracts.lenient import parse, read_leniently, validation_reason
 from streamrec.contracts.spellings import is_available, read_id
 from streamrec.contracts.topics import CLICKS, FEEDBACK, PURCHASES
-from streamrec.domain.event import Event, EventType, Source
+from streamrec.domain.event import NO_CONTEXT, Event, EventType, Source
 from streamrec.errors import BadRecordError
 
 MAX_RECORD_BYTES = 65_536
@@ -97,6 +97,7 @@ def decode_event(
         list_id=message.list_id or "",
         content_hash=0 if id_hash is None else _content_hash(message, percent),
         percent=percent,
+        context=message.context or NO_CONTEXT,
     )
 
 

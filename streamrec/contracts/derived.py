@@ -12,6 +12,7 @@ from msgspec import Meta, Struct
 
 from streamrec.contracts.incoming import Id
 from streamrec.domain.event import EventType
+from streamrec.domain.event_context import CONTEXT_CODES, MAX_CONTEXT_KEYS
 from streamrec.domain.interest import HALF_LIVES_DAYS, SequenceEvent
 
 UnixMs = Annotated[int, Meta(ge=0, le=253_402_300_799_999, description="Unix milliseconds, UTC.")]
@@ -19,6 +20,7 @@ Count = Annotated[int, Meta(ge=0, le=9_007_199_254_740_992)]
 """Largest integer that is exact in every reader: some represent numbers as doubles."""
 Type = Annotated[int, Meta(ge=0, le=int(max(EventType)))]
 SignedType = Annotated[int, Meta(ge=-int(max(EventType)), le=int(max(EventType)))]
+ContextCode = Annotated[int, Meta(ge=1, le=CONTEXT_CODES)]
 Partition = Annotated[int, Meta(ge=0, le=2_147_483_647)]
 Version = Annotated[int, Meta(ge=0, le=9_223_372_036_854_775_807)]
 Offset = Annotated[int, Meta(ge=0, le=9_223_372_036_854_775_807)]
@@ -51,7 +53,7 @@ if TYPE_CHECKING:
 else:
 
     class ListedEvent(SequenceEvent):
-        """An event of a decoded sequence: event time, event type, partition, offset, item id, category.
+        """An event of a decoded sequence: event time, event type, partition, offset, item id, category, context.
 
         The event type is negative if the user did not like the item: -10 for a dislike, -9 for a low rating.
         """
@@ -64,6 +66,7 @@ else:
         offset: Offset
         item_id: Annotated[str, Meta(min_length=1, max_length=256)]
         category: Annotated[str, Meta(max_length=256)]
+        context: Annotated[tuple[ContextCode, ...], Meta(max_length=MAX_CONTEXT_KEYS)] = ()
 
 
 class UserInterest(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -41,7 +41,10 @@ ContextKey = Annotated[str, Meta(min_length=1, max_length=64)]
 ContextValue = Annotated[str, Meta(max_length=256)] | int | float | bool | None
 Context = Annotated[
     dict[ContextKey, ContextValue],
-    Meta(max_length=MAX_CONTEXT_FIELDS, description="Any further attributes: device, referrer, country …"),
+    Meta(
+        max_length=MAX_CONTEXT_FIELDS,
+        description="Further attributes, such as device, country, referrer; see STREAMREC_CONTEXT_KEYS.",
+    ),
 ]
 Text = Annotated[str, Meta(max_length=256)]
 FeedbackType = Literal[

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import IntEnum
+from types import MappingProxyType
 from typing import NamedTuple
 
 _GRADE_SHIFT = 6
 """Bits of a kind in a number that also holds a grade."""
+
+
+NO_CONTEXT: Mapping[str, object] = MappingProxyType({})
 
 
 class EventType(IntEnum):
@@ -66,6 +71,8 @@ class Event(NamedTuple):
         16-bit digest of the other fields: an event with the same id and another digest is a different event.
     percent
         A rating, or the watched part, in percent of its scale; 0 for other kinds.
+    context
+        Further attributes: device, referrer, country and the like.
     """
 
     user_id: str
@@ -78,6 +85,7 @@ class Event(NamedTuple):
     list_id: str = ""
     content_hash: int = 0
     percent: int = 0
+    context: Mapping[str, object] = NO_CONTEXT
 
     @property
     def graded_type(self) -> int:

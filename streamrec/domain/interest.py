@@ -17,6 +17,7 @@ from typing import NamedTuple
 from zlib import crc32
 
 from streamrec.domain.event import Event, EventType, topic_number
+from streamrec.domain.event_context import context_codes
 from streamrec.domain.event_ids import Sighting, look_up, take_note
 from streamrec.domain.feedback import WEIGHTS, Weights, weight_of
 from streamrec.domain.seen import Seen, keep_latest
@@ -57,6 +58,27 @@ _OUTCOMES = {Sighting.NEW: Outcome.FENCED, Sighting.COPY: Outcome.DUPLICATE, Sig
 """Of events that are not applied."""
 
 
+class FoldRules(NamedTuple):
+    """What a state keeps of events.
+
+    Parameters
+    ----------
+    sequence_length
+        Maximum number of events in the sequence.
+    keep_seen
+        Whether items of events that leave the sequence are remembered in `seen`.
+    weights
+        Weight of each kind of event, for sums over those that leave the sequence.
+    context_keys
+        Keys of the context that are kept.
+    """
+
+    sequence_length: int
+    keep_seen: bool = False
+    weights: Weights = WEIGHTS
+    context_keys: tuple[str, ...] = ()
+
+
 class SequenceEvent(NamedTuple):
     """An event in the sequence; the first four fields are the total order of a user's events.
 
@@ -69,6 +91,8 @@ class SequenceEvent(NamedTuple):
     offset: int
     item_id: str
     category: str
+    context: tuple[int, ...] = ()
+    """Codes of the context."""
 
 
 @dataclass(slots=True)
@@ -153,7 +177,7 @@ class InterestState:
     >>> from streamrec.domain.event import Source
     >>> state = InterestState()
     >>> click = Event("u1", "i1", 1_000, Source(EventType.CLICK, 0), offset=7)
-    >>> state.fold(click, sequence_length=50), state.fold(click, sequence_length=50)
+    >>> state.fold(click, FoldRules(50)), state.fold(click, FoldRules(50))
     (<Outcome.APPLIED: 'applied'>, <Outcome.FENCED: 'fenced'>)
     >>> [event.item_id for event in state.sequence]
     ['i1']
@@ -166,20 +190,8 @@ class InterestState:
     seen: Seen | None = None
     disliked: dict[str, int] = field(default_factory=dict)
 
-    def fold(
-        self, event: Event, *, sequence_length: int, keep_seen: bool = False, weights: Weights = WEIGHTS
-    ) -> Outcome:
-        """Fold one event; events of one source partition must be in offset order.
-
-        Parameters
-        ----------
-        sequence_length
-            Maximum number of events in the sequence.
-        keep_seen
-            Whether items of events that leave the sequence are remembered in `seen`.
-        weights
-            Weight of each kind of event, for sums over those that leave the sequence.
-        """
+    def fold(self, event: Event, rules: FoldRules) -> Outcome:
+        """Fold one event; events of one source partition must be in offset order."""
         fence = self.fence.get(event.source)
         if fence is None:
             fence = self.fence[event.source] = Fence(event.offset)
@@ -189,7 +201,7 @@ class InterestState:
         sighting = take_note(event, fence.recent_ids)
         if sighting is not Sighting.NEW:
             return _OUTCOMES[sighting]
-        self._insert(event, sequence_length, weights, keep_seen=keep_seen)
+        self._insert(event, rules)
         return Outcome.APPLIED
 
     def _may_contain(self, event: Event) -> bool:
@@ -199,21 +211,21 @@ class InterestState:
         is_there = at < len(self.sequence) and _place_of(self.sequence[at]) == place
         return is_there or (at == 0 and self.beyond is not None)
 
-    def _insert(self, event: Event, sequence_length: int, weights: Weights, *, keep_seen: bool) -> None:
-        entry = entry_of(event)
+    def _insert(self, event: Event, rules: FoldRules) -> None:
+        entry = entry_of(event, rules.context_keys)
         sequence = self.sequence
         if not sequence or entry > sequence[-1]:
             sequence.append(entry)
         else:
             sequence.insert(bisect_left(sequence, entry), entry)
-        while len(sequence) > sequence_length:
+        while len(sequence) > rules.sequence_length:
             if self.beyond is None:
                 self.beyond = Beyond()
             oldest = sequence.pop(0)
-            self.beyond.add(oldest, weights)
-            if weight_of(oldest.event_type, weights) < 0:
+            self.beyond.add(oldest, rules.weights)
+            if weight_of(oldest.event_type, rules.weights) < 0:
                 keep_latest(self.disliked, oldest.item_id, oldest.event_time_ms, most=DISLIKED_ITEMS)
-            elif keep_seen:
+            elif rules.keep_seen:
                 if self.seen is None:
                     self.seen = Seen()
                 is_purchase = oldest.event_type == EventType.PURCHASE
@@ -259,7 +271,7 @@ class InterestState:
         return max(0, newest_ms - VERSIONS_BEGIN_MS) * VERSIONS_PER_MS + min(self.events_count, VERSIONS_PER_MS - 1)
 
 
-def entry_of(event: Event) -> SequenceEvent:
+def entry_of(event: Event, context_keys: Sequence[str] = ()) -> SequenceEvent:
     """Return an event as a state keeps it."""
     return SequenceEvent(
         event.event_time_ms,
@@ -268,6 +280,7 @@ def entry_of(event: Event) -> SequenceEvent:
         event.offset,
         event.item_id,
         event.category,
+        context_codes(event.context, event.event_time_ms, context_keys) if context_keys else (),
     )
 
 

@@ -26,6 +26,7 @@ from streamrec.model.ranking.candidates import encode, find
 from streamrec.model.ranking.context import Context
 from streamrec.model.ranking.serving import ServingModel
 from streamrec.model.tables.catalogue import Catalogue
+from streamrec.model.tables.context_counts import padded
 from streamrec.model.training.online_model import TESTED_TOGETHER, OnlineModel
 from streamrec.model.training.rules import Rules
 from streamrec.model.training.stacking import Stacking
@@ -217,6 +218,7 @@ class FittedModel:
                     categories=np.zeros(len(times_ms), np.int64),
                     now_ms=max(self.serving.newest_event_ms, int(times_ms.max(initial=0))),
                     left_out=seen if self._hide_seen else rows[:0],
+                    codes=padded(()),
                 )
             )
         return contexts

@@ -22,7 +22,7 @@ import torch
 from streamrec.contracts.derived import EventPosition, UserInterest
 from streamrec.domain.event import Event
 from streamrec.domain.feedback import WEIGHTS, is_interest, signed
-from streamrec.domain.interest import InterestState, entry_of
+from streamrec.domain.interest import FoldRules, InterestState, entry_of
 from streamrec.evaluation.baselines.baseline import Baseline
 from streamrec.evaluation.baselines.frozen import Frozen
 from streamrec.evaluation.baselines.retrained import Retrained
@@ -69,8 +69,8 @@ class Prequential:
     micro_batch_events, micro_batch_age_ms
         Number of waiting events, and age of the first one, that trigger a training step; the resulting version serves
         immediately.
-    sequence_length
-        Maximum number of events in a user's sequence.
+    rules
+        What users' states keep of events.
     """
 
     def __init__(  # noqa: PLR0913  # compared methods
@@ -83,13 +83,13 @@ class Prequential:
         retrained: Retrained | None = None,
         micro_batch_events: int,
         micro_batch_age_ms: float,
-        sequence_length: int,
+        rules: FoldRules,
     ) -> None:
         self._live, self._ranker = LiveTrainer(trainer), ranker
         self._baselines = baselines
         self._frozen, self._retrained = frozen, retrained
         self._micro_batch_events, self._micro_batch_age_ms = micro_batch_events, micro_batch_age_ms
-        self._sequence_length = sequence_length
+        self._rules = rules
         self._rivals = [rival for rival in (frozen, retrained) if rival is not None]
         names = [name for baseline in baselines for name in baseline.names]
         self.scores = Scores(["streamrec", *(rival.name for rival in self._rivals), *names])
@@ -203,7 +203,7 @@ class Prequential:
             for baseline in self._baselines:
                 self._timed("baselines", baseline.learn_one, event.user_id, event.item_id, event.event_time_ms)
         state = self._states.setdefault(event.user_id, InterestState())
-        state.fold(event, sequence_length=self._sequence_length)
+        state.fold(event, self._rules)
         state.version += 1
         interest = self._interests[event.user_id] = _interest(event, state, self.events)
         for counting in (self._ranker.count, *(rival.count for rival in self._rivals)):

@@ -22,6 +22,7 @@ import torch
 
 from streamrec.contracts.derived import EventPosition, UserInterest
 from streamrec.contracts.incoming import Item
+from streamrec.domain.event_context import MAX_CONTEXT_KEYS
 from streamrec.domain.interest import SequenceEvent
 from streamrec.model.network.config import ModelConfig
 from streamrec.model.ranking.candidates import Described, encode, find
@@ -118,7 +119,7 @@ def _interests(events: int, *, users: int = USERS, seed: int = 0) -> list[UserIn
         item = f"{theme}-{min(int(draw.expovariate(0.2)), ITEMS_PER_THEME - 1)}"
         now_ms = START_MS + 1_000 * offset
         sequence = sequences.setdefault(user, [])
-        sequence.append(SequenceEvent(now_ms, 0, 0, offset, item, f"theme {theme}"))
+        sequence.append(SequenceEvent(now_ms, 0, 0, offset, item, f"theme {theme}", (1 + user % 3,)))
         interests.append(
             UserInterest(
                 user_id=f"u{user}",
@@ -192,7 +193,7 @@ def candidates_are_rows(name: str) -> None:
     assert found.ends[-1] == len(found.rows)
     assert (np.diff(found.ends, prepend=0) >= 0).all(), "ends that descend"
     assert ((found.rows >= 0) & (found.rows < model.size)).all(), "rows that the version does not have"
-    assert len(found.rows), "no candidate for any user"
+    assert len(found.rows) or channel(name).features, "no candidate for any user, and no feature"
 
 
 def features_are_numbers_of_the_order_of_one(name: str) -> None:
@@ -278,6 +279,7 @@ def memory_is_bounded(name: str) -> None:
                 times_ms=START_MS + 1_000 * (start + np.arange(users * length)),
                 new=np.arange(users * length),
                 shares=np.ones(users * length),
+                contexts=draw.integers(1, 10, (users * length, MAX_CONTEXT_KEYS)),
             )
         )
         sizes.append(sum(value.nbytes for value in teacher.state().values()))

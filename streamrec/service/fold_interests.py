@@ -25,8 +25,7 @@ from streamrec.contracts.derived import EventPosition
 from streamrec.contracts.headers import traced
 from streamrec.contracts.topics import USER_INTERESTS, dead_letter_topic, topic_of
 from streamrec.domain.event import Event
-from streamrec.domain.feedback import WEIGHTS, Weights
-from streamrec.domain.interest import Outcome
+from streamrec.domain.interest import FoldRules, Outcome
 from streamrec.errors import BadRecordError, TooManyDeadLettersError, TransientError
 from streamrec.service.batch import Batch, Positions, Record, TopicPartition, follow_on
 from streamrec.service.dead_letter import dead_letter
@@ -68,32 +67,24 @@ class FoldInterests:
     ----------
     store, publisher
         Store of states, and publisher of derived records.
-    sequence_length
-        Maximum number of events in a user's sequence.
+    rules
+        What states keep of events.
     dead_letter_limit
         Maximum share of refused records among the last `DEAD_LETTER_WINDOW`: more indicates a bad deployment.
-    hide_seen
-        Whether lists hide seen items: then items are remembered beyond the sequence.
-    weights
-        Weight of each kind of event.
     """
 
     def __init__(
         self,
         store: InterestStore,
         publisher: Publisher,
+        rules: FoldRules,
         *,
-        sequence_length: int,
         dead_letter_limit: float = 0.5,
-        hide_seen: bool = False,
-        weights: Weights = WEIGHTS,
     ) -> None:
         self._store = store
         self._publisher = publisher
-        self._sequence_length = sequence_length
+        self._rules = rules
         self._dead_letter_limit = dead_letter_limit
-        self._hide_seen = hide_seen
-        self._weights = weights
         self._recent: deque[bool] = deque(maxlen=DEAD_LETTER_WINDOW)
         self._begun: _Begun | None = None
         self.tally = Tally()
@@ -157,9 +148,7 @@ class FoldInterests:
         self.tally = Tally(dropped=decoded.dropped)
         for event, record in decoded.events:
             state = snapshot.states[event.user_id]
-            outcome = state.fold(
-                event, sequence_length=self._sequence_length, keep_seen=self._hide_seen, weights=self._weights
-            )
+            outcome = state.fold(event, self._rules)
             source = TopicPartition(topic_of(event.source.event_type), event.source.partition)
             if outcome is Outcome.CONFLICT:
                 decoded.refused.append((source, record, BadRecordError(ID_REUSED, _REUSED)))
@@ -194,7 +183,7 @@ class FoldInterests:
         room = self._publisher.room(USER_INTERESTS)
         records = []
         for user_id, user in changed.items():
-            record, left_out = interest_record(user_id, snapshot.states[user_id], user, room, self._weights)
+            record, left_out = interest_record(user_id, snapshot.states[user_id], user, room, self._rules.weights)
             records.append(record)
             if left_out:
                 self.tally.shortened[USER_INTERESTS] += 1

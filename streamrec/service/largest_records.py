@@ -21,6 +21,7 @@ from streamrec.contracts.topics import (
     dead_letter_topic,
 )
 from streamrec.domain.event import EventType
+from streamrec.domain.event_context import CONTEXT_CODES, MAX_CONTEXT_KEYS
 from streamrec.domain.interest import DISLIKED_ITEMS, SequenceEvent
 from streamrec.domain.seen import SEEN_ITEMS
 from streamrec.errors import UnfitServerError
@@ -123,12 +124,14 @@ def largest_interest(sequence_length: int, character: str, seen_items: int = 0) 
     """Return the size of the largest `user-interests` record with ids and categories of one character, in bytes."""
     longest = character * MAX_ID_CHARACTERS
     names = [f"{n:02}{longest[2:]}" for n in range(SUMMARY_SIZE)]
+    context = (CONTEXT_CODES,) * MAX_CONTEXT_KEYS
+    event = SequenceEvent(_TIME_MS, -EventType.RETURN, 1_023, 1 << 53, longest, longest, context)
     message = UserInterest(
         user_id=longest,
         state_version=_TIME_MS * 4_096,
         event_time_ms=_TIME_MS,
         produced_at_ms=_TIME_MS,
-        sequence=[SequenceEvent(_TIME_MS, -EventType.RETURN, 1_023, 1 << 53, longest, longest)] * sequence_length,
+        sequence=[event] * sequence_length,
         new=[EventPosition(EventType.RETURN, 1_023, 1 << 53)] * MAX_NEW_EVENTS,
         short_term=dict.fromkeys(names, _WEIGHT),
         long_term=dict.fromkeys(names, [_WEIGHT] * 3),

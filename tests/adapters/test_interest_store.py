@@ -11,7 +11,7 @@ from streamrec.adapters.redis import RedisInterestStore
 from streamrec.adapters.redis.interests import decode_state, encode_state
 from streamrec.adapters.redis.keys import Keys
 from streamrec.domain.event import Event, EventType, Source
-from streamrec.domain.interest import InterestState
+from streamrec.domain.interest import FoldRules, InterestState
 from streamrec.errors import StreamrecError, TransientError
 from streamrec.service.batch import TopicPartition
 
@@ -33,7 +33,7 @@ def folded(store, offsets, *, user_id="u1"):
     """Load a snapshot and fold events into it, without writing it."""
     snapshot = store.load([user_id], [SOURCE])
     for offset in offsets:
-        snapshot.states[user_id].fold(event(offset, user_id), sequence_length=3)
+        snapshot.states[user_id].fold(event(offset, user_id), FoldRules(3))
     snapshot.progress[SOURCE].next_offset = offsets[-1] + 1
     snapshot.progress[SOURCE].applied += len(offsets)
     return snapshot
@@ -72,9 +72,9 @@ def test_a_snapshot_that_was_overtaken_writes_nothing(store):
 def test_one_overtaken_user_holds_back_all_of_the_batch(store):
     snapshot = store.load(["u1", "u2"], [SOURCE])
     for user_id in ("u1", "u2"):
-        snapshot.states[user_id].fold(event(0, user_id), sequence_length=3)
+        snapshot.states[user_id].fold(event(0, user_id), FoldRules(3))
     other = store.load(["u2"], [])
-    other.states["u2"].fold(event(9, "u2"), sequence_length=3)
+    other.states["u2"].fold(event(9, "u2"), FoldRules(3))
     assert store.compare_and_set(other)
 
     assert not store.compare_and_set(snapshot)
@@ -84,7 +84,7 @@ def test_one_overtaken_user_holds_back_all_of_the_batch(store):
 def test_ids_and_categories_survive(store):
     snapshot = store.load(["ü/1"], [SOURCE])
     for offset, id_hash in enumerate([-(2**63), 2**63 - 1, 1]):
-        snapshot.states["ü/1"].fold(event(offset, "ü/1", id_hash=id_hash, category="Bücher"), sequence_length=3)
+        snapshot.states["ü/1"].fold(event(offset, "ü/1", id_hash=id_hash, category="Bücher"), FoldRules(3))
     assert store.compare_and_set(snapshot)
 
     state = store.load(["ü/1"], []).states["ü/1"]

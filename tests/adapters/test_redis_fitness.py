@@ -10,6 +10,7 @@ from streamrec.adapters.redis import RedisInterestStore, RedisTopKStore
 from streamrec.adapters.redis.client import connect
 from streamrec.adapters.redis.server import RedisFitness, fitness, require_fit
 from streamrec.domain.event import Event, EventType, Source
+from streamrec.domain.interest import FoldRules
 from streamrec.errors import StreamrecError, TransientError, UnfitServerError
 from streamrec.local.guardian import Guardian
 from streamrec.local.server import Server, answers, choose_port, wait_until
@@ -56,7 +57,7 @@ def write(url):
     """Write a state as `interests` does."""
     store = RedisInterestStore(url, state_ttl_days=1)
     snapshot = store.load(["u1"], [SOURCE])
-    snapshot.states["u1"].fold(Event("u1", "i1", NOW_MS, Source(EventType.CLICK, 0), offset=0), sequence_length=5)
+    snapshot.states["u1"].fold(Event("u1", "i1", NOW_MS, Source(EventType.CLICK, 0), offset=0), FoldRules(5))
     return store.compare_and_set(snapshot)
 
 

@@ -13,6 +13,7 @@ from streamrec.adapters.kafka import BatchSource, BroadcastReader, broadcast, so
 from streamrec.adapters.kafka.client import to_record
 from streamrec.adapters.kafka.gathering import EDGES_S
 from streamrec.adapters.kafka.unreadable import UNREADABLE_CODES
+from streamrec.domain.interest import FoldRules
 from streamrec.errors import StreamrecError, TransientError
 from streamrec.kafka_access import KafkaAccess
 from streamrec.service.batch import TopicPartition
@@ -179,7 +180,7 @@ def test_interests_writes_the_dead_letter_of_what_could_not_be_read_and_counts_i
     logs = {CLICKS: Log(12, [Bad(2, 4)], frozenset({7}))}
     reader, _ = open_source(logs)
     store, publisher = MemoryInterestStore(), MemoryPublisher()
-    fold = FoldInterests(store, publisher, sequence_length=50)
+    fold = FoldInterests(store, publisher, FoldRules(50))
     for _ in range(POLLS):
         batch = reader.poll(0.0)
         if batch:

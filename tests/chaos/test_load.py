@@ -10,7 +10,7 @@ from streamrec.chaos.footprint import slope_an_hour
 from streamrec.chaos.load import _SPOILED, records
 from streamrec.chaos.undecodable import MARK
 from streamrec.contracts.decode import ID_REUSED, decode_event
-from streamrec.domain.interest import InterestState, Outcome
+from streamrec.domain.interest import FoldRules, InterestState, Outcome
 from streamrec.errors import BadRecordError
 
 
@@ -22,7 +22,7 @@ def reason(record, offset, states):
         event = decode_event((record.topic, 0), offset, time.time_ns() // 1_000_000, record.value, {})
     except BadRecordError as error:
         return error.reason
-    return ID_REUSED if states[event.user_id].fold(event, sequence_length=50) is Outcome.CONFLICT else ""
+    return ID_REUSED if states[event.user_id].fold(event, FoldRules(50)) is Outcome.CONFLICT else ""
 
 
 def test_poison_is_refused_for_the_reason_it_was_made_for_and_nothing_else_is():

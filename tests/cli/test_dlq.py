@@ -15,6 +15,7 @@ from streamrec.adapters.kafka.dead_letters import CE_SOURCE, DeadLetter, read_de
 from streamrec.chaos.oracle import read_all
 from streamrec.cli.app import main
 from streamrec.contracts.headers import DeadLetterHeaders
+from streamrec.domain.interest import FoldRules
 from streamrec.service.batch import Batch, Record, Slice, TopicPartition
 from streamrec.service.fold_interests import FoldInterests
 from streamrec.service.ports import Outgoing
@@ -132,7 +133,7 @@ def test_a_record_that_is_replayed_twice_is_applied_once():
     store, source = MemoryInterestStore(), TopicPartition("clicks", 3)
     for offset, record in enumerate(again):
         put_back = Record(offset, NOW_MS, record.key, record.value, record.headers)
-        FoldInterests(store, MemoryPublisher(), sequence_length=50).handle(
+        FoldInterests(store, MemoryPublisher(), FoldRules(50)).handle(
             Batch([Slice(source, offset, offset + 1, [put_back])])
         )
 
@@ -144,7 +145,7 @@ def test_a_record_that_is_replayed_twice_is_applied_once():
 def test_an_event_that_was_refused_for_its_id_is_applied_under_one_of_its_own():
     lines = [click("u1", name, event_id="order-1") for name in "ab"]
     publisher, store, source = MemoryPublisher(), MemoryInterestStore(), TopicPartition("clicks", 3)
-    fold = FoldInterests(store, publisher, sequence_length=50)
+    fold = FoldInterests(store, publisher, FoldRules(50))
 
     def handle(*records):
         start = store.positions([source]).get(source, 0)

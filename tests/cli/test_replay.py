@@ -10,7 +10,7 @@ from doubles import MemoryPublisher
 from streamrec.cli import replay
 from streamrec.cli.app import main
 from streamrec.contracts.decode import decode_event
-from streamrec.domain.interest import InterestState, Outcome
+from streamrec.domain.interest import FoldRules, InterestState, Outcome
 from streamrec.service.ports import Outgoing
 
 NOON_MS = 1_700_000_000_000
@@ -46,7 +46,7 @@ def fold(records):
     outcomes = []
     for offset, record in enumerate(records):
         event = decode_event((record.topic, 0), offset, NOON_MS, record.value, record.headers)
-        outcomes.append(state.fold(event, sequence_length=50))
+        outcomes.append(state.fold(event, FoldRules(50)))
     return outcomes
 
 

@@ -24,6 +24,7 @@ from streamrec.contracts.incoming import Click, Impression, Item, Purchase
 from streamrec.contracts.model_update import ModelUpdate
 from streamrec.contracts.model_version import ModelCommand
 from streamrec.domain.event import EventType, Source
+from streamrec.domain.event_context import CONTEXT_CODES, MAX_CONTEXT_KEYS
 from streamrec.domain.interest import SequenceEvent
 from streamrec.errors import BadRecordError
 from streamrec.service.batch import TopicPartition
@@ -256,6 +257,7 @@ CONTEXT = st.none() | st.dictionaries(
     max_size=4,
 )
 OF_A_LIST = {"list_id": st.none() | IDS, "position": st.none() | st.integers(0, 9_999), "context": CONTEXT}
+CODES = st.lists(st.integers(1, CONTEXT_CODES), max_size=MAX_CONTEXT_KEYS).map(tuple)
 MESSAGES = [
     messages(Click, **OF_A_LIST),
     messages(Purchase, quantity=st.integers(1, 10**9), **OF_A_LIST),
@@ -271,7 +273,7 @@ MESSAGES = [
         transitions=st.lists(st.tuples(TEXTS, TEXTS, COUNTS), max_size=3),
         events_count=COUNTS,
         sequence=st.lists(
-            st.builds(SequenceEvent, TIMES, TYPES, PARTITIONS, COUNTS, IDS, TEXTS), min_size=1, max_size=3
+            st.builds(SequenceEvent, TIMES, TYPES, PARTITIONS, COUNTS, IDS, TEXTS, CODES), min_size=1, max_size=3
         ),
         new=st.lists(st.builds(EventPosition, TYPES, PARTITIONS, COUNTS), max_size=3),
     ),

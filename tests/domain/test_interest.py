@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 
 from streamrec.domain.event import Event, EventType, Source
+from streamrec.domain.event_context import context_codes
 from streamrec.domain.event_ids import RECENT_IDS
 from streamrec.domain.feedback import WEIGHTS
 from streamrec.domain.interest import (
     BUCKETS,
     DAY_MS,
+    FoldRules,
     InterestState,
     Outcome,
     SequenceEvent,
@@ -29,7 +31,7 @@ def event(offset, item_id="a", at_ms=0, *, source=CLICKS, category="", id_hash=N
 def state_of(*events, sequence_length=50):
     state = InterestState()
     for each in events:
-        state.fold(each, sequence_length=sequence_length)
+        state.fold(each, FoldRules(sequence_length))
     return state
 
 
@@ -50,6 +52,17 @@ def test_events_of_one_instant_are_ordered_by_type_partition_and_offset():
     assert items(state) == ["a", "b", "other", "bought"]
 
 
+def test_an_event_keeps_the_context_of_the_keys_that_are_used():
+    rules = FoldRules(50, context_keys=("device", "weekday"))
+    state = InterestState()
+    contexts = {"device": "phone", "page": 7}, {"page": 7}, {}
+    for offset, context in enumerate(contexts):
+        state.fold(event(offset, at_ms=offset)._replace(context=context), rules)
+    of_device, of_day = context_codes({"device": "phone"}, 0, ("device", "weekday"))
+    assert [each.context for each in state.sequence] == [(of_device, of_day), (of_day,), (of_day,)]
+    assert state_of(event(1)._replace(context=contexts[0])).sequence[0].context == ()
+
+
 def test_oldest_event_leaves_a_full_sequence():
     state = state_of(event(0, "b", 2), event(1, "c", 3), event(2, "a", 1), sequence_length=2)
     assert items(state) == ["b", "c"]
@@ -59,9 +72,9 @@ def test_oldest_event_leaves_a_full_sequence():
 
 def test_position_that_is_contained_already_is_fenced():
     state = state_of(event(5))
-    assert state.fold(event(5), sequence_length=50) is Outcome.FENCED
-    assert state.fold(event(4, "other"), sequence_length=50) is Outcome.FENCED
-    assert state.fold(event(4, "other", source=PURCHASES), sequence_length=50) is Outcome.APPLIED
+    assert state.fold(event(5), FoldRules(50)) is Outcome.FENCED
+    assert state.fold(event(4, "other"), FoldRules(50)) is Outcome.FENCED
+    assert state.fold(event(4, "other", source=PURCHASES), FoldRules(50)) is Outcome.APPLIED
 
 
 def test_a_redelivery_ends_as_the_first_delivery_did_as_long_as_the_sequence_reaches():
@@ -73,21 +86,21 @@ def test_a_redelivery_ends_as_the_first_delivery_did_as_long_as_the_sequence_rea
     ]
     state = state_of(*log)
 
-    again = [state.fold(each, sequence_length=50) for each in log]
+    again = [state.fold(each, FoldRules(50)) for each in log]
     assert again == [Outcome.FENCED, Outcome.DUPLICATE, Outcome.CONFLICT, Outcome.FENCED]
     assert items(state) == ["a", "c"]
     assert state.fence[CLICKS].offset == 3
-    state.fold(event(4, "d", 40), sequence_length=1)
-    assert state.fold(log[1], sequence_length=1) is Outcome.FENCED, "it is older than the sequence"
+    state.fold(event(4, "d", 40), FoldRules(1))
+    assert state.fold(log[1], FoldRules(1)) is Outcome.FENCED, "it is older than the sequence"
 
 
 def test_id_is_remembered_for_as_many_ids_as_stated():
     state = InterestState()
     for offset in range(RECENT_IDS):
-        assert state.fold(event(offset, id_hash=offset), sequence_length=5) is Outcome.APPLIED
-    assert state.fold(event(RECENT_IDS, id_hash=0), sequence_length=5) is Outcome.DUPLICATE
-    assert state.fold(event(RECENT_IDS + 1, id_hash=-1), sequence_length=5) is Outcome.APPLIED
-    assert state.fold(event(RECENT_IDS + 2, id_hash=0), sequence_length=5) is Outcome.APPLIED
+        assert state.fold(event(offset, id_hash=offset), FoldRules(5)) is Outcome.APPLIED
+    assert state.fold(event(RECENT_IDS, id_hash=0), FoldRules(5)) is Outcome.DUPLICATE
+    assert state.fold(event(RECENT_IDS + 1, id_hash=-1), FoldRules(5)) is Outcome.APPLIED
+    assert state.fold(event(RECENT_IDS + 2, id_hash=0), FoldRules(5)) is Outcome.APPLIED
 
 
 def test_duplicate_moves_the_fence_and_nothing_else():
@@ -156,12 +169,12 @@ def test_each_event_makes_the_version_of_the_content_grow_in_whatever_order_they
     events = [event(offset, at_ms=1_760_000_000_000 + offset % 7 * 1_000) for offset in range(60)]
     state, versions = InterestState(), []
     for each in events:
-        state.fold(each, sequence_length=10)
+        state.fold(each, FoldRules(10))
         versions.append(state.content_version)
     assert versions == sorted(set(versions))
 
     backwards = InterestState()
     for each in reversed(events):
         backwards.fence.clear()
-        backwards.fold(each, sequence_length=10)
+        backwards.fold(each, FoldRules(10))
     assert backwards.content_version == state.content_version

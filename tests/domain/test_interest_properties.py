@@ -16,6 +16,7 @@ from streamrec.domain.feedback import WEIGHTS, signed
 from streamrec.domain.interest import (
     DAY_MS,
     HALF_LIVES_DAYS,
+    FoldRules,
     InterestState,
     Outcome,
     category_bucket,
@@ -72,7 +73,7 @@ def folded(events, sequence_length, *, keep_seen=False):
     """Return the state, and what became of the events: of one that comes again, the same as before or less."""
     state, outcomes = InterestState(), {}
     for event in events:
-        outcome = state.fold(event, sequence_length=sequence_length, keep_seen=keep_seen)
+        outcome = state.fold(event, FoldRules(sequence_length, keep_seen=keep_seen))
         first = outcomes.setdefault((event.source, event.offset), outcome)
         assert outcome in {first, Outcome.FENCED}
     return state, Counter(outcomes.values())

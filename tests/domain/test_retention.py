@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from streamrec.domain.event import Event, EventType, Source
 from streamrec.domain.event_ids import RECENT_IDS
-from streamrec.domain.interest import InterestState, Outcome
+from streamrec.domain.interest import FoldRules, InterestState, Outcome
 from streamrec.domain.retention import MAX_REMEMBERED_ITEMS, RememberedList, UserRetention, item_hash
 
 KINDS = EventType.CLICK, EventType.PURCHASE, EventType.ADD_TO_CART
@@ -26,7 +26,7 @@ def test_what_interests_apply_is_what_retention_counts(steps):
     state, user = InterestState(), UserRetention()
     for offset, (source, id_hash, content_hash) in enumerate(steps):
         event = Event("u", "a", 1_000 + offset, source, offset, id_hash, content_hash=content_hash)
-        applied = state.fold(event, sequence_length=50) is Outcome.APPLIED
+        applied = state.fold(event, FoldRules(50)) is Outcome.APPLIED
         assert user.record(event) == applied
     assert all(len(ids) <= RECENT_IDS for ids in user.recent_ids.values())
 

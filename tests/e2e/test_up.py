@@ -110,7 +110,7 @@ def steps(settings):
 def assert_undisturbed(settings, path):
     """Compare Redis with the pure fold of the log, and PostgreSQL with what can be counted in the file."""
     store = RedisInterestStore(settings.require_redis_url(), state_ttl_days=settings.state_ttl_days)
-    ledger = read_ledger(settings.require_kafka(), sequence_length=settings.sequence_length)
+    ledger = read_ledger(settings.require_kafka(), settings.fold_rules)
     verdict = judge(ledger, settings.require_kafka(), store)
     assert verdict.clean, verdict.notes
     rows = pq.read_table(path).to_pylist()
@@ -184,7 +184,7 @@ def test_stopped_and_started_again_in_mid_stream_nothing_is_different(tmp_path, 
 
         replay(data_dir, path)
         wait_for_no_lag(settings)
-        assert len(read_ledger(settings.require_kafka(), sequence_length=settings.sequence_length).applied) == EVENTS
+        assert len(read_ledger(settings.require_kafka(), settings.fold_rules).applied) == EVENTS
         assert_undisturbed(settings, path)
 
         family = psutil.Process(process.pid).children(recursive=True)

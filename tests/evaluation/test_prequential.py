@@ -12,6 +12,7 @@ import torch
 from interests import START_MS
 
 from streamrec.domain.event import Event, EventType, Source
+from streamrec.domain.interest import FoldRules
 from streamrec.evaluation.baselines import retrained
 from streamrec.evaluation.baselines.factorization import MatrixFactorization
 from streamrec.evaluation.baselines.frozen import Frozen
@@ -68,7 +69,7 @@ def play(tmp_path, monkeypatch):
             retrained=Retrained(lambda: new_trainer().model, hide_seen=False, micro_batch_events=64),
             micro_batch_events=64,
             micro_batch_age_ms=1_000 * age_s,
-            sequence_length=LENGTH,
+            rules=FoldRules(LENGTH),
         )
         run.play(stream, unscored=unscored, total=total or len(stream))
         return run.scores

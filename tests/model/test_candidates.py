@@ -9,6 +9,7 @@ import sys
 import time
 
 import llvmlite.binding
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -28,11 +29,20 @@ from streamrec.model.retrievers.nearest import SCORES_TOGETHER, kernel_for, near
 from streamrec.model.retrievers.products import KERNELS, LARGE_ROWS, MANY_QUERIES, Kernel, fastest, for_search
 
 
+def in_contexts(interest):
+    """Return an interest whose events have a context of one or two values, by item and user."""
+    sequence = [
+        event._replace(context=(1 + len(interest.user_id), 3 + len(event.item_id)) if event.offset % 3 else (9,))
+        for event in interest.sequence
+    ]
+    return msgspec.structs.replace(interest, sequence=sequence)
+
+
 @pytest.fixture
 def taught(new_trainer):
     """Return a trainer, and interests that it has learned."""
     trainer = new_trainer()
-    interests = stream(1_200)
+    interests = [in_contexts(interest) for interest in stream(1_200)]
     for item_id in {event.item_id for interest in interests for event in interest.sequence}:
         trainer.put_item(Item(item_id=item_id, title=f"item {item_id.replace('-', ' ')}"))
     for start in range(0, len(interests), 60):

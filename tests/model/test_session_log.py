@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streamrec.domain.event_context import MAX_CONTEXT_KEYS
 from streamrec.model.ranking.serving import ServingModel
 from streamrec.model.retrievers.retriever import Lesson
 from streamrec.model.retrievers.session import SESSION_EVENTS, SessionRetriever, SessionTeacher
@@ -102,6 +103,7 @@ def lesson(users, rows, times_ms):
         times_ms=np.array(times_ms),
         new=each,
         shares=np.ones(len(users)),
+        contexts=np.zeros((len(users), MAX_CONTEXT_KEYS), np.int64),
     )
 
 

@@ -7,7 +7,7 @@ import torch
 from streamrec.contracts.derived import EventPosition, UserInterest
 from streamrec.contracts.incoming import Item
 from streamrec.domain.event import Event, EventType, Source
-from streamrec.domain.interest import InterestState
+from streamrec.domain.interest import FoldRules, InterestState
 from streamrec.evaluation.baselines.categories import PopularInCategories
 from streamrec.evaluation.baselines.popularity import RecentPopularity
 from streamrec.model.ranking.ranker import ModelRanker
@@ -42,7 +42,7 @@ class Pipeline:
             source = Source(EventType.PURCHASE if event.purchase else EventType.CLICK, 0)
             item = event.item
             folded = Event(user_id, item.item_id, event.event_time_ms, source, self._events, category=item.category)
-            state.fold(folded, sequence_length=50)
+            state.fold(folded, FoldRules(50))
             state.version += 1
             new.append(EventPosition(source.event_type, 0, self._events))
         interest = self._interests[user_id] = UserInterest(

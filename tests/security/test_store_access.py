@@ -21,6 +21,7 @@ from streamrec.adapters.redis.client import connect
 from streamrec.cli.app import main
 from streamrec.contracts.derived import ListItem, Reason, TopKList
 from streamrec.domain.event import Event, EventType, Source
+from streamrec.domain.interest import FoldRules
 from streamrec.errors import SettingsError, TransientError
 from streamrec.service.batch import Slice, TopicPartition
 from streamrec.service.clean_lists import CleanLists
@@ -54,7 +55,7 @@ def test_the_user_of_these_tests_is_the_one_that_is_documented(acl_rules):
 def test_redis_over_tls_with_a_user_who_may_do_no_more_than_needed(rediss_url):
     store = RedisInterestStore(rediss_url, state_ttl_days=1)
     snapshot = store.load(["u1"], [CLICKS])
-    snapshot.states["u1"].fold(Event("u1", "i1", NOW_MS, Source(EventType.CLICK, 0), offset=0), sequence_length=5)
+    snapshot.states["u1"].fold(Event("u1", "i1", NOW_MS, Source(EventType.CLICK, 0), offset=0), FoldRules(5))
     snapshot.progress[CLICKS].next_offset = 1
     assert store.compare_and_set(snapshot)
     assert store.positions([CLICKS]) == {CLICKS: 1}

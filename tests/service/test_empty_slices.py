@@ -10,6 +10,7 @@ from list_doubles import CountingRanker, MemoryTopKStore
 from streamrec.adapters.postgres import PostgresRetentionStore
 from streamrec.adapters.redis import RedisInterestStore, RedisTopKStore
 from streamrec.contracts.topics import CLICKS, USER_INTERESTS
+from streamrec.domain.interest import FoldRules
 from streamrec.service.batch import Slice, TopicPartition
 from streamrec.service.fold_interests import FoldInterests
 from streamrec.service.make_lists import ListMaker
@@ -27,7 +28,7 @@ def test_interests_move_over_a_gap(kind, request):
     if kind == "redis":
         store = RedisInterestStore(request.getfixturevalue("redis_url"), state_ttl_days=1)
     publisher, source = MemoryPublisher(), TopicPartition(CLICKS, 0)
-    fold = FoldInterests(store, publisher, sequence_length=50)
+    fold = FoldInterests(store, publisher, FoldRules(50))
 
     assert fold.handle(batch(gap(CLICKS, 0, 4))) == store.positions([source]) == {source: 4}
     assert not publisher.records

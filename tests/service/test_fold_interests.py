@@ -11,6 +11,7 @@ from doubles import MemoryInterestStore, MemoryPublisher
 
 from streamrec.contracts.topics import BROKER_MAX_MESSAGE_BYTES
 from streamrec.domain.feedback import read_weights
+from streamrec.domain.interest import FoldRules
 from streamrec.errors import TooManyDeadLettersError, TransientError
 from streamrec.service.batch import TopicPartition
 from streamrec.service.fold_interests import DEAD_LETTER_WINDOW, FoldInterests
@@ -31,7 +32,7 @@ def publisher():
 
 @pytest.fixture
 def fold(store, publisher):
-    return FoldInterests(store, publisher, sequence_length=50)
+    return FoldInterests(store, publisher, FoldRules(50))
 
 
 def counts(store, source=CLICKS):
@@ -54,7 +55,7 @@ def test_a_batch_becomes_states_positions_and_derived_records(fold, store, publi
 
 @pytest.mark.parametrize("hide_seen", [True, False])
 def test_items_that_lists_hide_outlive_the_sequence(store, publisher, hide_seen):
-    fold = FoldInterests(store, publisher, sequence_length=2, hide_seen=hide_seen)
+    fold = FoldInterests(store, publisher, FoldRules(2, keep_seen=hide_seen))
     fold.handle(batch(part("clicks", [click("u1", item, NOW_MS + n) for n, item in enumerate("cabcd")])))
     interest = json.loads(publisher.of("user-interests")[0].value)
     assert interest.get("seen_before") == (["a", "b"] if hide_seen else None)
@@ -145,13 +146,13 @@ def test_a_conflict_is_folded_again_into_what_is_there(store, publisher):
         def compare_and_set(self, snapshot):
             if not self.interfered:
                 self.interfered = True
-                FoldInterests(self, MemoryPublisher(), sequence_length=50).handle(
+                FoldInterests(self, MemoryPublisher(), FoldRules(50)).handle(
                     batch(part("clicks", [click("u1", "other", NOW_MS - 5)], partition=1))
                 )
             return super().compare_and_set(snapshot)
 
     store = WrittenMeanwhile()
-    fold = FoldInterests(store, publisher, sequence_length=50)
+    fold = FoldInterests(store, publisher, FoldRules(50))
     work = batch(part("clicks", [click("u1", "mine")]))
     with pytest.raises(TransientError, match="another worker"):
         fold.handle(work)
@@ -181,7 +182,7 @@ class FailingStore(MemoryInterestStore):
 def test_nothing_is_published_again_while_only_the_write_fails(publisher):
     store = FailingStore()
     store.failures = 20
-    fold = FoldInterests(store, publisher, sequence_length=50)
+    fold = FoldInterests(store, publisher, FoldRules(50))
     work = batch(part("clicks", [click("u1", "a"), b"{broken", click("u2", "b")]))
     for _ in range(20):
         with pytest.raises(TransientError, match="NOREPLICAS"):
@@ -196,7 +197,7 @@ def test_nothing_is_published_again_while_only_the_write_fails(publisher):
 def test_a_write_whose_reply_was_lost_is_neither_repeated_nor_published_again(publisher):
     store = FailingStore()
     store.lost_replies = 1
-    fold = FoldInterests(store, publisher, sequence_length=50)
+    fold = FoldInterests(store, publisher, FoldRules(50))
     work = batch(part("clicks", [click("u1", "a")]))
     with pytest.raises(TransientError, match="before the reply"):
         fold.handle(work)
@@ -211,7 +212,7 @@ def test_a_write_whose_reply_was_lost_is_neither_repeated_nor_published_again(pu
 def test_another_batch_is_folded_after_a_write_that_failed(publisher):
     store = FailingStore()
     store.failures = 1
-    fold = FoldInterests(store, publisher, sequence_length=50)
+    fold = FoldInterests(store, publisher, FoldRules(50))
     with pytest.raises(TransientError):
         fold.handle(batch(part("clicks", [click("u1", "a")])))
     # the partition went to another member and came back
@@ -244,7 +245,7 @@ def test_mostly_bad_records_are_a_bad_deploy_and_stop_the_worker(fold, store, pu
 
 
 def test_an_operator_can_let_mostly_bad_records_through(store, publisher):
-    fold = FoldInterests(store, publisher, sequence_length=50, dead_letter_limit=1.0)
+    fold = FoldInterests(store, publisher, FoldRules(50), dead_letter_limit=1.0)
     fold.handle(batch(part("clicks", [b"{"] * DEAD_LETTER_WINDOW)))
     assert counts(store) == (0, 0, DEAD_LETTER_WINDOW)
 
@@ -310,7 +311,7 @@ def test_feedback_is_published_with_the_sign_of_what_the_user_says(fold, store, 
 
 
 def test_a_dislike_outlives_the_sequence_until_the_user_comes_back(store, publisher):
-    fold = FoldInterests(store, publisher, sequence_length=2)
+    fold = FoldInterests(store, publisher, FoldRules(2))
     fold.handle(batch(part("feedback", [feedback("dislike", "d", 0)])))
     for start, items in ((0, "abc"), (3, "d"), (4, "ef")):
         values = [click("u1", item, NOW_MS - 900 + start + n) for n, item in enumerate(items)]
@@ -321,7 +322,7 @@ def test_a_dislike_outlives_the_sequence_until_the_user_comes_back(store, publis
 
 
 def test_weights_of_the_setting_decide_what_is_disliked(store, publisher):
-    fold = FoldInterests(store, publisher, sequence_length=50, weights=read_weights("dislike=1,like=-1"))
+    fold = FoldInterests(store, publisher, FoldRules(50, weights=read_weights("dislike=1,like=-1")))
     fold.handle(batch(part("feedback", [feedback("dislike", "a", 1), feedback("like", "b", 2)])))
 
     interest = json.loads(publisher.of("user-interests")[0].value)

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamrec.contracts.topics import EVENT_TOPICS
+from streamrec.domain.interest import FoldRules
 from streamrec.errors import TransientError
 from streamrec.service.batch import TopicPartition
 from streamrec.service.fold_interests import FoldInterests
@@ -49,7 +50,7 @@ class Stage:
         self.remember()
 
     def worker(self):
-        return FoldInterests(self.store, self.publisher, sequence_length=LENGTH, dead_letter_limit=1.0)
+        return FoldInterests(self.store, self.publisher, FoldRules(LENGTH), dead_letter_limit=1.0)
 
     def slices(self, wanted):
         """Return slices that begin so far from the store's positions and have so many records."""

@@ -8,6 +8,7 @@ import pytest
 from builders import NOW_MS, batch, click, part
 from doubles import MemoryInterestStore, MemoryPublisher
 
+from streamrec.domain.interest import FoldRules
 from streamrec.service.batch import TopicPartition
 from streamrec.service.fold_interests import FoldInterests
 from streamrec.service.record_size import size_of
@@ -28,7 +29,7 @@ def interests(publisher):
 @pytest.mark.parametrize("kind", LONG)
 def test_a_state_that_does_not_fit_in_a_record_is_published_without_its_oldest_events(kind, publisher):
     store = MemoryInterestStore()
-    fold = FoldInterests(store, publisher, sequence_length=1_000)
+    fold = FoldInterests(store, publisher, FoldRules(1_000))
     events = [click("u1", f"{n:06}{LONG[kind]}", NOW_MS - 2_000 + n, category=LONG[kind]) for n in range(1_000)]
     for start in range(0, 1_000, 500):
         assert fold.handle(batch(part("clicks", events[start : start + 500], start=start)))
@@ -39,14 +40,14 @@ def test_a_state_that_does_not_fit_in_a_record_is_published_without_its_oldest_e
     assert 290_000 < size_of(record) <= 300_000
     stored = store.states["u1"].sequence
     assert len(stored) == 1_000, "the state itself is whole"
-    assert interest["sequence"] == [list(event) for event in stored[-len(interest["sequence"]) :]]
+    assert interest["sequence"] == [[*event[:6], []] for event in stored[-len(interest["sequence"]) :]]
     assert interest["new"] == [[0, 0, 1_000]]
     assert (interest["events_count"], interest["state_version"]) == (1_001, store.states["u1"].content_version)
     assert fold.tally.shortened == {"user-interests": 1}
 
 
 def test_what_fits_is_published_whole_and_not_counted(publisher):
-    fold = FoldInterests(MemoryInterestStore(), publisher, sequence_length=50)
+    fold = FoldInterests(MemoryInterestStore(), publisher, FoldRules(50))
     fold.handle(batch(part("clicks", [click("u1", f"i{n}", NOW_MS + n) for n in range(60)])))
 
     assert len(interests(publisher)[0]["sequence"]) == 50
@@ -55,7 +56,7 @@ def test_what_fits_is_published_whole_and_not_counted(publisher):
 
 def test_new_events_beyond_the_room_are_named_and_not_in_the_sequence(publisher):
     publisher.rooms["user-interests"] = 20_000
-    fold = FoldInterests(MemoryInterestStore(), publisher, sequence_length=1_000)
+    fold = FoldInterests(MemoryInterestStore(), publisher, FoldRules(1_000))
     fold.handle(batch(part("clicks", [click("u1", "x" * 250, NOW_MS - 1_000 + n) for n in range(100)])))
 
     (interest,) = interests(publisher)
@@ -67,7 +68,7 @@ def test_new_events_beyond_the_room_are_named_and_not_in_the_sequence(publisher)
 def test_items_seen_before_are_left_out_last(publisher):
     publisher.rooms["user-interests"] = 5_000
     store = MemoryInterestStore()
-    fold = FoldInterests(store, publisher, sequence_length=2, hide_seen=True)
+    fold = FoldInterests(store, publisher, FoldRules(2, keep_seen=True))
     for n in range(40):
         fold.handle(batch(part("clicks", [click("u1", f"{n:03}" + "x" * 250, NOW_MS + n)], start=n)))
 
@@ -77,7 +78,7 @@ def test_items_seen_before_are_left_out_last(publisher):
 
 
 def test_what_is_left_out_of_a_record_stays_hidden(publisher):
-    fold = FoldInterests(MemoryInterestStore(), publisher, sequence_length=1_000)
+    fold = FoldInterests(MemoryInterestStore(), publisher, FoldRules(1_000))
     disliked = [click("u1", f"d{n}", NOW_MS - 2_000 + n, type="dislike") for n in range(3)]
     clicks = [click("u1", f"{n:06}{LONG['plain']}", NOW_MS - 1_000 + n) for n in range(100)]
     publisher.rooms["user-interests"] = 20_000
@@ -90,7 +91,7 @@ def test_what_is_left_out_of_a_record_stays_hidden(publisher):
 
 
 def test_transitions_do_not_lead_to_what_the_user_dislikes(publisher):
-    fold = FoldInterests(MemoryInterestStore(), publisher, sequence_length=10)
+    fold = FoldInterests(MemoryInterestStore(), publisher, FoldRules(10))
     events = [click("u1", f"i{n}", NOW_MS - 100 + n, category=category) for n, category in enumerate("ab")]
     fold.handle(batch(part("clicks", events)))
     fold.handle(batch(part("feedback", [click("u1", "d", NOW_MS - 50, type="dislike", category="c")])))

@@ -10,7 +10,7 @@ from doubles import MemoryInterestStore, MemoryPublisher
 
 from streamrec.contracts.derived import TopKList
 from streamrec.contracts.topics import BROKER_MAX_MESSAGE_BYTES
-from streamrec.domain.interest import DISLIKED_ITEMS
+from streamrec.domain.interest import DISLIKED_ITEMS, FoldRules
 from streamrec.domain.seen import SEEN_ITEMS
 from streamrec.errors import UnfitServerError
 from streamrec.model.ranking.updates import Learned, to_records
@@ -39,7 +39,7 @@ from streamrec.settings import Settings
 def test_no_record_of_a_state_is_larger_than_the_largest(character):
     publisher = MemoryPublisher()
     publisher.rooms["user-interests"] = 1 << 30
-    fold = FoldInterests(MemoryInterestStore(), publisher, sequence_length=200)
+    fold = FoldInterests(MemoryInterestStore(), publisher, FoldRules(200))
     name = character * 254
     events = [
         click(character * 256, f"{n % 90:02}{name}", NOW_MS - 1_000 + n, category=f"{n % 80:02}{name}")

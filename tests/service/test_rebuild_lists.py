@@ -7,7 +7,7 @@ from builders import NOW_MS
 from rebuild_bench import K
 
 from streamrec.domain.event import Event, EventType, Source
-from streamrec.domain.interest import InterestState
+from streamrec.domain.interest import FoldRules, InterestState
 from streamrec.errors import TransientError
 from streamrec.service.list_marks import TOLERATED_EVENTS, Facts, Knowledge, Made, is_tolerable, lacking
 from streamrec.service.rebuild_lists import BUSY_BATCH, LOOK_S, PATIENCE_S, QUIET_S
@@ -212,7 +212,7 @@ def test_a_state_that_is_older_than_its_list_makes_no_list_and_no_endless_work(b
     bench.act("u1")
     before = bench.store.read("u1").state_version
     bench.states.states["u1"] = InterestState()
-    bench.states.states["u1"].fold(Event("u1", "z", NOW_MS, Source(EventType.CLICK, 0), 9), sequence_length=50)
+    bench.states.states["u1"].fold(Event("u1", "z", NOW_MS, Source(EventType.CLICK, 0), 9), FoldRules(50))
     bench.learn(2)
     bench.run(QUIET_S + 2 * LOOK_S)
     assert bench.again_for == []

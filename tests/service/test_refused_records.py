@@ -9,6 +9,7 @@ from builders import NOW_MS, batch, click, part
 from doubles import MemoryInterestStore, MemoryPublisher, MemoryRetentionStore
 from list_doubles import CountingRanker, MemoryTopKStore
 
+from streamrec.domain.interest import FoldRules
 from streamrec.errors import TransientError
 from streamrec.service.batch import Batch, Fault, Record, Slice, TopicPartition
 from streamrec.service.fold_interests import FoldInterests
@@ -174,7 +175,7 @@ def lines_of_an_order():
 
 def test_lines_of_an_order_with_one_event_id_do_not_vanish(publisher):
     store = MemoryInterestStore()
-    FoldInterests(store, publisher, sequence_length=50).handle(
+    FoldInterests(store, publisher, FoldRules(50)).handle(
         batch(part("purchases", [*lines_of_an_order(), lines_of_an_order()[0]]))
     )
     progress = store.progress([TopicPartition("purchases", 0)])[TopicPartition("purchases", 0)]
@@ -190,7 +191,7 @@ def test_retention_counts_what_interests_apply_of_an_id_used_twice(record, store
 
 
 def test_mostly_reused_ids_pause_the_worker(publisher):
-    fold = FoldInterests(MemoryInterestStore(), publisher, sequence_length=50)
+    fold = FoldInterests(MemoryInterestStore(), publisher, FoldRules(50))
     values = [click("u1", f"i{number}", event_id="session") for number in range(1_000)]
     with pytest.raises(Exception, match="999 of the last 1000 records were refused, the last one because: id-reused"):
         fold.handle(Batch([part("clicks", values)]))
@@ -198,7 +199,7 @@ def test_mostly_reused_ids_pause_the_worker(publisher):
 
 
 def test_dropped_fields_are_counted_by_topic_and_name(publisher):
-    fold = FoldInterests(MemoryInterestStore(), publisher, sequence_length=50)
+    fold = FoldInterests(MemoryInterestStore(), publisher, FoldRules(50))
     fold.handle(
         batch(part("clicks", [click("u1", "a", context={"page": "x" * 300}), b"{", click("u1", "b", position=-1)]))
     )

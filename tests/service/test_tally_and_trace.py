@@ -7,6 +7,7 @@ from doubles import MemoryInterestStore, MemoryPublisher
 from list_doubles import CountingRanker, MemoryTopKStore
 
 from streamrec.contracts.headers import MAX_TRACE_BYTES
+from streamrec.domain.interest import FoldRules
 from streamrec.service.batch import Batch, Record, Slice, TopicPartition
 from streamrec.service.fold_interests import FoldInterests
 from streamrec.service.make_lists import ListMaker
@@ -19,7 +20,7 @@ CLICKS = TopicPartition("clicks", 0)
 def folded(*slices):
     """Return the use case and the publisher after one batch."""
     publisher = MemoryPublisher()
-    fold = FoldInterests(MemoryInterestStore(), publisher, sequence_length=10)
+    fold = FoldInterests(MemoryInterestStore(), publisher, FoldRules(10))
     fold.handle(batch(*slices))
     return fold, publisher
 

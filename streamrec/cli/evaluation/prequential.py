@@ -139,7 +139,7 @@ def run_alone(
         [],
         micro_batch_events=settings.micro_batch_events,
         micro_batch_age_ms=1_000 * settings.micro_batch_age_s,
-        sequence_length=settings.sequence_length,
+        rules=settings.fold_rules,
     )
 
 
@@ -166,7 +166,7 @@ def _new_run(
         retrained=Retrained(new_learning, hide_seen=hide_seen, micro_batch_events=settings.micro_batch_events),
         micro_batch_events=settings.micro_batch_events,
         micro_batch_age_ms=1_000 * settings.micro_batch_age_s,
-        sequence_length=length,
+        rules=settings.fold_rules,
     )
 
 

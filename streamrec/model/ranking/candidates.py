@@ -116,6 +116,7 @@ def _users(contexts: Sequence[Context], hidden: np.ndarray, k: int) -> Users:
         categories=np.concatenate([context.categories for context in contexts]),
         event_types=np.concatenate([context.event_types for context in contexts]),
         now_ms=np.array([context.now_ms for context in contexts], np.int64),
+        contexts=np.stack([context.codes for context in contexts]),
         hidden=hidden,
         own=_latest(together, ends),
         k=k,

@@ -11,6 +11,7 @@ from streamrec.domain.feedback import is_interest
 from streamrec.domain.interest import SequenceEvent
 from streamrec.model.ranking.serving import ServingModel
 from streamrec.model.tables.content import category_code
+from streamrec.model.tables.context_counts import padded
 
 
 @dataclass(slots=True)
@@ -25,6 +26,8 @@ class Context:
         Time to recommend for.
     left_out
         Rows that lists leave out; may contain duplicates and row 0.
+    codes
+        Codes of the context of the latest event, 0 for padding, `(MAX_CONTEXT_KEYS,)`.
     """
 
     rows: np.ndarray
@@ -33,6 +36,7 @@ class Context:
     categories: np.ndarray
     now_ms: int
     left_out: np.ndarray
+    codes: np.ndarray
 
     @property
     def of_interest(self) -> Context:
@@ -79,6 +83,7 @@ def make_context(
         categories=categories,
         now_ms=now_ms,
         left_out=np.concatenate([rows if hide_seen else _disliked(rows, event_types), before]),
+        codes=padded(sequence[-1].context if sequence else ()),
     )
 
 

@@ -14,6 +14,7 @@ from streamrec.environment import variable_name
 from streamrec.errors import SettingsError
 from streamrec.model.retrievers.autoencoder import AutoencoderRetriever
 from streamrec.model.retrievers.category import CategoryRetriever
+from streamrec.model.retrievers.context import ContextRetriever
 from streamrec.model.retrievers.factors import FactorsRetriever
 from streamrec.model.retrievers.linear import LinearRetriever
 from streamrec.model.retrievers.neighbour import NeighbourRetriever
@@ -25,7 +26,7 @@ from streamrec.model.retrievers.title import TitleRetriever
 
 GROUP = "streamrec.retrievers"
 
-DEFAULT = ("neighbour", "session", "category", "title", "popular", "model")
+DEFAULT = ("neighbour", "session", "category", "title", "popular", "context", "model")
 """Names of the channels that are on by default."""
 
 BUILT_IN = {
@@ -39,6 +40,7 @@ BUILT_IN = {
         CategoryRetriever,
         TitleRetriever,
         PopularRetriever,
+        ContextRetriever,
         SequenceRetriever,
     )
 }

@@ -51,6 +51,8 @@ class Users(NamedTuple):
         low ratings, `(E,)`.
     now_ms
         Time to recommend for, `(B,)`.
+    contexts
+        Codes of the context of each user's latest event, 0 for padding, `(B, MAX_CONTEXT_KEYS)`.
     hidden
         The vector of each user, zero for unknown users, `(B, D)`.
     own
@@ -65,6 +67,7 @@ class Users(NamedTuple):
     categories: np.ndarray
     event_types: np.ndarray
     now_ms: np.ndarray
+    contexts: np.ndarray
     hidden: np.ndarray
     own: np.ndarray
     k: int
@@ -152,6 +155,8 @@ class Lesson(NamedTuple):
         Indices of the new events, ascending, `(n,)`.
     shares
         Weight of each new event: repetitions count less, `(n,)`.
+    contexts
+        Codes of the context of each new event, 0 for padding, `(n, MAX_CONTEXT_KEYS)`.
     """
 
     users: np.ndarray
@@ -161,6 +166,7 @@ class Lesson(NamedTuple):
     times_ms: np.ndarray
     new: np.ndarray
     shares: np.ndarray
+    contexts: np.ndarray
 
 
 class Teacher(Protocol):

@@ -7,10 +7,12 @@ from hashlib import blake2b
 
 import numpy as np
 
+from streamrec.domain.event_context import MAX_CONTEXT_KEYS
 from streamrec.domain.feedback import is_interest
 from streamrec.domain.interest import SequenceEvent
 from streamrec.model.network.micro_batch import UserHistory
 from streamrec.model.retrievers.retriever import Lesson
+from streamrec.model.tables.context_counts import padded
 
 
 def lesson_of(histories: Sequence[UserHistory], row_of: Callable[[str], int], shares: np.ndarray) -> Lesson:
@@ -32,6 +34,7 @@ def lesson_of(histories: Sequence[UserHistory], row_of: Callable[[str], int], sh
         times_ms=np.array([event.event_time_ms for event in events], np.int64),
         new=np.array(new, np.int64),
         shares=shares,
+        contexts=np.array([padded(events[index].context) for index in new]).reshape(len(new), MAX_CONTEXT_KEYS),
     )
 
 
