@@ -84,6 +84,7 @@ def secured_kafka(directory: Path, certificates: Certificates, guardian: Guardia
         port=choose_port(directory, "plain"),
         controller_port=choose_port(directory, "controller"),
         directory=directory,
+        session_ms=9_000,
     )
     listeners = "".join(f",{protocol}://{HOST}:{port}" for protocol, port in ports.items())
     lines = []
