@@ -85,7 +85,7 @@ class ContextRetriever(Retriever):
         places, counts = changes["context.places"], changes["context.counts"]
         if not (places.min(initial=0) >= 0 and places.max(initial=0) < PLACES and counts.min(initial=0) >= 0):
             raise ValueError("counts of contexts that cannot be")
-        self.table = earlier.table if in_place else earlier.table.copied()  # its own class
+        self.table = earlier.table if in_place else earlier.table.copied()
         self.table.refer_to(int(changes["context.reference_ms"][0]))
         self.table.counts[places] = counts
 
