@@ -6,8 +6,7 @@ Rare words count more (inverse document frequency). Titles are cut to a few word
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -40,23 +39,22 @@ class _Index(NamedTuple):
     ----------
     weights
         Squared inverse document frequency of each word, `(BUCKETS,)`, float32.
-    shortened
+    inverse_norms
         Inverse length of each item's vector of words, 1 for none, `(size,)`, float32.
     rows
         The most popular rows with each word, 0 for padding, `(BUCKETS, ROWS_PER_WORD)`.
     """
 
     weights: np.ndarray
-    shortened: np.ndarray
+    inverse_norms: np.ndarray
     rows: np.ndarray
 
 
 class TitleRetriever(Retriever):
-    """The cosine of titles in words."""
+    """Cosine similarity of titles as bags of words."""
 
     name = "title"
     features = "title_like_last", "title_like_nearest", "title_like_recent"
-    prior: ClassVar[Mapping[str, float]] = {}
 
     def __init__(self) -> None:
         self._index: _Index | None = None
@@ -109,7 +107,7 @@ def _numbers(titles: np.ndarray) -> np.ndarray:
 @compiled
 def _indexed(titles: np.ndarray, weights: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the inverse length of each row, and the most popular rows with each word, best first, ties by row."""
-    shortened = np.ones(len(titles), np.float32)
+    inverse_norms = np.ones(len(titles), np.float32)
     rows = np.zeros((len(weights), ROWS_PER_WORD), np.int32)
     best = np.zeros((len(weights), ROWS_PER_WORD), np.float32)
     for row in range(1, len(titles)):
@@ -127,8 +125,8 @@ def _indexed(titles: np.ndarray, weights: np.ndarray, counts: np.ndarray) -> tup
                 at -= 1
             best[word, at], rows[word, at] = value, row
         if total > 0:
-            shortened[row] = 1.0 / np.sqrt(total)
-    return shortened, rows
+            inverse_norms[row] = 1.0 / np.sqrt(total)
+    return inverse_norms, rows
 
 
 @compiled
@@ -165,7 +163,7 @@ def _cosines(index: _Index, titles: np.ndarray, own: np.ndarray, candidates: Can
                     for place in range(width):
                         cosines[at, place] += index.weights[word] * _BITS[bits, place]
             for place in range(width):
-                cosines[at, place] *= index.shortened[rows[at]] * index.shortened[own[user, place]]
+                cosines[at, place] *= index.inverse_norms[rows[at]] * index.inverse_norms[own[user, place]]
         for row in own[user]:
             for word in titles[row]:
                 owners[word] = 0
@@ -197,7 +195,7 @@ def _most_similar(
                 for own_word in titles[other]:
                     if word == own_word and word > 0:
                         product += index.weights[word]
-            product *= index.shortened[other]
+            product *= index.inverse_norms[other]
             if product > best:
                 best, found[at] = product, other
     return found
