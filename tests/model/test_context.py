@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from themed_lessons import followed, users_of
@@ -88,3 +91,16 @@ def test_counts_that_cannot_be_are_refused(places, counts):
     }
     with pytest.raises(ValueError, match="cannot be"):
         ContextRetriever().follow(ContextRetriever(), None, changes, in_place=False)
+
+
+WARMED_UP = """
+from streamrec.model.ranking.lists import warm_up
+from streamrec.model.retrievers import context, title
+warm_up()
+assert all(loop.signatures for loop in (context._describe, context_counts._add, title._cosines, title._found))
+"""
+
+
+def test_the_loops_are_compiled_before_the_first_event():
+    """In a process of its own: others have called them."""
+    subprocess.run([sys.executable, "-c", WARMED_UP], check=True)

@@ -18,7 +18,7 @@ from streamrec.model.retrievers.nearest import nearest, rough_table
 from streamrec.model.retrievers.neighbour import NeighbourRetriever
 from streamrec.model.retrievers.products import KERNELS
 from streamrec.model.retrievers.retriever import Candidates
-from streamrec.model.tables import session_log
+from streamrec.model.tables import context_counts, session_log
 from streamrec.model.tables.content import MAX_PARTS
 from streamrec.model.tables.popularity import HALF_LIVES_MS
 
@@ -91,6 +91,7 @@ def warm_up() -> None:
     neighbours = NeighbourRetriever()
     neighbours.lists = ItemLists(np.ones((4, 1), np.int32), np.ones((4, 1), np.float32))
     session_log.warm_up()
+    context_counts.warm_up()
     ids = ["", "a", "b", "c"]
     model = ServingModel(
         ids=ids,
@@ -106,7 +107,7 @@ def warm_up() -> None:
         words=np.ones((4, MAX_PARTS), np.uint16),
         retrievers=(neighbours, *retrievers_of(set(DEFAULT) - {neighbours.name})),
     )
-    context = make_context(model, [SequenceEvent(1, 0, 0, 0, "a", "")])
+    context = make_context(model, [SequenceEvent(1, 0, 0, 0, "a", "", (1,))])
     found = find(model, [context], vectors[1:2])
     best_lists(model, found, np.zeros(len(found.features), np.float32), 1, None)
 

@@ -99,25 +99,28 @@ class ContextRetriever(Retriever):
         if users.contexts.any():
             decays = 2.0 ** ((self.table.reference_ms - users.now_ms) / HALF_LIFE_MS)
             _describe(self.table.counts, decays, users.contexts, retrieval.candidates, retrieval.features)
+            np.log(retrieval.features, out=retrieval.features)
+            retrieval.features[0] *= _SUM_SCALE
 
 
 @compiled
 def _describe(
     counts: np.ndarray, decays: np.ndarray, contexts: np.ndarray, candidates: Candidates, features: np.ndarray
 ) -> None:
+    """Write the features as arguments of logarithms."""
     rows, starts = candidates.rows, candidates.starts
     total = counts[place_of(ANY, ANY)]
+    features[:] = np.float32(1.0)
+    shares = np.zeros(contexts.shape[1])
     for user in range(len(contexts)):
-        if contexts[user, 0] == ANY or total <= 0:
-            continue
-        decay = decays[user]
-        for at in range(starts[user], starts[user + 1]):
+        codes, decay = contexts[user], decays[user]
+        keys = (codes != ANY).sum() if total > 0 else 0
+        for key in range(keys):
+            shares[key] = counts[place_of(codes[key], ANY)] / total
+        for at in range(starts[user], starts[user + 1] if keys else starts[user]):
             anywhere = counts[place_of(ANY, rows[at])] * decay
-            summed, most, least = 0.0, -np.inf, np.inf
-            for code in contexts[user]:
-                if code == ANY:
-                    break
-                share = counts[place_of(code, ANY)] / total
-                ratio = np.log((counts[place_of(code, rows[at])] * decay + 1.0) / (anywhere * share + 1.0))
-                summed, most, least = summed + ratio, max(most, ratio), min(least, ratio)
-            features[0, at], features[1, at], features[2, at] = summed * _SUM_SCALE, most, least
+            product, most, least = 1.0, 0.0, np.inf
+            for key in range(keys):
+                ratio = (counts[place_of(codes[key], rows[at])] * decay + 1.0) / (anywhere * shares[key] + 1.0)
+                product, most, least = product * ratio, max(most, ratio), min(least, ratio)
+            features[0, at], features[1, at], features[2, at] = product, most, least

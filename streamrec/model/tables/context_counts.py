@@ -95,3 +95,9 @@ def _add(counts: np.ndarray, codes: np.ndarray, rows: np.ndarray, weights: np.nd
                 changed[count] = at
                 count += 1
     return changed[:count]
+
+
+def warm_up() -> None:
+    """Compile the loop, or load it from the cache, in advance."""
+    one = np.ones(1, np.int64)
+    ContextCounts().add(padded((1,))[None], one, one, np.ones(1))
