@@ -96,6 +96,8 @@ def test_counts_that_cannot_be_are_refused(places, counts):
 WARMED_UP = """
 from streamrec.model.ranking.lists import warm_up
 from streamrec.model.retrievers import context, title
+from streamrec.model.tables import context_counts
+
 warm_up()
 assert all(loop.signatures for loop in (context._describe, context_counts._add, title._cosines, title._found))
 """
