@@ -28,7 +28,9 @@ class Pipeline:
     def __init__(self, stack: Any) -> None:
         self.settings = stack.settings
         self._guardian = stack.guardian
-        self._environment = {**os.environ, **stack.settings.environment()}
+        self.temporary = Path(stack.settings.data_dir) / "test-temporary"  # marks of pauses, away from those of others
+        self.temporary.mkdir()
+        self._environment = {**os.environ, **stack.settings.environment(), "TMPDIR": str(self.temporary)}
         self._logs = Path(stack.settings.data_dir) / "test-logs"
         self._logs.mkdir()
         self._processes: list[subprocess.Popen[bytes]] = []

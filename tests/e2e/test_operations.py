@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import tempfile
 import time
 
 import psutil
@@ -42,6 +43,7 @@ def listening(process):
 
 
 def test_mostly_bad_records_pause_the_worker_until_they_are_let_through(operated, monkeypatch, capsys):
+    monkeypatch.setattr(tempfile, "tempdir", str(operated.temporary))
     operated.produce("clicks", [b"{broken"] * 2_000)
     (process,) = operated.start("interests")
     operated.wait(lambda: "were refused" in (why_paused("streamrec-interests") or ""), "the pause")
