@@ -28,9 +28,12 @@ from streamrec.model.ranking.blend import Blend
 from streamrec.model.ranking.features import FEATURES
 from streamrec.model.retrievers import category
 from streamrec.model.retrievers.category import CategoryRetriever
+from streamrec.model.retrievers.context import ContextRetriever
 from streamrec.model.retrievers.neighbour import NeighbourRetriever
+from streamrec.model.retrievers.sequence import SequenceRetriever
 from streamrec.model.retrievers.session import SessionRetriever
 from streamrec.model.retrievers.shelves import Shelves, shelves_of
+from streamrec.model.retrievers.title import TitleRetriever
 from streamrec.model.tables.content import MAX_PARTS
 from streamrec.model.training import effort, online_model, stacking
 from streamrec.model.training.blend_network import BlendNetwork
@@ -183,8 +186,13 @@ UNCHANGED = "unchanged"
 VARIANTS: dict[str, Variant] = {
     UNCHANGED: Variant(),
     "blend: no cosine of the network": Variant(_without("cosine", "cosine_below_best")),
+    "blend: no cosines with the user's items": Variant(
+        _without(*(feature for feature in SequenceRetriever.features if feature.startswith("cosine_to")))
+    ),
     "blend: no neighbours": Variant(_without(*NeighbourRetriever.features)),
     "blend: no session neighbours": Variant(_without(*SessionRetriever.features)),
+    "blend: no words of titles": Variant(_without(*TitleRetriever.features)),
+    "blend: no context": Variant(_without(*ContextRetriever.features)),
     "blend: no popularity": Variant(_without(*_POPULARITY)),
     "blend: no repeats": Variant(_without(*_REPEATS)),
     "blend: no categories": Variant(_without(*CategoryRetriever.features)),

@@ -41,8 +41,10 @@ class IncrementalSettings:
         Replayed sessions per session of the slice in each epoch.
     held_back
         Share of the first slice, its latest sessions, held out for the blend.
-    lesson
+    taught
         Maximum number of prefixes of a slice to train the blend on.
+    lessons
+        Number of passes of the blend over them.
     """
 
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -53,7 +55,8 @@ class IncrementalSettings:
     memory: int = 30_000
     replay: float = 1.0
     held_back: float = 0.15
-    lesson: int = 20_000
+    taught: int = 20_000
+    lessons: int = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +137,9 @@ class Incremental:
         self.model.publish()
 
     def _teach_blend(self, sessions: Sequences, times_ms: np.ndarray) -> None:
-        asked, _ = self._ask(self._known(sessions), times_ms, at_most=self.settings.lesson)
-        self.model.teach_blend(asked)
+        asked, _ = self._ask(self._known(sessions), times_ms, at_most=self.settings.taught)
+        for _ in range(self.settings.lessons):
+            self.model.teach_blend(asked)
 
     def _test(self, sessions: Sequences, times_ms: np.ndarray) -> SliceRanks:
         known = self._known(sessions)
