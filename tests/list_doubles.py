@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from streamrec.contracts.derived import ListItem, Reason, TopKList, UserInterest
+from streamrec.contracts.derived import TopKList, UserInterest
 from streamrec.contracts.incoming import Item
+from streamrec.contracts.listed_items import ListedItems, ListItem, Reason
 from streamrec.service.batch import Positions, Slice, TopicPartition, follow_on
 from streamrec.service.list_aging import brought_up_to_date
 from streamrec.service.list_marks import Census, Facts, Knowledge, Made, Mark
@@ -175,7 +176,7 @@ class MemoryTopKStore:
         """Look into one list at a time."""
         users = sorted(self._lists)
         topk = self._lists.get(users[cursor]) if users else None
-        gone = [item.item_id for item in topk.items if item.item_id in self._leaving] if topk else []
+        gone = [item_id for item_id in topk.items.ids if item_id in self._leaving] if topk else []
         following = cursor + 1 if cursor + 1 < len(users) else 0
         return following, [(msgspec.json.encode(topk), gone)] if gone else []
 
@@ -202,7 +203,8 @@ class MemoryTopKStore:
         return topk if self._default is None else brought_up_to_date(topk, self._without_withdrawn(self._default))
 
     def _without_withdrawn(self, topk: TopKList) -> TopKList:
-        return msgspec.structs.replace(topk, items=[item for item in topk.items if item.item_id not in self._withdrawn])
+        kept = [place for place, item_id in enumerate(topk.items.ids) if item_id not in self._withdrawn]
+        return msgspec.structs.replace(topk, items=topk.items.taken(kept))
 
 
 class CountingRanker:
@@ -225,17 +227,17 @@ class CountingRanker:
     def vocabulary(self) -> tuple[int, int]:
         return len(self.counts.keys() - self.hidden), self.others
 
-    def rank(self, interests: Sequence[UserInterest], *, k: int) -> list[list[ListItem]]:
+    def rank(self, interests: Sequence[UserInterest], *, k: int) -> list[ListedItems]:
         self.ranked += [interest.user_id for interest in interests]
         self.counts.update(interest.sequence[-1].item_id for interest in interests)
         return [self.default(k=k) for _ in interests]
 
-    def popular(self, interests: Sequence[UserInterest], *, k: int) -> list[list[ListItem]]:
+    def popular(self, interests: Sequence[UserInterest], *, k: int) -> list[ListedItems]:
         return self.rank(interests, k=k)
 
-    def default(self, *, k: int) -> list[ListItem]:
+    def default(self, *, k: int) -> ListedItems:
         kept = [(item_id, count) for item_id, count in self.counts.most_common() if item_id not in self.hidden]
-        return [ListItem(item_id, float(count), Reason("popular")) for item_id, count in kept[:k]]
+        return ListedItems.of([ListItem(item_id, float(count), Reason("popular")) for item_id, count in kept[:k]])
 
     def put_item(self, item: Item) -> None:
         (self.hidden.discard if item.available else self.hidden.add)(item.item_id)

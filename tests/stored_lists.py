@@ -6,7 +6,8 @@ import msgspec
 from builders import NOW_MS, part
 
 from streamrec.adapters.redis import RedisTopKStore, TopKReader
-from streamrec.contracts.derived import ListItem, Reason, TopKList
+from streamrec.contracts.derived import TopKList
+from streamrec.contracts.listed_items import ListedItems, ListItem, Reason
 from streamrec.service.list_ports import EncodedList
 from streamrec.service.withdrawn import Withdrawn, WithdrawnChange
 
@@ -24,7 +25,7 @@ def topk(user_id, *item_ids, version=1):
         state_version=version,
         list_id=f"list-{version}",
         user_id=user_id,
-        items=[ListItem(item_id, 1.0, Reason("model", "i0")) for item_id in item_ids],
+        items=ListedItems.of([ListItem(item_id, 1.0, Reason("model", "i0")) for item_id in item_ids]),
         model_version="m1",
         arm="personal",
         event_time_ms=NOW_MS,

@@ -32,7 +32,9 @@ from streamrec.adapters.redis.interests import (
     decode_state,
     encode_state,
 )
-from streamrec.contracts.derived import EventPosition, ListItem, Reason, TopKList, UserInterest
+from streamrec.contracts.decode import decode_list
+from streamrec.contracts.derived import EventPosition, TopKList, UserInterest
+from streamrec.contracts.listed_items import ListedItems, ListItem, Reason
 from streamrec.domain.event import Event, EventType, Source
 from streamrec.domain.interest import FoldRules, InterestState, Outcome
 from streamrec.domain.retention import RememberedList, UserRetention
@@ -69,10 +71,12 @@ def topk():
         state_version=6,
         list_id="l1",
         user_id="ü1",
-        items=[
-            ListItem("i1", -1.5, Reason("neighbour", "i0"), -3.25),
-            ListItem("i2", 4.0, Reason("popular")),
-        ],
+        items=ListedItems.of(
+            [
+                ListItem("i1", -1.5, Reason("neighbour", "i0"), -3.25),
+                ListItem("i2", 4.0, Reason("popular")),
+            ]
+        ),
         model_version="ab12cd34-17",
         arm="personal",
         event_time_ms=NOW_MS,
@@ -130,7 +134,8 @@ def test_the_memory_of_a_user_of_format_1():
 
 
 def test_a_stored_list():
-    assert msgspec.json.decode((FILES / "topk-list.json").read_bytes(), type=TopKList) == topk()
+    assert decode_list((FILES / "topk-list.json").read_bytes()) == topk()
+    assert decode_list((FILES / "topk-list-columns.json").read_bytes()) == topk()
 
 
 def test_a_user_interest_on_the_topic():
@@ -195,7 +200,7 @@ def test_old_and_new_producers_share_a_topic():
     assert sorted(event.item_id for event in store.states["u1"].sequence) == [f"i{n}" for n in range(6)]
 
 
-@pytest.mark.parametrize(("name", "kind"), [("topk-list.json", TopKList), ("user-interest.json", UserInterest)])
+@pytest.mark.parametrize(("name", "kind"), [("topk-list-columns.json", TopKList), ("user-interest.json", UserInterest)])
 def test_a_derived_record_of_a_newer_release_is_read(name, kind):
     document = json.loads((FILES / name).read_bytes())
     newer = json.dumps(document | {"added_later": {"deep": [1]}}).encode()

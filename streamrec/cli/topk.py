@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from typing import Annotated
 
+import msgspec
 import typer
 
 from streamrec.adapters.redis import TopKReader
 from streamrec.cli.addresses import resolved_settings
 from streamrec.cli.output import DataTable, Json, console, print_json
-from streamrec.contracts.derived import Reason, TopKList
+from streamrec.contracts.derived import TopKList
+from streamrec.contracts.listed_items import Reason
 from streamrec.errors import UsageError
 
 SHOWN_ITEMS = 10
@@ -32,7 +34,7 @@ def topk(
     if newest is None:
         raise UsageError("no list yet, not even the default one: no event was seen")
     if as_json:
-        print_json(newest)
+        print_json(msgspec.to_builtins(newest) | {"items": list(newest.items)})
         return
     output = console()
     output.print(list_table(newest, items, title=list_title(newest, user_id)))

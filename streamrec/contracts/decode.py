@@ -13,13 +13,14 @@ from zlib import crc32
 
 import msgspec
 
-from streamrec.contracts.derived import UserInterest
+from streamrec.contracts.derived import TopKList, UserInterest
 from streamrec.contracts.envelopes import unwrap
 from streamrec.contracts.event_kind import kind_named_by
 from streamrec.contracts.event_time import MIN_EVENT_TIME_MS, moment, unit_of
 from streamrec.contracts.incoming import MAX_ID_CHARACTERS, Click, Feedback, Impression, Item, Purchase
 from streamrec.contracts.item_key import ids_named_by
 from streamrec.contracts.lenient import parse, read_leniently, validation_reason
+from streamrec.contracts.listed_items import ListedItems, ListItem
 from streamrec.contracts.spellings import is_available, read_id
 from streamrec.contracts.topics import CLICKS, FEEDBACK, PURCHASES
 from streamrec.domain.event import NO_CONTEXT, Event, EventType, Source
@@ -47,6 +48,7 @@ _EVENTS: Mapping[str, msgspec.json.Decoder[Any]] = {
 _ITEM = msgspec.json.Decoder(Item)
 _INTEREST = msgspec.json.Decoder(UserInterest)
 _IMPRESSION = msgspec.json.Decoder(Impression)
+_LIST = msgspec.json.Decoder(TopKList)
 _KINDS = {kind.name.lower(): kind for kind in EventType}
 
 T = TypeVar("T")
@@ -171,6 +173,33 @@ def decode_interest(value: bytes | None, timestamp_ms: int) -> UserInterest:
     interest = decode_own(_INTEREST, value)
     check_event_time(max(interest.event_time_ms, interest.sequence[-1].event_time_ms), timestamp_ms)
     return interest
+
+
+class _EarlierList(msgspec.Struct):
+    """A list of a release that stored an object for each item."""
+
+    items: list[ListItem]
+
+
+_EARLIER_LIST = msgspec.json.Decoder(_EarlierList)
+
+
+def decode_list(value: bytes) -> TopKList:
+    """Decode a list, also one of a release that stored an object for each item.
+
+    Raises
+    ------
+    msgspec.DecodeError
+        If it is neither.
+    """
+    try:
+        return _LIST.decode(value)
+    except msgspec.ValidationError as error:
+        try:
+            items = ListedItems.of(_EARLIER_LIST.decode(value).items)
+        except msgspec.ValidationError:
+            raise error from None
+    return msgspec.convert(msgspec.json.decode(value) | {"items": msgspec.to_builtins(items)}, TopKList)
 
 
 def check_event_time(event_time_ms: int, timestamp_ms: int) -> None:

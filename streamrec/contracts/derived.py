@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 from msgspec import Meta, Struct
 
 from streamrec.contracts.incoming import Id
+from streamrec.contracts.listed_items import ListedItems
 from streamrec.domain.event import EventType
 from streamrec.domain.event_context import CONTEXT_CODES, MAX_CONTEXT_KEYS
 from streamrec.domain.interest import HALF_LIVES_DAYS, SequenceEvent
@@ -25,15 +26,6 @@ Partition = Annotated[int, Meta(ge=0, le=2_147_483_647)]
 Version = Annotated[int, Meta(ge=0, le=9_223_372_036_854_775_807)]
 Offset = Annotated[int, Meta(ge=0, le=9_223_372_036_854_775_807)]
 Weights = Annotated[list[float], Meta(min_length=len(HALF_LIVES_DAYS), max_length=len(HALF_LIVES_DAYS))]
-Channel = Annotated[
-    str,
-    Meta(
-        pattern="^[a-z][a-z0-9_-]*$",
-        max_length=32,
-        description="neighbour, session, linear, factors, autoencoder, category, title, popular, model, recent, or "
-        "the name of another channel.",
-    ),
-]
 
 
 class EventPosition(Struct, frozen=True, array_like=True):
@@ -127,27 +119,6 @@ class UserInterest(Struct, frozen=True, kw_only=True, omit_defaults=True):
         return self.events_count <= len(self.sequence)
 
 
-class Reason(Struct, gc=False, frozen=True, omit_defaults=True):
-    """Why an item is in a list."""
-
-    channel: Channel
-    item_id: str | None = None
-    """The item in the user's history that triggered it, if any."""
-
-
-class ListItem(Struct, gc=False, frozen=True):
-    """An item of a list."""
-
-    item_id: Id
-    score: float
-    """Natural logarithm of the probability that the user's next event is on the item; in lists of popular items, of a
-    count."""
-    reason: Reason
-    prior: float | None = None
-    """The score for an unknown user when the list was made, at least that of the last item of the default list: readers
-    re-score the list by how this has changed since."""
-
-
 class TopKList(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A user's list, always complete. Topic `recommendations`, key: the user id; and Redis key `rec:<user_id>`."""
 
@@ -157,8 +128,7 @@ class TopKList(Struct, frozen=True, kw_only=True, omit_defaults=True):
     list_id: Id
     user_id: str
     """Empty in the default list `rec-default`."""
-    items: list[ListItem]
-    """Best first."""
+    items: ListedItems
     model_version: str
     """Empty before the first model."""
     arm: str

@@ -17,9 +17,10 @@ from typing import Any
 import msgspec
 
 from streamrec.contracts.asyncapi import asyncapi_document
-from streamrec.contracts.derived import ListItem, Reason, TopKList, UserInterest
+from streamrec.contracts.derived import TopKList, UserInterest
 from streamrec.contracts.headers import DeadLetterHeaders
 from streamrec.contracts.incoming import Click, Feedback, Impression, Item, Purchase
+from streamrec.contracts.listed_items import ListedItems
 from streamrec.contracts.model_update import ModelUpdate
 from streamrec.contracts.model_version import ModelCommand, ModelVersion, ModelVersions
 from streamrec.contracts.store_identity import StoreIdentity
@@ -42,7 +43,7 @@ MESSAGES: Mapping[str, type[msgspec.Struct]] = {
 }
 """Message types by the name of their files."""
 
-_NESTED: tuple[type[msgspec.Struct], ...] = (ListItem, Reason, ModelVersion)
+_NESTED: tuple[type[msgspec.Struct], ...] = (ListedItems, ModelVersion)
 
 
 def published_files() -> dict[str, str]:

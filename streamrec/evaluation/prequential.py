@@ -163,7 +163,7 @@ class Prequential:
     def _lists(self, together: list[Event]) -> list[list[list[str]]]:
         """Return the lists of the users of these events, by the model and its variants with less training."""
         interests = [self._interests.get(event.user_id) or _nobody(event.user_id) for event in together]
-        lists = [[item.item_id for item in items] for items in self._ranker.rank(interests, k=LONGER_CUTOFF)]
+        lists = [items.ids for items in self._ranker.rank(interests, k=LONGER_CUTOFF)]
         self._groups += 1
         if self._groups % LOOKED_AT == 0 and self._ranker.model_version:
             model, found = self._ranker.candidates(interests, k=LONGER_CUTOFF)

@@ -102,7 +102,7 @@ class Player:
     def score(self, plays: Sequence[Play], lists: Sequence[TopKList | None]) -> None:
         """Score lists and baselines, as of when lists were read, by their users' events."""
         for play, shown in zip(plays, lists, strict=True):
-            top = {item.item_id for item in shown.items[:HIT_AT]} if shown else set()
+            top = set(shown.items.ids[:HIT_AT]) if shown else set()
             self._knows_best |= play.best is not None
             for item_id in play.withdrawn:
                 self._yardstick.withdraw(item_id)

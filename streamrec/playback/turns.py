@@ -86,7 +86,7 @@ def _visit(shop: SimulatedShop, visit: Visit, shown: TopKList | None) -> Play:
     items = [item_record(_item(item)) for item in visit.appeared]
     items += [item_record(_item(item, available=False)) for item in visit.died]
     withdrawn = [item.item_id for item in visit.died]
-    answers = shop.answer(visit, [item.item_id for item in shown.items] if shown else [])
+    answers = shop.answer(visit, shown.items.ids if shown else [])
     return Play([PlayedEvent(_message(event, shown), scored=event.organic) for event in answers], items, withdrawn)
 
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import msgspec
 import structlog
 
-from streamrec.contracts.derived import TopKList
+from streamrec.contracts.decode import decode_list
 from streamrec.contracts.topics import RECOMMENDATIONS
 from streamrec.service.list_ports import ListMarks, StoredLists
 from streamrec.service.ports import Outgoing, Publisher
@@ -25,7 +25,6 @@ CLAIM_S = 60
 """Lease duration: a worker that has not continued its pass for this long loses it to another one."""
 
 _encoder = msgspec.json.Encoder()
-_decoder = msgspec.json.Decoder(TopKList)
 _log = structlog.get_logger(__name__)
 
 
@@ -95,11 +94,11 @@ class CleanLists:
         cleaned = []
         for value, gone in found:
             try:
-                topk = _decoder.decode(value)
+                topk = decode_list(value)
             except msgspec.DecodeError as error:
                 _log.warning("a stored list cannot be read", because=str(error))
                 continue
-            kept = [item for item in topk.items if item.item_id not in gone]
+            kept = topk.items.taken(place for place, item_id in enumerate(topk.items.ids) if item_id not in gone)
             cleaned.append(
                 (topk.user_id, value, _encoder.encode(msgspec.structs.replace(topk, items=kept, rebuilt=True)))
             )

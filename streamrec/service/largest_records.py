@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 import msgspec
 
-from streamrec.contracts.derived import EventPosition, ListItem, Reason, TopKList, UserInterest
+from streamrec.contracts.derived import EventPosition, TopKList, UserInterest
 from streamrec.contracts.incoming import MAX_ID_CHARACTERS
+from streamrec.contracts.listed_items import MAX_CHANNELS, MAX_LEADS, ListedItems
 from streamrec.contracts.model_update import MAX_PART_BYTES
 from streamrec.contracts.topics import (
     BROKER_MAX_MESSAGE_BYTES,
@@ -151,7 +152,14 @@ def largest_list(top_k: int, character: str) -> int:
         state_version=_TIME_MS * 4_096,
         list_id=longest,
         user_id=longest,
-        items=[ListItem(longest, _WEIGHT, Reason("neighbour", longest), _WEIGHT)] * top_k,
+        items=ListedItems(
+            ids=[longest] * top_k,
+            scores=bytes(2 * top_k),
+            reasons=bytes(2 * top_k),
+            channels=["x" * 32] * MAX_CHANNELS,
+            leads=[longest] * min(MAX_LEADS, top_k),
+            priors=bytes(2 * top_k),
+        ),
         model_version=longest,
         arm="personal",
         event_time_ms=_TIME_MS,

@@ -13,7 +13,8 @@ from operator import itemgetter
 
 import msgspec
 
-from streamrec.contracts.derived import ListItem, TopKList
+from streamrec.contracts.derived import TopKList
+from streamrec.contracts.listed_items import ListedItems, ListItem
 from streamrec.domain.retention import item_hash
 
 TRUST_HALF_LIFE_MS = 3_600_000
@@ -36,34 +37,34 @@ def brought_up_to_date(topk: TopKList, default: TopKList) -> TopKList:
         The current default list.
     """
     hidden = hidden_hashes(topk.hidden)
-    if not topk.items or _is_hidden(topk.items[0], hidden):
+    if not topk.items or _is_hidden(topk.items.ids[0], hidden):
         return _with_something_else(topk, default, hidden)
     age_ms = default.event_time_ms - topk.event_time_ms
-    if age_ms <= 0 or topk.items[0].prior is None or not default.items or default.items[0].prior is None:
+    if age_ms <= 0 or not topk.items.priors or not default.items.priors:
         return topk
-    now = {item.item_id: item.score for item in default.items}
+    own, others = list(topk.items), list(default.items)
+    now = {item.item_id: item.score for item in others}
     # items below the end of either default list cannot be compared there
-    floor = max(default.items[-1].score, min(_prior(item) for item in topk.items))
+    floor = max(others[-1].score, min(_prior(item) for item in own))
     corrected = [
-        (item.score + max(now.get(item.item_id, floor), floor) - max(_prior(item), floor), item) for item in topk.items
+        (item.score + max(now.get(item.item_id, floor), floor) - max(_prior(item), floor), item) for item in own
     ]
-    known = {item.item_id for item in topk.items}
-    unlikely = topk.items[-1].score
+    known = set(topk.items.ids)
+    unlikely = own[-1].score
     trust = 0.5 ** (age_ms / TRUST_HALF_LIFE_MS)
     corrected += [
         (trust * min(item.score, unlikely) + (1 - trust) * item.score, item)
-        for item in default.items
-        if item.item_id not in known and not _is_hidden(item, hidden)
+        for item in others
+        if item.item_id not in known and not _is_hidden(item.item_id, hidden)
     ]
     corrected.sort(key=itemgetter(0), reverse=True)
-    best = corrected[: len(topk.items)]
-    items = [ListItem(item.item_id, round(score, 4), item.reason, item.prior) for score, item in best]
-    return msgspec.structs.replace(topk, items=items)
+    items = [ListItem(item.item_id, score, item.reason, item.prior) for score, item in corrected[: len(own)]]
+    return msgspec.structs.replace(topk, items=ListedItems.of(items))
 
 
 def _with_something_else(topk: TopKList, default: TopKList, hidden: frozenset[int]) -> TopKList:
-    others = [item for item in default.items if not _is_hidden(item, hidden)]
-    return msgspec.structs.replace(topk, items=others) if others else topk
+    others = [place for place, item_id in enumerate(default.items.ids) if not _is_hidden(item_id, hidden)]
+    return msgspec.structs.replace(topk, items=default.items.taken(others)) if others else topk
 
 
 def hide(item_ids: Iterable[str]) -> bytes:
@@ -83,8 +84,8 @@ def hidden_hashes(hidden: bytes) -> frozenset[int]:
     return frozenset(struct.unpack(f"<{len(hidden) // 4}I", hidden[: len(hidden) // 4 * 4]))
 
 
-def _is_hidden(item: ListItem, hidden: frozenset[int]) -> bool:
-    return bool(hidden) and item_hash(item.item_id) in hidden
+def _is_hidden(item_id: str, hidden: frozenset[int]) -> bool:
+    return bool(hidden) and item_hash(item_id) in hidden
 
 
 def _prior(item: ListItem) -> float:

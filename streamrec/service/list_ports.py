@@ -7,8 +7,9 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
-from streamrec.contracts.derived import ListItem, TopKList, UserInterest
+from streamrec.contracts.derived import TopKList, UserInterest
 from streamrec.contracts.incoming import Item
+from streamrec.contracts.listed_items import ListedItems
 from streamrec.service.batch import Positions, Slice, TopicPartition
 from streamrec.service.list_marks import Census, Facts, Knowledge, Made, Mark
 from streamrec.service.withdrawn import Withdrawn, WithdrawnChange
@@ -190,13 +191,13 @@ class Ranker(Protocol):
     def hide_seen(self) -> bool:
         """Whether lists hide seen items."""
 
-    def rank(self, interests: Sequence[UserInterest], *, k: int) -> list[list[ListItem]]:
+    def rank(self, interests: Sequence[UserInterest], *, k: int) -> list[ListedItems]:
         """Return the best items of each user, best first, at most `k`; never empty once any event was seen."""
 
-    def popular(self, interests: Sequence[UserInterest], *, k: int) -> list[list[ListItem]]:
+    def popular(self, interests: Sequence[UserInterest], *, k: int) -> list[ListedItems]:
         """Return recently popular items for each user under the same rules, for the control arm."""
 
-    def default(self, *, k: int) -> list[ListItem]:
+    def default(self, *, k: int) -> ListedItems:
         """Return the list for unknown users."""
 
     def put_item(self, item: Item) -> None:

@@ -29,8 +29,8 @@ def list_record(topk: TopKList, headers: Mapping[str, bytes], room: int) -> tupl
     while (excess := size_of(record) - room) > 0 and kept:
         while excess > 0 and kept:
             kept -= 1
-            excess -= len(_encoder.encode(topk.items[kept])) + 1  # plus a comma
-        record = _list_outgoing(msgspec.structs.replace(topk, items=topk.items[:kept]), headers)
+            excess -= len(_encoder.encode(topk.items.ids[kept])) + 1  # plus a comma
+        record = _list_outgoing(msgspec.structs.replace(topk, items=topk.items.taken(range(kept))), headers)
     return record, len(topk.items) - kept
 
 

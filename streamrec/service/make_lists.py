@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
 
-from streamrec.contracts.derived import ListItem, TopKList, UserInterest
+from streamrec.contracts.derived import TopKList, UserInterest
+from streamrec.contracts.listed_items import ListedItems
 from streamrec.domain.arms import CONTROL
 from streamrec.domain.feedback import WEIGHTS, Weights
 from streamrec.service.list_aging import hide
@@ -63,13 +64,11 @@ class ListMaker:
             for interest, items in zip(members, self._rank(arm, members), strict=True)
         ]
 
-    def _rank(self, arm: str, interests: Sequence[UserInterest]) -> list[list[ListItem]]:
+    def _rank(self, arm: str, interests: Sequence[UserInterest]) -> list[ListedItems]:
         rank = self.ranker.popular if arm == CONTROL else self.ranker.rank
         return rank(interests, k=self.top_k)
 
-    def _list(
-        self, interest: UserInterest, items: list[ListItem], arm: str, version: str, *, rebuilt: bool
-    ) -> TopKList:
+    def _list(self, interest: UserInterest, items: ListedItems, arm: str, version: str, *, rebuilt: bool) -> TopKList:
         return TopKList(
             state_version=interest.state_version,
             list_id=list_id(interest.user_id, interest.state_version, interest.event_time_ms, interest.events_count),

@@ -50,8 +50,14 @@ DEAD_LETTERED = frozenset({IMPRESSIONS, ITEMS})
 _MINUTE_MS = 60_000
 
 
-class _MadeItem(msgspec.Struct, frozen=True):
+class _EarlierItem(msgspec.Struct, frozen=True):
+    """An item in lists of releases that stored an object for each."""
+
     item_id: str
+
+
+class _MadeItems(msgspec.Struct, frozen=True):
+    ids: Annotated[list[str], msgspec.Meta(max_length=1_000)]
 
 
 class _MadeList(msgspec.Struct, frozen=True):
@@ -60,7 +66,14 @@ class _MadeList(msgspec.Struct, frozen=True):
     list_id: Id
     user_id: Id
     event_time_ms: EventTimeMs
-    items: Annotated[list[_MadeItem], msgspec.Meta(max_length=1_000)]
+    items: _MadeItems | Annotated[list[_EarlierItem], msgspec.Meta(max_length=1_000)]
+
+    @property
+    def item_ids(self) -> list[str]:
+        """The items, best first."""
+        if isinstance(self.items, _MadeItems):
+            return self.items.ids
+        return [item.item_id for item in self.items]
 
 
 _list_decoder = msgspec.json.Decoder(_MadeList)
@@ -184,9 +197,7 @@ class _Work:
             case Event():
                 self._take_event(message)
             case _MadeList():
-                made = RememberedList(
-                    message.list_id, message.event_time_ms, item_hashes(item.item_id for item in message.items)
-                )
+                made = RememberedList(message.list_id, message.event_time_ms, item_hashes(message.item_ids))
                 if self.users[message.user_id].remember(made):
                     self._counts(message).lists += 1
             case Impression():

@@ -41,6 +41,29 @@ def test_withdrawn_items_leave_stored_lists(store, others):
     assert lists == [cleaned("u1", "b"), cleaned("u2", "b"), topk("u3", "c")]
 
 
+EARLIER = (
+    '{"state_version":1,"list_id":"list-1","user_id":"u1","items":[{"item_id":"a","score":1.0,"reason":'
+    '{"channel":"model","item_id":"i0"},"prior":null},{"item_id":"b","score":1.0,"reason":{"channel":"model",'
+    '"item_id":"i0"},"prior":null}],"model_version":"m1","arm":"personal","event_time_ms":1760000000000,'
+    '"produced_at_ms":1760000000000,"made_at_ms":1760000000000}'
+)
+"""The list of a and b, as earlier releases stored it."""
+
+
+@pytest.mark.parametrize("others", [0, 100])
+@pytest.mark.parametrize("is_earlier", [False, True])
+def test_an_item_that_led_to_others_is_not_in_the_list(redis_url, redis_client, others, is_earlier):
+    store = RedisLists(redis_url)
+    put(store, [topk("u1", "a", "b")], slices(0, 1))
+    if is_earlier:
+        redis_client.set(Keys().topk("u1"), EARLIER)
+    assert store.read("u1") == topk("u1", "a", "b")
+    withdraw(store, "i0", *(f"other-{n}" for n in range(others)))
+    assert clean(store) == {}
+    withdraw(store, "a")
+    assert clean(store) == {"u1": cleaned("u1", "b")}
+
+
 def test_a_list_that_lost_items_waits_to_be_made_again(store):
     put(store, [topk("u1", "a", "b"), topk("u2", "b")], slices(0, 2))
     assert store.marks.short(10, below=1) == []

@@ -18,7 +18,8 @@ from sqlalchemy import create_engine, text
 
 from streamrec.adapters.postgres import PostgresRetentionStore, RetentionReader
 from streamrec.adapters.postgres.migrate import migrate
-from streamrec.contracts.derived import ListItem, Reason, TopKList
+from streamrec.contracts.derived import TopKList
+from streamrec.contracts.listed_items import ListedItems, ListItem, Reason
 from streamrec.domain.retention import REACH_DAYS, RETENTION_DAYS
 from streamrec.errors import TransientError
 from streamrec.service.batch import Batch, Record, Slice, TopicPartition
@@ -58,7 +59,7 @@ def topk(user_id, list_id, *item_ids, at_ms=START_MS):
             state_version=1,
             list_id=list_id,
             user_id=user_id,
-            items=[ListItem(item_id, 1.0, Reason("model")) for item_id in item_ids],
+            items=ListedItems.of([ListItem(item_id, 1.0, Reason("model")) for item_id in item_ids]),
             model_version="m",
             arm=arm_of(user_id),
             event_time_ms=at_ms,

@@ -9,7 +9,8 @@ from stored_lists import RedisLists, all_withdrawn, encoded, give_back, put, sli
 
 from streamrec.adapters.redis import RedisTopKStore, TopKReader
 from streamrec.adapters.redis.keys import Keys
-from streamrec.contracts.derived import ListItem, Reason, TopKList
+from streamrec.contracts.derived import TopKList
+from streamrec.contracts.listed_items import ListedItems, ListItem, Reason
 from streamrec.domain.interest import DAY_MS, InterestState, SequenceEvent
 from streamrec.service.batch import TopicPartition
 from streamrec.service.list_aging import hide
@@ -36,7 +37,7 @@ def test_a_user_without_a_list_reads_the_default(store):
 def test_newest_wins(store):
     put(store, [topk("u1", "new", version=10)], slices(0, 1))
     put(store, [topk("u1", "old", version=9)], slices(1, 2))
-    assert [item.item_id for item in store.read("u1").items] == ["new"]
+    assert store.read("u1").items.ids == ["new"]
     assert store.positions([SOURCE]) == {SOURCE: 2}
 
 
@@ -49,27 +50,27 @@ def test_a_state_that_begins_again_replaces_its_old_list(store):
     before, again = state(*range(50), at_ms=NOW_MS), state(50, at_ms=NOW_MS + DAY_MS)
     put(store, [topk("u1", "old", version=before.content_version)], slices(0, 1))
     put(store, [topk("u1", "new", version=again.content_version)], slices(1, 2))
-    assert [item.item_id for item in store.read("u1").items] == ["new"]
+    assert store.read("u1").items.ids == ["new"]
 
 
 def test_versions_are_told_apart_to_the_last_digit(store):
     version = InterestState(sequence=[SequenceEvent(NOW_MS, 0, 0, 1, "i1", "")]).content_version
     put(store, [topk("u1", "new", version=version + 1)], slices(0, 1))
     put(store, [topk("u1", "old", version=version)], slices(1, 2))
-    assert [item.item_id for item in store.read("u1").items] == ["new"]
+    assert store.read("u1").items.ids == ["new"]
 
 
 def test_a_list_of_a_release_that_counted_events_is_replaced(store):
     version = InterestState(sequence=[SequenceEvent(NOW_MS, 0, 0, 1, "i1", "")]).content_version
     put(store, [topk("u1", "old", version=5_000)], slices(0, 1))
     put(store, [topk("u1", "new", version=version)], slices(1, 2))
-    assert [item.item_id for item in store.read("u1").items] == ["new"]
+    assert store.read("u1").items.ids == ["new"]
 
 
 def test_a_slice_from_elsewhere_writes_nothing(store):
     put(store, [topk("u1", "a")], slices(0, 5))
     assert not put(store, [topk("u1", "b", version=2), topk("u2", "b")], slices(3, 8))
-    assert [item.item_id for item in store.read("u1").items] == ["a"]
+    assert store.read("u1").items.ids == ["a"]
     assert store.read("u2") is None
     assert store.positions([SOURCE]) == {SOURCE: 5}
 
@@ -92,26 +93,26 @@ def test_lists_leave_the_positions_alone(store):
 def test_readers_drop_withdrawn_items_until_they_are_back(store):
     put(store, [topk("u1", "a", "b")], slices(0, 1))
     withdraw(store, "a")
-    assert [item.item_id for item in store.read("u1").items] == ["b"]
+    assert store.read("u1").items.ids == ["b"]
     give_back(store, "a")
-    assert [item.item_id for item in store.read("u1").items] == ["a", "b"]
+    assert store.read("u1").items.ids == ["a", "b"]
 
 
 def test_a_list_that_has_lost_all_items_gives_way_to_the_default_without_what_it_hides(store):
     put(store, [msgspec.structs.replace(topk("u1", "a", "b"), hidden=hide("c"))], slices(0, 1))
     store.put_default(topk("", "a", "c", "d"))
     withdraw(store, "a", "b")
-    assert [item.item_id for item in store.read("u1").items] == ["d"]
-    assert [item.item_id for item in store.read("unknown").items] == ["c", "d"]
+    assert store.read("u1").items.ids == ["d"]
+    assert store.read("unknown").items.ids == ["c", "d"]
 
 
 def test_marks_are_replaced_as_a_whole(store):
     put(store, [topk("u1", "a", "b", "c")], slices(0, 1))
     withdraw(store, "a", "b")
     store.replace_marks(all_withdrawn({"b": NOW_MS, "c": NOW_MS}))
-    assert [item.item_id for item in store.read("u1").items] == ["a"]
+    assert store.read("u1").items.ids == ["a"]
     store.replace_marks(all_withdrawn({}))
-    assert [item.item_id for item in store.read("u1").items] == ["a", "b", "c"]
+    assert store.read("u1").items.ids == ["a", "b", "c"]
 
 
 def test_a_worker_that_has_seen_no_event_leaves_the_default_list_alone(store):
@@ -126,13 +127,13 @@ def test_a_worker_that_has_seen_no_event_leaves_the_default_list_alone(store):
 def test_the_list_of_a_user_who_has_been_away_follows_what_became_popular(store):
     def scored(scores, **fields):
         items = [ListItem(item_id, score, Reason("model"), prior) for item_id, (score, prior) in scores.items()]
-        return msgspec.structs.replace(topk("", version=1), items=items, **fields)
+        return msgspec.structs.replace(topk("", version=1), items=ListedItems.of(items), **fields)
 
     own = scored({"faded": (-1.0, -2.0), "steady": (-1.5, -4.0)}, user_id="u1")
     put(store, [own], slices(0, 1))
     default = {"new": (-0.5, -0.5), "steady": (-4.0, -4.0), "least": (-6.0, -6.0)}
     store.put_default(scored(default, event_time_ms=NOW_MS + DAY_MS))
-    assert [item.item_id for item in store.read("u1").items] == ["new", "steady"]
+    assert store.read("u1").items.ids == ["new", "steady"]
 
 
 def test_lists_expire_and_so_do_marks(redis_url, redis_client):
@@ -167,8 +168,8 @@ def test_lists_that_are_made_again_replace_what_is_there_and_nothing_newer(store
     put(store, [topk("u1", "old", version=2), topk("u2", "newer", version=3)], slices(0, 1))
     made = encoded(topk("u1", "new", version=2), topk("u2", "new", version=2), topk("u3", "new"))
     assert store.replace_lists(made) == [True, False, False]
-    assert [item.item_id for item in store.read("u1").items] == ["new"]
-    assert [item.item_id for item in store.read("u2").items] == ["newer"]
+    assert store.read("u1").items.ids == ["new"]
+    assert store.read("u2").items.ids == ["newer"]
     assert store.read("u3") is None
     assert store.origins(["u1", "u3"]) == [ListOrigin(2, NOW_MS), None]
     assert store.replace_lists([]) == []

@@ -13,7 +13,8 @@ import pytest
 from streamrec.adapters.redis import RedisTopKStore
 from streamrec.chaos.oracle import read_all
 from streamrec.cli.app import main
-from streamrec.contracts.derived import ListItem, Reason, TopKList
+from streamrec.contracts.derived import TopKList
+from streamrec.contracts.listed_items import ListedItems, ListItem, Reason
 from streamrec.service.list_marks import Facts
 from streamrec.service.list_ports import EncodedList
 
@@ -42,10 +43,12 @@ def a_list(user_id):
         state_version=1,
         list_id="l1",
         user_id=user_id,
-        items=[
-            ListItem("i1", 0.5, Reason("model", "i0")),
-            ListItem("i2", 0.25, Reason("popular")),
-        ],
+        items=ListedItems.of(
+            [
+                ListItem("i1", 0.5, Reason("model", "i0")),
+                ListItem("i2", 0.25, Reason("popular")),
+            ]
+        ),
         model_version="m1",
         arm="personal",
         event_time_ms=NOON_MS,

@@ -19,7 +19,8 @@ from streamrec.adapters.postgres.report import Arm, Day, RetentionReport
 from streamrec.cli import dlq, event_source, lag, model, output, replay, retention, status, topics, topk
 from streamrec.cli.app import main
 from streamrec.cli.evaluation import plot
-from streamrec.contracts.derived import ListItem, Reason, TopKList
+from streamrec.contracts.derived import TopKList
+from streamrec.contracts.listed_items import ListedItems, ListItem, Reason
 from streamrec.contracts.model_version import ModelVersion, ModelVersions
 from streamrec.monitor.readiness import Cause
 from streamrec.service.batch import Record, TopicPartition
@@ -59,7 +60,7 @@ def a_list():
         state_version=1,
         list_id=HOSTILE,
         user_id=HOSTILE,
-        items=[ListItem(HOSTILE, 0.5, Reason("model", HOSTILE))],
+        items=ListedItems.of([ListItem(HOSTILE, 0.5, Reason("model", HOSTILE))]),
         model_version=HOSTILE,
         arm=HOSTILE,
         event_time_ms=NOON_MS,

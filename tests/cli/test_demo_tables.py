@@ -11,8 +11,9 @@ from streamrec.adapters.postgres.report import Day
 from streamrec.cli.demo_tables import COLUMNS, change_table, figures_table, hit_rate_table, next_table, retention_table
 from streamrec.cli.output import DataConsole
 from streamrec.cli.topk import because
-from streamrec.contracts.derived import ListItem, Reason, TopKList
+from streamrec.contracts.derived import TopKList
 from streamrec.contracts.incoming import Purchase
+from streamrec.contracts.listed_items import ListedItems, ListItem, Reason
 from streamrec.playback.demonstration import Change, Figures
 from streamrec.playback.turns import PlayedEvent
 
@@ -47,7 +48,7 @@ def a_list(first):
         state_version=6,
         list_id="l1",
         user_id="u1234",
-        items=items,
+        items=ListedItems.of(items),
         model_version="ab12cd34-1234",
         arm="personal",
         event_time_ms=NOON_MS,

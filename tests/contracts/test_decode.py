@@ -18,9 +18,10 @@ from streamrec.contracts.decode import (
     decode_item,
     decode_own,
 )
-from streamrec.contracts.derived import EventPosition, ListItem, Reason, TopKList, UserInterest
+from streamrec.contracts.derived import EventPosition, TopKList, UserInterest
 from streamrec.contracts.headers import MAX_MESSAGE_BYTES, DeadLetterHeaders
 from streamrec.contracts.incoming import Click, Impression, Item, Purchase
+from streamrec.contracts.listed_items import ListedItems, ListItem, Reason
 from streamrec.contracts.model_update import ModelUpdate
 from streamrec.contracts.model_version import ModelCommand
 from streamrec.domain.event import EventType, Source
@@ -283,7 +284,10 @@ MESSAGES = [
         list_id=IDS,
         model_version=TEXTS,
         arm=TEXTS,
-        items=st.lists(st.builds(ListItem, IDS, FLOATS, st.builds(Reason, st.just("model"), st.none() | TEXTS))),
+        items=st.builds(
+            ListedItems.of,
+            st.lists(st.builds(ListItem, IDS, FLOATS, st.builds(Reason, st.just("model"), st.none() | IDS))),
+        ),
         **dict.fromkeys(("state_version", "produced_at_ms", "made_at_ms"), TIMES),
     ),
     messages(

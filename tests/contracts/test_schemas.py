@@ -51,8 +51,8 @@ def test_schema_is_valid_and_describes_itself(path):
 
 def test_strings_below_fields_become_descriptions():
     schema = json.loads((DIRECTORY / "topk-list.schema.json").read_text())
-    assert schema["properties"]["items"]["description"] == "Best first."
-    assert schema["$defs"]["Reason"]["properties"]["item_id"]["description"].startswith("The item in the user's")
+    assert schema["properties"]["model_version"]["description"] == "Empty before the first model."
+    assert schema["$defs"]["ListedItems"]["properties"]["leads"]["description"] == "Items in the user's history."
 
 
 def test_asyncapi_document_is_valid(asyncapi):

@@ -40,8 +40,8 @@ def test_two_installations_on_the_same_servers_share_nothing(pipeline):
     reader = TopKReader(shop2.require_redis_url(), installation="shop2")
     ours = pipeline.wait(lambda: (found := pipeline.reader.read("ours")) and len(found.items) == 5 and found, "ours")
     theirs = pipeline.wait(lambda: (found := reader.read("theirs")) and len(found.items) == 5 and found, "theirs")
-    assert {item.item_id for item in ours.items} == {f"i{n}" for n in range(5)}
-    assert {item.item_id for item in theirs.items} == {f"j{n}" for n in range(5)}
+    assert set(ours.items.ids) == {f"i{n}" for n in range(5)}
+    assert set(theirs.items.ids) == {f"j{n}" for n in range(5)}
     assert lists_of(shop2) >= {"rec:ours", "shop2:rec:theirs"}
     assert not lists_of(shop2) & {"rec:theirs", "shop2:rec:ours"}
     for settings, clicks in ((pipeline.settings, 5), (shop2, 5)):

@@ -31,7 +31,7 @@ def read_list(running, user_id, event_time_ms):
 
 
 def item_ids(topk):
-    return [item.item_id for item in topk.items]
+    return topk.items.ids
 
 
 def wait_until_listed_by_default(running, item_id):

@@ -129,7 +129,7 @@ def test_java_produces(here, produces, tmp_path):
 
 def reads_the_list(running, read):
     """Wait until what a client reads is the list: another one may replace it in between."""
-    running.wait(lambda: read() == [item.item_id for item in own_list(running).items], "the list")
+    running.wait(lambda: read() == own_list(running).items.ids, "the list")
 
 
 def test_python_reads_a_list(here, running, tmp_path):
@@ -146,7 +146,7 @@ def test_redis_cli_reads_a_list(here, running, tmp_path):
 
     def read():
         printed = run("sh", "-c", command.replace("redis-cli", f"redis-cli -p {port}"), cwd=tmp_path)
-        return [item.item_id for item in msgspec.json.decode(printed, type=TopKList).items]
+        return msgspec.json.decode(printed, type=TopKList).items.ids
 
     reads_the_list(running, read)
 

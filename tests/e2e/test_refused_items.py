@@ -39,7 +39,7 @@ def test_withdrawals_with_bad_fields_and_refused_items_and_impressions(pipeline)
 
     def listed():
         default = pipeline.reader.read("nobody")
-        return set() if default is None else {item.item_id for item in default.items}
+        return set() if default is None else set(default.items.ids)
 
     pipeline.wait(lambda: {*toys, "kept"} <= listed(), "all items to be listed")
     produce(

@@ -103,14 +103,14 @@ def test_events_count_before_a_version_has_learned_them(new_trainer):
     interests, records = trained(new_trainer())
     ranker = ranker_of(records[:-1])
     rare = min({event.item_id for event in interests[0].sequence}, key=lambda item: item.split("-")[1])
-    before = [item.item_id for item in ranker.popular(interests[-1:], k=100)[0]]
+    before = ranker.popular(interests[-1:], k=100)[0].ids
     burst = []
     for index in range(300):
         event = Event(f"n{index}", rare, START_MS + 400_000 + index, Source(EventType.CLICK, 1), index)
         burst.append(fold(InterestState(), event))
     ranker.rank(burst, k=5)
     assert ranker.default(k=100)
-    assert [item.item_id for item in ranker.popular(burst[:1], k=100)[0]] != before
+    assert ranker.popular(burst[:1], k=100)[0].ids != before
     version = ranker.model_version
     for record in records[-1]:
         ranker.apply_update(record)

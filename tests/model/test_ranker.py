@@ -18,18 +18,18 @@ from streamrec.model.retrievers.popular import PopularRetriever
 def test_a_batch_gives_the_lists_of_its_members(new_trainer):
     interests, records = trained(new_trainer())
     ranker = ranker_of(records)
-    alone = [[item.item_id for item in ranker.rank([interest], k=5)[0]] for interest in interests[-8:]]
+    alone = [ranker.rank([interest], k=5)[0].ids for interest in interests[-8:]]
     assert [[item.item_id for item in items] for items in ranker.rank(interests[-8:], k=5)] == alone
 
 
 def test_lists_are_never_empty_once_any_event_was_seen():
     ranker = ModelRanker(hide_seen=True)
-    assert ranker.default(k=5) == []
+    assert not ranker.default(k=5)
     event = Event("u1", "only", START_MS, Source(EventType.CLICK, 0), 0)
     interest = fold(InterestState(), event)
-    assert [item.item_id for item in ranker.rank([interest], k=5)[0]] == ["only"]
-    assert [item.item_id for item in ranker.popular([interest], k=5)[0]] == ["only"]
-    assert [item.item_id for item in ranker.default(k=5)] == ["only"]
+    assert ranker.rank([interest], k=5)[0].ids == ["only"]
+    assert ranker.popular([interest], k=5)[0].ids == ["only"]
+    assert ranker.default(k=5).ids == ["only"]
 
 
 def test_seen_items_are_hidden_unless_nothing_is_left(new_trainer):
@@ -100,7 +100,7 @@ def test_sums_over_events_count_people(new_trainer, together, has_model):
     for record in trainer.take_update() if has_model else []:
         ranker.apply_update(record)
     ranker.rank([someone, *burst], k=1)
-    popular = [item.item_id for item in ranker.popular(interests[:1], k=100)[0]]
+    popular = ranker.popular(interests[:1], k=100)[0].ids
     assert popular.index("spam") > len(popular) // 2
     if has_model:
         before = trainer.model.items.popularity.counts[trainer.model.items.vocabulary.row("spam")].copy()
@@ -114,7 +114,7 @@ def test_sums_over_events_count_people(new_trainer, together, has_model):
 def test_withdrawn_and_deleted_items_are_in_no_list(new_trainer):
     interests, records = trained(new_trainer())
     ranker = ranker_of(records)
-    top = [item.item_id for item in ranker.rank([interests[-1]], k=4)[0]]
+    top = ranker.rank([interests[-1]], k=4)[0].ids
     ranker.put_item(Item(item_id=top[0], available=False))
     ranker.delete_item(top[1])
     lists = [*ranker.rank(interests[-10:], k=100), *ranker.popular(interests[-10:], k=100), ranker.default(k=100)]
@@ -142,7 +142,7 @@ def test_an_item_leaves_the_lists_although_all_popular_ones_are_withdrawn(new_tr
     everything = [item.item_id for item in ranker_of(records, hide_seen=False).default(k=1_000)]
     for item_id in everything[:-1]:
         ranker.delete_item(item_id)
-    assert [item.item_id for item in ranker.default(k=10)] == everything[-1:]
+    assert ranker.default(k=10).ids == everything[-1:]
 
 
 def test_every_item_says_why_it_is_there(new_trainer):
@@ -179,8 +179,8 @@ def test_a_new_item_is_listed_with_the_next_version(new_trainer):
     trainer.train(burst, behind=0)
     for record in trainer.take_update():
         ranker.apply_update(record)
-    assert "breaking" in [item.item_id for item in ranker.default(k=30)]
-    assert "breaking" in [item.item_id for item in ranker.rank([interests[0]], k=100)[0]]
+    assert "breaking" in ranker.default(k=30).ids
+    assert "breaking" in ranker.rank([interests[0]], k=100)[0].ids
 
 
 @pytest.mark.parametrize("k", [1, 7, 300])

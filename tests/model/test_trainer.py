@@ -53,8 +53,8 @@ def test_lists_follow_users_better_than_popularity_does(new_trainer):
     for interest in interests[1_200:]:
         known = [newest[interest.user_id]]
         item_id = interest.sequence[-1].item_id
-        personal += item_id in [item.item_id for item in ranker.rank(known, k=5)[0]]
-        popular += item_id in [item.item_id for item in ranker.popular(known, k=5)[0]]
+        personal += item_id in ranker.rank(known, k=5)[0].ids
+        popular += item_id in ranker.popular(known, k=5)[0].ids
     assert personal > 1.5 * popular
 
 

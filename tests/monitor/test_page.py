@@ -14,7 +14,8 @@ from streamrec.adapters.kafka.lag import GROUPS
 from streamrec.adapters.kafka.offsets import Partitions
 from streamrec.adapters.postgres import RetentionReport
 from streamrec.adapters.postgres.report import Arm, Day
-from streamrec.contracts.derived import ListItem, Reason, TopKList
+from streamrec.contracts.derived import TopKList
+from streamrec.contracts.listed_items import ListedItems, ListItem, Reason
 from streamrec.contracts.model_version import ModelVersion, ModelVersions
 from streamrec.domain.interest import InterestState, SequenceEvent
 from streamrec.metrics import Endpoint, ServingMetrics, TrainerMetrics, WorkerMetrics
@@ -110,7 +111,7 @@ def test_a_user_is_told_with_the_reason_of_each_item():
         state_version=1,
         list_id="l",
         user_id="u1",
-        items=[ListItem("i9", -1.5, Reason("neighbour", "i2"))],
+        items=ListedItems.of([ListItem("i9", -1.5, Reason("neighbour", "i2"))]),
         model_version="v7",
         arm="personal",
         event_time_ms=now_ms,

@@ -5,8 +5,9 @@ from __future__ import annotations
 import msgspec
 from doubles import MemoryPublisher
 
-from streamrec.contracts.derived import ListItem, Reason, TopKList
+from streamrec.contracts.derived import TopKList
 from streamrec.contracts.incoming import Click
+from streamrec.contracts.listed_items import ListedItems, ListItem, Reason
 from streamrec.playback.backpressure import MAX_IN_FLIGHT, MIN_IN_FLIGHT, Throttle
 from streamrec.playback.player import Player
 from streamrec.playback.turns import HIT_AT, Play, PlayedEvent, Turn, hold_back, shop_turns
@@ -30,7 +31,7 @@ def a_list(*item_ids):
         state_version=1,
         list_id="l1",
         user_id="u",
-        items=[ListItem(item_id, 1.0, Reason("model")) for item_id in item_ids],
+        items=ListedItems.of([ListItem(item_id, 1.0, Reason("model")) for item_id in item_ids]),
         model_version="m",
         arm="personal",
         event_time_ms=NOON_MS,

@@ -13,7 +13,8 @@ from doubles import MemoryPublisher
 from sqlalchemy import event as hooks
 
 from streamrec.adapters.postgres import PostgresRetentionStore, RetentionReader
-from streamrec.contracts.derived import ListItem, Reason, TopKList
+from streamrec.contracts.derived import TopKList
+from streamrec.contracts.listed_items import ListedItems, ListItem, Reason
 from streamrec.domain.interest import DAY_MS
 from streamrec.domain.retention import REACH_DAYS
 from streamrec.service.record_retention import RecordRetention
@@ -41,7 +42,7 @@ def made(user_id, list_id, *item_ids):
             state_version=1,
             list_id=list_id,
             user_id=user_id,
-            items=[ListItem(item_id, 1.0, Reason("model")) for item_id in item_ids],
+            items=ListedItems.of([ListItem(item_id, 1.0, Reason("model")) for item_id in item_ids]),
             model_version="m",
             arm=arm_of(user_id),
             event_time_ms=START_MS,

@@ -19,7 +19,8 @@ from streamrec.adapters.postgres.migrate import migrate
 from streamrec.adapters.redis import RedisInterestStore, RedisTopKStore, TopKReader
 from streamrec.adapters.redis.client import connect
 from streamrec.cli.app import main
-from streamrec.contracts.derived import ListItem, Reason, TopKList
+from streamrec.contracts.derived import TopKList
+from streamrec.contracts.listed_items import ListedItems, ListItem, Reason
 from streamrec.domain.event import Event, EventType, Source
 from streamrec.domain.interest import FoldRules
 from streamrec.errors import SettingsError, TransientError
@@ -38,7 +39,7 @@ TOPK = TopKList(
     state_version=1,
     list_id="l1",
     user_id="u1",
-    items=[ListItem("i1", 1.0, Reason("popular")), ListItem("gone", 0.5, Reason("popular"))],
+    items=ListedItems.of([ListItem("i1", 1.0, Reason("popular")), ListItem("gone", 0.5, Reason("popular"))]),
     model_version="",
     arm="personal",
     event_time_ms=NOW_MS,
@@ -67,7 +68,7 @@ def test_redis_over_tls_with_a_user_who_may_do_no_more_than_needed(rediss_url):
     lists.put_default(TOPK)
     withdrawn = Withdrawn()
     lists.mark_items(withdrawn.change({"gone": NOW_MS}, ["i1"]))
-    assert [item.item_id for item in TopKReader(rediss_url).read("u1").items] == ["i1"]
+    assert TopKReader(rediss_url).read("u1").items.ids == ["i1"]
     lists.replace_marks(withdrawn)
     cleaning = CleanLists(lists.stored, MemoryPublisher(), lists.marks)
     assert cleaning.is_needed()

@@ -8,7 +8,8 @@ import msgspec
 from builders import NOW_MS
 from doubles import MemoryPublisher
 
-from streamrec.contracts.derived import ListItem, Reason, TopKList
+from streamrec.contracts.derived import TopKList
+from streamrec.contracts.listed_items import ListedItems, ListItem, Reason
 from streamrec.service.clean_lists import CleanLists
 
 
@@ -18,7 +19,7 @@ def test_what_is_no_list_keeps_no_list_from_being_cleaned():
         state_version=1,
         list_id="l",
         user_id="u1",
-        items=[ListItem(item_id, 1.0, Reason("popular")) for item_id in ("gone", "stays")],
+        items=ListedItems.of([ListItem(item_id, 1.0, Reason("popular")) for item_id in ("gone", "stays")]),
         model_version="v",
         arm="personal",
         event_time_ms=NOW_MS,
@@ -38,4 +39,4 @@ def test_what_is_no_list_keeps_no_list_from_being_cleaned():
     assert CleanLists(store, publisher, SimpleNamespace(shorten=lambda _users: None)).step()
     assert [user_id for user_id, _, _ in swapped] == ["u1"]
     (sent,) = publisher.of("recommendations")
-    assert [item["item_id"] for item in msgspec.json.decode(sent.value)["items"]] == ["stays"]
+    assert msgspec.json.decode(sent.value)["items"]["ids"] == ["stays"]

@@ -9,6 +9,7 @@ from builders import NOW_MS, batch, click, part
 from doubles import MemoryInterestStore, MemoryPublisher
 
 from streamrec.contracts.derived import TopKList
+from streamrec.contracts.listed_items import ListedItems
 from streamrec.contracts.topics import BROKER_MAX_MESSAGE_BYTES
 from streamrec.domain.interest import DISLIKED_ITEMS, FoldRules
 from streamrec.domain.seen import SEEN_ITEMS
@@ -60,7 +61,7 @@ def test_no_list_is_larger_than_the_largest():
         state_version=1,
         list_id="l",
         user_id="u",
-        items=[],
+        items=ListedItems.of([]),
         model_version="m",
         arm="personal",
         event_time_ms=NOW_MS,
@@ -99,7 +100,7 @@ def test_a_part_of_a_model_version_fits_the_room_that_the_trainer_asks_for():
     ("topic", "room", "needs", "variable"),
     [
         ("user-interests", 500_000, needs_of_interests(1_000), "STREAMREC_SEQUENCE_LENGTH"),
-        ("recommendations", 500_000, needs_of_recall(1_000), "STREAMREC_TOP_K"),
+        ("recommendations", 250_000, needs_of_recall(1_000), "STREAMREC_TOP_K"),
         ("clicks.dlq", 4_000, needs_of_interests(50), "max.message.bytes"),
         ("items.dlq", 4_000, needs_of_retention(), "max.message.bytes"),
         ("model-updates", 500_000, needs_of_trainer(), "max.message.bytes"),

@@ -4,7 +4,8 @@ import msgspec
 import pytest
 from builders import NOW_MS
 
-from streamrec.contracts.derived import ListItem, Reason, TopKList
+from streamrec.contracts.derived import TopKList
+from streamrec.contracts.listed_items import ListedItems, ListItem, Reason
 from streamrec.service.list_aging import TRUST_HALF_LIFE_MS, brought_up_to_date, hide
 
 LONG_MS = 1_000 * TRUST_HALF_LIFE_MS
@@ -16,7 +17,9 @@ def listed(scores, *, age_ms=0):
         state_version=1,
         list_id="l1",
         user_id="u1",
-        items=[ListItem(item_id, score, Reason("model"), prior) for item_id, (score, prior) in scores.items()],
+        items=ListedItems.of(
+            [ListItem(item_id, score, Reason("model"), prior) for item_id, (score, prior) in scores.items()]
+        ),
         model_version="m1",
         arm="personal",
         event_time_ms=NOW_MS - age_ms,

@@ -21,10 +21,10 @@ def test_a_withdrawn_or_deleted_item_leaves_all_lists(bench):
     bench.refresh.handle(batch(part("user-interests", [interest(f"u{n}", item_id) for n, item_id in enumerate("abc")])))
     bench.refresh.learn(batch(part("items", [json.dumps({"item_id": "a", "available": False}).encode()], key=b"a")))
     bench.refresh.learn(batch(part("items", [None], key=b"b")))
-    assert [item.item_id for item in bench.store.read("u2").items] == ["c"]
+    assert bench.store.read("u2").items.ids == ["c"]
 
     bench.refresh.learn(batch(part("items", [json.dumps({"item_id": "a"}).encode()], key=b"a")))
-    assert "a" in [item.item_id for item in bench.store.read("u2").items]
+    assert "a" in bench.store.read("u2").items.ids
 
 
 def test_a_batch_is_taken_in_once_though_the_store_is_away_at_first(bench):
@@ -46,7 +46,7 @@ def test_a_batch_is_taken_in_once_though_the_store_is_away_at_first(bench):
     bench.refresh.handle(batch(part("user-interests", [interest("u1", "a"), interest("u2", "b")])))
 
     assert bench.ranker.updates == [b"half a version"]
-    assert [item.item_id for item in bench.store.read("u2").items] == ["b"]
+    assert bench.store.read("u2").items.ids == ["b"]
 
 
 def test_marks_wait_until_the_whole_catalogue_was_read(bench):
@@ -58,12 +58,12 @@ def test_marks_wait_until_the_whole_catalogue_was_read(bench):
     withdraw(bench.store, "a", "b")
     fresh = bench.again()
     fresh.learn(withdrawn("a", available=True))
-    assert [item.item_id for item in bench.store.read("u2").items] == ["c"], "what it was at first says nothing"
+    assert bench.store.read("u2").items.ids == ["c"], "what it was at first says nothing"
     fresh.learn(withdrawn("a"))
     fresh.mark_all()
-    assert [item.item_id for item in bench.store.read("u2").items] == ["b", "c"]
+    assert bench.store.read("u2").items.ids == ["b", "c"]
     fresh.learn(withdrawn("c"))
-    assert [item.item_id for item in bench.store.read("u2").items] == ["b"]
+    assert bench.store.read("u2").items.ids == ["b"]
 
 
 def test_a_recreated_catalogue_takes_the_place_of_the_old_one(bench):
@@ -74,14 +74,14 @@ def test_a_recreated_catalogue_takes_the_place_of_the_old_one(bench):
     bench.refresh.mark_all()
     bench.refresh.learn(said("a"))
     bench.refresh.learn(said("b"))
-    assert [item.item_id for item in bench.store.read("u2").items] == ["c"]
+    assert bench.store.read("u2").items.ids == ["c"]
 
     bench.refresh.forget_catalogue()
     assert bench.ranker.hidden == set()
     bench.refresh.learn(said("b"))
-    assert [item.item_id for item in bench.store.read("u2").items] == ["c"], "nothing is marked before all was read"
+    assert bench.store.read("u2").items.ids == ["c"], "nothing is marked before all was read"
     bench.refresh.mark_all()
-    assert [item.item_id for item in bench.store.read("u2").items] == ["a", "c"]
+    assert bench.store.read("u2").items.ids == ["a", "c"]
     assert bench.ranker.hidden == {"b"}
 
 

@@ -31,12 +31,20 @@ class Scanned(NamedTuple):
     marked: int
 
 
+class _StoredItems(msgspec.Struct):
+    ids: list[msgspec.Raw]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
 class _Stored(msgspec.Struct):
     """The fields of a list that are decoded: items are only counted."""
 
     produced_at_ms: int
     model_version: str
-    items: list[msgspec.Raw]
+    items: _StoredItems | list[msgspec.Raw]
+    """An object for each in lists of earlier releases."""
 
 
 _decoder = msgspec.json.Decoder(_Stored)

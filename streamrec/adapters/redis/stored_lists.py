@@ -17,21 +17,29 @@ FEW = 32
 
 _FIND = """
 -- KEYS: a set of item ids, then lists; ARGV: how many ids are few; returns each list that holds any of them, with those
--- an item begins with its id, a reason does not
+-- their ids are before their scores; in a list of an earlier release an item begins with its id, a reason does not
 local few = tonumber(redis.call('SCARD', KEYS[1])) <= tonumber(ARGV[1]) and redis.call('SMEMBERS', KEYS[1])
 for _, id in ipairs(few or {}) do
   if string.find(id, '["\\\\%c]') then few = nil break end -- a list has it in another form
 end
 local function in_set(topk)
-  local held = {}
+  local held, ids = {}, {}
+  local _, begin = string.find(topk, '"items":{"ids":[', 1, true)
+  local listed = begin and string.sub(topk, begin, (string.find(topk, '],"scores":"', begin, true)))
   if few then
     for _, id in ipairs(few) do
-      if string.find(topk, '{"item_id":"' .. id .. '","score":', 1, true) then held[#held + 1] = id end
+      local is_in
+      if listed then is_in = string.find(listed, '"' .. id .. '"', 1, true)
+      else is_in = string.find(topk, '{"item_id":"' .. id .. '","score":', 1, true) end
+      if is_in then held[#held + 1] = id end
     end
     return held
   end
-  local ids = {}
-  for id in string.gmatch(topk, '{"item_id":"(.-)","score":') do
+  if listed then
+    local is_whole, decoded = pcall(cjson.decode, listed)
+    ids = is_whole and decoded or ids
+  end
+  for id in string.gmatch(listed and '' or topk, '{"item_id":"(.-)","score":') do
     if string.find(id, '\\\\', 1, true) then
       local is_whole, decoded = pcall(cjson.decode, '["' .. id .. '"]')
       id = is_whole and decoded[1] or id

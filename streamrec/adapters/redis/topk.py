@@ -15,6 +15,7 @@ from streamrec.adapters.redis.list_marks import RedisListMarks
 from streamrec.adapters.redis.server import require_fit
 from streamrec.adapters.redis.stored_lists import RedisStoredLists
 from streamrec.adapters.redis.topic_ids import RedisTopicIds
+from streamrec.contracts.decode import decode_list
 from streamrec.contracts.derived import TopKList
 from streamrec.service.batch import Positions, Slice, TopicPartition
 from streamrec.service.list_aging import brought_up_to_date
@@ -77,7 +78,6 @@ end
 
 _encoder = msgspec.json.Encoder()
 _origin_decoder = msgspec.json.Decoder(ListOrigin)
-_decoder = msgspec.json.Decoder(TopKList)
 
 
 class RedisTopKStore:
@@ -255,7 +255,7 @@ class TopKReader:
     Examples
     --------
     >>> reader = TopKReader("redis://localhost:6379/0")  # doctest: +SKIP
-    >>> [item.item_id for item in reader.read("u1").items]  # doctest: +SKIP
+    >>> reader.read("u1").items.ids  # doctest: +SKIP
     ['i7', 'i3']
     """
 
@@ -275,7 +275,7 @@ class TopKReader:
         with translated_errors(self._redis):
             *stored, default = values(self._redis, [*map(self._keys.topk, user_ids), self._keys.default])
             lists = [_decode(value) for value in (*stored, default)]
-            item_ids = list({item.item_id for topk in lists if topk for item in topk.items})
+            item_ids = list({item_id for topk in lists if topk for item_id in topk.items.ids})
             marks: Any = self._redis.zmscore(self._keys.withdrawn, item_ids) if item_ids else []
         withdrawn = {item_id for item_id, mark in zip(item_ids, marks, strict=True) if mark is not None}
         # before re-scoring: a list with no items left is replaced by the default list
@@ -291,8 +291,9 @@ def _origin_of(value: bytes | None) -> ListOrigin | None:
 
 
 def _decode(value: bytes | None) -> TopKList | None:
-    return None if value is None else _decoder.decode(value)
+    return None if value is None else decode_list(value)
 
 
 def _without(topk: TopKList, withdrawn: set[str]) -> TopKList:
-    return msgspec.structs.replace(topk, items=[item for item in topk.items if item.item_id not in withdrawn])
+    kept = [place for place, item_id in enumerate(topk.items.ids) if item_id not in withdrawn]
+    return topk if len(kept) == len(topk.items) else msgspec.structs.replace(topk, items=topk.items.taken(kept))

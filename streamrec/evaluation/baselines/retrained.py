@@ -60,7 +60,7 @@ class Retrained:
 
     def rank(self, interests: Sequence[UserInterest], *, k: int) -> list[list[str]]:
         """Return each user's list."""
-        return [[item.item_id for item in items] for items in self._ranker.rank(interests, k=k)]
+        return [items.ids for items in self._ranker.rank(interests, k=k)]
 
     def count(self, interest: UserInterest) -> None:
         """Store an event for the next training, and count it."""

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
-from streamrec.contracts.derived import ListItem, Reason
+from streamrec.contracts.listed_items import (
+    GREATEST_SCORE,
+    LEAST_SCORE,
+    MAX_LEADS,
+    STEPS,
+    ListedItems,
+    ListItem,
+    Reason,
+)
 from streamrec.domain.interest import SequenceEvent
+from streamrec.model.compiled import compiled
 from streamrec.model.ranking.candidates import Described, find
 from streamrec.model.ranking.context import make_context
 from streamrec.model.ranking.serving import ServingModel
@@ -63,7 +72,7 @@ class Prior:
 
 def best_lists(
     model: ServingModel, found: Described, scores: np.ndarray, k: int, prior: Prior | None
-) -> list[list[ListItem]]:
+) -> list[ListedItems]:
     """Return the `k` best candidates of each user, best first; none for a user whose scores are NaN.
 
     Parameters
@@ -76,11 +85,35 @@ def best_lists(
     likely = log_softmax(scores, found.candidates)
     order, ends = _best(likely, found.candidates, k)
     rows = found.candidates.rows[order]
-    rounded = np.round(likely[order].astype(np.float64), 4).tolist()
-    priors = [None] * len(rows) if prior is None else prior.by_row(model)[rows].tolist()
-    item_ids = map(model.ids.__getitem__, rows.tolist())
-    items = list(map(ListItem, item_ids, rounded, _reasons(model, found, order), priors))
-    return [items[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+    ids = [model.ids[row] for row in rows.tolist()]
+    score_column = packed(likely[order])
+    prior_column = b"" if prior is None else packed(prior.by_row(model)[rows])
+    why, leads = _reasons(model, found, order)
+    channels = [*(retriever.name for retriever in model.retrievers), OWN]
+    lead_rows, lead_ends, lead_places = _distinct(leads, np.array(ends, np.int64), MAX_LEADS)
+    lead_ids = [model.ids[row] for row in lead_rows.tolist()]
+    reasons = bytes(np.stack([why, lead_places], axis=1).astype(np.uint8))
+    lists, begin, lead_begin = [], 0, 0
+    for end, lead_end in zip(ends, lead_ends.tolist(), strict=True):
+        column = slice(2 * begin, 2 * end)
+        lists.append(
+            ListedItems(
+                ids[begin:end],
+                score_column[column],
+                reasons[column],
+                channels,
+                lead_ids[lead_begin:lead_end],
+                prior_column[column],
+            )
+        )
+        begin, lead_begin = end, lead_end
+    return lists
+
+
+def packed(scores: np.ndarray) -> bytes:
+    """Encode scores for a column of a list."""
+    steps = np.clip(np.rint(scores * STEPS), LEAST_SCORE, GREATEST_SCORE)
+    return bytes(steps.astype("<i2"))
 
 
 def warm_up() -> None:
@@ -112,32 +145,34 @@ def warm_up() -> None:
     best_lists(model, found, np.zeros(len(found.features), np.float32), 1, None)
 
 
-def most_popular(model: ServingModel, counts: np.ndarray, k: int) -> list[ListItem]:
+def most_popular(model: ServingModel, counts: np.ndarray, k: int) -> ListedItems:
     """Return the items with the highest counts, best first, excluding negative ones; `counts` by row."""
     n = min(k, len(counts))
     top = np.argpartition(-counts, n - 1)[:n]
     top = top[np.argsort(-counts[top], kind="stable")]
-    return [
-        ListItem(model.ids[row], round(math.log1p(float(counts[row])), 4), Reason("popular"))
-        for row in top.tolist()
-        if counts[row] >= 0 and model.ids[row]
-    ]
+    return ListedItems.of(
+        [
+            ListItem(model.ids[row], math.log1p(float(counts[row])), Reason("popular"))
+            for row in top.tolist()
+            if counts[row] >= 0 and model.ids[row]
+        ]
+    )
 
 
-def filled(items: Sequence[ListItem], popular: Sequence[ListItem], k: int) -> list[ListItem]:
+def filled(items: ListedItems, popular: ListedItems, k: int) -> ListedItems:
     """Fill up a short list with popular items, at most as likely as its last item.
 
     Lists may be short because withdrawn items are removed after retrieval.
     """
     if not items:
-        return list(popular)
-    listed, last = {item.item_id for item in items}, items[-1]
+        return popular
+    listed, last = set(items.ids), items[-1]
     more = [
         ListItem(item.item_id, min(item.score, last.score), item.reason, last.prior)
         for item in popular
         if item.item_id not in listed
     ]
-    return [*items, *more[: k - len(items)]]
+    return ListedItems.of([*items, *more[: k - len(items)]])
 
 
 def log_softmax(scores: np.ndarray, found: Candidates) -> np.ndarray:
@@ -171,10 +206,9 @@ def _best(likely: np.ndarray, found: Candidates, k: int) -> tuple[np.ndarray, li
     return order[is_best], np.cumsum(np.minimum(counts, k)).tolist()
 
 
-def _reasons(model: ServingModel, found: Described, order: np.ndarray) -> list[Reason]:
-    """Return the reason of each listed item: the channel that explains it best, and the user's item that led to it."""
-    names = [*(retriever.name for retriever in model.retrievers), OWN]
-    strengths = np.zeros((len(names), len(order)), np.float32)
+def _reasons(model: ServingModel, found: Described, order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the channel that explains each listed item best, and the user's item that led to it, 0 for none."""
+    strengths = np.zeros((len(model.retrievers) + 1, len(order)), np.float32)
     strengths[-1] = _LEAST_STRENGTH
     channels = list(zip(model.retrievers, found.retrievals, strict=True))
     for number, (retriever, retrieval) in enumerate(channels):
@@ -186,9 +220,28 @@ def _reasons(model: ServingModel, found: Described, order: np.ndarray) -> list[R
         own = np.flatnonzero(why == number)
         if (lead := retriever.leads(retrieval, order[own])) is not None:
             leads[own] = lead
-    keys = (leads * len(names) + why).tolist()
-    known = {}
-    for key in set(keys):
-        lead, number = divmod(key, len(names))
-        known[key] = Reason(names[number], model.ids[lead] if lead else None)
-    return [known[key] for key in keys]
+    return why, leads
+
+
+@compiled
+def _distinct(rows: np.ndarray, ends: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the distinct rows of each user, at most so many, the end of each user's, and 1 + the place of each row.
+
+    A row that is 0 or beyond the number has place 0.
+    """
+    distinct, distinct_ends, places = np.zeros(len(rows), np.int64), np.zeros(len(ends), np.int64), rows * 0
+    begin, start, count = 0, 0, 0
+    for user in range(len(ends)):
+        for at in range(begin, ends[user]):
+            if rows[at] == 0:
+                continue
+            place = start
+            while place < count and distinct[place] != rows[at]:
+                place += 1
+            if place == count and count - start < most:
+                distinct[count] = rows[at]
+                count += 1
+            places[at] = place - start + 1 if place < count else 0
+        begin, start = ends[user], count
+        distinct_ends[user] = count
+    return distinct[:count], distinct_ends, places

@@ -12,8 +12,9 @@ import msgspec
 import numpy as np
 import structlog
 
-from streamrec.contracts.derived import ListItem, Reason, UserInterest
+from streamrec.contracts.derived import UserInterest
 from streamrec.contracts.incoming import Item
+from streamrec.contracts.listed_items import ListedItems, ListItem, Reason, unpack_scores
 from streamrec.domain.feedback import is_interest
 from streamrec.domain.interest import SequenceEvent
 from streamrec.errors import BadRecordError
@@ -168,7 +169,7 @@ class ModelRanker:
         self._withdrawn_changes += 1
         self._untouched.clear()
 
-    def rank(self, interests: Sequence[UserInterest], *, k: int) -> list[list[ListItem]]:
+    def rank(self, interests: Sequence[UserInterest], *, k: int) -> list[ListedItems]:
         """Return the best items of each user, best first, at most `k`; never empty once any event was seen."""
         if not interests:
             return []
@@ -186,7 +187,7 @@ class ModelRanker:
         """Count the new events of a user without making a list."""
         self._serving([interest])
 
-    def popular(self, interests: Sequence[UserInterest], *, k: int) -> list[list[ListItem]]:
+    def popular(self, interests: Sequence[UserInterest], *, k: int) -> list[ListedItems]:
         """Return recently popular items of each user under the same rules, for the control arm."""
         model = self._serving(interests)
         contexts = [self._context(model, interest) for interest in interests]
@@ -199,14 +200,15 @@ class ModelRanker:
         hidden = interest.disliked_before + (interest.seen_before if self.hide_seen else [])
         return make_context(model, interest.sequence, hide_seen=self.hide_seen, hidden=hidden)
 
-    def default(self, *, k: int) -> list[ListItem]:
+    def default(self, *, k: int) -> ListedItems:
         """Return the list for unknown users."""
         model = self._serving(())
         items = self._rank(model, [make_context(model, [])], [None], k)[0]
         if not model.version:
             return items
-        self._prior = Prior({item.item_id: item.score for item in items}, items[-1].score if items else 0.0)
-        return [msgspec.structs.replace(item, prior=item.score) for item in items]
+        scores = unpack_scores(items.scores)
+        self._prior = Prior(dict(zip(items.ids, scores, strict=True)), scores[-1] if scores else 0.0)
+        return msgspec.structs.replace(items, priors=items.scores)
 
     def _serving(self, interests: Sequence[UserInterest]) -> ServingModel:
         if not self._base.version:
@@ -258,7 +260,7 @@ class ModelRanker:
         contexts: Sequence[Context],
         interests: Sequence[UserInterest | None],
         k: int,
-    ) -> list[list[ListItem]]:
+    ) -> list[ListedItems]:
         together = max(1, MAX_SCORES // model.size)
         parts = [contexts[start : start + together] for start in range(0, len(contexts), together)]
         lists = [items for part in parts for items in self._rank_together(model, part, k)]
@@ -270,7 +272,7 @@ class ModelRanker:
             for items, context, interest in zip(lists, contexts, interests, strict=True)
         ]
 
-    def _rank_together(self, model: ServingModel, contexts: Sequence[Context], k: int) -> list[list[ListItem]]:
+    def _rank_together(self, model: ServingModel, contexts: Sequence[Context], k: int) -> list[ListedItems]:
         found = self._find(model, contexts, k)
         return best_lists(model, found, model.blend.scores(found.features), k, self._prior)
 
@@ -284,7 +286,7 @@ class ModelRanker:
             risen=np.array(list(self._risen)[-MAX_RISEN:], np.int64),
         )
 
-    def _popular(self, model: ServingModel, context: Context, interest: UserInterest | None, k: int) -> list[ListItem]:
+    def _popular(self, model: ServingModel, context: Context, interest: UserInterest | None, k: int) -> ListedItems:
         """Return popular items, then items unknown to the version, for a user or for everyone."""
         counts = model.counts[: model.size, CONTROL_HALF_LIFE].copy()
         counts[~model.in_use] = NEVER
@@ -293,9 +295,9 @@ class ModelRanker:
         items = most_popular(model, counts, k)
         return items if len(items) == k else filled(items, self._beyond(items, interest, k), k)
 
-    def _beyond(self, items: Sequence[ListItem], interest: UserInterest | None, k: int) -> list[ListItem]:
+    def _beyond(self, items: ListedItems, interest: UserInterest | None, k: int) -> ListedItems:
         """Return items unknown to the version: first those of the stream, most popular first."""
-        hidden = {item.item_id for item in items}
+        hidden = set(items.ids)
         if interest is not None:
             hidden.update(interest.hidden(seen=self.hide_seen))
         missing = k - len(items)
@@ -303,10 +305,8 @@ class ModelRanker:
         of_stream = list(islice(may_be, missing))
         hidden.update(of_stream)
         of_catalogue = self._untouched.newest(missing - len(of_stream), but=hidden)
-        return [
-            *(ListItem(item_id, 0.0, Reason("popular")) for item_id in of_stream),
-            *(ListItem(item_id, 0.0, Reason("recent")) for item_id in of_catalogue),
-        ]
+        named = [(item_id, "popular") for item_id in of_stream] + [(item_id, "recent") for item_id in of_catalogue]
+        return ListedItems.of([ListItem(item_id, 0.0, Reason(channel)) for item_id, channel in named])
 
 
 def _begun(before: ServingModel, after: ServingModel) -> list[str]:
