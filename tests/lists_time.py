@@ -40,6 +40,12 @@ def words_of(items, rng):
     return content.astype(np.uint16)
 
 
+def popularity_of(items, rng):
+    """Return counts that are about as high for each half-life."""
+    overall = 1_000.0 * rng.permutation(1.0 / np.arange(1, items + 1))
+    return (overall[:, None] * rng.uniform(0.5, 2.0, (items, len(HALF_LIVES_MS)))).astype(np.float32)
+
+
 def model_of(items, rng):
     """Return a version with random contents."""
     vectors = unit(rng.standard_normal((items, DIM), np.float32))
@@ -50,7 +56,7 @@ def model_of(items, rng):
         size=items,
         vectors=vectors,
         rough=rough_table(vectors, items),
-        counts=rng.exponential(size=(items, len(HALF_LIVES_MS))).astype(np.float32),
+        counts=popularity_of(items, rng),
         first_ms=NOW_MS - rng.integers(1, 10**9, items),
         last_ms=NOW_MS - rng.integers(1, 10**8, items),
         events=rng.integers(1, 1_000, items),

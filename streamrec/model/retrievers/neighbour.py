@@ -20,7 +20,7 @@ PUBLISHED_NEIGHBOURS = 32
 NEIGHBOURS_OF = OWN_ITEMS
 """Number of the latest distinct items whose neighbours are candidates."""
 
-MAX_CANDIDATES = 128
+MAX_CANDIDATES = 48
 """Maximum number of candidates per user."""
 
 _STRENGTH = 1.0

@@ -6,7 +6,7 @@ import numpy as np
 
 from streamrec.model.retrievers.retriever import Found, Items, Retrieval, Retriever, Users
 
-PER_HALF_LIFE = 64
+PER_HALF_LIFE = 24
 """Number of the most popular items for each half-life of popularity."""
 
 _STRENGTH = 0.4
@@ -19,6 +19,7 @@ class PopularRetriever(Retriever):
 
     def __init__(self) -> None:
         self._rows: np.ndarray | None = None
+        self._is_popular: np.ndarray | None = None
 
     def rows(self, items: Items) -> np.ndarray:
         """Return the distinct most popular rows over all half-lives, computed once per version."""
@@ -28,6 +29,14 @@ class PopularRetriever(Retriever):
             self._rows = top[items.last_ms[top] > 0]
         return self._rows
 
+    def is_popular(self, items: Items) -> np.ndarray:
+        """Return whether each row is one of them, `(size,)`."""
+        if self._is_popular is None:
+            is_popular = np.zeros(items.size, bool)
+            is_popular[self.rows(items)] = True
+            self._is_popular = is_popular
+        return self._is_popular
+
     def find(self, items: Items, users: Users) -> Found:
         """Return the same rows for each user."""
         rows = self.rows(items)
@@ -35,5 +44,5 @@ class PopularRetriever(Retriever):
 
     def explains(self, retrieval: Retrieval, chosen: np.ndarray) -> np.ndarray:
         """Explain the most popular rows."""
-        is_popular = np.isin(retrieval.candidates.rows[chosen], self.rows(retrieval.items))
+        is_popular = self.is_popular(retrieval.items)[retrieval.candidates.rows[chosen]]
         return np.float32(_STRENGTH) * is_popular

@@ -22,7 +22,7 @@ from streamrec.model.tensors import Arrays
 SESSION_EVENTS = 64
 """Maximum number of events in a session: those of a robot do not end."""
 
-MAX_CANDIDATES = 64
+MAX_CANDIDATES = 48
 """Maximum number of candidates per user."""
 
 _LOGGED = "row", "time_ms", "before"

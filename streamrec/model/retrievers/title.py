@@ -153,17 +153,23 @@ def _cosines(index: _Index, titles: np.ndarray, own: np.ndarray, candidates: Can
     """Return the cosine of each candidate with each own item of its user, `(M, OWN_ITEMS)`."""
     rows, starts, width = candidates.rows, candidates.starts, own.shape[1]
     cosines = np.zeros((len(rows), width), np.float32)
+    own_norms = np.zeros(width, np.float32)
     owners = np.zeros(len(index.weights), np.uint8)  # a bit for each own item with a word, cleared between users
     for user in range(len(own)):
         _mark(owners, titles, own[user])
+        for place in range(width):
+            own_norms[place] = index.inverse_norms[own[user, place]]
         for at in range(starts[user], starts[user + 1]):
+            shared = np.uint8(0)
             for word in titles[rows[at]]:
                 bits = owners[word]
                 if bits:
+                    shared |= bits
                     for place in range(width):
                         cosines[at, place] += index.weights[word] * _BITS[bits, place]
-            for place in range(width):
-                cosines[at, place] *= index.inverse_norms[rows[at]] * index.inverse_norms[own[user, place]]
+            if shared:
+                for place in range(width):
+                    cosines[at, place] *= index.inverse_norms[rows[at]] * own_norms[place]
         for row in own[user]:
             for word in titles[row]:
                 owners[word] = 0

@@ -11,10 +11,8 @@ from streamrec.model.compiled import compiled
 from streamrec.model.retrievers.retriever import Candidates, Found, Retrieval, Retriever
 
 _LEAST = np.float32(1e-3)
-_NONE = np.float32(np.exp(-7.0))
-"""A weight whose logarithm is zero after scale and shift."""
-
 _SCALE, _SHIFT = np.float32(0.2), np.float32(1.4)
+"""A weight of about 0.001, the least that counts, is as good as none: its feature is zero."""
 
 
 class Weighed(NamedTuple):
@@ -104,7 +102,7 @@ def places_among(candidates: Candidates, ends: np.ndarray, rows: np.ndarray) -> 
 
 
 def describe(feature: np.ndarray, places: np.ndarray, weights: np.ndarray) -> None:
-    """Write the logarithms of weights, `(n,)`, scaled to about 1, to a feature of candidates, zero for others, `(M,)`.
+    """Write the logarithms of weights, `(n,)`, scaled to about 1, to a feature of candidates, zero before, `(M,)`.
 
     Parameters
     ----------
@@ -112,11 +110,7 @@ def describe(feature: np.ndarray, places: np.ndarray, weights: np.ndarray) -> No
         Index of the candidate with each weight, -1 if none, `(n,)`.
     """
     is_there = (places >= 0) & (weights > 0)
-    feature[:] = _NONE
-    feature[places[is_there]] = weights[is_there] + _LEAST
-    np.log(feature, out=feature)
-    feature *= _SCALE
-    feature += _SHIFT
+    feature[places[is_there]] = np.log(weights[is_there].astype(np.float32) + _LEAST) * _SCALE + _SHIFT
 
 
 @compiled
