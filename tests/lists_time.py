@@ -17,7 +17,7 @@ from streamrec.model.ranking.context import make_context
 from streamrec.model.ranking.lists import best_lists, warm_up
 from streamrec.model.ranking.serving import ServingModel
 from streamrec.model.retrievers.item_lists import ItemLists
-from streamrec.model.retrievers.nearest import rough_table
+from streamrec.model.retrievers.item_vectors import ItemVectors
 from streamrec.model.tables.content import BUCKETS, MAX_PARTS
 from streamrec.model.tables.popularity import HALF_LIVES_MS
 from streamrec.model.tables.session_log import MAX_EVENTS
@@ -48,14 +48,12 @@ def popularity_of(items, rng):
 
 def model_of(items, rng):
     """Return a version with random contents."""
-    vectors = unit(rng.standard_normal((items, DIM), np.float32))
     ids = ["", *(f"i{row}" for row in range(1, items))]
     model = ServingModel(
         ids=ids,
         rows={item_id: row for row, item_id in enumerate(ids) if item_id},
         size=items,
-        vectors=vectors,
-        rough=rough_table(vectors, items),
+        vectors=ItemVectors.of(unit(rng.standard_normal((items, DIM), np.float32))),
         counts=popularity_of(items, rng),
         first_ms=NOW_MS - rng.integers(1, 10**9, items),
         last_ms=NOW_MS - rng.integers(1, 10**8, items),

@@ -44,7 +44,7 @@ def find_one(model, context, hidden, *, k=0, withdrawn=(), risen=()):
     strongest = sorted(weights, key=lambda row: (-weights[row], row))[:MAX_CANDIDATES]
     of_sessions = sessions(model, context)
     likely = sorted(of_sessions, key=lambda row: (-of_sessions[row], row))[: session.MAX_CANDIDATES]
-    cosines = model.vectors[: model.size] @ hidden if hidden.any() else None
+    cosines = model.vectors.take(slice(model.size)) @ hidden if hidden.any() else None
     interests = _interests(context)
     strongest_categories = sorted(set(interests) - {0}, key=lambda code: -interests[code])[:CATEGORIES_OF]
     of_categories = [row for code in strongest_categories for row in shelf(model, code)]
@@ -67,7 +67,7 @@ def find_one(model, context, hidden, *, k=0, withdrawn=(), risen=()):
             values |= {"session": _log_weight(of_sessions[row]), "is_of_session": 1.0}
         values |= _own(model, context, row) | _in_category(model, interests, row)
         values |= _compared(
-            context, row, "cosine_to", lambda one, other: float(model.vectors[one] @ model.vectors[other])
+            context, row, "cosine_to", lambda one, other: float(model.vectors.take(one) @ model.vectors.take(other))
         )
         values |= _compared(context, row, "title_like", _Titles(model).cosine) | _in_context(model, context, row)
         described.append([values[name] for name in model.blend.features])
@@ -82,7 +82,9 @@ def follow(encoder, model, context):
     times_s = ((times_ms - times_ms[0]) / 1000.0).astype(np.float32)
     with torch.inference_mode():
         return encoder(
-            torch.from_numpy(model.vectors[rows])[None], torch.from_numpy(types)[None], torch.from_numpy(times_s)[None]
+            torch.from_numpy(model.vectors.take(rows))[None],
+            torch.from_numpy(types)[None],
+            torch.from_numpy(times_s)[None],
         )[0, -1].numpy()
 
 

@@ -13,9 +13,9 @@ import torch
 from msgspec import Struct
 
 from streamrec.bench.peer_environment import run_peer
-from streamrec.model.retrievers.nearest import RoughTable, kernel_for, nearest, rough_table
+from streamrec.model.retrievers.item_vectors import ItemVectors
+from streamrec.model.retrievers.nearest import kernel_for, nearest
 from streamrec.model.retrievers.products import Kernel
-from streamrec.model.tables.vocabulary import grown
 from streamrec.model.threads import limit_threads
 
 K = 100
@@ -56,11 +56,11 @@ def measure(
     torch.set_num_threads(1)
     for size in sizes:
         # capacity in whole blocks, like the tables of a version
-        vectors = grown(_unit(rng.standard_normal((size, DIM), np.float32)), size + 1)
-        rough = rough_table(vectors, size)
+        items = ItemVectors.of(_unit(rng.standard_normal((size, DIM), np.float32))).grown(size + 1)
+        vectors = items.take(np.arange(size))
         peers = run_peer(python, "nearest.py", size, DIM, repeats, seed, *users)
         for together, kernel in [(count, each) for count in users for each in kernels or [kernel_for(size, count)]]:
-            search = partial(_exact, vectors, rough, kernel)
+            search = partial(_exact, items, kernel)
             search(size, vectors[:together])  # compiled or loaded before timing
             queries = [_unit(rng.standard_normal((together, DIM), np.float32)) for _ in range(repeats)]
             pairs = [(_timed(search, size, query), _timed(partial(_naive, vectors), size, query)) for query in queries]
@@ -82,8 +82,8 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
     return unit
 
 
-def _exact(vectors: np.ndarray, rough: RoughTable, kernel: Kernel, size: int, queries: np.ndarray) -> np.ndarray:
-    return nearest(vectors[:size], rough, queries, K, kernel=kernel)
+def _exact(items: ItemVectors, kernel: Kernel, size: int, queries: np.ndarray) -> np.ndarray:
+    return nearest(items, size, queries, K, kernel=kernel)
 
 
 def _naive(vectors: np.ndarray, size: int, queries: np.ndarray) -> np.ndarray:

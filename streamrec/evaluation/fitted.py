@@ -191,7 +191,7 @@ class FittedModel:
         own = np.where(is_listed, scores[places], np.inf)
         # ties rank above the target, so that it has no advantage
         better = np.bincount(candidates.users, scores >= own[candidates.users], len(own)).astype(np.int64) - 1
-        cosines = hidden @ serving.vectors[: serving.size].T
+        cosines = hidden @ serving.vectors.take(np.arange(serving.size)).T
         cosines[:, 0] = -np.inf
         for user, context in enumerate(contexts):
             cosines[user, context.left_out] = -np.inf

@@ -62,7 +62,7 @@ class ListQuality:
         for listed, begin, end in zip(lists, begins, users.ends.tolist(), strict=True):
             rows = np.array([row for item_id in listed[:CUTOFF] if (row := model.row(item_id))], np.int64)
             if len(rows) > 1:
-                self.distances.append(intra_list_distance(model.vectors[rows]))
+                self.distances.append(intra_list_distance(model.vectors.take(rows)))
             of_user, of_list = users.categories[begin:end], model.category[rows]
             if of_user.any() and of_list.any():
                 self.calibrations.append(calibration(of_user[of_user > 0], of_list[of_list > 0]))

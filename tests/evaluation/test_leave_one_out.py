@@ -87,7 +87,7 @@ def test_training_does_not_see_the_validation_item(users):
         one.model.fit(lambda one=one: one.past, epochs=1)
         one.model.publish()
 
-    assert np.array_equal(*(one.model.serving.vectors for one in trained))
+    assert np.array_equal(*(one.model.serving.vectors.codes for one in trained))
 
 
 def test_counts_know_neither_validation_nor_test_items(users):

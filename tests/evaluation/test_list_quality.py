@@ -71,7 +71,7 @@ def test_lists_of_the_users_themes_are_calibrated(taught):
     quality, model, _, lists = quality_of(ranker, interests[-40:], ["nothing"] * 40)
     assert len(quality.distances) == len(quality.calibrations) == 40
     rows = [model.row(item_id) for item_id in lists[0]]
-    similar = model.vectors[rows].astype(float) @ model.vectors[rows].T.astype(float)
+    similar = model.vectors.take(rows).astype(float) @ model.vectors.take(rows).T.astype(float)
     assert quality.distances[0] == pytest.approx(1.0 - (similar.sum() - np.trace(similar)) / 90.0, abs=1e-6)
 
 

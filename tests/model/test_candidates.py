@@ -23,9 +23,9 @@ from streamrec.model.network.sequence_model import SequenceModel
 from streamrec.model.network.weights import weights_of
 from streamrec.model.ranking.candidates import encode, find
 from streamrec.model.ranking.context import make_context
-from streamrec.model.retrievers import products
-from streamrec.model.retrievers.byte_products import stored
-from streamrec.model.retrievers.nearest import SCORES_TOGETHER, kernel_for, nearest, rough_table
+from streamrec.model.retrievers import byte_products, products
+from streamrec.model.retrievers.item_vectors import ItemVectors
+from streamrec.model.retrievers.nearest import SCORES_TOGETHER, kernel_for, nearest
 from streamrec.model.retrievers.products import KERNELS, LARGE_ROWS, MANY_QUERIES, Kernel, fastest, for_search
 
 
@@ -119,7 +119,9 @@ def test_the_search_is_exact_although_it_scores_roughly(size, n, dim, kernel):
     vectors[: size // 2] = vectors[0] + 0.05 * vectors[: size // 2]  # closer to each other than a rough score can tell
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     queries = np.concatenate([vectors[:3], -vectors[:1]])
-    found = nearest(vectors[:size], rough_table(vectors, size), queries, n, kernel=kernel)
+    items = ItemVectors.of(vectors)
+    vectors = items.take(np.arange(len(vectors)))
+    found = nearest(items, size, queries, n, kernel=kernel)
     wanted = np.sort(-(queries @ vectors[:size].T), axis=1)[:, :n]
     assert all(len(set(rows)) == min(n, size) for rows in found.tolist())
     scores = np.take_along_axis(queries @ vectors[:size].T, found, axis=1)
@@ -132,8 +134,9 @@ def test_the_search_is_exact_where_every_rough_number_is_as_large_as_can_be(kern
     vectors = (rng.choice([-1.0, 1.0], (5_000, 64)) / 8.0).astype(np.float32)
     vectors[::7] = vectors[0]
     queries = np.concatenate([vectors[:3], -vectors[:1]])
-    found = nearest(vectors, rough_table(vectors, 5_000), queries, 800, kernel=kernel)
-    scores = queries @ vectors.T
+    items = ItemVectors.of(vectors)
+    found = nearest(items, 5_000, queries, 800, kernel=kernel)
+    scores = queries @ items.take(np.arange(5_000)).T
     np.testing.assert_allclose(
         np.sort(np.take_along_axis(scores, found, axis=1), axis=1), np.sort(scores, axis=1)[:, -800:], atol=1e-6
     )
@@ -143,10 +146,10 @@ def test_searches_of_many_users_share_little_memory(monkeypatch):
     rng = np.random.default_rng(1)
     vectors = rng.standard_normal((4_000, 32)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    rough = rough_table(vectors, 4_000)
-    together = nearest(vectors, rough, vectors[:50], 10)
+    items = ItemVectors.of(vectors)
+    together = nearest(items, 4_000, vectors[:50], 10)
     monkeypatch.setattr("streamrec.model.retrievers.nearest.SCORES_TOGETHER", 12_001)
-    assert np.array_equal(np.sort(nearest(vectors, rough, vectors[:50], 10)), np.sort(together))
+    assert np.array_equal(np.sort(nearest(items, 4_000, vectors[:50], 10)), np.sort(together))
 
 
 @pytest.mark.filterwarnings("error::RuntimeWarning")
@@ -154,27 +157,34 @@ def test_a_search_for_what_is_no_number_or_among_such_finds_rows_that_are_there(
     vectors = np.random.default_rng(1).standard_normal((6_000, 32)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     queries = np.concatenate([vectors[:1], np.full((1, 32), np.nan, np.float32)])
-    found = nearest(vectors, rough_table(vectors, 6_000), queries, 100, kernel=kernel)
-    assert set(found[0]) == set(np.argsort(-(vectors @ vectors[0]))[:100])
+    items = ItemVectors.of(vectors)
+    found = nearest(items, 6_000, queries, 100, kernel=kernel)
+    assert set(found[0]) == set(np.argsort(-(items.take(np.arange(6_000)) @ vectors[0]))[:100])
     assert len(set(found[1].tolist())) == 100
 
     vectors[7] = np.nan
-    found = nearest(vectors, rough_table(vectors, 6_000), queries, 100, kernel=kernel)
+    found = nearest(ItemVectors.of(vectors), 6_000, queries, 100, kernel=kernel)
     assert found.min() >= 0
     assert found.max() < 6_000
 
 
 def test_all_kernels_give_the_same_products(kernel):
     rng = np.random.default_rng(1)
-    queries = rng.integers(-127, 128, (7, 70), np.int8)
-    rows = rng.integers(-63, 64, (900, 70), np.int8)
-    wanted = queries.astype(np.int32) @ rows.astype(np.int32).T
-    operands = (queries, stored(rows)) if kernel.of_codes else (queries.astype(np.float32), rows.astype(np.float32))
-    if kernel.of_codes:
-        with pytest.raises(ValueError, match="fewer than 1000"):
-            kernel.products(*operands, 1_000)
-    for n in (900, 893, 5):
-        assert np.array_equal(kernel.products(*operands, n), wanted[:, :n])
+    vectors = rng.standard_normal((907, 70)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    items = ItemVectors.of(vectors[:900])
+    for users, n in itertools.product((1, 4, 7), (900, 893, 5)):
+        products, margins = kernel.products(vectors[900 : 900 + users], items.head(n))
+        wrong = abs(products - vectors[900 : 900 + users] @ items.take(np.arange(n)).T)
+        assert (wrong.max(axis=1) <= margins / 2).all()
+
+
+def test_products_with_blocks_that_are_not_there_are_refused():
+    items = ItemVectors.empty(64, 900)
+    with pytest.raises(ValueError, match="fewer than 1000"):
+        byte_products.products(
+            np.zeros((1, 64), np.int8), np.ones(1, np.float32), items._replace(steps=np.zeros(1_000, np.float32))
+        )
 
 
 OTHER_CPUS = {
@@ -189,6 +199,7 @@ PRODUCTS = """
 import sys
 import numpy as np
 from streamrec.model.retrievers import byte_products
+from streamrec.model.retrievers.item_vectors import ItemVectors
 from streamrec.model.retrievers.products import KERNELS
 
 assert byte_products.INSTRUCTIONS == sys.argv[1]
@@ -198,7 +209,8 @@ for size, dim, users in ((1, 3, 1), (16, 64, 4), (150, 64, 1), (167, 70, 7)) if 
     rows, queries = rng.integers(-63, 64, (size, dim), np.int8), rng.integers(-127, 128, (users, dim), np.int8)
     rows[0], queries[0] = 63, 127
     wanted = queries.astype(np.int32) @ rows.astype(np.int32).T
-    assert np.array_equal(byte_products.products(queries, byte_products.stored(rows), size), wanted)
+    items = ItemVectors.empty(dim, size).replaced(np.arange(size), rows, np.ones(size, np.float32))
+    assert np.array_equal(byte_products.products(queries, np.ones(users, np.float32), items), wanted)
 """
 
 
@@ -225,12 +237,15 @@ def test_the_kernel_is_measured_once_for_each_kind_of_search():
 
 
 def test_a_kernel_that_is_slow_here_is_not_chosen(monkeypatch):
-    def slow(queries, _, n):
+    def slow(queries, items):
         time.sleep(0.02)
-        return np.zeros((len(queries), n), np.int32)
+        return products_of_none(queries, items)
 
-    swift = Kernel("swift", lambda queries, _, n: np.zeros((len(queries), n), np.float32), of_codes=False)
-    monkeypatch.setattr(products, "KERNELS", (Kernel("slow", slow, of_codes=True), swift))
+    def products_of_none(queries, items):
+        return np.zeros((len(queries), len(items.steps)), np.float32), np.zeros(len(queries))
+
+    swift = Kernel("swift", products_of_none)
+    monkeypatch.setattr(products, "KERNELS", (Kernel("slow", slow), swift))
     monkeypatch.setattr(products, "_trials", products._trials.__wrapped__)
     assert fastest.__wrapped__(many=False, large=False) is swift
     assert fastest.__wrapped__(many=False, large=True) is swift

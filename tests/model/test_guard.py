@@ -37,7 +37,7 @@ def served(records):
 
 
 def is_finite(model):
-    tables = [model.vectors, model.counts, *model.blend.weights().values(), *model.dense.values()]
+    tables = [model.vectors.steps, model.counts, *model.blend.weights().values(), *model.dense.values()]
     return all(np.isfinite(table).all() for table in tables)
 
 
@@ -205,7 +205,7 @@ def test_the_last_good_version_is_tested_as_it_served(new_trainer):
     running = Running(new_trainer(hide_seen=False), log_of(600))
     running.play(600)
     serving = running.trainer.serving
-    weights = Weights.of(serving.weights.state()).grown(*serving.vectors.shape)
+    weights = Weights.of(serving.weights.state()).grown(*serving.vectors.codes.shape)
     again = serving.with_weights(weights)
     contexts = [make_context(serving, interest.sequence) for interest in stream(600)[-8:]]
     one, other = (find(model, contexts, encode(model, contexts)) for model in (serving, again))
@@ -215,11 +215,21 @@ def test_the_last_good_version_is_tested_as_it_served(new_trainer):
     assert again.encoder is not serving.encoder
 
 
+def test_weights_that_an_earlier_release_kept_are_read(new_trainer):
+    running = Running(new_trainer(hide_seen=False), log_of(200))
+    running.play(200)
+    kept = running.trainer.serving.weights.state()
+    codes, steps = kept.pop("vector_codes"), kept.pop("vector_steps")
+    vectors = codes * steps[:, None]
+    of_earlier = Weights.of({**kept, "vectors": vectors.astype(np.float16)}).vectors.take(slice(None))
+    assert of_earlier == pytest.approx(vectors, abs=1e-3)
+
+
 def test_a_manual_rollback_brings_back_the_lists_of_the_older_version(new_trainer):
     running = Running(new_trainer(hide_seen=False), log_of(2_400))
     running.play(1_200)
     running.use_case.checkpoint()
-    name, vectors = running.trainer.versions.versions[-1].name, running.trainer.serving.vectors.copy()
+    name, vectors = running.trainer.versions.versions[-1].name, running.trainer.serving.vectors.take(slice(None))
     running.play(2_000)
     before = len(running.updates)
     running.command(msgspec.json.encode(ModelCommand(roll_back_to=name, asked_at_ms=1)))
@@ -230,7 +240,7 @@ def test_a_manual_rollback_brings_back_the_lists_of_the_older_version(new_traine
         ranker.apply_update(record)
     assert ranker.model_version == running.trainer.serving.version
     size = running.trainer.serving.size
-    moved = np.linalg.norm(running.trainer.serving.vectors[:size] - vectors[:size], axis=1)
+    moved = np.linalg.norm(running.trainer.serving.vectors.take(slice(size)) - vectors[:size], axis=1)
     assert moved.max() <= 0.05, "what was published is near what was learned"
     newest = running.trainer.versions.versions[-1]
     assert (newest.status, newest.went_on_from) == ("serving", name)
@@ -291,8 +301,8 @@ def test_what_the_guard_knows_survives_a_restart(new_trainer):
     mine, others = first.trainer.guard, second.guard
     assert np.array_equal(np.array(mine._differences), np.array(others._differences), equal_nan=True)
     assert (mine.loss, mine._on_trial, mine._held) == (others.loss, others._on_trial, others._held)
-    size = len(others.good.vectors)
-    assert np.array_equal(mine.good.vectors[:size], others.good.vectors)
+    size = len(others.good.vectors.steps)
+    assert np.array_equal(mine.good.vectors.take(slice(size)), others.good.vectors.take(slice(size)))
     assert second.versions == first.trainer.versions
 
 
@@ -304,7 +314,7 @@ def test_the_good_version_does_not_know_an_item_that_got_the_row_of_another_one(
     trainer = running.trainer
     vocabulary = trainer.model.items.vocabulary
     row = vocabulary.row("0-0")
-    assert trainer.guard.good.vectors[row].any()
+    assert trainer.guard.good.vectors.steps[row]
     vocabulary.remove("0-0")
     event = Event("newcomer", "another", START_MS + 5_000_000, Source(EventType.CLICK, 1), 0)
     trainer.train([fold(InterestState(), event)], behind=0)
@@ -312,5 +322,5 @@ def test_the_good_version_does_not_know_an_item_that_got_the_row_of_another_one(
     running.use_case.checkpoint()
     for each in (trainer, new_trainer(hide_seen=False)):
         assert each.model.items.vocabulary.row("another") == row
-        assert not each.guard.good.vectors[row].any()
+        assert not each.guard.good.vectors.steps[row]
         assert row not in each.guard._known_rows

@@ -16,6 +16,7 @@ from streamrec.contracts.derived import UserInterest
 from streamrec.domain.feedback import is_interest
 from streamrec.domain.interest import SequenceEvent
 from streamrec.model.ranking.serving import ServingModel
+from streamrec.model.retrievers.item_vectors import ItemVectors
 from streamrec.model.tables.content import MAX_PARTS
 from streamrec.model.tables.popularity import CONTROL_HALF_LIFE, Popularity, share_of
 from streamrec.model.tables.vocabulary import Vocabulary
@@ -100,7 +101,7 @@ class StreamCounts:
             ids=ids,
             rows={item_id: row for row, item_id in enumerate(ids) if item_id},
             size=size,
-            vectors=np.zeros((size, 1), np.float32),
+            vectors=ItemVectors.empty(1, size),
             counts=popularity.counts[:size].copy(),
             totals=popularity.totals.copy(),
             first_ms=popularity.first_ms[:size].copy(),

@@ -45,7 +45,7 @@ class Described(NamedTuple):
 
 def encode(model: ServingModel, contexts: Sequence[Context]) -> np.ndarray:
     """Return the vector of each user, zero for unknown users, `(B, D)`."""
-    hidden = np.zeros((len(contexts), model.vectors.shape[1]), np.float32)
+    hidden = np.zeros((len(contexts), model.vectors.dim), np.float32)
     known = [index for index, context in enumerate(contexts) if context.rows.any()]
     if model.encoder is None or not known:
         return hidden
@@ -53,7 +53,7 @@ def encode(model: ServingModel, contexts: Sequence[Context]) -> np.ndarray:
     of_known = [contexts[index] for index in known]
     times_s = [(context.times_ms[newest] - context.times_ms[newest][0]) / 1000.0 for context in of_known]
     hidden[known] = model.encoder(
-        model.vectors[np.concatenate([context.rows[newest] for context in of_known])],
+        model.vectors.take(np.concatenate([context.rows[newest] for context in of_known])),
         np.concatenate([context.event_types[newest] for context in of_known]),
         np.concatenate(times_s).astype(np.float32),
         np.array([len(times) for times in times_s]),

@@ -23,7 +23,8 @@ from streamrec.model.ranking.context import make_context
 from streamrec.model.ranking.serving import ServingModel
 from streamrec.model.retrievers.channels import DEFAULT, retrievers_of
 from streamrec.model.retrievers.item_lists import ItemLists
-from streamrec.model.retrievers.nearest import nearest, rough_table
+from streamrec.model.retrievers.item_vectors import ItemVectors
+from streamrec.model.retrievers.nearest import nearest
 from streamrec.model.retrievers.neighbour import NeighbourRetriever
 from streamrec.model.retrievers.products import KERNELS
 from streamrec.model.retrievers.retriever import Candidates
@@ -118,9 +119,11 @@ def packed(scores: np.ndarray) -> bytes:
 
 def warm_up() -> None:
     """Compile the loops, or load them from the cache, in advance."""
-    vectors = np.eye(4, dtype=np.float32)
+    units = np.eye(4, dtype=np.float32)
+    vectors = ItemVectors.of(units)
     for kernel in KERNELS:
-        nearest(vectors, rough_table(vectors, len(vectors)), vectors, 1, kernel=kernel)
+        nearest(vectors, len(units), units, 1, kernel=kernel)
+        nearest(vectors, len(units), units[:1], 1, kernel=kernel)
     neighbours = NeighbourRetriever()
     neighbours.lists = ItemLists(np.ones((4, 1), np.int32), np.ones((4, 1), np.float32))
     session_log.warm_up()
@@ -131,7 +134,6 @@ def warm_up() -> None:
         rows={item_id: row for row, item_id in enumerate(ids) if item_id},
         size=len(ids),
         vectors=vectors,
-        rough=rough_table(vectors, len(ids)),
         counts=np.ones((4, len(HALF_LIVES_MS)), np.float32),
         first_ms=np.ones(4, np.int64),
         last_ms=np.ones(4, np.int64),
@@ -141,7 +143,7 @@ def warm_up() -> None:
         retrievers=(neighbours, *retrievers_of(set(DEFAULT) - {neighbours.name})),
     )
     context = make_context(model, [SequenceEvent(1, 0, 0, 0, "a", "", (1,))])
-    found = find(model, [context], vectors[1:2])
+    found = find(model, [context], units[1:2])
     best_lists(model, found, np.zeros(len(found.features), np.float32), 1, None)
 
 

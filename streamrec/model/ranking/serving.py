@@ -15,7 +15,7 @@ from streamrec.model.network.config import ModelConfig
 from streamrec.model.network.forward import Encoder
 from streamrec.model.ranking.blend import Blend, blend_for
 from streamrec.model.retrievers.channels import DEFAULT, retrievers_of
-from streamrec.model.retrievers.nearest import RoughTable, rough_table
+from streamrec.model.retrievers.item_vectors import ItemVectors, coded
 from streamrec.model.retrievers.retriever import Retriever
 from streamrec.model.tables.content import BUCKETS, MAX_PARTS
 from streamrec.model.tables.popularity import HALF_LIVES_MS, HOUR_MS, decay
@@ -26,7 +26,7 @@ MAX_AHEAD_MS = 10 * HOUR_MS
 """A weight doubles per half-life after the reference time, which moves before floats overflow."""
 
 _COUNT_TABLES = ("counts", "first_ms", "last_ms", "events", "category")
-_ROW_TABLES = ("vectors", "words", *_COUNT_TABLES)
+_ROW_TABLES = ("words", *_COUNT_TABLES)
 
 
 @dataclass(frozen=True)
@@ -35,36 +35,38 @@ class Weights:
 
     Attributes
     ----------
-    vectors, rough, dense, encoder, blend
+    vectors, dense, encoder, blend
         As in :class:`ServingModel`.
     """
 
-    vectors: np.ndarray = field(default_factory=lambda: np.zeros((1, 1), np.float32))
-    rough: RoughTable = field(default_factory=lambda: rough_table(np.zeros((1, 1), np.float32), 1))
+    vectors: ItemVectors = field(default_factory=lambda: ItemVectors.empty(1))
     dense: Arrays = field(default_factory=dict)
     encoder: Encoder | None = None
     blend: Blend = field(default_factory=lambda: blend_for(retrievers_of(DEFAULT)))
 
     def grown(self, rows: int, dim: int) -> Weights:
         """Return the weights with vectors for this many rows, itself if it has them; new ones are zero."""
-        if self.vectors.shape == (rows, dim):
+        if self.vectors.codes.shape == (rows, dim):
             return self
-        vectors = np.zeros((rows, dim), np.float32)
-        known = min(rows, len(self.vectors)) if self.vectors.shape[1] == dim else 0
-        vectors[:known] = self.vectors[:known]
-        return replace(self, vectors=vectors, rough=rough_table(vectors, rows))
+        vectors = ItemVectors.empty(dim, rows)
+        if self.vectors.dim == dim:
+            known = np.arange(min(rows, len(self.vectors.steps)))
+            vectors.replaced(known, self.vectors.codes[known], self.vectors.steps[known])
+        return replace(self, vectors=vectors)
 
     def state(self) -> Arrays:
-        """Return the weights as arrays, with vectors in half precision."""
-        return {"vectors": self.vectors.astype(np.float16), **self.dense, **prefixed("blend", self.blend.weights())}
+        """Return the weights as arrays."""
+        vectors = {"vector_codes": self.vectors.codes, "vector_steps": self.vectors.steps}
+        return {**vectors, **self.dense, **prefixed("blend", self.blend.weights())}
 
     @classmethod
     def of(cls, arrays: Mapping[str, np.ndarray]) -> Weights:
         """Restore the weights from :meth:`state`."""
-        vectors, dense = arrays["vectors"].astype(np.float32), _dense_in(arrays)
+        codes, steps = _coded_in(arrays)
+        vectors = ItemVectors.empty(codes.shape[1], len(codes)).replaced(np.arange(len(codes)), codes, steps)
+        dense = _dense_in(arrays)
         return cls(
             vectors=vectors,
-            rough=rough_table(vectors, len(vectors)),
             dense=dense,
             encoder=_encoder_of(dense) if dense else None,
             blend=Blend.of(below("blend", arrays)),
@@ -84,7 +86,7 @@ class ServingModel:
     size
         Number of rows, including padding.
     vectors
-        Unit item vectors, `(capacity, D)`, float32.
+        Unit item vectors.
     counts, totals, first_ms, last_ms, reference_ms
         See :class:`~streamrec.model.tables.popularity.Popularity`.
     events
@@ -96,8 +98,6 @@ class ServingModel:
         `(capacity, MAX_PARTS)`.
     retrievers
         The channels, in the order in which they break ties of reasons.
-    rough
-        Quantized vectors for :func:`~streamrec.model.retrievers.nearest.nearest`.
     dense, encoder, blend
         The network's weights as published, the network (`None` before training), and the second-stage ranker.
     newest_event_ms
@@ -108,7 +108,7 @@ class ServingModel:
     ids: list[str] = field(default_factory=lambda: [""])
     rows: dict[str, int] = field(default_factory=dict)
     size: int = 1
-    vectors: np.ndarray = field(default_factory=lambda: np.zeros((1, 1), np.float32))
+    vectors: ItemVectors = field(default_factory=lambda: ItemVectors.empty(1))
     counts: np.ndarray = field(default_factory=lambda: np.zeros((1, len(HALF_LIVES_MS)), np.float32))
     totals: np.ndarray = field(default_factory=lambda: np.zeros(len(HALF_LIVES_MS)))
     first_ms: np.ndarray = field(default_factory=lambda: np.zeros(1, np.int64))
@@ -118,7 +118,6 @@ class ServingModel:
     words: np.ndarray = field(default_factory=lambda: np.zeros((1, MAX_PARTS), np.uint16))
     reference_ms: int = 0
     retrievers: tuple[Retriever, ...] = field(default_factory=lambda: retrievers_of(DEFAULT))
-    rough: RoughTable = field(default_factory=lambda: rough_table(np.zeros((1, 1), np.float32), 1))
     dense: Arrays = field(default_factory=dict)
     encoder: Encoder | None = None
     blend: Blend = field(default_factory=lambda: blend_for(retrievers_of(DEFAULT)))
@@ -140,7 +139,7 @@ class ServingModel:
     @property
     def weights(self) -> Weights:
         """The weights trained by gradient; vectors are not copied."""
-        return Weights(self.vectors[: self.size], self.rough, self.dense, self.encoder, self.blend)
+        return Weights(self.vectors.head(self.size), self.dense, self.encoder, self.blend)
 
     def with_weights(self, weights: Weights) -> ServingModel:
         """Return this version with the weights of another one, for the same number of rows."""
@@ -150,7 +149,6 @@ class ServingModel:
         return replace(
             self,
             vectors=weights.vectors,
-            rough=weights.rough.head(self.size),
             dense=weights.dense,
             encoder=weights.encoder,
             blend=blend,
@@ -208,16 +206,18 @@ class ServingModel:
 
     def _apply_rows(self, changes: Mapping[str, np.ndarray], *, in_place: bool) -> None:
         reference_ms = int(changes["reference_ms"][0])
-        if self.vectors.shape[1] != changes["vectors"].shape[1]:
-            self.vectors = np.zeros((1, changes["vectors"].shape[1]), np.float32)
+        codes, steps = _coded_in(changes)
+        if self.vectors.dim != codes.shape[1]:
+            self.vectors = ItemVectors.empty(codes.shape[1])
+        vectors = self.vectors.grown(self.size)
+        self.vectors = vectors if in_place or vectors is not self.vectors else vectors.copied()
         for name in _ROW_TABLES:
             table = grown(getattr(self, name), self.size)
             setattr(self, name, table if in_place or table is not getattr(self, name) else table.copy())
         if reference_ms != self.reference_ms:
             self.counts *= decay(reference_ms - self.reference_ms).astype(np.float32)
             self.reference_ms = reference_ms
-        self.vectors[changes["vector_rows"]] = changes["vectors"]
-        self.rough = rough_table(self.vectors, self.size)
+        self.vectors.replaced(changes["vector_rows"], codes, steps)
         for name in _COUNT_TABLES:
             getattr(self, name)[changes["count_rows"]] = changes[name]
         if "word_rows" in changes:  # missing in versions of earlier releases
@@ -239,6 +239,13 @@ class ServingModel:
 def dense_shape(config: ModelConfig) -> np.ndarray:
     """Return the shape of the network as an array published with its weights."""
     return np.array([config.dim, config.max_length, config.blocks, config.heads, config.feedforward])
+
+
+def _coded_in(arrays: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Return codes and steps of vectors; earlier releases sent and kept the vectors themselves."""
+    if "vectors" in arrays:
+        return coded(arrays["vectors"])
+    return arrays["vector_codes"], arrays["vector_steps"]
 
 
 def _dense_in(arrays: Mapping[str, np.ndarray]) -> Arrays:

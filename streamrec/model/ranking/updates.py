@@ -23,7 +23,7 @@ _log = structlog.get_logger(__name__)
 _NO_VERSION = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 """Errors raised by invalid tensors: others can write to the topic, too."""
 
-_HALF_WIDTH = ("vectors", "neighbours.weights", "linear.weights")
+_HALF_WIDTH = ("neighbours.weights", "linear.weights")
 
 
 class Learned(NamedTuple):

@@ -7,9 +7,9 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from streamrec.model.retrievers.nearest import RoughTable
+from streamrec.model.retrievers.item_vectors import ItemVectors
 from streamrec.model.retrievers.retriever import Items, Lesson, Teacher, Users
-from streamrec.model.retrievers.searched import Aims, Publication, Published, SearchedRetriever
+from streamrec.model.retrievers.searched import Aims, Publication, SearchedRetriever, followed
 from streamrec.model.tables.adaptive_rows import AdaptiveRows
 from streamrec.model.tables.bag_autoencoder import BAG, DIM, TARGETS, Batch, Network, gradients, unit
 from streamrec.model.tables.covisitation import LEAST_SHARE
@@ -176,7 +176,7 @@ class AutoencoderRetriever(SearchedRetriever):
     strength, strength_of_far = 0.7, 0.15
 
     def __init__(self) -> None:
-        self.published = Published.empty(DIM)
+        self.published = ItemVectors.empty(DIM)
         self.network = Network.initial()
 
     @classmethod
@@ -186,18 +186,19 @@ class AutoencoderRetriever(SearchedRetriever):
 
     def follow(self, earlier: Self, items: Items, changes: Mapping[str, np.ndarray], *, in_place: bool) -> None:
         """Take over vectors and network of the earlier version, and replace what changed."""
-        self.published = earlier.published.followed(self.name, changes, items.size, in_place=in_place)
+        self.published = followed(earlier.published, self.name, changes, items.size, in_place=in_place)
         sent = below("autoencoder.network", changes)
         self.network = earlier.network._replace(**{name: sent[name].astype(np.float32) for name in sent})
 
     def latent(self, users: Users) -> np.ndarray:
         """Return the mean of each user's latent distribution, zero for users without items, `(B, Z)`, float32."""
-        bags = self.published.known(users.own[:, :BAG])
-        return self.network.latent(self.published.vectors[bags], bags)
+        latest = users.own[:, :BAG]
+        bags = np.where(latest < len(self.published.steps), latest, 0)
+        return self.network.latent(self.published.take(bags), bags)
 
-    def table(self, items: Items) -> tuple[np.ndarray, RoughTable]:
+    def vectors(self, items: Items) -> ItemVectors:  # noqa: ARG002  # its own
         """Return the vectors of items."""
-        return self.published.vectors[: items.size], self.published.rough
+        return self.published
 
     def aims(self, users: Users) -> Aims:
         """Return what the means predict."""

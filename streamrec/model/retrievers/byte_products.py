@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 from llvmlite import ir  # type: ignore[import-untyped]  # it comes without types
@@ -26,7 +26,7 @@ _helpers: Any = import_module("numba.core.cgutils")  # it has no types
 BLOCK_VECTORS, COLUMNS = 16, 4
 
 OFFSET = 64
-"""Difference of stored and signed codes; the latter are in [-63, 63]."""
+"""Difference of the codes in blocks and signed ones; the latter are in [-63, 63]."""
 
 TOGETHER = 4
 """Queries for one block, or blocks for one query, that are multiplied together: one waits while others are added."""
@@ -45,24 +45,35 @@ _LANES = BLOCK_VECTORS if INSTRUCTIONS == "avx512vnni" else BLOCK_VECTORS // 2
 _BYTES, _WORDS, _INTS = (ir.VectorType(each, _LANES * 32 // each.width) for each in (_BYTE, _WORD, _INT))
 
 
-def stored(codes: np.ndarray) -> np.ndarray:
-    """Return signed codes `(N, D)`, int8, as they are stored: `(N / 16, D / 4, 16, 4)`, rounded up, uint8."""
-    blocks, groups = -(-len(codes) // BLOCK_VECTORS), -(-codes.shape[1] // COLUMNS)
-    flat = np.full((blocks * BLOCK_VECTORS, groups * COLUMNS), OFFSET, np.uint8)
-    flat[: len(codes), : codes.shape[1]] = codes.view(np.uint8) + np.uint8(OFFSET)
-    return np.ascontiguousarray(flat.reshape(blocks, BLOCK_VECTORS, groups, COLUMNS).transpose(0, 2, 1, 3))
+class Coded(Protocol):
+    """N vectors, as :class:`~streamrec.model.retrievers.item_vectors.ItemVectors` has them."""
+
+    @property
+    def steps(self) -> np.ndarray:
+        """Quantization steps, `(N,)`, float32."""
+
+    @property
+    def blocks(self) -> np.ndarray:
+        """Unsigned codes, `(N / 16, D / 4, 16, 4)`, rounded up, uint8."""
 
 
-def products(queries: np.ndarray, table: np.ndarray, n: int) -> np.ndarray:
-    """Return the products of signed queries `(B, D)`, int8, with the first `n` stored vectors, `(B, n)`, int32."""
-    if n > len(table) * BLOCK_VECTORS:  # the loop reads by address, without a check of its own
-        raise ValueError(f"the table has fewer than {n} vectors")
-    padded = np.zeros((len(queries), table.shape[1] * COLUMNS), np.int8)
+def products(queries: np.ndarray, query_steps: np.ndarray, vectors: Coded) -> np.ndarray:
+    """Return the products of queries with vectors, `(B, N)`, float32.
+
+    Parameters
+    ----------
+    queries, query_steps
+        Signed codes, `(B, D)`, int8, and quantization steps, `(B,)`, float32.
+    """
+    blocks, n = vectors.blocks, len(vectors.steps)
+    if n > len(blocks) * BLOCK_VECTORS:  # the loop reads by address, without a check of its own
+        raise ValueError(f"there are blocks for fewer than {n} vectors")
+    padded = np.zeros((len(queries), blocks.shape[1] * COLUMNS), np.int8)
     padded[:, : queries.shape[1]] = queries
-    out = np.empty((len(queries), n), np.int32)
-    _multiply(padded, table, out)
-    out -= OFFSET * padded.sum(axis=1, dtype=np.int32)[:, None]
-    return out
+    sums = np.empty((len(queries), n), np.int32)
+    _multiply(padded, blocks, sums)
+    scaled: np.ndarray = _scaled(sums, OFFSET * padded.sum(axis=1, dtype=np.int32), query_steps, vectors.steps)
+    return scaled
 
 
 def _writer(*, blocks: int, queries: int) -> Callable[[int, int, int, int, int], None]:
@@ -146,24 +157,35 @@ _of_block, _of_query, _of_both = (
 
 
 @compiled
-def _multiply(queries: np.ndarray, table: np.ndarray, out: np.ndarray) -> None:
-    """Write the products of padded queries with stored vectors."""
-    groups, row = table.shape[1], out.strides[0]
+def _multiply(queries: np.ndarray, blocks: np.ndarray, out: np.ndarray) -> None:
+    """Write the sums of products of padded queries with the unsigned codes of vectors, `(B, N)`, int32."""
+    groups, row = blocks.shape[1], out.strides[0]
     whole, by_block = len(out[0]) // BLOCK_VECTORS, len(queries) // TOGETHER * TOGETHER
     by_query = whole // TOGETHER * TOGETHER
     for block in range(whole):
         for query in range(0, by_block, TOGETHER):
-            _of_block(_at(table[block]), _at(queries[query]), _at(out[query, block * BLOCK_VECTORS :]), groups, row)
+            _of_block(_at(blocks[block]), _at(queries[query]), _at(out[query, block * BLOCK_VECTORS :]), groups, row)
     for query in range(by_block, len(queries)):
         for block in range(0, by_query, TOGETHER):
-            _of_query(_at(table[block]), _at(queries[query]), _at(out[query, block * BLOCK_VECTORS :]), groups, row)
+            _of_query(_at(blocks[block]), _at(queries[query]), _at(out[query, block * BLOCK_VECTORS :]), groups, row)
         for block in range(by_query, whole):
-            _of_both(_at(table[block]), _at(queries[query]), _at(out[query, block * BLOCK_VECTORS :]), groups, row)
+            _of_both(_at(blocks[block]), _at(queries[query]), _at(out[query, block * BLOCK_VECTORS :]), groups, row)
     last = np.empty(BLOCK_VECTORS, np.int32)
     rest = len(out[0]) - whole * BLOCK_VECTORS
     for query in range(len(queries) if rest else 0):
-        _of_both(_at(table[whole]), _at(queries[query]), _at(last), groups, row)
+        _of_both(_at(blocks[whole]), _at(queries[query]), _at(last), groups, row)
         out[query, whole * BLOCK_VECTORS :] = last[:rest]
+
+
+@compiled
+def _scaled(sums: np.ndarray, corrections: np.ndarray, query_steps: np.ndarray, steps: np.ndarray) -> np.ndarray:
+    """Return products from sums, `(B, N)`, float32."""
+    products = np.empty(sums.shape, np.float32)
+    for query in range(len(sums)):
+        its, correction, step = sums[query], corrections[query], query_steps[query]
+        for place in range(len(its)):
+            products[query, place] = np.float32(its[place] - correction) * (step * steps[place])
+    return products
 
 
 @compiled

@@ -7,9 +7,9 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from streamrec.model.retrievers.nearest import RoughTable
+from streamrec.model.retrievers.item_vectors import ItemVectors
 from streamrec.model.retrievers.retriever import Items, Lesson, Teacher, Users
-from streamrec.model.retrievers.searched import Aims, Publication, Published, SearchedRetriever
+from streamrec.model.retrievers.searched import Aims, Publication, SearchedRetriever, followed
 from streamrec.model.tables.covisitation import LEAST_SHARE
 from streamrec.model.tables.item_factors import DIM, LARGEST, LOOK_BACK, ItemFactors, folded, inverse
 from streamrec.model.tables.rows_before import rows_before
@@ -72,7 +72,7 @@ class FactorsRetriever(SearchedRetriever):
     strength, strength_of_far = 0.7, 0.15
 
     def __init__(self) -> None:
-        self.published = Published.empty(DIM)
+        self.published = ItemVectors.empty(DIM)
         self.gram = np.zeros((DIM, DIM))
         self._inverted = inverse(self.gram)
 
@@ -84,17 +84,17 @@ class FactorsRetriever(SearchedRetriever):
     def follow(self, earlier: Self, items: Items, changes: Mapping[str, np.ndarray], *, in_place: bool) -> None:
         """Take over the factors of the earlier version, and replace those of the changed rows."""
         rows = changes["factors.rows"]
-        before = earlier.published.vectors[rows[rows < len(earlier.published.vectors)]].astype(np.float64)
-        now = changes["factors.vectors"].astype(np.float64)
+        before = earlier.published.take(rows[rows < len(earlier.published.steps)]).astype(np.float64)
+        self.published = followed(earlier.published, self.name, changes, items.size, in_place=in_place)
+        now = self.published.take(rows).astype(np.float64)
         self.gram = earlier.gram + now.T @ now - before.T @ before
         self._inverted = inverse(LARGEST**2 * self.gram)
-        self.published = earlier.published.followed(self.name, changes, items.size, in_place=in_place)
 
-    def table(self, items: Items) -> tuple[np.ndarray, RoughTable]:
+    def vectors(self, items: Items) -> ItemVectors:  # noqa: ARG002  # its own
         """Return the factors of items."""
-        return self.published.vectors[: items.size], self.published.rough
+        return self.published
 
     def aims(self, users: Users) -> Aims:
         """Return the factors of users, times the largest norm of an item."""
-        own = self.published.known(users.own)
-        return Aims.of(LARGEST * folded(LARGEST * self.published.vectors[own], own, self._inverted))
+        own = np.where(users.own < len(self.published.steps), users.own, 0)
+        return Aims.of(LARGEST * folded(LARGEST * self.published.take(own), own, self._inverted))

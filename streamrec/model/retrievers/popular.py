@@ -45,4 +45,4 @@ class PopularRetriever(Retriever):
     def explains(self, retrieval: Retrieval, chosen: np.ndarray) -> np.ndarray:
         """Explain the most popular rows."""
         is_popular = self.is_popular(retrieval.items)[retrieval.candidates.rows[chosen]]
-        return np.float32(_STRENGTH) * is_popular
+        return np.float32(_STRENGTH) * np.asarray(is_popular)

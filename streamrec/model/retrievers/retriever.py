@@ -14,7 +14,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol, Self
 
 import numpy as np
 
-from streamrec.model.retrievers.nearest import RoughTable
+from streamrec.model.retrievers.item_vectors import ItemVectors
 from streamrec.model.tensors import Arrays
 
 OWN_ITEMS = 8
@@ -29,8 +29,7 @@ class Items(Protocol):
 
     size: int
     reference_ms: int
-    vectors: np.ndarray
-    rough: RoughTable
+    vectors: ItemVectors
     counts: np.ndarray
     first_ms: np.ndarray
     last_ms: np.ndarray

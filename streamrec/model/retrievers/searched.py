@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import ClassVar, NamedTuple, Self
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
-from streamrec.model.compiled import compiled, dot
-from streamrec.model.retrievers.nearest import RoughTable, nearest, rough_table
+from streamrec.model.compiled import compiled
+from streamrec.model.retrievers.item_vectors import ItemVectors, coded, product, products_of
+from streamrec.model.retrievers.nearest import nearest
 from streamrec.model.retrievers.retriever import Candidates, Found, Items, Retrieval, Retriever, Users
 from streamrec.model.tables.vocabulary import grown
 from streamrec.model.tensors import Arrays
@@ -59,8 +60,8 @@ class SearchedRetriever(Retriever):
     strength: ClassVar[float]
     strength_of_far: ClassVar[float]
 
-    def table(self, items: Items) -> tuple[np.ndarray, RoughTable]:
-        """Return the vectors of items, of norm 1 at most, `(size, D)`, and the same for the search."""
+    def vectors(self, items: Items) -> ItemVectors:
+        """Return the vectors of items."""
         raise NotImplementedError
 
     def aims(self, users: Users) -> Aims:
@@ -73,13 +74,32 @@ class SearchedRetriever(Retriever):
         is_known = aims.directions.any(axis=1)
         if not is_known.any():
             return Found(np.zeros(0, np.int64), np.zeros(len(users.ends), np.int64), aims)
-        rows = nearest(*self.table(items), aims.directions[is_known], max(users.k, NEAREST))
+        rows = nearest(self.vectors(items), items.size, aims.directions[is_known], max(users.k, NEAREST))
         return Found(rows.ravel(), rows.shape[1] * np.cumsum(is_known), aims)
 
     def describe(self, retrieval: Retrieval) -> None:
         """Add the score of each candidate for its user, and how far it is below the best one's."""
-        vectors, _ = self.table(retrieval.items)
-        _describe(vectors, retrieval.found.notes, retrieval.candidates, retrieval.features)
+        self.products(retrieval, np.zeros((len(retrieval.users.own), 0), np.int64))
+
+    def products(self, retrieval: Retrieval, others: np.ndarray) -> np.ndarray:
+        """Describe the candidates, and return their products with other rows of each user.
+
+        Parameters
+        ----------
+        others
+            Rows, 0 for padding at the end, `(B, Q)`.
+
+        Returns
+        -------
+        np.ndarray
+            `(M, Q)`; 0 for padding.
+        """
+        vectors, aims, candidates = self.vectors(retrieval.items), retrieval.found.notes, retrieval.candidates
+        wanted = np.concatenate([aims.directions[:, None], vectors.take(others)], axis=1)
+        counts = 1 + np.count_nonzero(others, axis=1)
+        products = products_of(vectors, candidates.rows, candidates.starts, wanted, counts)
+        _describe(products[:, 0], aims, candidates, retrieval.features)
+        return products[:, 1:]
 
     def explains(self, retrieval: Retrieval, chosen: np.ndarray) -> np.ndarray:
         """Explain items near the user's vector, and with less strength any item of a user with a vector."""
@@ -90,41 +110,18 @@ class SearchedRetriever(Retriever):
     def leads(self, retrieval: Retrieval, chosen: np.ndarray) -> np.ndarray:
         """Return the nearest of the user's own items."""
         rows, users = retrieval.candidates.rows[chosen], retrieval.candidates.users[chosen]
-        vectors, _ = self.table(retrieval.items)
-        nearest_own: np.ndarray = _nearest_own(vectors, rows, users, retrieval.users.own)
+        vectors, own = self.vectors(retrieval.items), retrieval.users.own
+        nearest_own: np.ndarray = _nearest_own(vectors, rows, users, own, vectors.take(own))
         return nearest_own
 
 
-class Published(NamedTuple):
-    """A channel's own vectors of items, in a version.
-
-    Attributes
-    ----------
-    vectors
-        By row, `(capacity, D)`, float32.
-    rough
-        The same for the search.
-    """
-
-    vectors: np.ndarray
-    rough: RoughTable
-
-    @classmethod
-    def empty(cls, dim: int) -> Published:
-        """Return the vectors of no item."""
-        vectors = np.zeros((1, dim), np.float32)
-        return cls(vectors, rough_table(vectors, 1))
-
-    def followed(self, name: str, changes: Mapping[str, np.ndarray], size: int, *, in_place: bool) -> Self:
-        """Return the vectors of the next version, with those that :class:`Publication` named."""
-        larger = grown(self.vectors, size)
-        vectors = larger if in_place or larger is not self.vectors else larger.copy()
-        vectors[changes[f"{name}.rows"]] = changes[f"{name}.vectors"]
-        return type(self)(vectors, rough_table(vectors, size))
-
-    def known(self, rows: np.ndarray) -> np.ndarray:
-        """Return the rows, with 0 for those without a vector here."""
-        return np.where(rows < len(self.vectors), rows, 0)
+def followed(
+    vectors: ItemVectors, name: str, changes: Mapping[str, np.ndarray], size: int, *, in_place: bool
+) -> ItemVectors:
+    """Return a channel's own vectors in the next version, with those that :class:`Publication` named."""
+    larger = vectors.grown(size)
+    following = larger if in_place or larger is not vectors else larger.copied()
+    return following.replaced(changes[f"{name}.rows"], *coded(changes[f"{name}.vectors"]))
 
 
 class Publication:
@@ -179,14 +176,14 @@ class Publication:
 
 
 @compiled
-def _describe(vectors: np.ndarray, aims: Aims, candidates: Candidates, features: np.ndarray) -> None:
-    rows, starts = candidates.rows, candidates.starts
+def _describe(products: np.ndarray, aims: Aims, candidates: Candidates, features: np.ndarray) -> None:
+    starts = candidates.starts
     for user in range(len(aims.lengths)):
         if not aims.directions[user].any():
             continue
         best = np.float32(-np.inf)
         for index in range(starts[user], starts[user + 1]):
-            score = dot(vectors[rows[index]], aims.directions[user]) * aims.lengths[user]
+            score = products[index] * aims.lengths[user]
             features[0, index] = score
             best = max(best, score)
         for index in range(starts[user], starts[user + 1]):
@@ -197,14 +194,18 @@ def _describe(vectors: np.ndarray, aims: Aims, candidates: Candidates, features:
 
 
 @compiled
-def _nearest_own(vectors: np.ndarray, rows: np.ndarray, owners: np.ndarray, own: np.ndarray) -> np.ndarray:
+def _nearest_own(
+    vectors: ItemVectors, rows: np.ndarray, owners: np.ndarray, own: np.ndarray, own_vectors: np.ndarray
+) -> np.ndarray:
     """Return for each row the nearest of its owner's items, 0 for an owner without any, `(n,)`."""
     nearest_rows = np.zeros(len(rows), np.int64)
     for index in range(len(rows)):
         best = np.float32(-np.inf)
-        for other in own[owners[index]]:
+        codes, step = vectors.codes[rows[index]], vectors.steps[rows[index]]
+        for place in range(own.shape[1]):
+            other = own[owners[index], place]
             if other > 0:
-                product = dot(vectors[rows[index]], vectors[other])
-                if product > best:
-                    best, nearest_rows[index] = product, other
+                score = product(codes, own_vectors[owners[index], place]) * step
+                if score > best:
+                    best, nearest_rows[index] = score, other
     return nearest_rows

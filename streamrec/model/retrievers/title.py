@@ -160,20 +160,26 @@ def _cosines(index: _Index, titles: np.ndarray, own: np.ndarray, candidates: Can
         for place in range(width):
             own_norms[place] = index.inverse_norms[own[user, place]]
         for at in range(starts[user], starts[user + 1]):
-            shared = np.uint8(0)
-            for word in titles[rows[at]]:
-                bits = owners[word]
-                if bits:
-                    shared |= bits
-                    for place in range(width):
-                        cosines[at, place] += index.weights[word] * _BITS[bits, place]
-            if shared:
+            if _add_products(index, titles[rows[at]], owners, cosines[at]):
                 for place in range(width):
                     cosines[at, place] *= index.inverse_norms[rows[at]] * own_norms[place]
         for row in own[user]:
             for word in titles[row]:
                 owners[word] = 0
     return cosines
+
+
+@compiled
+def _add_products(index: _Index, words: np.ndarray, owners: np.ndarray, products: np.ndarray) -> bool:
+    """Add the products of a title with each own item, and return whether they share any word."""
+    shares = False
+    for word in words:
+        bits = owners[word]
+        if bits:
+            shares = True
+            for place in range(len(products)):
+                products[place] += index.weights[word] * _BITS[bits, place]
+    return shares
 
 
 @compiled

@@ -25,10 +25,11 @@ from safetensors.numpy import load, save
 from streamrec.errors import StreamrecError
 from streamrec.model.training.claim import LOCK
 
-FORMAT = 5
+FORMAT = 6
 OLDEST_FORMAT = 2
-"""Format 3 does not name the features of the blend, and keeps the pairs of items elsewhere. Format 2 has fewer features
-in the blend, too, and does not say to which version the model was rolled back."""
+"""Formats up to 5 keep the serving vectors, not their codes. Format 3 does not name the features of the blend, and
+keeps the pairs of items elsewhere. Format 2 has fewer features in the blend, too, and does not say to which version the
+model was rolled back."""
 
 KEPT_DAMAGED = 2
 """Number of the latest damaged checkpoints to keep for inspection."""

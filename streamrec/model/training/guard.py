@@ -121,17 +121,16 @@ class Guard:
     @good.setter
     def good(self, good: Weights) -> None:
         self._good = good
-        self._known_rows = np.flatnonzero(good.vectors.any(axis=1))
+        self._known_rows = np.flatnonzero(good.vectors.steps > 0)
 
     def forget(self, rows: Iterable[int]) -> None:
         """Clear these rows of the last good version: they were reassigned to other items."""
         vectors, given = self._good.vectors, np.fromiter(rows, np.int64)
-        given = given[given < len(vectors)]
-        forgotten = given[vectors[given].any(axis=1)]
+        given = given[given < len(vectors.steps)]
+        forgotten = given[vectors.steps[given] > 0]
         if not len(forgotten):
             return
-        vectors[forgotten] = 0.0
-        self._good.rough.clear(forgotten)
+        vectors.clear(forgotten)
         self._known_rows = np.setdiff1d(self._known_rows, forgotten)
 
     @property
@@ -274,7 +273,7 @@ class Guard:
         self, today: ServingModel, contexts: Sequence[Context], target_rows: Sequence[int]
     ) -> np.ndarray:
         """Return the losses of the last good version with the counts of another version, `(B, 2)`."""
-        self._good = self._good.grown(*today.vectors.shape)
+        self._good = self._good.grown(*today.vectors.codes.shape)
         return self._losses_of(today.with_weights(self.good), contexts, target_rows)
 
     def _losses_of(self, model: ServingModel, contexts: Sequence[Context], target_rows: Sequence[int]) -> np.ndarray:
@@ -299,8 +298,8 @@ class Guard:
             return np.full(len(rows), np.nan)
         others = known[np.linspace(0, len(known) - 1, SAMPLED_ITEMS).astype(np.int64)]
         temperature = math.exp(model.dense["dense.log_temperature"].item()) if model.dense else 1.0
-        positive = (hidden * model.vectors[rows]).sum(1, keepdims=True) / temperature
-        negative = hidden @ model.vectors[others].T / temperature
+        positive = (hidden * model.vectors.take(rows)).sum(1, keepdims=True) / temperature
+        negative = hidden @ model.vectors.take(others).T / temperature
         losses = np.logaddexp.reduce(np.column_stack([positive, negative]), axis=1) - positive[:, 0]
         bounded = np.where(np.isfinite(losses), np.minimum(losses, WORST_LOSS), WORST_LOSS)
         return np.where(np.isin(rows, known), bounded, np.nan)

@@ -12,6 +12,7 @@ from streamrec.model.network.weights import weights_of
 from streamrec.model.ranking.blend import blend_for
 from streamrec.model.ranking.serving import ServingModel, dense_shape
 from streamrec.model.ranking.updates import Learned, as_sent, to_records
+from streamrec.model.retrievers.item_vectors import coded
 from streamrec.model.retrievers.retriever import Teacher
 from streamrec.model.tables.item_counts import ItemCounts
 from streamrec.model.tables.vocabulary import pack_ids
@@ -132,8 +133,7 @@ class Releases:
             **self._stacking.changes(),
             **self._dense(),
             **self._words(rows),
-            "vector_rows": rows,
-            "vectors": self._learner.vectors(rows),
+            **_coded(rows, self._learner.vectors(rows)),
         }
 
     def _changes(self, *, with_network: bool) -> Arrays:
@@ -141,7 +141,7 @@ class Releases:
         vectors = self._learner.vectors(moved)
         known = moved < self.serving.size
         far = np.ones(len(moved), bool)
-        distances = np.linalg.norm(vectors[known] - self.serving.vectors[moved[known]], axis=1)
+        distances = np.linalg.norm(vectors[known] - self.serving.vectors.take(moved[known]), axis=1)
         far[known] = ~(distances <= PUBLISHED_DISTANCE)  # NaN is sent, and detected
         # small changes accumulate until they exceed the distance: most rows of a step are negatives that hardly move
         self._moved.intersection_update(moved[~far].tolist())
@@ -151,8 +151,7 @@ class Releases:
             **self._stacking.changes(),
             **(self._dense() if with_network else {}),
             **self._words(np.array(sorted(self._described), np.int64)),
-            "vector_rows": moved[far],
-            "vectors": vectors[far],
+            **_coded(moved[far], vectors[far]),
         }
 
     def _words(self, rows: np.ndarray) -> Arrays:
@@ -180,3 +179,8 @@ class Releases:
     def _dense(self) -> Arrays:
         shape = dense_shape(self._learner.average.config)
         return {"dense_shape": shape, **prefixed("dense", weights_of(self._learner.average))}
+
+
+def _coded(rows: np.ndarray, vectors: np.ndarray) -> Arrays:
+    codes, steps = coded(vectors)
+    return {"vector_rows": rows, "vector_codes": codes, "vector_steps": steps}

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Self
 
 import msgspec
+import numpy as np
 import structlog
 import torch
 
@@ -281,9 +282,11 @@ class Trainer:
             self.lineage.lose(number)
             return None
         arrays, vocabulary = found
-        then, now = unpack_ids(vocabulary["ids"])[: len(arrays["vectors"])], self.model.items.vocabulary.ids
-        arrays["vectors"][[row for row, ids in enumerate(zip(then, now, strict=False)) if ids[0] != ids[1]]] = 0.0
-        return Weights.of(arrays)
+        weights = Weights.of(arrays)
+        then, now = unpack_ids(vocabulary["ids"])[: len(weights.vectors.steps)], self.model.items.vocabulary.ids
+        others = [row for row, ids in enumerate(zip(then, now, strict=False)) if ids[0] != ids[1]]
+        weights.vectors.clear(np.array(others, np.int64))
+        return weights
 
     def _judge(self) -> None:
         """Condemn the serving version if it is worse than the last good one, or promote the one on trial."""
