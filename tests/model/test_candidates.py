@@ -209,7 +209,7 @@ for size, dim, users in ((1, 3, 1), (16, 64, 4), (150, 64, 1), (167, 70, 7)) if 
     rows, queries = rng.integers(-63, 64, (size, dim), np.int8), rng.integers(-127, 128, (users, dim), np.int8)
     rows[0], queries[0] = 63, 127
     wanted = queries.astype(np.int32) @ rows.astype(np.int32).T
-    items = ItemVectors.empty(dim, size).replaced(np.arange(size), rows, np.ones(size, np.float32))
+    items = ItemVectors.empty(dim, size).put(np.arange(size), rows, np.ones(size, np.float32))
     assert np.array_equal(byte_products.products(queries, np.ones(users, np.float32), items), wanted)
 """
 

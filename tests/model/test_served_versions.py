@@ -120,7 +120,8 @@ def test_a_version_that_is_no_number_never_serves(new_trainer, name):
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("words", BUCKETS), ("vector_codes", LARGEST_CODE + 1), ("vector_codes", -128)]
+    ("name", "value"),
+    [("words", BUCKETS), ("vector_codes", LARGEST_CODE + 1), ("vector_codes", -128), ("vector_rows", -1)],
 )
 def test_a_version_with_words_or_codes_that_do_not_exist_never_serves(new_trainer, name, value):
     interests, records = trained(new_trainer(), events=80)

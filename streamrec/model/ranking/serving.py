@@ -51,7 +51,7 @@ class Weights:
         vectors = ItemVectors.empty(dim, rows)
         if self.vectors.dim == dim:
             known = np.arange(min(rows, len(self.vectors.steps)))
-            vectors.replaced(known, self.vectors.codes[known], self.vectors.steps[known])
+            vectors.put(known, self.vectors.codes[known], self.vectors.steps[known])
         return replace(self, vectors=vectors)
 
     def state(self) -> Arrays:
@@ -63,7 +63,7 @@ class Weights:
     def of(cls, arrays: Mapping[str, np.ndarray]) -> Weights:
         """Restore the weights from :meth:`state`."""
         codes, steps = _coded_in(arrays)
-        vectors = ItemVectors.empty(codes.shape[1], len(codes)).replaced(np.arange(len(codes)), codes, steps)
+        vectors = ItemVectors.empty(codes.shape[1], len(codes)).put(np.arange(len(codes)), codes, steps)
         dense = _dense_in(arrays)
         return cls(
             vectors=vectors,
@@ -217,7 +217,7 @@ class ServingModel:
         if reference_ms != self.reference_ms:
             self.counts *= decay(reference_ms - self.reference_ms).astype(np.float32)
             self.reference_ms = reference_ms
-        self.vectors.replaced(changes["vector_rows"], codes, steps)
+        self.vectors.put(changes["vector_rows"], codes, steps)
         for name in _COUNT_TABLES:
             getattr(self, name)[changes["count_rows"]] = changes[name]
         if "word_rows" in changes:  # missing in versions of earlier releases

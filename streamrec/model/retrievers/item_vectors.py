@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from streamrec.model.compiled import compiled, compiled_loosely
+from streamrec.model.compiled import compiled, compiled_loosely, dot
 from streamrec.model.retrievers.byte_products import BLOCK_VECTORS, COLUMNS, OFFSET
 from streamrec.model.tables.vocabulary import grown
 
@@ -30,8 +30,8 @@ class ItemVectors(NamedTuple):
     Examples
     --------
     >>> vectors = ItemVectors.of(np.array([[0.6, -0.8, 0.0], [0.0, 0.0, 0.0]], np.float32))
-    >>> vectors.take(np.array([0, 1])).round(2).tolist()
-    [[0.6, -0.8, 0.0], [0.0, 0.0, 0.0]]
+    >>> vectors.codes.tolist(), vectors.take(0).astype(float).round(2).tolist()
+    ([[47, -63, 0], [0, 0, 0]], [0.6, -0.8, 0.0])
     """
 
     codes: np.ndarray
@@ -47,7 +47,7 @@ class ItemVectors(NamedTuple):
     @classmethod
     def of(cls, vectors: np.ndarray) -> ItemVectors:
         """Encode vectors, `(N, D)`, float32."""
-        return cls.empty(vectors.shape[1], len(vectors)).replaced(np.arange(len(vectors)), *coded(vectors))
+        return cls.empty(vectors.shape[1], len(vectors)).put(np.arange(len(vectors)), *coded(vectors))
 
     @property
     def dim(self) -> int:
@@ -77,14 +77,18 @@ class ItemVectors(NamedTuple):
         """Return a copy."""
         return ItemVectors(self.codes.copy(), self.steps.copy(), self.blocks.copy())
 
-    def replaced(self, rows: np.ndarray, codes: np.ndarray, steps: np.ndarray) -> ItemVectors:
+    def put(self, rows: np.ndarray, codes: np.ndarray, steps: np.ndarray) -> ItemVectors:
         """Replace the vectors of distinct rows, in place, and return all.
 
         Raises
         ------
+        IndexError
+            If there are no such rows.
         ValueError
             If there are codes beyond the largest.
         """
+        if rows.min(initial=0) < 0 or rows.max(initial=-1) >= len(self.codes):
+            raise IndexError(f"vectors of rows that are not among {len(self.codes)}")
         if codes.dtype != np.int8 or codes.min(initial=0) < -LARGEST_CODE or codes.max(initial=0) > LARGEST_CODE:
             raise ValueError(f"codes of vectors must be integers up to {LARGEST_CODE}")
         self.codes[rows], self.steps[rows] = codes, steps
@@ -93,7 +97,7 @@ class ItemVectors(NamedTuple):
 
     def clear(self, rows: np.ndarray) -> None:
         """Remove the vectors of rows, in place."""
-        self.replaced(rows, np.zeros((len(rows), self.dim), np.int8), np.zeros(len(rows), np.float32))
+        self.put(rows, np.zeros((len(rows), self.dim), np.int8), np.zeros(len(rows), np.float32))
 
 
 def coded(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -154,13 +158,5 @@ def products_of(
             for column in range(len(vector)):
                 vector[column] = np.float32(vectors.codes[row, column]) * vectors.steps[row]
             for query in range(counts[user]):
-                products[at, query] = _dot(vector, wanted[user, query])
+                products[at, query] = dot(vector, wanted[user, query])
     return products
-
-
-@compiled_loosely
-def _dot(one: np.ndarray, other: np.ndarray) -> np.float32:
-    total = np.float32(0.0)
-    for column in range(len(one)):
-        total += one[column] * other[column]
-    return total

@@ -121,7 +121,7 @@ def followed(
     """Return a channel's own vectors in the next version, with those that :class:`Publication` named."""
     larger = vectors.grown(size)
     following = larger if in_place or larger is not vectors else larger.copied()
-    return following.replaced(changes[f"{name}.rows"], *coded(changes[f"{name}.vectors"]))
+    return following.put(changes[f"{name}.rows"], *coded(changes[f"{name}.vectors"]))
 
 
 class Publication:
