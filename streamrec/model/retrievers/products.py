@@ -72,10 +72,19 @@ def _by_floats(queries: np.ndarray, vectors: ItemVectors) -> tuple[np.ndarray, n
     if len(queries) == 1:
         _multiply(queries[0], vectors, products[0])
         return products, margins
+    decoded = np.empty((_DECODED_ROWS, vectors.dim), np.float32)
     for first in range(0, rows, _DECODED_ROWS):
-        its = slice(first, first + _DECODED_ROWS)
-        products[:, its] = queries @ (vectors.codes[its] * vectors.steps[its, None]).T
+        its = slice(first, min(first + _DECODED_ROWS, rows))
+        _decode(vectors.codes[its], vectors.steps[its], decoded)
+        products[:, its] = queries @ decoded[: its.stop - first].T
     return products, margins
+
+
+@compiled
+def _decode(codes: np.ndarray, steps: np.ndarray, decoded: np.ndarray) -> None:
+    for row in range(len(codes)):
+        for column in range(codes.shape[1]):
+            decoded[row, column] = np.float32(codes[row, column]) * steps[row]
 
 
 @compiled
