@@ -9,12 +9,13 @@ import sys
 import time
 from collections import defaultdict
 
+import msgspec
 import numpy as np
 
 from streamrec.domain.interest import SequenceEvent
 from streamrec.model.ranking.candidates import find
 from streamrec.model.ranking.context import make_context
-from streamrec.model.ranking.lists import best_lists, warm_up
+from streamrec.model.ranking.lists import Prior, best_lists, warm_up
 from streamrec.model.ranking.serving import ServingModel
 from streamrec.model.retrievers.item_lists import ItemLists
 from streamrec.model.retrievers.item_vectors import ItemVectors
@@ -95,6 +96,7 @@ def main(items=46_000, users=16):
     rng = np.random.default_rng(1)
     model = model_of(items, rng)
     warm_up()
+    prior = Prior({}, -9.0)
     spent = defaultdict(float)
     for retriever in model.retrievers:
         retriever.find = timed(retriever.find, spent, retriever.name)
@@ -120,7 +122,7 @@ def main(items=46_000, users=16):
         times_s.append(time.perf_counter())
         scores = model.blend.scores(found.features)
         times_s.append(time.perf_counter())
-        best_lists(model, found, scores, K, None)
+        lists = best_lists(model, found, scores, K, prior)
         times_s.append(time.perf_counter())
         if batch >= WARM_UP:
             rows.append([*np.diff(times_s), *(spent[each.name] for each in model.retrievers)])
@@ -128,6 +130,8 @@ def main(items=46_000, users=16):
     names = [*PARTS, *(f"channel {each.name}" for each in model.retrievers)]
     for name, median in zip(["total", *names], [medians[:3].sum(), *medians], strict=True):
         print(f"{name:30} {median:7.0f} us a list")  # noqa: T201  # its purpose
+    size = np.mean([len(msgspec.json.encode(items)) for items in lists])
+    print(f"{'items of a list':30} {size:7.0f} bytes")  # noqa: T201  # its purpose
 
 
 if __name__ == "__main__":

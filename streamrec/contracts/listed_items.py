@@ -1,4 +1,4 @@
-"""The items of a list, in columns: a quarter of the bytes of one object per item."""
+"""The items of a list, in columns, which take fewer bytes than an object for each."""
 
 from __future__ import annotations
 
