@@ -139,24 +139,33 @@ def product(codes: np.ndarray, vector: np.ndarray) -> np.float32:
 
 @compiled
 def products_of(
-    vectors: ItemVectors, rows: np.ndarray, starts: np.ndarray, wanted: np.ndarray, counts: np.ndarray
-) -> np.ndarray:
-    """Return the products of each user's rows with the user's vectors, 0 beyond their number, `(M, Q)`.
+    vectors: ItemVectors,
+    rows: np.ndarray,
+    starts: np.ndarray,
+    directions: np.ndarray,
+    others: np.ndarray,
+    counts: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the products of each user's rows with the user's direction, `(M,)`, and with other vectors, `(M, Q)`.
 
     Parameters
     ----------
     rows, starts
         Rows, ascending by user, `(M,)`, and where those of each user begin, `(B + 1,)`.
-    wanted, counts
-        Vectors of each user, `(B, Q, D)`, float32, and their number, `(B,)`.
+    directions
+        A vector of each user, `(B, D)`, float32.
+    others, counts
+        Other vectors of each user, `(B, Q, D)`, float32, and their number, `(B,)`; products beyond it are 0.
     """
-    products = np.zeros((len(rows), wanted.shape[1]), np.float32)
-    vector = np.empty(wanted.shape[2], np.float32)
-    for user in range(len(wanted)):
+    firsts = np.zeros(len(rows), np.float32)
+    products = np.zeros((len(rows), others.shape[1]), np.float32)
+    vector = np.empty(directions.shape[1], np.float32)
+    for user in range(len(directions)):
         for at in range(starts[user], starts[user + 1]):
             row = rows[at]
             for column in range(len(vector)):
                 vector[column] = np.float32(vectors.codes[row, column]) * vectors.steps[row]
+            firsts[at] = dot(vector, directions[user])
             for query in range(counts[user]):
-                products[at, query] = dot(vector, wanted[user, query])
-    return products
+                products[at, query] = dot(vector, others[user, query])
+    return firsts, products

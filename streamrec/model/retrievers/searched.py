@@ -95,11 +95,12 @@ class SearchedRetriever(Retriever):
             `(M, Q)`; 0 for padding.
         """
         vectors, aims, candidates = self.vectors(retrieval.items), retrieval.found.notes, retrieval.candidates
-        wanted = np.concatenate([aims.directions[:, None], vectors.take(others)], axis=1)
-        counts = 1 + np.count_nonzero(others, axis=1)
-        products = products_of(vectors, candidates.rows, candidates.starts, wanted, counts)
-        _describe(products[:, 0], aims, candidates, retrieval.features)
-        return products[:, 1:]
+        counts = np.count_nonzero(others, axis=1)
+        scores, products = products_of(
+            vectors, candidates.rows, candidates.starts, aims.directions, vectors.take(others), counts
+        )
+        _describe(scores, aims, candidates, retrieval.features)
+        return products
 
     def explains(self, retrieval: Retrieval, chosen: np.ndarray) -> np.ndarray:
         """Explain items near the user's vector, and with less strength any item of a user with a vector."""
