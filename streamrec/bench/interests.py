@@ -1,7 +1,7 @@
 """Events/s that one process folds into interest states, compared with other stream processors using the same fold.
 
 All clicks are on the broker before anything starts, and start-up is excluded: timing begins with the first folded
-event. The other processors only keep state; streamrec's worker also publishes every new state.
+event. Most others only keep state; streamrec's worker also publishes every new state, and so does `quix_publishing`.
 """
 
 from __future__ import annotations
@@ -30,10 +30,16 @@ GUARANTEES = {
     OWN: "durable in Redis; nothing lost or duplicated; publishes every new state",
     "faust_table": "durable in a changelog topic; counts twice after a crash",
     "quix": "durable in a changelog topic; at least once, so a crash may fold twice",
+    "quix_publishing": "as quix; publishes every new state",
     "bytewax": "not durable: all states are lost in a crash",
 }
 
-_PROGRAMS = {"faust_table": "faust_table.py", "quix": "quix.py", "bytewax": "bytewax_map.py"}
+_PROGRAMS = {
+    "faust_table": "faust_table.py",
+    "quix": "quix.py",
+    "quix_publishing": "quix_publishing.py",
+    "bytewax": "bytewax_map.py",
+}
 _CHUNK = 10_000
 _POLL_S = 0.02
 

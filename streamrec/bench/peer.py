@@ -8,12 +8,17 @@ import time
 
 from streamrec.adapters.redis.interests import decode_state, encode_state
 from streamrec.contracts.decode import decode_event
+from streamrec.contracts.derived import EventPosition
 from streamrec.contracts.topics import CLICKS
 from streamrec.domain.event import Event
 from streamrec.domain.interest import FoldRules, InterestState
+from streamrec.service.interest_record import Changed, interest_record
 
 _VERSION = bytes(8)
 """Version prefix of a stored state, unused by the other systems."""
+
+
+_ROOM_BYTES = 1 << 20
 
 
 class Peer:
@@ -42,6 +47,14 @@ class Peer:
         state = decode_state(stored)
         self.fold(state, event)
         return _VERSION + encode_state(state)
+
+    def fold_and_describe(self, stored: bytes | None, event: Event) -> tuple[bytes, bytes]:
+        """Fold an event into an encoded state; return the state and its `user-interests` record."""
+        state = decode_state(stored)
+        self.fold(state, event)
+        changed = Changed([EventPosition(event.source.event_type, event.source.partition, event.offset)])
+        record, _ = interest_record(event.user_id, state, changed, _ROOM_BYTES)
+        return _VERSION + encode_state(state), record.value or b""
 
     @property
     def done(self) -> bool:
