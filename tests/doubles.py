@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from streamrec.contracts.topics import BROKER_MAX_MESSAGE_BYTES
@@ -38,7 +38,8 @@ class MemoryPublisher:
     def room(self, topic: str) -> int:
         return self.rooms.get(topic, BROKER_MAX_MESSAGE_BYTES)
 
-    def start(self, records: Sequence[Outgoing]) -> MemoryDelivery:
+    def start(self, records: Iterable[Outgoing]) -> MemoryDelivery:
+        records = list(records)
         for record in records:
             if size_of(record) > self.room(record.topic):
                 raise TooLargeError(f"{record.topic} takes no record of {size_of(record)} bytes")
@@ -48,7 +49,7 @@ class MemoryPublisher:
         self.records += records
         return MemoryDelivery(None)
 
-    def publish(self, records: Sequence[Outgoing]) -> None:
+    def publish(self, records: Iterable[Outgoing]) -> None:
         self.start(records).wait()
 
     def of(self, topic: str) -> list[Outgoing]:

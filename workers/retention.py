@@ -9,7 +9,7 @@ from functools import partial
 
 import faust
 
-from streamrec.adapters.kafka import BatchSource, KafkaPublisher
+from streamrec.adapters.kafka import Batching, BatchSource, KafkaPublisher
 from streamrec.adapters.postgres import PostgresRetentionStore
 from streamrec.adapters.postgres.identity import PostgresIdentity
 from streamrec.contracts.topics import EVENT_TOPICS, IMPRESSIONS, ITEMS, RECOMMENDATIONS
@@ -51,7 +51,7 @@ def build(settings: Settings) -> faust.App:
             group=GROUP_PREFIX + NAME,
             topics=[*EVENT_TOPICS, RECOMMENDATIONS, IMPRESSIONS, ITEMS],
             topic_ids=store,
-            patience_ms=PATIENCE_MS,
+            batching=Batching(patience_ms=PATIENCE_MS),
         ),
         store=Store(store.positions, store_check(settings, identity), checked(publisher, needs_of_retention())),
         handle=record.handle,

@@ -15,7 +15,7 @@ import structlog
 
 from streamrec import logs
 from streamrec.adapters.directory_identity import DirectoryIdentity
-from streamrec.adapters.kafka import BatchSource, BroadcastReader, KafkaPublisher
+from streamrec.adapters.kafka import Batching, BatchSource, BroadcastReader, KafkaPublisher
 from streamrec.contracts.topics import ITEMS, MODEL_CONTROL, USER_INTERESTS
 from streamrec.errors import TransientError
 from streamrec.metrics import TrainerMetrics
@@ -116,7 +116,7 @@ def build(settings: Settings) -> faust.App:
             group=GROUP_PREFIX + NAME,
             topic_ids=training,
             topics=[USER_INTERESTS],
-            patience_ms=min(PATIENCE_MS, int(settings.micro_batch_age_s * 1_000)),
+            batching=Batching(patience_ms=min(PATIENCE_MS, int(settings.micro_batch_age_s * 1_000))),
         ),
         store=Store(training.positions, store_check(settings, identity), checked(publisher, needs_of_trainer())),
         handle=handle,

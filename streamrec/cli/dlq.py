@@ -22,7 +22,7 @@ from streamrec.cli.output import DataTable, Json, console, print_json
 from streamrec.contracts.topics import ITEMS, dead_letter_topic
 from streamrec.errors import UsageError
 from streamrec.service.ports import Outgoing
-from streamrec.service.record_size import size_of
+from streamrec.service.record_size import fits
 
 ITEMS_LETTERS = dead_letter_topic(ITEMS)
 SHOWN_CHARACTERS = 2_000
@@ -143,7 +143,7 @@ def _whole(letters: Iterable[DeadLetter], left_out: Counter[str]) -> Iterator[De
 
 def _fitting(records: Iterable[Outgoing], publisher: KafkaPublisher, left_out: Counter[str]) -> Iterator[Outgoing]:
     for record in records:
-        if size_of(record) > publisher.room(record.topic):
+        if not fits(record, publisher.room(record.topic)):
             left_out["larger than the topic's limit"] += 1
         else:
             yield record

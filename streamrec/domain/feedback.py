@@ -37,6 +37,9 @@ WEIGHTS: Weights = tuple(DEFAULT_WEIGHTS[kind] for kind in EventType)
 
 _ALWAYS_POSITIVE = EventType.CLICK, EventType.PURCHASE, EventType.RATING
 
+_UNGRADED = int(EventType.PURCHASE)
+"""Last of the kinds that have no grade; a plain number, because comparing it is fast."""
+
 MAX_WEIGHT = 100
 """Largest weight of a kind of event."""
 
@@ -88,7 +91,7 @@ def weight_of(graded_type: int, weights: Weights) -> float:
     >>> weight_of(EventType.PURCHASE, WEIGHTS)
     5.0
     """
-    if graded_type <= EventType.PURCHASE:
+    if graded_type <= _UNGRADED:
         return weights[graded_type]
     kind, percent = kind_in(graded_type), percent_in(graded_type)
     if kind is EventType.RATING:
@@ -116,12 +119,12 @@ def signed(sequence: Sequence[SequenceEvent], weights: Weights) -> Sequence[Sequ
     >>> [event.event_type for event in signed(sequence, WEIGHTS)]
     [0, -10, 9, -9]
     """
-    if max((event.event_type for event in sequence), default=0) <= EventType.PURCHASE:
+    if max([event.event_type for event in sequence], default=0) <= _UNGRADED:  # a list: faster than a generator
         return sequence  # the common case
     limit = _mean_percent(event.event_type for event in sequence) - BELOW_MEAN
     return [
         event._replace(event_type=_signed_kind(event.event_type, weights, limit))
-        if event.event_type > EventType.PURCHASE
+        if event.event_type > _UNGRADED
         else event
         for event in sequence
     ]

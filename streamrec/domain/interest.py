@@ -302,5 +302,7 @@ def decayed_weights(event: SequenceEvent, now_ms: int, weights: Weights = WEIGHT
     """Return the weight of an event at a later instant, one value per half-life."""
     weight = weight_of(event.event_type, weights)
     age_ms = now_ms - event.event_time_ms
+    if not age_ms:
+        return [weight, weight, weight]
     day, week, month = _DOUBLINGS_PER_MS  # unrolled, because this is most of the cost of a summary
     return [weight * 2.0 ** (age_ms * day), weight * 2.0 ** (age_ms * week), weight * 2.0 ** (age_ms * month)]

@@ -13,7 +13,7 @@ from streamrec.contracts.topics import BROKER_MAX_MESSAGE_BYTES, dead_letter_top
 from streamrec.errors import BadRecordError
 from streamrec.service.batch import Record, TopicPartition
 from streamrec.service.ports import Outgoing
-from streamrec.service.record_size import size_of, size_of_header
+from streamrec.service.record_size import fits, size_of, size_of_header
 
 MAX_CUT_KEY_BYTES = 1_024
 """Bytes kept of a key if key and value do not fit together."""
@@ -63,7 +63,7 @@ def dead_letter(
     )
     topic = dead_letter_topic(source.topic)
     whole = Outgoing(topic, record.key, record.value, {**record.headers, **said.encode()})
-    return whole if size_of(whole) <= room else _cut(topic, record, said, room)
+    return whole if fits(whole, room) else _cut(topic, record, said, room)
 
 
 class _Kept(NamedTuple):

@@ -16,6 +16,7 @@ folded again into the new states.
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import structlog
@@ -113,9 +114,9 @@ class FoldInterests:
             stored = {source: progress.next_offset or 0 for source, progress in snapshot.progress.items()}
             if not follow_on(batch.slices, stored):
                 return stored
-            derived = self._fold(batch, decoded, snapshot)
+            changed = self._fold(batch, decoded, snapshot)
             recent = self._guard(batch, decoded)
-            self._publisher.publish(derived)
+            self._publisher.publish(self._derived(changed, decoded, snapshot))
             begun = _Begun(batch, snapshot, recent, self.tally)
         return self._write(begun)
 
@@ -142,8 +143,8 @@ class FoldInterests:
             )
         return recent
 
-    def _fold(self, batch: Batch, decoded: _Decoded, snapshot: InterestSnapshot) -> list[Outgoing]:
-        """Fold the batch into the snapshot and return the derived records."""
+    def _fold(self, batch: Batch, decoded: _Decoded, snapshot: InterestSnapshot) -> dict[str, Changed]:
+        """Fold the batch into the snapshot and return what it added to each state; conflicts are refused, too."""
         changed: dict[str, Changed] = {}
         self.tally = Tally(dropped=decoded.dropped)
         for event, record in decoded.events:
@@ -172,23 +173,22 @@ class FoldInterests:
             self.tally.refused[source.topic, error.reason] += 1
         for part in batch.slices:
             snapshot.progress[part.source].next_offset = part.next
-        derived = self._interests(changed, snapshot)
-        for source, record, error in decoded.refused:
-            room = self._publisher.room(dead_letter_topic(source.topic))
-            derived.append(dead_letter(source, record, error, STAGE, room))
-        return derived
+        return changed
 
-    def _interests(self, changed: dict[str, Changed], snapshot: InterestSnapshot) -> list[Outgoing]:
-        """Return the record of each changed state."""
+    def _derived(
+        self, changed: Mapping[str, Changed], decoded: _Decoded, snapshot: InterestSnapshot
+    ) -> Iterator[Outgoing]:
+        """Yield the record of each changed state, and dead letters."""
         room = self._publisher.room(USER_INTERESTS)
-        records = []
         for user_id, user in changed.items():
             record, left_out = interest_record(user_id, snapshot.states[user_id], user, room, self._rules.weights)
-            records.append(record)
+            yield record
             if left_out:
                 self.tally.shortened[USER_INTERESTS] += 1
                 _log.warning("sequence shortened", user_id=user_id[:80], left_out=left_out, room_bytes=room)
-        return records
+        for source, refused, error in decoded.refused:
+            room = self._publisher.room(dead_letter_topic(source.topic))
+            yield dead_letter(source, refused, error, STAGE, room)
 
 
 _REUSED = (

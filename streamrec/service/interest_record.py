@@ -14,7 +14,7 @@ from streamrec.domain.feedback import WEIGHTS, Weights, signed
 from streamrec.domain.interest import InterestState
 from streamrec.domain.summary import category_transitions, summarise
 from streamrec.service.ports import Outgoing
-from streamrec.service.record_size import size_of
+from streamrec.service.record_size import fits, size_of
 
 SUMMARY_SIZE = 10
 """Number of the strongest categories and items in the summary of a state."""
@@ -53,6 +53,8 @@ def interest_record(
     """
     interest = user_interest(user_id, state, changed, weights)
     record = _encoded(interest, changed)
+    if fits(record, room):
+        return record, 0
     sequence = interest.sequence
     left_out, last = 0, len(sequence) - 1
     while (excess := size_of(record) - room) > 0 and left_out < last:
@@ -81,7 +83,7 @@ def _encoded(interest: UserInterest, changed: Changed) -> Outgoing:
 def user_interest(user_id: str, state: InterestState, changed: Changed, weights: Weights = WEIGHTS) -> UserInterest:
     """Return the record of a non-empty state."""
     interest, sequence = summarise(state, weights), signed(state.sequence, weights)
-    transitions = category_transitions(event for event in sequence if event.event_type >= 0)
+    transitions = category_transitions([event for event in sequence if event.category and event.event_type >= 0])
     return UserInterest(
         user_id=user_id,
         # not the write version: a store restored from an older state would restart at a lower one

@@ -9,7 +9,7 @@ import msgspec
 from streamrec.contracts.derived import TopKList
 from streamrec.contracts.topics import RECOMMENDATIONS
 from streamrec.service.ports import Outgoing
-from streamrec.service.record_size import size_of
+from streamrec.service.record_size import fits, size_of
 
 _encoder = msgspec.json.Encoder()
 
@@ -25,6 +25,8 @@ def list_record(topk: TopKList, headers: Mapping[str, bytes], room: int) -> tupl
         Record size limit of the topic, overhead included, in bytes.
     """
     record = _list_outgoing(topk, headers)
+    if fits(record, room):
+        return record, 0
     kept = len(topk.items)
     while (excess := size_of(record) - room) > 0 and kept:
         while excess > 0 and kept:

@@ -6,7 +6,7 @@ The ports of lists are in :mod:`streamrec.service.list_ports`, those of retentio
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -55,24 +55,24 @@ class Publisher(Protocol):
             If the broker does not answer.
         """
 
-    def start(self, records: Sequence[Outgoing]) -> Delivery:
-        """Produce all of them without waiting for the broker.
+    def start(self, records: Iterable[Outgoing]) -> Delivery:
+        """Produce all of them without waiting for the broker; the first ones are sent while later ones are made.
 
         Raises
         ------
         TooLargeError
-            If one does not fit its topic; none was sent.
+            If one does not fit its topic; those before it may have been written.
         TransientError
             If the broker does not answer.
         """
 
-    def publish(self, records: Sequence[Outgoing]) -> None:
+    def publish(self, records: Iterable[Outgoing]) -> None:
         """Produce all of them and return when the broker has acknowledged each one.
 
         Raises
         ------
         TooLargeError
-            If one does not fit its topic; none was sent.
+            If one does not fit its topic; those before it may have been written.
         TransientError
             If one was not acknowledged; some of them may have been written.
         """

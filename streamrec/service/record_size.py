@@ -13,6 +13,17 @@ _RECORD_FIELDS_BYTES = 3
 """Attributes, and the deltas of time and offset to the batch, which are 0 for its first record."""
 
 
+_MOST_OVERHEAD_BYTES = 96
+"""At least the size of a record without headers beyond its key and value."""
+
+
+def fits(record: Outgoing, room: int) -> bool:
+    """Return whether a record is at most this large, as computed by :func:`size_of`."""
+    if not record.headers and len(record.key or b"") + len(record.value or b"") + _MOST_OVERHEAD_BYTES <= room:
+        return True  # the common case
+    return size_of(record) <= room
+
+
 def size_of(record: Outgoing) -> int:
     """Return the size of a record sent alone and uncompressed, in bytes.
 

@@ -70,7 +70,7 @@ def test_the_exact_search_finds_what_a_plain_one_finds():
 def test_the_worker_and_every_peer_fold_all_events():
     figures = bench("interests", "--events", "10000", "--runs", "1")
 
-    assert set(figures["peers"]) == {"faust_table", "quix", "bytewax"}
+    assert set(figures["peers"]) == {"faust_table", "quix", "quix_publishing", "bytewax"}
     assert set(figures["guarantees"]) == set(figures["spread_events_per_s"]) == {"streamrec", *figures["peers"]}
     assert all(speed > 0 for speed in [figures["events_per_s"], *figures["peers"].values()])
 

@@ -3,6 +3,6 @@
 from streamrec.adapters.kafka.admin import create_topics
 from streamrec.adapters.kafka.broadcast import BroadcastReader
 from streamrec.adapters.kafka.publisher import KafkaPublisher
-from streamrec.adapters.kafka.source import BatchSource
+from streamrec.adapters.kafka.source import Batching, BatchSource
 
-__all__ = ["BatchSource", "BroadcastReader", "KafkaPublisher", "create_topics"]
+__all__ = ["BatchSource", "Batching", "BroadcastReader", "KafkaPublisher", "create_topics"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
@@ -12,9 +12,13 @@ from streamrec.adapters.kafka.limits import TopicLimits
 from streamrec.errors import StreamrecError, TooLargeError, TransientError
 from streamrec.kafka_access import KafkaAccess
 from streamrec.service.ports import Outgoing
-from streamrec.service.record_size import size_of
+from streamrec.service.record_size import fits, size_of
 
 DELIVERY_TIMEOUT_S = 30
+
+LINGER_MS = 5
+"""Records that are made one after the other go to the broker in few requests; nobody waits for this long, because
+:meth:`KafkaDelivery.wait` sends what is left at once."""
 
 _MAX_BATCH_BYTES = 1_000_000
 """librdkafka's default. A batch is refused as a whole: it must fit the smallest limit of all topics, or hold one
@@ -28,7 +32,7 @@ class KafkaDelivery:
     """Records being sent to the broker."""
 
     def __init__(self, producer: Producer, kafka: KafkaAccess, limits: TopicLimits) -> None:
-        self._producer = producer
+        self.producer = producer
         self._kafka = kafka
         self._limits = limits
         self._failures: list[tuple[KafkaError, str]] = []
@@ -48,11 +52,11 @@ class KafkaDelivery:
         StreamrecError
             If the producer has lost all brokers.
         """
-        left = self._producer.flush(DELIVERY_TIMEOUT_S + 5)
+        left = self.producer.flush(DELIVERY_TIMEOUT_S + 5)
         if self._failures:
             raise self._explained(*self._failures[0])
         if left:
-            check_reach(self._producer, self._kafka)
+            check_reach(self.producer, self._kafka)
             raise TransientError(f"Kafka: {left} records were not acknowledged in {DELIVERY_TIMEOUT_S} s")
 
     def _explained(self, failure: KafkaError, topic: str) -> StreamrecError:
@@ -60,8 +64,8 @@ class KafkaDelivery:
         if failure.code() in TOO_LARGE:
             return self._limits.refused(topic)
         if failure.name() == "_MSG_TIMED_OUT":
-            check_reach(self._producer, self._kafka)
-            return explain(failure, self._producer, patience_s=RECONNECT_S + 1)
+            check_reach(self.producer, self._kafka)
+            return explain(failure, self.producer, patience_s=RECONNECT_S + 1)
         return translate(failure)
 
 
@@ -80,7 +84,7 @@ class KafkaPublisher:
         self._config = client_config(kafka) | {
             "acks": "all",
             "enable.idempotence": True,
-            "linger.ms": 0,
+            "linger.ms": LINGER_MS,
             "delivery.timeout.ms": DELIVERY_TIMEOUT_S * 1_000,
             "message.max.bytes": _MAX_MESSAGE_BYTES,
             "partitioner": "murmur2_random",
@@ -102,22 +106,26 @@ class KafkaPublisher:
         """Clear the cached record size limits: they may have changed."""
         self._limits.forget()
 
-    def start(self, records: Sequence[Outgoing]) -> KafkaDelivery:
-        """Produce all of them without waiting for the broker.
+    def start(self, records: Iterable[Outgoing]) -> KafkaDelivery:
+        """Produce all of them without waiting for the broker; the first ones are sent while later ones are made.
 
         Raises
         ------
         TooLargeError
-            If one does not fit its topic; none was sent.
+            If one does not fit its topic; those before it may have been written.
         TransientError
             If the broker does not answer.
         """
+        delivery = KafkaDelivery(self._open(), self._kafka, self._limits)
         for record in records:
-            if (size := size_of(record)) > (room := self.room(record.topic)):
-                raise TooLargeError(f"Kafka: {record.topic} limits records to {room:,} bytes, this one has {size:,}")
-        producer = self._open()
-        delivery = KafkaDelivery(producer, self._kafka, self._limits)
-        for record in records:
+            if not fits(record, room := self.room(record.topic)):
+                raise TooLargeError(
+                    f"Kafka: {record.topic} limits records to {room:,} bytes, this one has {size_of(record):,}"
+                )
+            producer = self._open()
+            if producer is not delivery.producer:  # this topic takes smaller batches
+                delivery.wait()
+                delivery = KafkaDelivery(producer, self._kafka, self._limits)
             self._produce(producer, record, delivery.note)
         return delivery
 
@@ -128,13 +136,13 @@ class KafkaPublisher:
             self._producer, self._batch_bytes = Producer(self._config | {"batch.size": batch_bytes}), batch_bytes
         return self._producer
 
-    def publish(self, records: Sequence[Outgoing]) -> None:
+    def publish(self, records: Iterable[Outgoing]) -> None:
         """Produce all of them and return when the broker has acknowledged each one.
 
         Raises
         ------
         TooLargeError
-            If one does not fit its topic; none was sent.
+            If one does not fit its topic; those before it may have been written.
         TransientError
             If one was not acknowledged; some of them may have been written.
         """

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
+from typing import NamedTuple
 
 import structlog
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message
@@ -25,9 +26,6 @@ from streamrec.service.ports import TopicIdStore
 SESSION_TIMEOUT_MS = 6_000
 """How long a dead worker keeps its partitions; the minimum that brokers allow by default."""
 
-MAX_BATCH_RECORDS = 1_000
-"""Large enough to amortise the round trips of a batch; a batch is one record when the stream is quiet."""
-
 PACE_S = 0.004
 MAX_REST_S = 0.003
 SMALL_BATCH_RECORDS = 16
@@ -41,6 +39,25 @@ ERROR_PAUSE_MS = 100
 """Backoff of a partition whose fetch failed."""
 
 _log = structlog.get_logger(__name__)
+
+
+class Batching(NamedTuple):
+    """How batches are gathered.
+
+    Attributes
+    ----------
+    max_records
+        Maximum number of records in a batch: large enough to amortise its round trips. A batch is one record when the
+        stream is quiet.
+    patience_ms
+        How long the broker may accumulate records, in milliseconds.
+    """
+
+    max_records: int = 1_000
+    patience_ms: int = 0
+
+
+_BATCHING = Batching()
 
 
 class BatchSource:
@@ -60,8 +77,8 @@ class BatchSource:
         worker owns a user.
     positions
         Returns the store's next offset of each given partition; missing ones start at the beginning.
-    patience_ms
-        How long the broker may accumulate records, in milliseconds.
+    batching
+        How batches are gathered.
     topic_ids
         Keeps which topics the positions are of: one that was re-created is refused. Without it, names alone count.
     """
@@ -73,10 +90,11 @@ class BatchSource:
         group: str,
         topics: Sequence[str],
         positions: Callable[[Sequence[TopicPartition]], Positions],
-        patience_ms: int = 0,
+        batching: Batching = _BATCHING,
         topic_ids: TopicIdStore | None = None,
     ) -> None:
         self._kafka = kafka
+        self._max_records = batching.max_records
         self._positions = positions
         self._next: dict[TopicPartition, int | None] = {}
         self._starts: dict[TopicPartition, int] = {}
@@ -114,7 +132,7 @@ class BatchSource:
                 "fetch.queue.backoff.ms": 50,
                 "topic.metadata.refresh.interval.ms": 10_000,
             }
-            | patience(patience_ms)
+            | patience(batching.patience_ms)
         )
         self._lifeline = Lifeline(self._consumer, kafka, group=kafka.on_broker(group))
         self._consumer.subscribe(
@@ -212,7 +230,7 @@ class BatchSource:
             self._lifeline.heard()
             self._began_s = time.monotonic()
             # consume() waits for the requested number or the timeout; with timeout 0 it returns what is available
-            more = self._consumer.consume(max(1, MAX_BATCH_RECORDS - len(self._arrived)), 0)
+            more = self._consumer.consume(max(1, self._max_records - len(self._arrived)), 0)
             self._arrived += more  # not in one statement: an assignment during consume() discards what was there
         except KafkaException as error:
             raise translate(error.args[0]) from error

@@ -1,7 +1,8 @@
 """Interest states in Redis.
 
-A value is an eight-byte big-endian version followed by a msgpack array. A batch is read by one MGET and written by one
-script, which compares all versions before writing: states and positions are written atomically.
+A value is an eight-byte big-endian version followed by a msgpack array. A batch is read by one MGET, except what this
+process wrote last, and written by one script, which compares all versions before writing: states and positions are
+written atomically.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from streamrec.adapters.redis.client import connect, translated_errors, values
+from streamrec.adapters.redis.interest_cache import InterestCache
 from streamrec.adapters.redis.keys import Keys
 from streamrec.adapters.redis.server import require_fit
 from streamrec.adapters.redis.topic_ids import RedisTopicIds
@@ -96,13 +98,16 @@ class RedisInterestStore:
         """Ids of the topics that the positions refer to."""
         self._compare_and_set = self._redis.register_script(_COMPARE_AND_SET)
         self._ttl_s = state_ttl_days * DAY_S
+        self._cache = InterestCache()
 
     def check(self) -> list[str]:
         """Return warnings about the server, or raise like :func:`require_fit`."""
         return require_fit(self._redis)
 
     def load(self, user_ids: Sequence[str], sources: Sequence[TopicPartition]) -> InterestSnapshot:
-        """Read states and progress in one round trip; missing ones are returned empty.
+        """Return states and progress, read in one round trip unless this process wrote them last; missing ones empty.
+
+        If something else was written since, :meth:`compare_and_set` does not write, and the next call reads all.
 
         Raises
         ------
@@ -111,8 +116,18 @@ class RedisInterestStore:
         TransientError
             If Redis does not answer.
         """
+        known = self._cache.take(user_ids, sources)
+        read = self._read(
+            [user_id for user_id in user_ids if user_id not in known.states],
+            [source for source in sources if source not in known.progress],
+        )
+        return InterestSnapshot(known.states | read.states, known.progress | read.progress)
+
+    def _read(self, user_ids: Sequence[str], sources: Sequence[TopicPartition]) -> InterestSnapshot:
         keys = [self._keys.state(user_id) for user_id in user_ids]
         keys += [self._keys.position(WORKER, source) for source in sources]
+        if not keys:
+            return InterestSnapshot()
         with translated_errors(self._redis):
             stored = values(self._redis, keys)
         return InterestSnapshot(
@@ -131,11 +146,20 @@ class RedisInterestStore:
             keys.append(self._keys.position(WORKER, source))
             arguments += (_expected(progress.version), _prefix(progress.version + 1) + _encode_progress(progress))
         with translated_errors(self._redis):
-            return bool(self._compare_and_set(keys=keys, args=arguments))
+            written = bool(self._compare_and_set(keys=keys, args=arguments))
+        if not written:
+            self._cache.clear()
+            return False
+        for state in snapshot.states.values():
+            state.version += 1
+        for progress in snapshot.progress.values():
+            progress.version += 1
+        self._cache.put(snapshot)
+        return True
 
     def progress(self, sources: Sequence[TopicPartition]) -> dict[TopicPartition, Progress]:
         """Return the progress of each source."""
-        return self.load([], sources).progress
+        return self._read([], sources).progress
 
     def positions(self, sources: Sequence[TopicPartition]) -> Positions:
         """Return the next offset of each source that was read."""

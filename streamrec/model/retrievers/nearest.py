@@ -18,8 +18,11 @@ GROUP = 32
 BLOCK = 32 * GROUP
 """Rows of 32 interleaved groups. A group is every 32nd row, so that maxima are computed with SIMD."""
 
-SCORES_TOGETHER = 1 << 23
-"""Approximate scores of several users in memory at the same time, 32 MiB; at least those of one user."""
+SCORES_TOGETHER = 1 << 20
+"""Approximate scores of several users in memory at the same time, 4 MiB: they stay in the CPU's caches."""
+
+LEAST_TOGETHER = 8
+"""Users whose scores are in memory at the same time, however many items there are: they share reading the table."""
 
 
 def nearest(
@@ -58,7 +61,7 @@ def kernel_for(rows: int, queries: int) -> Kernel:
 
 def _together(rows: int, queries: int) -> int:
     """Return how many queries are scored together."""
-    return min(queries, max(1, SCORES_TOGETHER // rows))
+    return min(queries, max(LEAST_TOGETHER, SCORES_TOGETHER // rows))
 
 
 def _nearest(vectors: ItemVectors, queries: np.ndarray, n: int, kernel: Kernel) -> np.ndarray:
