@@ -135,12 +135,9 @@ def _may_be(model: ServingModel, withdrawn: np.ndarray | None) -> np.ndarray:
 
 def _united(found: Sequence[Found], left_out: Found, may_be: np.ndarray) -> Candidates:
     """Return the distinct rows that channels found and that may be listed."""
-    offsets = np.cumsum([0, *(len(each.rows) for each in found)])
-    ends = np.stack([each.ends for each in found]) + offsets[:-1, None]
-    begins = np.concatenate([offsets[:-1, None], ends[:, :-1]], axis=1)
+    ends = np.array([each.ends for each in found], np.int64)
     rows = np.concatenate([each.rows for each in found])
-    taken, starts = _unite(rows, begins, ends, left_out.rows, left_out.ends, may_be)
-    return Candidates(taken, np.repeat(np.arange(ends.shape[1]), np.diff(starts)), starts)
+    return Candidates(*_unite(rows, ends, left_out.rows, left_out.ends, may_be))
 
 
 @compiled
@@ -166,20 +163,19 @@ def _latest(rows: np.ndarray, ends: np.ndarray) -> np.ndarray:
 @compiled
 def _unite(
     rows: np.ndarray,
-    begins: np.ndarray,
     ends: np.ndarray,
     left_out: np.ndarray,
     left_out_ends: np.ndarray,
     may_be: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the distinct rows of each user, ascending, and their starts, `(B + 1,)`.
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the distinct rows of each user, ascending, their users, and their starts, `(B + 1,)`.
 
     Parameters
     ----------
     rows
-        Rows of all channels.
-    begins, ends
-        Where the rows of each channel and user begin and end, `(channels, B)`.
+        Rows of all channels, one channel after the other.
+    ends
+        End of each user's rows within those of each channel, `(channels, B)`.
     left_out, left_out_ends
         Excluded rows, concatenated by user, and the end of each user's.
     may_be
@@ -187,12 +183,16 @@ def _unite(
     """
     is_candidate = np.zeros(len(may_be), np.uint8)
     eights = is_candidate.view(np.uint64)
-    taken, starts = np.empty(len(rows), np.int64), np.zeros(ends.shape[1] + 1, np.int64)
+    taken, users = np.empty(len(rows), np.int64), np.empty(len(rows), np.int64)
+    starts = np.zeros(ends.shape[1] + 1, np.int64)
     count, left_out_begin = 0, 0
     for user in range(ends.shape[1]):
+        offset = 0
         for channel in range(len(ends)):
-            for row in rows[begins[channel, user] : ends[channel, user]]:
+            begin = ends[channel, user - 1] if user else 0
+            for row in rows[offset + begin : offset + ends[channel, user]]:
                 is_candidate[row] = 1
+            offset += ends[channel, -1]
         for row in left_out[left_out_begin : left_out_ends[user]]:
             is_candidate[row] = 0
         left_out_begin = left_out_ends[user]
@@ -201,8 +201,8 @@ def _unite(
                 continue
             for row in range(8 * eight, 8 * eight + 8):
                 if is_candidate[row] and may_be[row]:
-                    taken[count] = row
+                    taken[count], users[count] = row, user
                     count += 1
             eights[eight] = 0
         starts[user + 1] = count
-    return taken[:count], starts
+    return taken[:count], users[:count], starts

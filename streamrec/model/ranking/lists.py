@@ -64,7 +64,7 @@ class Prior:
         """Return the scores by row of a model, `(size,)`."""
         of_model, by_row = self._by_row
         if of_model is not model:
-            by_row = np.full(model.size, self._least)
+            by_row = np.full(model.size, self._least, np.float32)
             rows = [model.row(item_id) for item_id in self._scores]
             by_row[rows] = list(self._scores.values())
             self._by_row = (model, by_row)
@@ -91,11 +91,11 @@ def best_lists(
     prior_column = b"" if prior is None else packed(prior.by_row(model)[rows])
     why, leads = _reasons(model, found, order)
     channels = [*(retriever.name for retriever in model.retrievers), OWN]
-    lead_rows, lead_ends, lead_places = _distinct(leads, np.array(ends, np.int64), MAX_LEADS)
+    lead_rows, lead_ends, lead_places = _distinct(leads, ends, MAX_LEADS)
     lead_ids = [model.ids[row] for row in lead_rows.tolist()]
     reasons = bytes(np.stack([why, lead_places], axis=1).astype(np.uint8))
     lists, begin, lead_begin = [], 0, 0
-    for end, lead_end in zip(ends, lead_ends.tolist(), strict=True):
+    for end, lead_end in zip(ends.tolist(), lead_ends.tolist(), strict=True):
         column = slice(2 * begin, 2 * end)
         lists.append(
             ListedItems(
@@ -112,9 +112,8 @@ def best_lists(
 
 
 def packed(scores: np.ndarray) -> bytes:
-    """Encode scores for a column of a list."""
-    steps = np.clip(np.rint(scores * STEPS), LEAST_SCORE, GREATEST_SCORE)
-    return bytes(steps.astype("<i2"))
+    """Encode scores, float32, for a column of a list."""
+    return bytes(_steps(scores).astype("<i2", copy=False))
 
 
 def warm_up() -> None:
@@ -178,34 +177,18 @@ def filled(items: ListedItems, popular: ListedItems, k: int) -> ListedItems:
 
 
 def log_softmax(scores: np.ndarray, found: Candidates) -> np.ndarray:
-    """Return the log-softmax of scores by user, `(M,)`."""
-    if not len(scores):
-        return scores
-    begins = found.starts[:-1][np.diff(found.starts) > 0]
-    # one section per user with candidates
-    section = np.cumsum(np.bincount(begins, minlength=len(scores))) - 1
-    below_best = scores - np.maximum.reduceat(scores, begins)[section]
-    sums = np.add.reduceat(np.exp(below_best), begins, dtype=np.float64)
-    likely: np.ndarray = below_best - np.log(sums).astype(np.float32)[section]
+    """Return the log-softmax of scores by user, `(M,)`; NaN for a user with NaN among the scores."""
+    likely: np.ndarray = _log_softmax(scores, found.starts)
     return likely
 
 
-def _best(likely: np.ndarray, found: Candidates, k: int) -> tuple[np.ndarray, list[int]]:
-    """Return the indices of each user's best candidates, best first, and the end of each user's.
+def _best(likely: np.ndarray, found: Candidates, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the indices of each user's best candidates, best first, and the end of each user's, `(B,)`.
 
     Ties keep their order. NaN scores are excluded: the output of a broken network is worse than popularity.
     """
-    places = np.flatnonzero(np.isfinite(likely))
-    users = found.users[places]
-    bits = likely[places].view(np.int32).astype(np.int64)
-    ascending = np.where(bits < 0, bits ^ 0x7FFFFFFF, bits)  # integers in the order of the floats
-    within = places - found.starts[users]
-    keys = np.sort(users << _USER_SHIFT | (0x7FFFFFFF - ascending) << _WITHIN_BITS | within)
-    users = keys >> _USER_SHIFT
-    counts = np.bincount(users, minlength=len(found.starts) - 1)
-    is_best = np.arange(len(keys)) - (np.cumsum(counts) - counts)[users] < k
-    order = found.starts[users] + (keys & (1 << _WITHIN_BITS) - 1)
-    return order[is_best], np.cumsum(np.minimum(counts, k)).tolist()
+    order, ends = _first(np.sort(_keys(likely, found.starts)), found.starts, k)
+    return order, ends
 
 
 def _reasons(model: ServingModel, found: Described, order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -220,9 +203,64 @@ def _reasons(model: ServingModel, found: Described, order: np.ndarray) -> tuple[
     leads = np.zeros(len(order), np.int64)
     for number, (retriever, retrieval) in enumerate(channels):
         own = np.flatnonzero(why == number)
-        if (lead := retriever.leads(retrieval, order[own])) is not None:
+        if len(own) and (lead := retriever.leads(retrieval, order[own])) is not None:
             leads[own] = lead
     return why, leads
+
+
+@compiled
+def _log_softmax(scores: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    likely = np.empty(len(scores), np.float32)
+    for user in range(len(starts) - 1):
+        own, written = scores[starts[user] : starts[user + 1]], likely[starts[user] : starts[user + 1]]
+        best, total = np.float32(-np.inf), 0.0
+        for score in own:
+            best = max(best, score)
+        for score in own:
+            total += np.exp(score - best)
+        logged = np.float32(np.log(total))
+        for at in range(len(own)):
+            written[at] = own[at] - best - logged
+    return likely
+
+
+@compiled
+def _keys(likely: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """Return integers in the order of users, descending scores and indices, for each finite score."""
+    bits = likely.view(np.int32)
+    keys, count = np.empty(len(likely), np.int64), 0
+    for user in range(len(starts) - 1):
+        for at in range(starts[user], starts[user + 1]):
+            if np.isfinite(likely[at]):
+                ascending = np.int64(bits[at]) if bits[at] >= 0 else np.int64(bits[at]) ^ 0x7FFFFFFF
+                keys[count] = user << _USER_SHIFT | (0x7FFFFFFF - ascending) << _WITHIN_BITS | (at - starts[user])
+                count += 1
+    return keys[:count]
+
+
+@compiled
+def _first(keys: np.ndarray, starts: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the indices of the first `k` keys of each user, sorted, and the end of each user's."""
+    order, ends = np.empty(len(keys), np.int64), np.zeros(len(starts) - 1, np.int64)
+    count, at = 0, 0
+    for user in range(len(ends)):
+        most = count + k
+        while at < len(keys) and keys[at] >> _USER_SHIFT == user:
+            if count < most:
+                order[count] = starts[user] + (keys[at] & ((1 << _WITHIN_BITS) - 1))
+                count += 1
+            at += 1
+        ends[user] = count
+    return order[:count], ends
+
+
+@compiled
+def _steps(scores: np.ndarray) -> np.ndarray:
+    """Return scores as multiples of a step, int16."""
+    steps = np.empty(len(scores), np.int16)
+    for at in range(len(scores)):
+        steps[at] = min(max(np.rint(scores[at] * STEPS), LEAST_SCORE), GREATEST_SCORE)
+    return steps
 
 
 @compiled
