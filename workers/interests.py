@@ -22,6 +22,9 @@ NAME = "interests"
 MAX_BATCH_RECORDS = 3_000
 """A backlog is folded faster in larger batches: a user's events share a state and a record."""
 
+LINGER_MS = 5
+"""Records are sent while later ones of the batch are made, in few requests."""
+
 
 def build(settings: Settings) -> faust.App:
     """Return the worker's app."""
@@ -29,7 +32,7 @@ def build(settings: Settings) -> faust.App:
     store = RedisInterestStore(
         settings.require_redis_url(), state_ttl_days=settings.state_ttl_days, installation=settings.installation
     )
-    publisher = KafkaPublisher(kafka)
+    publisher = KafkaPublisher(kafka, linger_ms=LINGER_MS)
     needs = needs_of_interests(settings.sequence_length, hide_seen=settings.hide_seen)
     fold = FoldInterests(
         store,

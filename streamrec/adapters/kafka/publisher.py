@@ -16,10 +16,6 @@ from streamrec.service.record_size import fits, size_of
 
 DELIVERY_TIMEOUT_S = 30
 
-LINGER_MS = 5
-"""Records that are made one after the other go to the broker in few requests; nobody waits for this long, because
-:meth:`KafkaDelivery.wait` sends what is left at once."""
-
 _MAX_BATCH_BYTES = 1_000_000
 """librdkafka's default. A batch is refused as a whole: it must fit the smallest limit of all topics, or hold one
 record."""
@@ -76,15 +72,17 @@ class KafkaPublisher:
     ----------
     kafka
         Address and authentication of Kafka.
+    linger_ms
+        How long records wait for more of them; :meth:`KafkaDelivery.wait` ends that.
     """
 
-    def __init__(self, kafka: KafkaAccess) -> None:
+    def __init__(self, kafka: KafkaAccess, *, linger_ms: int = 0) -> None:
         self._kafka = kafka
         self._limits = TopicLimits(kafka)
         self._config = client_config(kafka) | {
             "acks": "all",
             "enable.idempotence": True,
-            "linger.ms": LINGER_MS,
+            "linger.ms": linger_ms,
             "delivery.timeout.ms": DELIVERY_TIMEOUT_S * 1_000,
             "message.max.bytes": _MAX_MESSAGE_BYTES,
             "partitioner": "murmur2_random",

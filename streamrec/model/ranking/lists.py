@@ -203,7 +203,7 @@ def _reasons(model: ServingModel, found: Described, order: np.ndarray) -> tuple[
     leads = np.zeros(len(order), np.int64)
     for number, (retriever, retrieval) in enumerate(channels):
         own = np.flatnonzero(why == number)
-        if len(own) and (lead := retriever.leads(retrieval, order[own])) is not None:
+        if (lead := retriever.leads(retrieval, order[own])) is not None:
             leads[own] = lead
     return why, leads
 
