@@ -17,8 +17,8 @@ from streamrec.service.interest_record import Changed, interest_record
 _VERSION = bytes(8)
 """Version prefix of a stored state, unused by the other systems."""
 
-
 _ROOM_BYTES = 1 << 20
+"""Record size limit of the topic that states are published to, the default of Kafka."""
 
 
 class Peer:

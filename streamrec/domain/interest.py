@@ -160,7 +160,7 @@ class InterestState:
     Parameters
     ----------
     version
-        Number of writes; a compare-and-set on it prevents two workers from overwriting each other.
+        Identifies the stored value, 0 for none: by compare-and-set on it, no two workers overwrite each other.
     sequence
         The latest events, oldest first.
     beyond

@@ -2,7 +2,7 @@
 
 Order of operations, per batch:
 
-1. read the states of its users and the progress of its partitions atomically;
+1. read the states of its users and the progress of its partitions, or take them as they were written last;
 2. fold;
 3. publish `user-interests` and dead letters, and wait for the acknowledgements;
 4. write states and progress in one compare-and-set.

@@ -85,7 +85,7 @@ class Progress:
     Parameters
     ----------
     version
-        Number of writes.
+        Identifies the stored value, 0 for none.
     next_offset
         The next offset to read; `None` if nothing was read.
     applied, duplicates, dead_lettered
@@ -131,7 +131,7 @@ class InterestStore(Protocol):
         """Read states and progress; missing ones are returned empty."""
 
     def compare_and_set(self, snapshot: InterestSnapshot) -> bool:
-        """Write everything atomically, incrementing each version, unless anything was written since it was read.
+        """Write everything atomically, with new versions, unless anything was written since it was read.
 
         Returns
         -------

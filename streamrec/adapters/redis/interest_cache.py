@@ -40,11 +40,11 @@ class InterestCache:
         while self._events > MAX_EVENTS:
             self._take([next(iter(self._states))])
 
+    def clear(self) -> None:
+        """Drop everything."""
+        self._states, self._progress, self._events = {}, {}, 0
+
     def _take(self, user_ids: Iterable[str]) -> dict[str, InterestState]:
         states = {user_id: self._states.pop(user_id) for user_id in user_ids if user_id in self._states}
         self._events -= sum(len(state.sequence) for state in states.values())
         return states
-
-    def clear(self) -> None:
-        """Drop everything."""
-        self._states, self._progress, self._events = {}, {}, 0

@@ -1,6 +1,6 @@
 """Interest states in Redis.
 
-A value is an eight-byte big-endian version followed by a msgpack array. A batch is read by one MGET, except what this
+A value is an eight-byte version, random, followed by a msgpack array. A batch is read by one MGET, except what this
 process wrote last, and written by one script, which compares all versions before writing: states and positions are
 written atomically.
 """
@@ -8,6 +8,7 @@ written atomically.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from secrets import randbits
 from typing import Any, TypeVar
 
 import msgspec
@@ -30,7 +31,7 @@ FORMAT = 1
 """Version of the encoding of states and progress; other versions are refused. An optional element at the end of a state
 does not need a new version: older releases refuse states that have it."""
 
-_VERSION_BYTES = 8
+_VERSION_BYTES, _VERSION_BITS = 8, 64
 
 _COMPARE_AND_SET = """
 -- ARGV: seconds to live of states, number of states; then for each key the expected version and the new value
@@ -136,24 +137,29 @@ class RedisInterestStore:
         )
 
     def compare_and_set(self, snapshot: InterestSnapshot) -> bool:
-        """Write everything atomically, incrementing each version, unless anything was written since it was read."""
+        """Write everything atomically, with a new version, unless anything was written since it was read.
+
+        Versions are random: a server that was restored from an older state, and written since, does not reach one that
+        this process knows with other contents.
+        """
+        version = randbits(_VERSION_BITS) or 1
         keys: list[str] = []
         arguments: list[Any] = [self._ttl_s, len(snapshot.states)]
         for user_id, state in snapshot.states.items():
             keys.append(self._keys.state(user_id))
-            arguments += (_expected(state.version), _prefix(state.version + 1) + encode_state(state))
+            arguments += (_expected(state.version), _prefix(version) + encode_state(state))
         for source, progress in snapshot.progress.items():
             keys.append(self._keys.position(WORKER, source))
-            arguments += (_expected(progress.version), _prefix(progress.version + 1) + _encode_progress(progress))
+            arguments += (_expected(progress.version), _prefix(version) + _encode_progress(progress))
         with translated_errors(self._redis):
             written = bool(self._compare_and_set(keys=keys, args=arguments))
         if not written:
             self._cache.clear()
             return False
         for state in snapshot.states.values():
-            state.version += 1
+            state.version = version
         for progress in snapshot.progress.values():
-            progress.version += 1
+            progress.version = version
         self._cache.put(snapshot)
         return True
 

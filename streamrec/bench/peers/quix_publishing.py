@@ -16,7 +16,6 @@ app = Application(
     loglevel="WARNING",
 )
 clicks = app.topic(peer.topic, value_deserializer="bytes", key_deserializer="bytes")
-
 interests = app.topic("peer-quix-interests", value_serializer="bytes", key_serializer="bytes")
 
 
