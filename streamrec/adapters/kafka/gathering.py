@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message
@@ -31,6 +31,22 @@ EDGES_S = 2.0
 the next poll must be well within `max.poll.interval.ms`."""
 
 _log = structlog.get_logger(__name__)
+
+
+class Batching(NamedTuple):
+    """How batches are gathered.
+
+    Attributes
+    ----------
+    max_records
+        Maximum number of records in a batch: large enough to amortise its round trips. A batch is one record when the
+        stream is quiet.
+    patience_ms
+        How long the broker may accumulate records, in milliseconds.
+    """
+
+    max_records: int = 1_000
+    patience_ms: int = 0
 
 
 class Gathering:

@@ -25,7 +25,7 @@ _MAX_MESSAGE_BYTES = 1 << 26
 
 
 class KafkaDelivery:
-    """Records being sent to the broker."""
+    """Records being sent to the broker by a producer."""
 
     def __init__(self, producer: Producer, kafka: KafkaAccess, limits: TopicLimits) -> None:
         self.producer = producer

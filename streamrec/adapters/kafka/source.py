@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import NamedTuple
 
 import structlog
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message
@@ -14,7 +13,7 @@ from confluent_kafka import TopicPartition as KafkaPartition
 
 from streamrec.adapters.kafka.client import client_config, patience, to_kafka, to_source, translate
 from streamrec.adapters.kafka.commits import Commits
-from streamrec.adapters.kafka.gathering import Gathering, edges, is_end, send_to
+from streamrec.adapters.kafka.gathering import Batching, Gathering, edges, is_end, send_to
 from streamrec.adapters.kafka.lifeline import Lifeline
 from streamrec.adapters.kafka.topic_ids import TopicWatch
 from streamrec.adapters.kafka.unreadable import Search
@@ -38,26 +37,9 @@ PREFETCH_KILOBYTES = 4_096
 ERROR_PAUSE_MS = 100
 """Backoff of a partition whose fetch failed."""
 
-_log = structlog.get_logger(__name__)
-
-
-class Batching(NamedTuple):
-    """How batches are gathered.
-
-    Attributes
-    ----------
-    max_records
-        Maximum number of records in a batch: large enough to amortise its round trips. A batch is one record when the
-        stream is quiet.
-    patience_ms
-        How long the broker may accumulate records, in milliseconds.
-    """
-
-    max_records: int = 1_000
-    patience_ms: int = 0
-
-
 _BATCHING = Batching()
+
+_log = structlog.get_logger(__name__)
 
 
 class BatchSource:

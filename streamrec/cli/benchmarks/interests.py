@@ -44,7 +44,8 @@ def interests(
 ) -> None:
     """Compare the interests worker with a Faust Table, Quix Streams and Bytewax on the same events.
 
-    The last two are installed into a separate environment in the user's cache.
+    Of these, only the second Quix Streams program publishes each new state, too. The last two are installed into a
+    separate environment in the user's cache.
 
     Examples: streamrec bench interests; streamrec bench interests --events 50000 --runs 1 --json
     """
